@@ -1,0 +1,339 @@
+"""The scheduling core: decides when each prompt is released and to which backend.
+
+A sans-IO state machine written in Rust (crate `expresslane-scheduler`). It reads no clock, does no IO and starts no
+threads: every method takes `now_ns`, monotonic nanoseconds, and `poll` returns what is to be done. One mutex guards the
+state; Python is never called while it is held.
+
+Units: tokens are estimated uncached input tokens, times are monotonic nanoseconds, a limit of 0 means "no such limit"
+unless said otherwise. Models and backends are small integers given by the caller (`scheduling.py` interns the names).
+
+A *ticket* is one prompt in the core. It ends exactly once: success, failed, cancelled or expired. An in-flight ticket
+holds one slot (released by `finish`) and, where lanes are on, a share of a prefill lane (released by `first_token`, or
+by `finish` when no first token came).
+"""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+__all__ = [
+    "BackendSnapshot",
+    "BatchTooLargeError",
+    "CancelResult",
+    "Decisions",
+    "Dispatch",
+    "Expired",
+    "Histogram",
+    "InvalidConfigError",
+    "Overdue",
+    "QueueFullError",
+    "Scheduler",
+    "SchedulerError",
+    "Snapshot",
+    "UnknownTicketError",
+    "policies",
+    "token_bucket_edge",
+]
+
+__version__: Final[str]
+debug_build: Final[bool]
+
+class SchedulerError(Exception):
+    """Base of everything this module raises."""
+
+class InvalidConfigError(SchedulerError):
+    """A policy name, limit or backend description that makes no sense; nothing was applied."""
+
+class BatchTooLargeError(SchedulerError):
+    """The batch alone is larger than the queue bound: it can never fit. `args = (message,)`."""
+
+class QueueFullError(SchedulerError):
+    """The batch does not fit now. `args = (message, retry_after_ns)`, from the measured drain rate."""
+
+class UnknownTicketError(SchedulerError):
+    """The ticket is not in the state that the call needs (already ended, or not in flight)."""
+
+def policies() -> list[str]:
+    """Names accepted as `policy`: fcfs, hrrn, ljf, sjf, sjf-aged."""
+
+def token_bucket_edge(tokens: int) -> int:
+    """Upper edge of the token bucket that holds `tokens`: round(2^(k/5)), so every power of two is an edge."""
+
+@final
+class Dispatch:
+    """Release this ticket to this backend now. Its slot and lane share are already taken."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def backend(self) -> int: ...
+    @property
+    def prefill_tokens(self) -> int:
+        """How many of the prompt's tokens to prefill: always the whole prompt for now."""
+    @property
+    def is_final(self) -> bool:
+        """Whether this release also decodes: always true for now."""
+    @property
+    def attempt(self) -> int:
+        """1 for the first release of this ticket, 2 for the first retry, ..."""
+    @property
+    def queue_wait_ns(self) -> int:
+        """Time since submit that this ticket was not in flight."""
+
+@final
+class Expired:
+    """This queued ticket has ended without being released; it is terminal."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def reason(self) -> str:
+        """`queue` (queue timeout), `batch` (the batch's deadline) or `no_backend` (all its backends were down too long)."""
+
+@final
+class Overdue:
+    """This in-flight ticket passed a deadline. Reported once per deadline; the caller aborts the attempt and calls `finish`."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def reason(self) -> str:
+        """`first_token`, `idle`, `attempt` or `batch`. `idle` may be answered with `extend` instead of an abort."""
+
+@final
+class Decisions:
+    """What `poll` decided, in the order in which it is to be carried out within each list."""
+
+    @property
+    def dispatches(self) -> list[Dispatch]: ...
+    @property
+    def expired(self) -> list[Expired]: ...
+    @property
+    def overdue(self) -> list[Overdue]: ...
+
+@final
+class CancelResult:
+    """Which tickets a cancel ended at once (`removed`) and which are in flight and must be aborted (`in_flight`)."""
+
+    @property
+    def removed(self) -> list[int]: ...
+    @property
+    def in_flight(self) -> list[int]: ...
+
+@final
+class Histogram:
+    """A cumulative-since-start histogram kept by the core."""
+
+    @property
+    def name(self) -> str:
+        """`queue_wait` (submit to first release), `ttft` (submit to first token) or `total` (submit to the end)."""
+    @property
+    def backend(self) -> int | None:
+        """The backend of the (last) release; None for tickets that were never released."""
+    @property
+    def prompt_class(self) -> int: ...
+    @property
+    def bounds_s(self) -> list[float]:
+        """Ascending upper bounds in seconds; `counts` has one more entry for what lies above the last."""
+    @property
+    def counts(self) -> list[int]: ...
+    @property
+    def sum_s(self) -> float: ...
+
+@final
+class BackendSnapshot:
+    @property
+    def backend(self) -> int: ...
+    @property
+    def available(self) -> bool: ...
+    @property
+    def cap(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def peak_in_flight(self) -> int: ...
+    @property
+    def in_flight_by_model(self) -> list[tuple[int, int]]:
+        """(model, in flight), ascending by model."""
+    @property
+    def long_in_prefill(self) -> int:
+        """Long prompts released and still without a first token."""
+    @property
+    def short_tokens_in_prefill(self) -> int:
+        """Charged tokens of short prompts released and still without a first token."""
+    @property
+    def outstanding_prefill_tokens(self) -> int: ...
+    @property
+    def dispatched(self) -> int:
+        """Releases since start, retries counted again."""
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Ended attempts since start by `success`, `failed`, `retry`, `cancelled`, `expired`."""
+
+@final
+class Snapshot:
+    """A consistent copy of the counters. Always: submitted = sum of ended outcomes + queued + in_flight."""
+
+    @property
+    def policy(self) -> str: ...
+    @property
+    def queue_limit(self) -> int: ...
+    @property
+    def in_flight_limit(self) -> int: ...
+    @property
+    def queued(self) -> int:
+        """All waiting tickets: in buckets, parked for a retry, or held."""
+    @property
+    def held(self) -> int:
+        """The part of `queued` that a batch's horizon holds back (counted when met, see `hold_batch`)."""
+    @property
+    def retry_waiting(self) -> int:
+        """The part of `queued` that waits for its `not_before`."""
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def queued_tokens(self) -> int: ...
+    @property
+    def queued_by_class(self) -> tuple[int, int, int]: ...
+    @property
+    def queued_by_model(self) -> list[tuple[int, int]]:
+        """(model, queued), ascending by model, zeros left out."""
+    @property
+    def submitted(self) -> int: ...
+    @property
+    def succeeded(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def cancelled(self) -> int: ...
+    @property
+    def expired(self) -> int: ...
+    @property
+    def retried(self) -> int: ...
+    @property
+    def refused(self) -> int:
+        """Prompts of batches that were refused at submit."""
+    @property
+    def drain_rate_per_s(self) -> float:
+        """Measured rate at which tickets end, 0.0 before anything has ended."""
+    @property
+    def backends(self) -> list[BackendSnapshot]: ...
+    @property
+    def histograms(self) -> list[Histogram]: ...
+
+@final
+class Scheduler:
+    """The state machine. All methods are synchronous and return in microseconds."""
+
+    def __init__(
+        self,
+        *,
+        policy: str = "hrrn",
+        queue_limit: int = 200_000,
+        in_flight_limit: int = 0,
+        no_backend_timeout_ns: int = 10_000_000_000,
+        max_wait_ns: int = 0,
+        sjf_aging_tokens_per_s: float = 1_000.0,
+    ) -> None:
+        """Make an empty scheduler.
+
+        `queue_limit`: most tickets waiting at once. `in_flight_limit`: the global cap, 0 = none.
+        `max_wait_ns`: a ticket that waited longer is promoted within its class, for at most 10 % of the released tokens;
+        0 = the policy's default (off for all but `sjf`, where it is 60 s).
+        `sjf_aging_tokens_per_s`: for `sjf-aged`, how many tokens of size one second of waiting makes up for.
+
+        Raises InvalidConfigError.
+        """
+
+    def update_backend(
+        self,
+        now_ns: int,
+        backend: int,
+        *,
+        cap: int,
+        models: Sequence[tuple[int, int]],
+        available: bool = True,
+        long_threshold_tokens: int = 4_096,
+        long_slots: int = 1,
+        short_budget_tokens: int = 8_192,
+        lanes: bool = True,
+        prefill_tokens_per_s: float = 5_000.0,
+        first_token_timeout_ns: int = 0,
+        idle_timeout_ns: int = 0,
+        attempt_timeout_ns: int = 0,
+    ) -> None:
+        """Add a backend or replace its description; what is in flight there stays, counted against the new limits.
+
+        `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model served.
+        `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket edge:
+        a prompt of more tokens is long. Timeouts start at release (`idle`: at the first token); 0 = none.
+        A shrunk cap ends nothing: no ticket is released until in-flight is below it.
+
+        Raises InvalidConfigError.
+        """
+
+    def submit(
+        self,
+        now_ns: int,
+        batch: int,
+        prompts: Sequence[tuple[int, int, int, int]],
+        *,
+        queue_timeout_ns: int = 0,
+        deadline_ns: int = 0,
+        first_index: int = 0,
+    ) -> list[int]:
+        """Queue all prompts or none, and return their tickets in the same order.
+
+        prompts: (model, class, tokens, queue_timeout_ns). Class: 0 interactive, 1 standard, 2 batch. A prompt's own
+        queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` restarts whenever one of its tickets
+        ends. `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue.
+        A batch may be submitted to again (a stream of prompts); `first_index` numbers the new prompts within the batch,
+        and the timeouts given last count.
+
+        Raises BatchTooLargeError, QueueFullError, InvalidConfigError (a class above 2).
+        """
+
+    def poll(self, now_ns: int) -> Decisions:
+        """Expire what is due, then release everything that fits. Call it after any other call and at `next_deadline`."""
+
+    def first_token(self, now_ns: int, ticket: int) -> bool:
+        """The first token of an in-flight ticket has come: its lane share is free, its idle clock starts.
+
+        Returns False, and changes nothing, when it had already come. Raises UnknownTicketError when not in flight.
+        """
+
+    def extend(self, now_ns: int, ticket: int, idle_until_ns: int) -> None:
+        """The stream is alive: report `idle` again at `idle_until_ns`. Raises UnknownTicketError when not in flight."""
+
+    def finish(
+        self,
+        now_ns: int,
+        ticket: int,
+        outcome: str,
+        *,
+        not_before_ns: int = 0,
+        exclude_backend: bool = False,
+    ) -> bool:
+        """The attempt of an in-flight ticket is over; releases its slot and lane exactly once. Returns True if it ended.
+
+        outcome: `success`, `failed`, `cancelled`, `expired` (all terminal) or `retry`: back to the queue with its
+        arrival time, from `not_before_ns`, off-slot; with `exclude_backend` never again on the backend that just had it.
+        A retry with no other backend to go to ends as failed, and so does one whose batch's deadline would have passed.
+        Raises UnknownTicketError.
+        """
+
+    def cancel(self, now_ns: int, ticket: int) -> CancelResult:
+        """Cancel one ticket. A ticket that has ended gives an empty result: cancelling twice is no error."""
+
+    def cancel_batch(self, now_ns: int, batch: int) -> CancelResult:
+        """Cancel all tickets of a batch; an unknown batch gives an empty result."""
+
+    def hold_batch(self, now_ns: int, batch: int, horizon: int) -> None:
+        """Release only the batch's prompts numbered below `horizon` (a slow reader, a reorder window). May be lowered or raised."""
+
+    def release_batch(self, now_ns: int, batch: int) -> None:
+        """Lift the horizon."""
+
+    def next_deadline(self) -> int | None:
+        """When `poll` must be called next if nothing else happens; may change after any other call."""
+
+    def snapshot(self) -> Snapshot: ...

@@ -1,0 +1,153 @@
+"""What every backend adapter is: one attempt at a time, its answer filled in as it streams."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from expresslane.prompts import Prompt, ToolCall
+from expresslane.results import FinishReason, Usage
+
+__all__ = ["Answer", "Backend", "Call", "Capabilities", "Discovery"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a kind of backend can do, and the defaults that follow from it.
+
+    `default_cap` holds where none is configured or discovered; `engine`: lanes are on by default.
+    `attempt_timeout_s` is the kind's default.
+    """
+
+    can_run_concurrently: bool
+    default_cap: int
+    engine: bool
+    streams: bool
+    reports_usage: bool
+    prefix_cache: bool
+    simulated: bool = False
+    attempt_timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What a backend says of itself: its own model names, and its parallel slots (0: it does not say)."""
+
+    models: tuple[str, ...] = ()
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt: the prompt, the model by the backend's own name, headers to send along (trace context)."""
+
+    prompt: Prompt
+    model: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Answer:
+    """The answer of one attempt, growing while it streams; what it holds when an attempt fails is the partial answer.
+
+    Adapters call `push` for each piece, set the closing fields, and raise BackendError when it goes wrong.
+    The first non-empty piece, tool call or finish reason is the first token.
+    """
+
+    __slots__ = (
+        "_on_delta",
+        "_on_first_token",
+        "active",
+        "bytes",
+        "finish_reason",
+        "finish_reason_raw",
+        "logprobs_json",
+        "reasoning_parts",
+        "started",
+        "text_parts",
+        "tool_calls",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        on_first_token: Callable[[], None] | None = None,
+        on_delta: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._on_first_token = on_first_token
+        self._on_delta = on_delta
+        self.started = False
+        self.active = True
+        self.bytes = 0
+        self.text_parts: list[str] = []
+        self.reasoning_parts: list[str] = []
+        self.tool_calls: list[ToolCall] = []
+        self.logprobs_json = ""
+        self.finish_reason = FinishReason.UNSPECIFIED
+        self.finish_reason_raw = ""
+        self.usage: Usage | None = None
+
+    def push(self, text: str = "", reasoning: str = "") -> None:
+        """Add a piece of text or reasoning."""
+        if not text and not reasoning:
+            return
+        if not self.started:
+            self.start()
+        self.active = True
+        if text:
+            self.text_parts.append(text)
+            self.bytes += len(text)
+        if reasoning:
+            self.reasoning_parts.append(reasoning)
+            self.bytes += len(reasoning)
+        if self._on_delta is not None:
+            self._on_delta(text, reasoning)
+
+    def start(self) -> None:
+        """The first token is here, even if it shows no text (a tool call, a finish reason). Once only; more calls do nothing."""
+        if self.started:
+            return
+        self.started = True
+        if self._on_first_token is not None:
+            self._on_first_token()
+
+    def touch(self) -> None:
+        """The stream is alive: restarts the idle clock."""
+        self.active = True
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self.text_parts)
+
+    @property
+    def reasoning(self) -> str:
+        """All reasoning so far."""
+        return "".join(self.reasoning_parts)
+
+
+class Backend(ABC):
+    """One backend. Made once, used by many attempts at a time; holds a pooled session and nothing about any prompt."""
+
+    capabilities: Capabilities
+
+    def __init__(self, backend_id: str) -> None:
+        self.id = backend_id
+
+    async def start(self) -> None:
+        """Open the session. Called once, on the event loop, before anything else."""
+
+    async def close(self) -> None:
+        """Close the session and every connection."""
+
+    @abstractmethod
+    async def generate(self, call: Call, answer: Answer) -> None:
+        """Run one attempt to its end, filling `answer`.
+
+        Raises BackendError when it goes wrong. When cancelled, closes the connection so that the backend stops, and lets
+        CancelledError pass. Keeps no deadline of its own but the connect timeout.
+        """
+
+    @abstractmethod
+    async def discover(self) -> Discovery:
+        """Ask the backend what it serves. Raises BackendError when it cannot be reached or does not understand."""

@@ -1,0 +1,217 @@
+"""Every error of the service, one closed set.
+
+ExpresslaneError
+├── ConfigError             the environment does not make sense; the process does not start
+├── RefusedError            a call that cannot be accepted: becomes a gRPC status with ErrorInfo
+└── BackendError            one attempt at one backend went wrong: becomes a retry or a PromptError in-band
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import grpc
+
+__all__ = [
+    "ERROR_DOMAIN",
+    "AttemptError",
+    "BackendError",
+    "ConfigError",
+    "ExpresslaneError",
+    "FieldViolation",
+    "PromptError",
+    "Reason",
+    "RefusedError",
+    "status_code",
+]
+
+ERROR_DOMAIN = "expresslane.dev"
+
+
+class Reason(StrEnum):
+    """Why something did not succeed; the names of errors.proto without their prefix."""
+
+    INVALID_FIELD = "INVALID_FIELD"
+    EMPTY_BATCH = "EMPTY_BATCH"
+    MISSING_CUSTOM_ID = "MISSING_CUSTOM_ID"
+    DUPLICATE_CUSTOM_ID = "DUPLICATE_CUSTOM_ID"
+    PROMPT_TOO_LARGE = "PROMPT_TOO_LARGE"
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+    ANSWER_TOO_LARGE = "ANSWER_TOO_LARGE"
+    INVALID_JSON = "INVALID_JSON"
+    COLLIDING_KEY = "COLLIDING_KEY"
+    UNSUPPORTED = "UNSUPPORTED"
+    QUEUE_FULL = "QUEUE_FULL"
+    DRAINING = "DRAINING"
+    CREDITS_EXCEEDED = "CREDITS_EXCEEDED"
+    PROTOCOL_VIOLATION = "PROTOCOL_VIOLATION"
+    UNKNOWN_MODEL = "UNKNOWN_MODEL"
+    UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
+    CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
+    QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
+    FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"
+    IDLE_TIMEOUT = "IDLE_TIMEOUT"
+    ATTEMPT_TIMEOUT = "ATTEMPT_TIMEOUT"
+    CALLER_DEADLINE = "CALLER_DEADLINE"
+    NO_BACKEND = "NO_BACKEND"
+    CANCELLED = "CANCELLED"
+    BATCH_FAILED = "BATCH_FAILED"
+    BACKEND_UNREACHABLE = "BACKEND_UNREACHABLE"
+    BACKEND_DISCONNECTED = "BACKEND_DISCONNECTED"
+    BACKEND_OVERLOADED = "BACKEND_OVERLOADED"
+    BACKEND_RATE_LIMITED = "BACKEND_RATE_LIMITED"
+    BACKEND_QUOTA_EXHAUSTED = "BACKEND_QUOTA_EXHAUSTED"
+    BACKEND_ERROR = "BACKEND_ERROR"
+    BACKEND_REJECTED = "BACKEND_REJECTED"
+    BACKEND_UNAUTHORIZED = "BACKEND_UNAUTHORIZED"
+    BACKEND_MALFORMED = "BACKEND_MALFORMED"
+    ANSWER_OVER_LIMIT = "ANSWER_OVER_LIMIT"
+    INTERNAL = "INTERNAL"
+
+
+_CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: (
+        Reason.INVALID_FIELD,
+        Reason.EMPTY_BATCH,
+        Reason.MISSING_CUSTOM_ID,
+        Reason.DUPLICATE_CUSTOM_ID,
+        Reason.PROMPT_TOO_LARGE,
+        Reason.BATCH_TOO_LARGE,
+        Reason.ANSWER_TOO_LARGE,
+        Reason.INVALID_JSON,
+        Reason.COLLIDING_KEY,
+        Reason.UNSUPPORTED,
+        Reason.PROTOCOL_VIOLATION,
+        Reason.BACKEND_REJECTED,
+    ),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (
+        Reason.QUEUE_FULL,
+        Reason.CREDITS_EXCEEDED,
+        Reason.BACKEND_RATE_LIMITED,
+        Reason.BACKEND_QUOTA_EXHAUSTED,
+        Reason.ANSWER_OVER_LIMIT,
+    ),
+    grpc.StatusCode.UNAVAILABLE: (
+        Reason.DRAINING,
+        Reason.NO_BACKEND,
+        Reason.BACKEND_UNREACHABLE,
+        Reason.BACKEND_DISCONNECTED,
+        Reason.BACKEND_OVERLOADED,
+    ),
+    grpc.StatusCode.NOT_FOUND: (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_BACKEND),
+    grpc.StatusCode.FAILED_PRECONDITION: (Reason.CONCURRENCY_UNSUPPORTED,),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (
+        Reason.QUEUE_TIMEOUT,
+        Reason.FIRST_TOKEN_TIMEOUT,
+        Reason.IDLE_TIMEOUT,
+        Reason.ATTEMPT_TIMEOUT,
+        Reason.CALLER_DEADLINE,
+    ),
+    grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.BATCH_FAILED),
+    grpc.StatusCode.PERMISSION_DENIED: (Reason.BACKEND_UNAUTHORIZED,),
+    grpc.StatusCode.INTERNAL: (Reason.BACKEND_ERROR, Reason.BACKEND_MALFORMED, Reason.INTERNAL),
+}
+_CODE_BY_REASON = {reason: code for code, reasons in _CODES.items() for reason in reasons}
+
+
+def status_code(reason: Reason) -> grpc.StatusCode:
+    """The one gRPC status code that goes with a reason, for a whole call and for one prompt alike."""
+    return _CODE_BY_REASON[reason]
+
+
+class ExpresslaneError(Exception):
+    """Base of every error of the service."""
+
+
+class ConfigError(ExpresslaneError):
+    """The environment does not make sense. The text names each variable at fault, one a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field at fault, as a path (`prompts[3].custom_id`), and what is wrong with it."""
+
+    field: str
+    description: str
+    reason: Reason = Reason.INVALID_FIELD
+
+
+class RefusedError(ExpresslaneError):
+    """A call that is refused before any of its work is accepted."""
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        violations: Sequence[FieldViolation] = (),
+        retry_after_ns: int | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.violations = tuple(violations)
+        self.retry_after_ns = retry_after_ns
+        self.metadata = metadata or {}
+
+
+class BackendError(ExpresslaneError):
+    """One attempt at one backend went wrong.
+
+    `retryable`: whether another attempt may succeed. `retry_after_s`: how long the backend asked to be left alone.
+    `provider_body` is cut to 2,048 bytes of UTF-8.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        http_status: int = 0,
+        provider_code: str = "",
+        provider_body: str = "",
+        provider_request_id: str = "",
+        field: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.http_status = http_status
+        self.provider_code = provider_code
+        self.provider_body = provider_body.encode()[:2048].decode(errors="ignore")
+        self.provider_request_id = provider_request_id
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """What one earlier attempt ended in."""
+
+    backend: str
+    reason: Reason
+    message: str
+    http_status: int
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptError:
+    """Why one prompt did not succeed; `deadline` is queue, first_token, idle, attempt, caller, no_backend or empty."""
+
+    reason: Reason
+    message: str
+    retryable: bool = False
+    deadline: str = ""
+    http_status: int = 0
+    provider_code: str = ""
+    provider_body: str = ""
+    provider_request_id: str = ""
+    history: tuple[AttemptError, ...] = ()
+    field: str = ""

@@ -1,0 +1,76 @@
+"""How one prompt ended, as plain values: answer, token counts, times, error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from expresslane.errors import PromptError
+from expresslane.prompts import ToolCall
+
+__all__ = ["FinishReason", "Outcome", "Result", "Timings", "Usage"]
+
+
+class Outcome(Enum):
+    """How a prompt ended; the values are the names that the core uses."""
+
+    SUCCEEDED = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class FinishReason(Enum):
+    """Why a generation ended."""
+
+    UNSPECIFIED = "unspecified"
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts; the flags say which are our estimate because the backend reported none."""
+
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    input_estimated: bool = False
+    output_estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Durations in nanoseconds from acceptance; None: the event did not happen."""
+
+    queue_wait_ns: int = 0
+    ttft_ns: int | None = None
+    attempt_ttft_ns: int | None = None
+    total_ns: int = 0
+    attempt_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One prompt's end. `answered` is false when no part of an answer came."""
+
+    custom_id: str
+    index: int
+    outcome: Outcome
+    timings: Timings
+    answered: bool = False
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs_json: str = ""
+    finish_reason: FinishReason = FinishReason.UNSPECIFIED
+    finish_reason_raw: str = ""
+    usage: Usage | None = None
+    error: PromptError | None = None
+    attempts: int = 0
+    backend: str = ""
+    model: str = ""
+    simulated: bool = False

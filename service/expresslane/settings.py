@@ -1,0 +1,144 @@
+"""The service's configuration as frozen values, each with its default, unit and meaning; config.py reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+__all__ = ["BackendKind", "BackendSettings", "Settings", "SimulatedSettings"]
+
+BackendKind = Literal["openai", "vllm", "sglang", "ollama", "llamacpp", "simulated"]
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+MAX_CAP = 100_000
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SimulatedSettings(_Frozen):
+    """Costs and faults of a simulated engine. Its output is made up and stamped SIMULATED."""
+
+    prefill_tokens_per_s: Annotated[float, Field(gt=0)] = 8_000.0
+    """Prefill rate, shared by all prompts in prefill."""
+    chunk_tokens: Count = 512
+    """Tokens of one prefill chunk: the engine's prefill lane turns to decoding between chunks."""
+    step_s: Annotated[float, Field(ge=0)] = 0.01
+    """One decode step, in which every running prompt gains one token."""
+    max_running: Count = 16
+    """Prompts that decode together; more wait inside the engine."""
+    output_tokens: Count = 24
+    """Output length where the prompt sets no max_tokens."""
+    error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of requests that fail with a retryable error."""
+    seed: int = 0
+    """Seed of the faults."""
+
+
+class BackendSettings(_Frozen):
+    """One backend. None means: the kind's own default."""
+
+    kind: BackendKind
+    """Adapter or preset: openai (any compatible API), vllm, sglang, ollama, llamacpp, simulated."""
+    url: str = ""
+    """Base URL, such as http://127.0.0.1:8000 (a trailing /v1 is understood). Required but for simulated."""
+    api_key: SecretStr | None = None
+    """Sent as `Authorization: Bearer`."""
+    models: tuple[tuple[str, str], ...] = ()
+    """Models served, as (name callers use, backend's own name). Environment: `name` or `name=own-name`, comma-separated.
+    Empty: the backend's own list, refreshed."""
+    cap: Annotated[int, Field(ge=1, le=MAX_CAP)] | None = None
+    """Most requests in flight."""
+    model_caps: dict[str, Annotated[int, Field(ge=1, le=MAX_CAP)]] = Field(default_factory=dict)
+    """Caps of single models within this backend. Environment: `name=cap`, comma-separated."""
+    concurrency: bool | None = None
+    """The concurrency switch; off means one request at a time."""
+    streaming: bool = True
+    """Whether to ask the backend for a stream, which gives a true first token; results are the same."""
+    lanes: bool | None = None
+    """Whether a long lane and a short-prompt budget protect this backend's prefill. Default: on for engines, off for hosted APIs."""
+    long_threshold_tokens: Count = 4_096
+    """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
+    long_slots: Count = 1
+    """Long prompts that may prefill at once."""
+    short_budget_tokens: Count = 8_192
+    """Tokens of short prompts that may be in prefill at once."""
+    prefill_tokens_per_s: Annotated[float, Field(gt=0)] = 5_000.0
+    """Expected prefill rate, for ordering and for choosing among backends."""
+    bytes_per_token: Annotated[float, Field(gt=0, le=64)] = 4.0
+    """UTF-8 bytes per token, for estimates."""
+    first_token_timeout_s: Seconds | None = None
+    """Longest wait for a first token, from release. Default: none of its own (the attempt's holds)."""
+    idle_timeout_s: Seconds = 60.0
+    """Longest silence between chunks of an answer."""
+    attempt_timeout_s: Seconds | None = None
+    """Longest attempt, from release. Default: 30 for openai, 600 for engines."""
+    connect_timeout_s: Seconds = 5.0
+    """Longest wait for a connection."""
+    simulated: SimulatedSettings = SimulatedSettings()
+    """Costs of a simulated backend."""
+
+
+class Settings(_Frozen):
+    """The whole service."""
+
+    listen: str = "127.0.0.1:50051"
+    """Address of the gRPC server, host:port; port 0 picks a free one."""
+    backends: dict[str, BackendSettings] = Field(default_factory=dict)
+    """Backends by id (a-z, 0-9, -). Empty: one simulated backend."""
+    default_model: str = ""
+    """Model of prompts that name none. Empty: the only model there is, if there is only one."""
+    aliases: dict[str, str] = Field(default_factory=dict)
+    """More names for models. Environment: `alias=model`, comma-separated."""
+    wildcard_backend: str = ""
+    """Id of the backend that gets prompts for models nobody lists. Empty: such prompts fail with NOT_FOUND."""
+    policy: Literal["hrrn", "fcfs", "sjf", "sjf-aged", "ljf"] = "hrrn"
+    """Ordering of waiting prompts within a class."""
+    queue_limit_prompts: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
+    """Most prompts that may wait at once; also the largest batch."""
+    in_flight_limit: Annotated[int, Field(ge=0)] = 0
+    """Most prompts in flight over all backends. 0: no global cap."""
+    queue_timeout_s: Seconds = 300.0
+    """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends.
+    EXPRESSLANE_REQUEST_TIMEOUT is accepted as another name. Seconds, or with a unit: 90s, 10m, 1h."""
+    no_backend_timeout_s: Seconds = 10.0
+    """How long prompts wait while every backend of their model is down."""
+    model_refresh_s: Seconds = 60.0
+    """How often backends are asked for their models."""
+    probe_interval_s: Seconds = 1.0
+    """How often a backend that could not be reached is tried again."""
+    retry_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """Most attempts for one prompt."""
+    retry_base_s: Seconds = 0.5
+    """Upper bound of the first random back-off; doubles with each retry (full jitter)."""
+    retry_cap_s: Seconds = 30.0
+    """Upper bound of any random back-off."""
+    max_prompt_bytes: Annotated[int, Field(ge=1)] = 4 * 1024 * 1024
+    """Largest prompt."""
+    max_message_bytes: Annotated[int, Field(ge=4_096, le=2_147_483_647)] = 64 * 1024 * 1024
+    """Largest gRPC message taken in."""
+    max_answer_bytes: Annotated[int, Field(ge=1_024)] = 8 * 1024 * 1024
+    """Largest answer taken from a backend for one prompt."""
+    collect_limit_bytes: Annotated[int, Field(ge=1_024)] = 4 * 1024 * 1024
+    """Largest declared answer of CollectBatch: a gRPC client's default message limit."""
+    heartbeat_s: Seconds = 15.0
+    """Longest silence on a batch's stream."""
+    reorder_window: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Results that in-order delivery may finish ahead."""
+    outbox_limit_results: Annotated[int, Field(ge=1)] = 1_024
+    """Results that wait for a slow reader before its batch is held."""
+    stream_credits: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
+    """Prompts that one StreamPrompts session may have unfinished."""
+    max_open_batches: Annotated[int, Field(ge=1)] = 10_000
+    """Calls that may be open at once."""
+    drain_grace_s: Seconds = 30.0
+    """How long a stopping service lets accepted work finish."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log line that is written."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """auto: text on a terminal, JSON otherwise."""
+    reflection: bool = True
+    """Whether gRPC server reflection is on."""
