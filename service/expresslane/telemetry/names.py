@@ -1,0 +1,69 @@
+"""Every name that telemetry uses, in one table: spans, attributes and metrics.
+
+`gen_ai.*`, `rpc.*`, `server.*`, `error.*` and `http.*` follow the OpenTelemetry semantic conventions; what they have no
+word for is `expresslane.*`. The older `rpc.system`, `rpc.service` and `rpc.grpc.status_code` are written beside their
+successors, because most trace viewers still read them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCOPE: Final = "expresslane"
+
+SPAN_BATCH: Final = "expresslane.batch"
+SPAN_PROMPT: Final = "expresslane.prompt"
+SPAN_QUEUE: Final = "expresslane.queue"
+EVENT_FIRST_TOKEN: Final = "first_token"  # noqa: S105 - no password
+
+REQUEST_ID: Final = "expresslane.request_id"
+METHOD: Final = "expresslane.method"
+BATCH_PROMPTS: Final = "expresslane.batch.prompts"
+BATCH_STATE: Final = "expresslane.batch.state"
+BATCH_COUNT_PREFIX: Final = "expresslane.batch.count."
+CUSTOM_ID: Final = "expresslane.custom_id"
+INDEX: Final = "expresslane.index"
+CLASS: Final = "expresslane.class"
+MODEL: Final = "expresslane.model"
+BACKEND: Final = "expresslane.backend"
+BACKEND_KIND: Final = "expresslane.backend.kind"
+ATTEMPT: Final = "expresslane.attempt"
+ATTEMPTS: Final = "expresslane.attempts"
+OUTCOME: Final = "expresslane.outcome"
+CANCELLED: Final = "expresslane.cancelled"
+SIMULATED: Final = "expresslane.simulated"
+DEADLINE: Final = "expresslane.deadline"
+QUEUE_WAIT_S: Final = "expresslane.queue_wait_s"
+TTFT_S: Final = "expresslane.ttft_s"
+USAGE_ESTIMATED: Final = "expresslane.usage_estimated"
+PROVIDER_CODE: Final = "expresslane.provider.code"
+PROVIDER_REQUEST_ID: Final = "expresslane.provider.request_id"
+
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+GEN_AI_TEMPERATURE: Final = "gen_ai.request.temperature"
+GEN_AI_TOP_P: Final = "gen_ai.request.top_p"
+GEN_AI_TOP_K: Final = "gen_ai.request.top_k"
+GEN_AI_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+GEN_AI_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+GEN_AI_SEED: Final = "gen_ai.request.seed"
+GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+GEN_AI_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+HTTP_STATUS_CODE: Final = "http.response.status_code"
+ERROR_TYPE: Final = "error.type"
+
+RPC_SYSTEM_NAME: Final = "rpc.system.name"
+RPC_SYSTEM: Final = "rpc.system"
+RPC_SERVICE: Final = "rpc.service"
+RPC_METHOD: Final = "rpc.method"
+RPC_STATUS: Final = "rpc.response.status_code"
+RPC_GRPC_STATUS_CODE: Final = "rpc.grpc.status_code"
+METRIC_RPC_DURATION: Final = "rpc.server.call.duration"
