@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from expresslane.prompts import Prompt, ToolCall
+from expresslane.clock import monotonic_ns
 from expresslane.results import FinishReason, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from expresslane.prompts import Prompt, ToolCall
 
 __all__ = ["Answer", "Backend", "Call", "Capabilities", "Discovery"]
 
@@ -57,7 +62,7 @@ class Answer:
     __slots__ = (
         "_on_delta",
         "_on_first_token",
-        "active",
+        "active_ns",
         "bytes",
         "finish_reason",
         "finish_reason_raw",
@@ -77,7 +82,7 @@ class Answer:
         self._on_first_token = on_first_token
         self._on_delta = on_delta
         self.started = False
-        self.active = True
+        self.active_ns = monotonic_ns()
         self.bytes = 0
         self.text_parts: list[str] = []
         self.reasoning_parts: list[str] = []
@@ -93,18 +98,18 @@ class Answer:
             return
         if not self.started:
             self.start()
-        self.active = True
+        self.active_ns = monotonic_ns()
         if text:
             self.text_parts.append(text)
-            self.bytes += len(text)
+            self.bytes += len(text) if text.isascii() else len(text.encode())
         if reasoning:
             self.reasoning_parts.append(reasoning)
-            self.bytes += len(reasoning)
+            self.bytes += len(reasoning) if reasoning.isascii() else len(reasoning.encode())
         if self._on_delta is not None:
             self._on_delta(text, reasoning)
 
     def start(self) -> None:
-        """The first token is here, even if it shows no text (a tool call, a finish reason). Once only; more calls do nothing."""
+        """The first token is here, even if it shows no text (a tool call, a finish reason). More calls do nothing."""
         if self.started:
             return
         self.started = True
@@ -113,7 +118,7 @@ class Answer:
 
     def touch(self) -> None:
         """The stream is alive: restarts the idle clock."""
-        self.active = True
+        self.active_ns = monotonic_ns()
 
     @property
     def text(self) -> str:
@@ -134,18 +139,18 @@ class Backend(ABC):
     def __init__(self, backend_id: str) -> None:
         self.id = backend_id
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027
         """Open the session. Called once, on the event loop, before anything else."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027
         """Close the session and every connection."""
 
     @abstractmethod
     async def generate(self, call: Call, answer: Answer) -> None:
         """Run one attempt to its end, filling `answer`.
 
-        Raises BackendError when it goes wrong. When cancelled, closes the connection so that the backend stops, and lets
-        CancelledError pass. Keeps no deadline of its own but the connect timeout.
+        Raises BackendError when it goes wrong. When cancelled, closes the connection so that the backend stops, and
+        lets CancelledError pass. Keeps no deadline of its own but the connect timeout.
         """
 
     @abstractmethod

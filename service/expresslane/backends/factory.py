@@ -1,0 +1,22 @@
+"""From a backend's settings to its adapter: the one place that knows every kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expresslane.backends.openai import OpenAIBackend
+from expresslane.backends.presets import capabilities_of
+from expresslane.backends.simulated import SimulatedBackend
+
+if TYPE_CHECKING:
+    from expresslane.backends.base import Backend
+    from expresslane.settings import BackendSettings
+
+__all__ = ["capabilities_of", "make_backend"]
+
+
+def make_backend(backend_id: str, settings: BackendSettings, *, max_answer_bytes: int) -> Backend:
+    """The adapter for one backend; `start` it on the event loop before use."""
+    if settings.kind == "simulated":
+        return SimulatedBackend(backend_id, settings.simulated)
+    return OpenAIBackend(backend_id, settings, capabilities_of(settings.kind), max_answer_bytes=max_answer_bytes)

@@ -1,0 +1,236 @@
+"""The pooled HTTP session of one backend: exchanges of prebuilt JSON bodies, and their failures as BackendError."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import ClientResponse, hdrs
+from yarl import URL
+
+from expresslane.backends.http_errors import error_of_exception, error_of_response
+from expresslane.backends.malformed import load, malformed
+from expresslane.errors import BackendError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from expresslane.settings import BackendSettings
+
+__all__ = ["HttpClient", "media_type", "request_id"]
+
+# A connection that dies later than this was no stale one: the backend had taken the request.
+STALE_WINDOW_S = 2.0
+# How long the end of a complete answer is waited for, so that its connection can be used again.
+LINGER_S = 0.5
+_ERROR_BODY_BYTES = 64 * 1024
+_ENVELOPE_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 16 * 1024
+
+_opened: ContextVar[bool] = ContextVar("opened", default=False)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A pool that tells the request at hand whether its connection was opened for it."""
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        protocol = await super()._create_connection(*args, **kwargs)
+        _opened.set(True)
+        return protocol
+
+
+class HttpClient:
+    """One backend's HTTP side. Safe for any number of exchanges at a time; the scheduler caps them."""
+
+    def __init__(self, settings: BackendSettings, *, max_answer_bytes: int) -> None:
+        base = URL(settings.url)
+        self.max_answer_bytes = max_answer_bytes
+        self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
+        self._headers = {
+            "Accept": "application/json, text/event-stream, application/x-ndjson",
+            # Compression of small chunks would cost more than it saves, and delay them.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "expresslane",
+        }
+        if self._secret:
+            self._headers["Authorization"] = f"Bearer {self._secret}"
+        elif base.user is not None:
+            pair = f"{base.user}:{base.password or ''}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+            self._secret = base.password or ""
+        self._base = base.with_user(None)
+        self.where = str(self._base.with_query(None))
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=settings.connect_timeout_s, sock_connect=settings.connect_timeout_s
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._unpooled: aiohttp.ClientSession | None = None
+
+    def url(self, path: str) -> URL:
+        """An address under the base URL, with or without the `/v1` that people put at its end."""
+        root = self._base.path.rstrip("/").removesuffix("/v1")
+        return self._base.with_path(root + path, keep_query=True)
+
+    async def start(self) -> None:
+        """Open the session."""
+        self._session = self._open_session(force_close=False)
+
+    async def close(self) -> None:
+        """Close the session and every connection."""
+        sessions = (self._session, self._unpooled)
+        self._session = self._unpooled = None
+        for session in sessions:
+            if session is not None:
+                await session.close()
+
+    async def post(
+        self,
+        url: URL,
+        body: bytes,
+        headers: Mapping[str, str],
+        consume: Callable[[ClientResponse], Awaitable[None]],
+    ) -> None:
+        """Send `body` and let `consume` read the answer, whose status is a success.
+
+        Raises BackendError. Unless `consume` has read the answer to its end, the connection is closed afterwards, also
+        when this is cancelled: that is how a backend learns to stop.
+        """
+        await self._exchange("POST", url, body, headers, consume)
+
+    async def get_json(self, url: URL) -> Any:
+        """The JSON value at an address. Raises BackendError."""
+        value: Any = None
+
+        async def consume(response: ClientResponse) -> None:
+            nonlocal value
+            value = load(await self.read_body(response))
+
+        await self._exchange("GET", url, None, {}, consume)
+        return value
+
+    async def read_body(self, response: ClientResponse) -> bytes:
+        """The whole body. Raises BackendError when it is larger than an answer may be."""
+        limit = self.max_answer_bytes + _ENVELOPE_BYTES
+        length = response.content_length
+        if length is not None and length <= limit:
+            return await response.read()
+        if length is not None:
+            raise self.over_limit()
+        parts: list[bytes] = []
+        size = 0
+        while chunk := await response.content.readany():
+            size += len(chunk)
+            if size > limit:
+                raise self.over_limit()
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def over_limit(self) -> BackendError:
+        """The error for an answer that is too large."""
+        return BackendError(
+            Reason.ANSWER_OVER_LIMIT, f"{self.where}: the answer is larger than {self.max_answer_bytes} bytes"
+        )
+
+    async def linger(self, response: ClientResponse) -> None:
+        """Read the end of an answer that is complete, for a short while, so that its connection can be used again."""
+        content = response.content
+        if content.at_eof():
+            return
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await content.read(1)
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return
+
+    def expect(self, response: ClientResponse, *types: str) -> str:
+        """The answer's media type, which is one of `types`; a server that names none is believed to send the first."""
+        found = media_type(response) or types[0]
+        if found not in types:
+            error = malformed(f"{self.where} sent {found}, not {types[0]}", b"", http_status=response.status)
+            error.provider_request_id = request_id(response)
+            raise error
+        return found
+
+    async def _exchange(
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        consume: Callable[[ClientResponse], Awaitable[None]],
+    ) -> None:
+        try:
+            response = await self._send(method, url, body, headers)
+            try:
+                if not 200 <= response.status < 300:
+                    raise await self._refusal(response)
+                await consume(response)
+            finally:
+                # Closes the connection unless the answer was read to its end.
+                response.release()
+        except BackendError as error:
+            raise self._without_secret(error) from error.__cause__
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._without_secret(error_of_exception(error, self.where)) from None
+
+    async def _send(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]) -> ClientResponse:
+        session = self._session
+        if session is None:
+            raise BackendError(Reason.INTERNAL, f"{self.where}: the session is not open")
+        _opened.set(False)
+        sent = session.loop.time()
+        try:
+            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            # A kept connection that the backend closed in the meantime: the request never got there.
+            if (
+                _opened.get()
+                or isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+                or session.loop.time() - sent > STALE_WINDOW_S
+            ):
+                raise
+        if self._unpooled is None:
+            self._unpooled = self._open_session(force_close=True)
+        return await self._unpooled.request(method, url, data=body, headers=headers, allow_redirects=False)
+
+    async def _refusal(self, response: ClientResponse) -> BackendError:
+        body = b""
+        try:
+            while len(body) < _ERROR_BODY_BYTES and (chunk := await response.content.readany()):
+                body += chunk
+        except (aiohttp.ClientError, OSError):
+            pass  # The status says enough.
+        return error_of_response(response.status, response.headers, body, self.where)
+
+    def _without_secret(self, error: BackendError) -> BackendError:
+        if self._secret:
+            error.message = error.message.replace(self._secret, "[secret]")
+            error.provider_body = error.provider_body.replace(self._secret, "[secret]")
+            error.args = (error.message,)
+        return error
+
+    def _open_session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            # The scheduler caps what is in flight; a second cap here would only hide its waiting.
+            connector=_Connector(limit=0, force_close=force_close),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            trust_env=False,
+            max_line_size=_MAX_LINE_BYTES,
+            max_field_size=_MAX_LINE_BYTES,
+        )
+
+
+def media_type(response: ClientResponse) -> str:
+    """The Content-Type without its parameters, in lower case; empty when there is none."""
+    return response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+
+
+def request_id(response: ClientResponse) -> str:
+    """The backend's own name for the request, for its support."""
+    return response.headers.get("x-request-id") or response.headers.get("request-id") or ""

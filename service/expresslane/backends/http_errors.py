@@ -1,0 +1,224 @@
+"""What went wrong at a backend's HTTP interface, as one table from exceptions, statuses and bodies to BackendError."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import aiohttp
+import orjson
+
+from expresslane.errors import BackendError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ProviderError",
+    "error_of_exception",
+    "error_of_object",
+    "error_of_response",
+    "provider_error",
+    "retry_after_s",
+]
+
+
+class _Verdict(NamedTuple):
+    reason: Reason
+    retryable: bool
+
+
+# The first type that matches holds: a subclass stands before its base.
+_EXCEPTIONS: tuple[tuple[type[BaseException], Reason, bool, str], ...] = (
+    (aiohttp.ConnectionTimeoutError, Reason.BACKEND_UNREACHABLE, True, "no connection in time"),
+    (aiohttp.ClientConnectorCertificateError, Reason.BACKEND_UNREACHABLE, False, "the certificate is not trusted"),
+    (aiohttp.ClientSSLError, Reason.BACKEND_UNREACHABLE, False, "TLS failed"),
+    (aiohttp.ClientConnectorError, Reason.BACKEND_UNREACHABLE, True, "cannot connect"),
+    (aiohttp.InvalidURL, Reason.BACKEND_UNREACHABLE, False, "the URL is not valid"),
+    (aiohttp.ServerDisconnectedError, Reason.BACKEND_DISCONNECTED, True, "the connection was closed"),
+    (aiohttp.ClientPayloadError, Reason.BACKEND_DISCONNECTED, True, "the connection broke in the middle of the answer"),
+    (aiohttp.ClientResponseError, Reason.BACKEND_MALFORMED, False, "the answer is not HTTP"),
+    (aiohttp.ClientConnectionError, Reason.BACKEND_DISCONNECTED, True, "the connection broke"),
+    (OSError, Reason.BACKEND_DISCONNECTED, True, "the connection broke"),
+    (aiohttp.ClientError, Reason.BACKEND_ERROR, False, "the request failed"),
+)
+
+_STATUSES: dict[int, _Verdict] = {
+    401: _Verdict(Reason.BACKEND_UNAUTHORIZED, False),
+    402: _Verdict(Reason.BACKEND_QUOTA_EXHAUSTED, False),
+    403: _Verdict(Reason.BACKEND_UNAUTHORIZED, False),
+    408: _Verdict(Reason.BACKEND_OVERLOADED, True),
+    409: _Verdict(Reason.BACKEND_ERROR, True),
+    429: _Verdict(Reason.BACKEND_RATE_LIMITED, True),
+    500: _Verdict(Reason.BACKEND_ERROR, True),
+    501: _Verdict(Reason.BACKEND_REJECTED, False),
+}
+_OTHER_CLIENT_ERROR = _Verdict(Reason.BACKEND_REJECTED, False)
+_OTHER_SERVER_ERROR = _Verdict(Reason.BACKEND_OVERLOADED, True)
+
+# Words that providers use for an error whatever status carries it; inside a stream there is no status at all.
+_CODES: dict[str, _Verdict] = {
+    **dict.fromkeys(
+        (
+            "insufficient_quota",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "billing_error",
+            "access_terminated",
+            "credits_exhausted",
+            "exceeded_current_quota_error",
+        ),
+        _Verdict(Reason.BACKEND_QUOTA_EXHAUSTED, False),
+    ),
+    **dict.fromkeys(
+        ("rate_limit_exceeded", "rate_limit_error", "rate_limit_reached", "too_many_requests"),
+        _Verdict(Reason.BACKEND_RATE_LIMITED, True),
+    ),
+    **dict.fromkeys(
+        ("overloaded_error", "unavailable_error", "service_unavailable", "server_busy", "engine_overloaded"),
+        _Verdict(Reason.BACKEND_OVERLOADED, True),
+    ),
+    **dict.fromkeys(
+        ("server_error", "internal_server_error", "internalservererror"), _Verdict(Reason.BACKEND_ERROR, True)
+    ),
+    **dict.fromkeys(
+        (
+            "invalid_request_error",
+            "exceed_context_size_error",
+            "context_length_exceeded",
+            "badrequesterror",
+            "bad_request",
+        ),
+        _Verdict(Reason.BACKEND_REJECTED, False),
+    ),
+    **dict.fromkeys(
+        ("authentication_error", "permission_error", "invalid_api_key"), _Verdict(Reason.BACKEND_UNAUTHORIZED, False)
+    ),
+}
+
+
+class ProviderError(NamedTuple):
+    """What an error body says: its own code (or type), its words for a person, the number some put in as a status."""
+
+    code: str = ""
+    message: str = ""
+    status: int = 0
+
+
+def error_of_exception(error: BaseException, where: str) -> BackendError:
+    """The error for an exception of the HTTP client. `where` names the backend's address."""
+    detail = str(error) or type(error).__name__
+    for kind, reason, retryable, text in _EXCEPTIONS:
+        if isinstance(error, kind):
+            return BackendError(reason, f"{where}: {text}: {detail}", retryable=retryable)
+    return BackendError(Reason.BACKEND_ERROR, f"{where}: {detail}", retryable=False)
+
+
+def error_of_response(status: int, headers: Mapping[str, str], body: bytes, where: str) -> BackendError:
+    """The error for an answer whose status is not a success. The headers' names are matched without case."""
+    said = provider_error(_load_or_none(body))
+    verdict = _verdict_of_status(status)
+    named = _CODES.get(said.code.lower())
+    if named is not None and named.reason is Reason.BACKEND_QUOTA_EXHAUSTED:
+        verdict = named
+    retryable = verdict.retryable
+    if verdict.reason is not Reason.BACKEND_QUOTA_EXHAUSTED:
+        retryable = _should_retry(headers, default=retryable)
+    message = said.message or _first_line(body)
+    if 300 <= status < 400:
+        message = f"redirects are not followed ({headers.get('Location', '')})"
+    return BackendError(
+        verdict.reason,
+        f"{where}: HTTP {status}" + (f": {message[:500]}" if message else ""),
+        retryable=retryable,
+        retry_after_s=retry_after_s(headers),
+        http_status=status,
+        provider_code=said.code,
+        provider_body=body[:2048].decode(errors="replace"),
+        provider_request_id=headers.get("x-request-id") or headers.get("request-id") or "",
+    )
+
+
+def error_of_object(error: Any, where: str, request_id: str = "") -> BackendError:
+    """The error for an error object inside an answer whose status was a success."""
+    said = provider_error({"error": error})
+    verdict = _CODES.get(said.code.lower())
+    if verdict is None:
+        known = 400 <= said.status < 600
+        verdict = _verdict_of_status(said.status) if known else _Verdict(Reason.BACKEND_ERROR, True)
+    return BackendError(
+        verdict.reason,
+        f"{where}: {said.message[:500] or 'an error inside the answer'}",
+        retryable=verdict.retryable,
+        http_status=200,
+        provider_code=said.code,
+        provider_body=orjson.dumps({"error": error}).decode(),
+        provider_request_id=request_id,
+    )
+
+
+def provider_error(body: Any) -> ProviderError:
+    """What an error body says, in the shapes of OpenAI, vLLM, llama.cpp, Ollama and FastAPI."""
+    if type(body) is not dict:
+        return ProviderError()
+    error = body.get("error", body)
+    if type(error) is str:
+        return ProviderError(message=error)
+    if type(error) is not dict:
+        return ProviderError()
+    code, kind, message = error.get("code"), error.get("type"), error.get("message", error.get("detail"))
+    if type(message) is not str:
+        message = orjson.dumps(message).decode() if message else ""
+    name = code if type(code) is str and code else kind
+    status = (
+        code if type(code) is int else int(code) if type(code) is str and code.isdecimal() and len(code) == 3 else 0
+    )
+    return ProviderError(name if type(name) is str else "", message, status)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long the backend asks to be left alone: retry-after-ms, or Retry-After in seconds or as a date."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("Retry-After")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+def _verdict_of_status(status: int) -> _Verdict:
+    return _STATUSES.get(status) or (_OTHER_SERVER_ERROR if status >= 500 else _OTHER_CLIENT_ERROR)
+
+
+def _should_retry(headers: Mapping[str, str], *, default: bool) -> bool:
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower(), default)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _load_or_none(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _first_line(body: bytes) -> str:
+    lines = body[:500].decode(errors="replace").strip().splitlines()
+    return lines[0][:200] if lines else ""

@@ -1,0 +1,141 @@
+"""The adapter for APIs of the OpenAI dialect: chat completions, and completions for raw prompts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import ClientError, ClientResponse
+
+from expresslane.backends.base import Answer, Backend, Call, Capabilities, Discovery
+from expresslane.backends.http import HttpClient, request_id
+from expresslane.backends.http_errors import error_of_object
+from expresslane.backends.malformed import load_object, malformed
+from expresslane.backends.openai_answer import AnswerReader
+from expresslane.backends.openai_request import build_body
+from expresslane.backends.sse import SseParser
+from expresslane.errors import BackendError, Reason
+
+if TYPE_CHECKING:
+    from expresslane.settings import BackendSettings
+
+__all__ = ["OpenAIBackend"]
+
+_NOT_THE_DIALECT = (TypeError, AttributeError, LookupError, ValueError)
+
+
+class OpenAIBackend(Backend):
+    """Any server of the OpenAI dialect; the engines' own servers among them."""
+
+    def __init__(
+        self, backend_id: str, settings: BackendSettings, capabilities: Capabilities, *, max_answer_bytes: int
+    ) -> None:
+        super().__init__(backend_id)
+        self.capabilities = capabilities
+        self._stream = settings.streaming
+        self._http = HttpClient(settings, max_answer_bytes=max_answer_bytes)
+        self._chat_url = self._http.url("/v1/chat/completions")
+        self._completions_url = self._http.url("/v1/completions")
+        self._models_url = self._http.url("/v1/models")
+
+    async def start(self) -> None:
+        """Open the session."""
+        await self._http.start()
+
+    async def close(self) -> None:
+        """Close the session and every connection."""
+        await self._http.close()
+
+    async def generate(self, call: Call, answer: Answer) -> None:
+        """Run one attempt to its end. Raises BackendError."""
+        body = build_body(call.prompt, call.model, stream=self._stream)
+        url = self._completions_url if call.prompt.raw else self._chat_url
+        await self._http.post(url, body, call.headers, partial(self._read, answer))
+
+    async def discover(self) -> Discovery:
+        """The models that the server lists. Raises BackendError."""
+        return Discovery(models=await self._models())
+
+    async def _models(self) -> tuple[str, ...]:
+        listed = await self._http.get_json(self._models_url)
+        try:
+            return tuple(str(model["id"]) for model in listed["data"])
+        except _NOT_THE_DIALECT:
+            raise malformed(f"{self._http.where} does not list models", str(listed).encode()) from None
+
+    async def _read(self, answer: Answer, response: ClientResponse) -> None:
+        reader = AnswerReader(answer)
+        try:
+            if not self._stream:
+                self._http.expect(response, "application/json")
+                await self._read_whole(answer, reader, response)
+            # A server that cannot stream may answer with one body all the same.
+            elif self._http.expect(response, "text/event-stream", "application/json") == "application/json":
+                await self._read_whole(answer, reader, response)
+            else:
+                await self._read_stream(answer, reader, response)
+        except BackendError as error:
+            error.provider_request_id = error.provider_request_id or request_id(response)
+            raise
+        finally:
+            reader.close()
+
+    async def _read_whole(self, answer: Answer, reader: AnswerReader, response: ClientResponse) -> None:
+        data = await self._http.read_body(response)
+        body = load_object(data)
+        if body.get("error"):
+            raise error_of_object(body["error"], self._http.where)
+        try:
+            reader.take_whole(body)
+        except _NOT_THE_DIALECT as error:
+            raise malformed(f"not an answer of the OpenAI dialect ({error!r})", data) from None
+        self._check_size(answer)
+
+    async def _read_stream(self, answer: Answer, reader: AnswerReader, response: ClientResponse) -> None:
+        parser = SseParser()
+        content = response.content
+        payload = b""
+        try:
+            while chunk := await content.readany():
+                answer.touch()
+                for payload in parser.feed(chunk):
+                    if payload == b"[DONE]":
+                        await self._http.linger(response)
+                        return
+                    self._take(reader, payload)
+                self._check_size(answer)
+        except (ClientError, OSError):
+            # A break after the finish reason loses token counts at most.
+            if answer.finish_reason_raw:
+                return
+            raise
+        self._end_of_stream(answer, reader, parser.finish())
+
+    def _take(self, reader: AnswerReader, payload: bytes) -> None:
+        event = load_object(payload)
+        error = event.get("error")
+        if error:
+            raise error_of_object(error, self._http.where)
+        try:
+            reader.take_chunk(event)
+        except _NOT_THE_DIALECT as bad:
+            raise malformed(f"not a chunk of the OpenAI dialect ({bad!r})", payload) from None
+
+    def _end_of_stream(self, answer: Answer, reader: AnswerReader, rest: list[bytes]) -> None:
+        """The stream ended without `[DONE]`: complete when it had a finish reason, else broken."""
+        for payload in rest:
+            if payload == b"[DONE]":
+                return
+            if payload.endswith(b"}"):
+                self._take(reader, payload)
+        if not answer.finish_reason_raw:
+            raise BackendError(
+                Reason.BACKEND_DISCONNECTED,
+                f"{self._http.where}: the stream ended in the middle of the answer",
+                retryable=True,
+                http_status=200,
+            )
+
+    def _check_size(self, answer: Answer) -> None:
+        if answer.bytes > self._http.max_answer_bytes:
+            raise self._http.over_limit()

@@ -1,0 +1,74 @@
+"""What each kind of backend can do: one table of capabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expresslane.backends.base import Capabilities
+
+if TYPE_CHECKING:
+    from expresslane.settings import BackendKind
+
+__all__ = ["capabilities_of"]
+
+_CAPABILITIES: dict[BackendKind, Capabilities] = {
+    # Bills per token and limits by rate: a modest cap, and nothing to protect from long prefills.
+    "openai": Capabilities(
+        can_run_concurrently=True,
+        default_cap=10,
+        engine=False,
+        streams=True,
+        reports_usage=True,
+        prefix_cache=False,
+        attempt_timeout_s=30.0,
+    ),
+    # Continuous batching queues inside the engine: the lanes do the protecting, the cap only bounds.
+    "vllm": Capabilities(
+        can_run_concurrently=True,
+        default_cap=1_024,
+        engine=True,
+        streams=True,
+        reports_usage=True,
+        prefix_cache=True,
+    ),
+    "sglang": Capabilities(
+        can_run_concurrently=True,
+        default_cap=1_024,
+        engine=True,
+        streams=True,
+        reports_usage=True,
+        prefix_cache=True,
+    ),
+    # Runs as many as it has slots, which discovery tells.
+    "llamacpp": Capabilities(
+        can_run_concurrently=True,
+        default_cap=1,
+        engine=True,
+        streams=True,
+        reports_usage=True,
+        prefix_cache=True,
+    ),
+    # Queues by itself and does not say how many it runs at once.
+    "ollama": Capabilities(
+        can_run_concurrently=True,
+        default_cap=1,
+        engine=True,
+        streams=True,
+        reports_usage=True,
+        prefix_cache=True,
+    ),
+    "simulated": Capabilities(
+        can_run_concurrently=True,
+        default_cap=16,
+        engine=True,
+        streams=True,
+        reports_usage=True,
+        prefix_cache=False,
+        simulated=True,
+    ),
+}
+
+
+def capabilities_of(kind: BackendKind) -> Capabilities:
+    """What a kind of backend can do, and the defaults that follow from it."""
+    return _CAPABILITIES[kind]

@@ -1,0 +1,97 @@
+"""An incremental parser of server-sent events: bytes in, data payloads out."""
+
+from __future__ import annotations
+
+import re
+
+from expresslane.backends.malformed import malformed
+
+__all__ = ["SseParser"]
+
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+_FIELD_NAME = re.compile(rb"[A-Za-z_-]{1,32}\Z")
+
+
+class SseParser:
+    """Splits one stream into the data of its events, whatever the chunks it comes in.
+
+    Comments and events without data give nothing. Bytes are not decoded here, so a character may be cut by a chunk.
+    """
+
+    __slots__ = ("_after_cr", "_first", "_limit", "_tail")
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._limit = max_event_bytes
+        self._tail = bytearray()
+        self._after_cr = False
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The payloads of all events that this chunk completes."""
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_line_feeds(chunk)
+        tail = self._tail
+        if tail:
+            searched = len(tail) - 1
+            tail += chunk
+            if tail.find(b"\n\n", searched) < 0:
+                self._check_size(tail)
+                return []
+            chunk = bytes(tail)
+            tail.clear()
+        events = chunk.split(b"\n\n")
+        rest = events.pop()
+        if rest:
+            tail += rest
+            self._check_size(tail)
+        payloads: list[bytes] = []
+        for event in events:
+            # Nearly every event is one line `data: {...}`; all others take the way by lines.
+            if event.startswith(b"data: ") and b"\n" not in event:
+                payloads.append(event[6:])
+            else:
+                self._take_lines(event, payloads)
+            self._first = False
+        return payloads
+
+    def finish(self) -> list[bytes]:
+        """What was left at the end of the stream: some servers leave out the last blank line."""
+        payloads: list[bytes] = []
+        if self._tail:
+            self._take_lines(bytes(self._tail), payloads)
+            self._tail.clear()
+        return payloads
+
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        """The chunk with every line end as a line feed. A pair that is cut by the chunk's end counts once."""
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+            self._after_cr = False
+        if chunk:
+            self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _take_lines(self, event: bytes, payloads: list[bytes]) -> None:
+        if self._first:
+            event = event.removeprefix(_BOM)
+        data: list[bytes] = []
+        for line in event.split(b"\n"):
+            if not line or line.startswith(b":"):
+                continue
+            name, colon, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                data.append(value)
+            elif name == b"error":
+                # Older llama-servers put an error object into a field of its own.
+                data.append(b'{"error":' + value + b"}")
+            elif not _FIELD_NAME.match(name) or not colon:
+                # The standard would skip such a line; from a model's server it is lost text or a lost error.
+                raise malformed("a line of the event stream is no field", line)
+        if data:
+            payloads.append(b"\n".join(data) if len(data) > 1 else data[0])
+
+    def _check_size(self, tail: bytearray) -> None:
+        if len(tail) > self._limit:
+            raise malformed(f"an event is longer than {self._limit} bytes", bytes(tail[:200]))
