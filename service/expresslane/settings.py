@@ -2,17 +2,119 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-__all__ = ["BackendKind", "BackendSettings", "Settings", "SimulatedSettings"]
+__all__ = ["MAX_CAP", "BackendKind", "BackendSettings", "Settings", "SimulatedSettings"]
 
 BackendKind = Literal["openai", "vllm", "sglang", "ollama", "llamacpp", "simulated"]
-
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 MAX_CAP = 100_000
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h|)\s*")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3_600.0}
+_HEADER_UNSAFE = re.compile(r"[^\x21-\x7e]")
+
+
+def _duration(value: Any) -> Any:
+    """Seconds from text with or without a unit; anything but text passes."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError("not a duration")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+def _pairs(value: Any) -> Any:
+    """`a=b,c=d` as pairs, with `a` alone for `a=a`; anything but text passes."""
+    if not isinstance(value, str):
+        return value
+    pairs = []
+    for item in value.split(","):
+        left, equals, right = (part.strip() for part in item.partition("="))
+        if not left or (equals and not right):
+            raise ValueError(f"{item.strip()!r} is not an entry")
+        pairs.append((left, right or left))
+    names = [left for left, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is there twice")
+    return tuple(pairs)
+
+
+def _map(value: Any) -> Any:
+    """`a=b,c=d` as a dict; anything but text passes."""
+    if not isinstance(value, str):
+        return value
+    for item in value.split(","):
+        if "=" not in item:
+            raise ValueError(f"{item.strip()!r} has no =")
+    return dict(_pairs(value))
+
+
+def _http_url(value: str) -> str:
+    """An address that requests can be sent to, or empty."""
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("it does not start with http:// or https://")
+    if not parts.hostname or re.search(r"\s", value):
+        raise ValueError("it names no host")
+    if parts.port == 0:
+        raise ValueError("port 0 is not an address")
+    return value
+
+
+def _host_port(value: str) -> str:
+    """An address to listen on."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError("it does not end in :port with a port from 0 to 65535")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or re.search(r"\s|/", host) or (":" in host and not bracketed):
+        raise ValueError("it does not start with a host; an IPv6 address stands in brackets")
+    return value
+
+
+def _header_safe(value: SecretStr) -> SecretStr:
+    """A key that can be sent in an HTTP header."""
+    if _HEADER_UNSAFE.search(value.get_secret_value()):
+        raise ValueError("it holds white space or characters that an HTTP header cannot carry")
+    return value
+
+
+def _says(allowed: str, example: str) -> dict[str, Any]:
+    """What errors and the reference say of a setting whose type does not tell it all."""
+    return {"allowed": allowed, "example": example}
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Cap = Annotated[int, Field(ge=1, le=MAX_CAP)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_duration),
+    Field(
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        json_schema_extra=_says("more than 0 and at most 24 hours, in seconds or with a unit (ms, s, m, h)", "90s"),
+    ),
+]
+Url = Annotated[
+    str,
+    AfterValidator(_http_url),
+    Field(json_schema_extra=_says("an http:// or https:// address with a host", "http://127.0.0.1:8000")),
+]
+Key = Annotated[
+    SecretStr,
+    AfterValidator(_header_safe),
+    Field(json_schema_extra=_says("printable ASCII without white space", "sk-...")),
+]
 
 
 class _Frozen(BaseModel):
@@ -22,19 +124,28 @@ class _Frozen(BaseModel):
 class SimulatedSettings(_Frozen):
     """Costs and faults of a simulated engine. Its output is made up and stamped SIMULATED."""
 
-    prefill_tokens_per_s: Annotated[float, Field(gt=0)] = 8_000.0
+    prefill_tokens_per_s: Rate = 8_000.0
     """Prefill rate, shared by all prompts in prefill."""
     chunk_tokens: Count = 512
     """Tokens of one prefill chunk: the engine's prefill lane turns to decoding between chunks."""
-    step_s: Annotated[float, Field(ge=0)] = 0.01
+    step_s: Annotated[
+        float,
+        BeforeValidator(_duration),
+        Field(
+            ge=0,
+            le=60,
+            allow_inf_nan=False,
+            json_schema_extra=_says("0 to 60 seconds, in seconds or with a unit (ms, s)", "10ms"),
+        ),
+    ] = 0.01
     """One decode step, in which every running prompt gains one token."""
     max_running: Count = 16
     """Prompts that decode together; more wait inside the engine."""
     output_tokens: Count = 24
     """Output length where the prompt sets no max_tokens."""
-    error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    error_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     """Share of requests that fail with a retryable error."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Seed of the faults."""
 
 
@@ -43,32 +154,49 @@ class BackendSettings(_Frozen):
 
     kind: BackendKind
     """Adapter or preset: openai (any compatible API), vllm, sglang, ollama, llamacpp, simulated."""
-    url: str = ""
+    url: Url = ""
     """Base URL, such as http://127.0.0.1:8000 (a trailing /v1 is understood). Required but for simulated."""
-    api_key: SecretStr | None = None
+    api_key: Key | None = None
     """Sent as `Authorization: Bearer`."""
-    models: tuple[tuple[str, str], ...] = ()
-    """Models served, as (name callers use, backend's own name). Environment: `name` or `name=own-name`, comma-separated.
-    Empty: the backend's own list, refreshed."""
-    cap: Annotated[int, Field(ge=1, le=MAX_CAP)] | None = None
+    models: Annotated[
+        tuple[tuple[str, str], ...],
+        BeforeValidator(_pairs),
+        Field(
+            json_schema_extra=_says(
+                "`name` or `name=own-name` entries, comma-separated, each once", "small,big=big-70b"
+            )
+        ),
+    ] = ()
+    """Models served, as (name callers use, backend's own name). Environment: `name` or `name=own-name`,
+    comma-separated. Empty: the backend's own list, refreshed."""
+    cap: Cap | None = None
     """Most requests in flight."""
-    model_caps: dict[str, Annotated[int, Field(ge=1, le=MAX_CAP)]] = Field(default_factory=dict)
+    model_caps: Annotated[
+        dict[str, Cap],
+        BeforeValidator(_map),
+        Field(
+            json_schema_extra=_says(
+                f"`name=cap` entries with caps from 1 to {MAX_CAP}, comma-separated", "small=8,big=2"
+            )
+        ),
+    ] = Field(default_factory=dict)
     """Caps of single models within this backend. Environment: `name=cap`, comma-separated."""
     concurrency: bool | None = None
     """The concurrency switch; off means one request at a time."""
     streaming: bool = True
     """Whether to ask the backend for a stream, which gives a true first token; results are the same."""
     lanes: bool | None = None
-    """Whether a long lane and a short-prompt budget protect this backend's prefill. Default: on for engines, off for hosted APIs."""
+    """Whether a long lane and a short-prompt budget protect this backend's prefill.
+    Default: on for engines, off for hosted APIs."""
     long_threshold_tokens: Count = 4_096
     """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
     long_slots: Count = 1
     """Long prompts that may prefill at once."""
     short_budget_tokens: Count = 8_192
     """Tokens of short prompts that may be in prefill at once."""
-    prefill_tokens_per_s: Annotated[float, Field(gt=0)] = 5_000.0
+    prefill_tokens_per_s: Rate = 5_000.0
     """Expected prefill rate, for ordering and for choosing among backends."""
-    bytes_per_token: Annotated[float, Field(gt=0, le=64)] = 4.0
+    bytes_per_token: Annotated[float, Field(gt=0, le=64, allow_inf_nan=False)] = 4.0
     """UTF-8 bytes per token, for estimates."""
     first_token_timeout_s: Seconds | None = None
     """Longest wait for a first token, from release. Default: none of its own (the attempt's holds)."""
@@ -85,13 +213,21 @@ class BackendSettings(_Frozen):
 class Settings(_Frozen):
     """The whole service."""
 
-    listen: str = "127.0.0.1:50051"
+    listen: Annotated[
+        str, AfterValidator(_host_port), Field(json_schema_extra=_says("host:port", "127.0.0.1:50051"))
+    ] = "127.0.0.1:50051"
     """Address of the gRPC server, host:port; port 0 picks a free one."""
     backends: dict[str, BackendSettings] = Field(default_factory=dict)
     """Backends by id (a-z, 0-9, -). Empty: one simulated backend."""
     default_model: str = ""
     """Model of prompts that name none. Empty: the only model there is, if there is only one."""
-    aliases: dict[str, str] = Field(default_factory=dict)
+    aliases: Annotated[
+        dict[str, str],
+        BeforeValidator(_map),
+        Field(
+            json_schema_extra=_says("`alias=model` entries, comma-separated, each alias once", "fast=small,best=big")
+        ),
+    ] = Field(default_factory=dict)
     """More names for models. Environment: `alias=model`, comma-separated."""
     wildcard_backend: str = ""
     """Id of the backend that gets prompts for models nobody lists. Empty: such prompts fail with NOT_FOUND."""
@@ -99,7 +235,7 @@ class Settings(_Frozen):
     """Ordering of waiting prompts within a class."""
     queue_limit_prompts: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
     """Most prompts that may wait at once; also the largest batch."""
-    in_flight_limit: Annotated[int, Field(ge=0)] = 0
+    in_flight_limit: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0
     """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends.
@@ -116,23 +252,23 @@ class Settings(_Frozen):
     """Upper bound of the first random back-off; doubles with each retry (full jitter)."""
     retry_cap_s: Seconds = 30.0
     """Upper bound of any random back-off."""
-    max_prompt_bytes: Annotated[int, Field(ge=1)] = 4 * 1024 * 1024
+    max_prompt_bytes: Annotated[int, Field(ge=1, le=2_147_483_647)] = 4 * 1024 * 1024
     """Largest prompt."""
     max_message_bytes: Annotated[int, Field(ge=4_096, le=2_147_483_647)] = 64 * 1024 * 1024
     """Largest gRPC message taken in."""
-    max_answer_bytes: Annotated[int, Field(ge=1_024)] = 8 * 1024 * 1024
+    max_answer_bytes: Annotated[int, Field(ge=1_024, le=2_147_483_647)] = 8 * 1024 * 1024
     """Largest answer taken from a backend for one prompt."""
-    collect_limit_bytes: Annotated[int, Field(ge=1_024)] = 4 * 1024 * 1024
+    collect_limit_bytes: Annotated[int, Field(ge=1_024, le=2_147_483_647)] = 4 * 1024 * 1024
     """Largest declared answer of CollectBatch: a gRPC client's default message limit."""
     heartbeat_s: Seconds = 15.0
     """Longest silence on a batch's stream."""
     reorder_window: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Results that in-order delivery may finish ahead."""
-    outbox_limit_results: Annotated[int, Field(ge=1)] = 1_024
+    outbox_limit_results: Annotated[int, Field(ge=1, le=10_000_000)] = 1_024
     """Results that wait for a slow reader before its batch is held."""
     stream_credits: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     """Prompts that one StreamPrompts session may have unfinished."""
-    max_open_batches: Annotated[int, Field(ge=1)] = 10_000
+    max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls that may be open at once."""
     drain_grace_s: Seconds = 30.0
     """How long a stopping service lets accepted work finish."""

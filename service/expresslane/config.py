@@ -1,0 +1,228 @@
+"""The environment, read once: every setting with its origin, or every mistake in one ConfigError.
+
+Precedence: the environment before the default. What Admin changes at runtime holds until the next restart, no longer.
+An empty variable counts as not set.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from expresslane.config_checks import backend_problems, service_problems
+from expresslane.errors import ConfigError
+from expresslane.settings import BackendSettings, Settings
+from expresslane.variables import (
+    MASK,
+    OTHER_NAMES,
+    OTHER_VARIABLES,
+    PREFIX,
+    Variable,
+    is_foreign,
+    masked,
+    show,
+    value_at,
+    variables,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Configuration", "Row", "describe", "load", "reference"]
+
+_BACKENDS = f"{PREFIX}BACKENDS__"
+_BACKEND_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings that hold, where each came from, and what the operator should know of them.
+
+    `origins`: dotted path → `default` or `environment variable NAME`.
+    `simulated_only`: no backend was configured, so the embedded simulated one runs.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+    simulated_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as `expresslane config` shows it; secrets are masked."""
+
+    path: str
+    name: str
+    value: str
+    origin: str
+    meaning: str
+    allowed: str
+
+
+def load(environ: Mapping[str, str]) -> Configuration:
+    """Read the whole environment. Raises ConfigError with one line for each mistake."""
+    given = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+    backend_ids = sorted({backend_id for name in given if (backend_id := _backend_id(name))})
+    known = variables(backend_ids)
+    problems: list[str] = []
+    texts: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for name, value in sorted(given.items()):
+        canonical = OTHER_NAMES.get(name, name)
+        if is_foreign(name, value):
+            continue
+        if canonical not in known:
+            problems.append(_unknown(name, known))
+        elif value.strip():
+            variable = known[canonical]
+            if variable.path in texts:
+                problems.append(f"{name} and {canonical} are two names of one setting; set only one of them.")
+            texts[variable.path] = value if variable.secret else value.strip()
+            origins[variable.path] = f"environment variable {name}"
+    settings, wrong = _validate(texts, backend_ids, origins, known)
+    problems += wrong
+    if problems:
+        count = len(problems)
+        raise ConfigError(f"{count} mistake{'s' if count > 1 else ''} in the environment:\n" + "\n".join(problems))
+    simulated_only = not settings.backends
+    if simulated_only:
+        settings = settings.model_copy(update={"backends": {"simulated": BackendSettings(kind="simulated")}})
+    all_origins = {
+        variable.path: origins.get(variable.path, _DEFAULT) for variable in variables(settings.backends).values()
+    }
+    return Configuration(settings, all_origins, _warnings(settings, simulated_only), simulated_only)
+
+
+def describe(configuration: Configuration) -> list[Row]:
+    """Every setting that holds, with where it came from."""
+    settings = configuration.settings
+    return [
+        Row(
+            variable.path,
+            variable.name,
+            show(value_at(settings, variable.path)),
+            configuration.origins[variable.path],
+            variable.meaning,
+            variable.allowed,
+        )
+        for variable in variables(settings.backends).values()
+    ]
+
+
+def reference() -> list[Row]:
+    """Every setting there is, with its default; those of a backend as `EXPRESSLANE_BACKENDS__<ID>__...`."""
+    rows = [
+        Row(variable.path, variable.name, variable.default, _DEFAULT, variable.meaning, variable.allowed)
+        for variable in variables(("<id>",)).values()
+    ]
+    rows += [Row("", name, "", "ignored", meaning, "") for name, meaning in OTHER_VARIABLES.items()]
+    return rows
+
+
+def _validate(
+    texts: Mapping[str, str], backend_ids: list[str], origins: Mapping[str, str], known: Mapping[str, Variable]
+) -> tuple[Settings, list[str]]:
+    """The settings and what is wrong with them. Wrong values are left out in a second pass, so that all checks run."""
+    by_path = {variable.path: variable for variable in known.values()}
+    wrong: dict[str, str] = {}
+    try:
+        settings = Settings.model_validate(_nested(texts, backend_ids))
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            path = next(joined for joined in _prefixes(detail["loc"]) if joined in by_path)
+            wrong.setdefault(path, _wrong(by_path[path], texts, origins, str(detail.get("ctx", {}).get("error", ""))))
+        rest = {path: text for path, text in texts.items() if path not in wrong}
+        whole = [backend_id for backend_id in backend_ids if f"backends.{backend_id}.kind" not in wrong]
+        settings = Settings.model_validate(_nested(rest, whole))
+    lines = list(wrong.values())
+    given = frozenset(texts)
+    checks = [
+        problem
+        for backend_id, backend in settings.backends.items()
+        for problem in backend_problems(backend_id, backend, given)
+    ]
+    checks += service_problems(settings, backend_ids)
+    for path, why in checks:
+        if path not in wrong:
+            lines.append(f"{_said(by_path[path], texts, origins)} {why}")
+    return settings, lines
+
+
+def _nested(texts: Mapping[str, str], backend_ids: list[str]) -> dict[str, Any]:
+    nested: dict[str, Any] = {"backends": {backend_id: {} for backend_id in backend_ids}}
+    for path, text in texts.items():
+        *parents, leaf = path.split(".")
+        place = nested
+        if parents[:1] == ["backends"] and parents[1] not in nested["backends"]:
+            continue
+        for part in parents:
+            place = place.setdefault(part, {})
+        place[leaf] = text
+    return nested
+
+
+def _prefixes(location: tuple[int | str, ...]) -> list[str]:
+    parts = [str(part) for part in location]
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _said(variable: Variable, texts: Mapping[str, str], origins: Mapping[str, str]) -> str:
+    """The variable as it was given."""
+    if variable.path not in texts:
+        return variable.name
+    name = origins[variable.path].rpartition(" ")[2]
+    text = masked(texts[variable.path])
+    shown = MASK if variable.secret else ascii(text if len(text) <= 100 else text[:97] + "...")
+    return f"{name}={shown}"
+
+
+def _wrong(variable: Variable, texts: Mapping[str, str], origins: Mapping[str, str], why: str) -> str:
+    state = "is not allowed" if variable.path in texts else "is missing"
+    reason = f" ({why})" if why else ""
+    return (
+        f"{_said(variable, texts, origins)} {state}{reason}. "
+        f"Allowed: {variable.allowed}. Example: {variable.name}={variable.example}"
+    )
+
+
+def _backend_id(name: str) -> str:
+    """The id of the backend that a variable is about, or empty."""
+    if not name.startswith(_BACKENDS):
+        return ""
+    backend_id = name.removeprefix(_BACKENDS).partition("__")[0].lower().replace("_", "-")
+    return backend_id if _BACKEND_ID.fullmatch(backend_id) else ""
+
+
+def _unknown(name: str, known: Mapping[str, Variable]) -> str:
+    """A name that is no setting, with the one that was probably meant; its value may be a secret and is not shown."""
+    candidates = [*known, *OTHER_NAMES, *OTHER_VARIABLES]
+    middle = re.fullmatch(rf"{PREFIX}BACKENDS?_+([A-Z0-9_]+)", name.upper())
+    if middle and not name.startswith(_BACKENDS):
+        for backend_name in (middle[1].split("__")[0].strip("_"), middle[1].split("_")[0]):
+            if _BACKEND_ID.fullmatch(backend_id := backend_name.lower().replace("_", "-")):
+                candidates += variables((backend_id,))
+    rests = [candidate.removeprefix(PREFIX) for candidate in candidates]
+    close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), rests, n=1, cutoff=0.7)
+    if close:
+        return f"{name} is not a setting; did you mean {PREFIX}{close[0]}?"
+    return f"{name} is not a setting; `expresslane config --all` lists all of them."
+
+
+def _warnings(settings: Settings, simulated_only: bool) -> tuple[str, ...]:
+    warnings = []
+    if simulated_only:
+        warnings.append(
+            "No backend is configured: the embedded simulated one runs, its answers are made up and marked SIMULATED. "
+            f"Set {_BACKENDS}<ID>__KIND and {_BACKENDS}<ID>__URL to use a real one."
+        )
+    if settings.policy == "sjf":
+        warnings.append(
+            f"{PREFIX}POLICY=sjf lets a long prompt wait for as long as shorter ones come; sjf-aged and hrrn do not."
+        )
+    return tuple(warnings)

@@ -1,0 +1,98 @@
+"""What must hold between settings, beyond each value alone: (path, what is wrong) for every mistake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expresslane.backends.presets import capabilities_of
+from expresslane.variables import environment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from expresslane.settings import BackendSettings, Settings
+
+__all__ = ["SIMULATED_MODEL", "backend_problems", "service_problems"]
+
+SIMULATED_MODEL = "simulated"
+"""The only model that a simulated backend serves: no other name ever gets made-up text."""
+
+
+def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong within one backend. `given`: the paths that the environment sets."""
+    prefix = f"backends.{backend_id}."
+    simulated = backend.kind == "simulated"
+    if not simulated:
+        if not backend.url and f"{prefix}url" not in given:
+            name = environment_name(f"{prefix}url")
+            yield (
+                f"{prefix}url",
+                f"is missing: a {backend.kind} backend needs it. Example: {name}=http://127.0.0.1:8000",
+            )
+        for path in sorted(given):
+            if path.startswith(f"{prefix}simulated."):
+                yield path, f"is for backends of kind simulated; this one is {backend.kind}."
+    elif any(name != SIMULATED_MODEL for pair in backend.models for name in pair):
+        yield (
+            f"{prefix}models",
+            f"is not allowed: a simulated backend serves only the model {SIMULATED_MODEL}. Unset it.",
+        )
+    if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
+        yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
+    served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
+    for model in backend.model_caps:
+        if served and model not in served:
+            yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
+
+
+def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong between the settings of the service. `backend_ids`: those named, also where their settings fail."""
+    ids = set(backend_ids) or {"simulated"}
+    wildcard = settings.wildcard_backend
+    if wildcard:
+        if wildcard not in ids:
+            yield "wildcard_backend", f"names no backend. Allowed: one of {_list(ids)}."
+        elif not backend_ids or (wildcard in settings.backends and settings.backends[wildcard].kind == "simulated"):
+            yield "wildcard_backend", f"is not allowed: a simulated backend serves only the model {SIMULATED_MODEL}."
+    models = None if wildcard else _models(settings, backend_ids)
+    for alias, model in settings.aliases.items():
+        why = _alias_problem(alias, model, settings, models)
+        if why:
+            yield "aliases", f"makes {alias!r} an alias of {model!r}{why}"
+    default = settings.default_model
+    if default and models is not None and default not in models | set(settings.aliases):
+        yield "default_model", f"is served by no backend. Allowed: one of {_list(models | set(settings.aliases))}."
+
+
+def _alias_problem(alias: str, model: str, settings: Settings, models: set[str] | None) -> str:
+    if model in settings.aliases:
+        return ", which is an alias too; name the model itself."
+    if model == SIMULATED_MODEL:
+        return ": made-up answers are given under no other name."
+    if models is None:
+        return ""
+    if model not in models:
+        return f", which no backend serves. Allowed: one of {_list(models)}."
+    return ", but it is the name of a model." if alias in models else ""
+
+
+def _models(settings: Settings, backend_ids: Sequence[str]) -> set[str] | None:
+    """All models that callers can name, or None where only the backends themselves know."""
+    if not backend_ids:
+        return {SIMULATED_MODEL}
+    if set(backend_ids) != set(settings.backends):
+        return None
+    models: set[str] = set()
+    for backend in settings.backends.values():
+        if backend.models:
+            models.update(name for name, _ in backend.models)
+        elif backend.kind == "simulated":
+            models.add(SIMULATED_MODEL)
+        else:
+            return None
+    return models
+
+
+def _list(names: AbstractSet[str]) -> str:
+    return ", ".join(sorted(names)) or "(none)"
