@@ -1,0 +1,70 @@
+"""Asyncio client of expresslane: batches of prompts in over gRPC, results back as they finish."""
+
+from expresslane_client.backends import Backend, BackendModel, Drained, Snapshot
+from expresslane_client.batches import BatchCall
+from expresslane_client.chats import RawJson
+from expresslane_client.client import Client, Collected
+from expresslane_client.errors import (
+    CallError,
+    DeadlineExceededError,
+    ExpresslaneClientError,
+    FieldViolation,
+    InputError,
+    MessageTooLargeError,
+    RefusedError,
+    SessionEndedError,
+    UnavailableError,
+)
+from expresslane_client.events import Accepted, Delta, Event, Progress
+from expresslane_client.generations import GenerateCall
+from expresslane_client.options import BatchOptions
+from expresslane_client.prompts import Deadlines, Prompt, PromptClass, PromptLike, PromptOptions
+from expresslane_client.results import AttemptError, Choice, FinishReason, Outcome, PromptError, Result, ToolCall, Usage
+from expresslane_client.sessions import PromptSession
+from expresslane_client.summaries import BatchState, Percentiles, Summary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Accepted",
+    "AttemptError",
+    "Backend",
+    "BackendModel",
+    "BatchCall",
+    "BatchOptions",
+    "BatchState",
+    "CallError",
+    "Choice",
+    "Client",
+    "Collected",
+    "DeadlineExceededError",
+    "Deadlines",
+    "Delta",
+    "Drained",
+    "Event",
+    "ExpresslaneClientError",
+    "FieldViolation",
+    "FinishReason",
+    "GenerateCall",
+    "InputError",
+    "MessageTooLargeError",
+    "Outcome",
+    "Percentiles",
+    "Progress",
+    "Prompt",
+    "PromptClass",
+    "PromptError",
+    "PromptLike",
+    "PromptOptions",
+    "PromptSession",
+    "RawJson",
+    "RefusedError",
+    "Result",
+    "SessionEndedError",
+    "Snapshot",
+    "Summary",
+    "ToolCall",
+    "UnavailableError",
+    "Usage",
+    "__version__",
+]

@@ -1,0 +1,226 @@
+"""The client: one connection to one expresslane service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, Unpack
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from expresslane_client.backends import Backend, Drained, Snapshot
+from expresslane_client.batches import BatchCall, OnDelta, OnEvent
+from expresslane_client.channels import (
+    MESSAGE_BYTES_MAX,
+    Metadata,
+    as_metadata,
+    check_size,
+    open_channel,
+    translated_errors,
+    with_trace_context,
+)
+from expresslane_client.errors import InputError
+from expresslane_client.generations import GenerateCall
+from expresslane_client.health import wait_until_serving
+from expresslane_client.options import BatchOptions, batch_config
+from expresslane_client.prompts import PromptLike, prompt_message, prompt_messages
+from expresslane_client.results import Result
+from expresslane_client.sessions import Prompts, PromptSession
+from expresslane_client.summaries import Summary
+from expresslane_client.v1 import admin_pb2, inference_pb2
+from expresslane_client.v1.admin_pb2_grpc import AdminStub
+from expresslane_client.v1.inference_pb2_grpc import InferenceStub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable, Mapping
+    from types import TracebackType
+
+    import grpc
+    from grpc import aio
+
+    from expresslane_client.v1.admin_pb2_grpc import AdminAsyncStub
+    from expresslane_client.v1.inference_pb2_grpc import InferenceAsyncStub
+
+__all__ = ["Client", "Collected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A whole batch: results in request order, and the summary."""
+
+    results: tuple[Result, ...]
+    summary: Summary
+
+
+class Client:
+    """A connection to an expresslane service, for use in `async with`, shared by as many calls at a time as you like.
+
+    `metadata` goes with every call. `credentials` turn on TLS. `message_bytes_max` is the largest request to send; the
+    service has a limit of its own (64 MiB unless configured). `timeout_s` of a call is its gRPC deadline: a little
+    before it, what is unfinished comes back as expired. Every call can raise the errors of errors.py.
+    """
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        metadata: Mapping[str, str] | Metadata = (),
+        credentials: grpc.ChannelCredentials | None = None,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
+    ) -> None:
+        self.target = target
+        self._metadata = as_metadata(metadata)
+        self._credentials = credentials
+        self._message_bytes_max = message_bytes_max
+        self._open: aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; running calls are cancelled."""
+        if self._open is not None:
+            channel, self._open = self._open, None
+            await channel.close()
+
+    @property
+    def channel(self) -> aio.Channel:
+        """The gRPC channel, opened at the first use."""
+        if self._open is None:
+            self._open = open_channel(self.target, self._credentials, self._message_bytes_max)
+        return self._open
+
+    @property
+    def inference(self) -> InferenceAsyncStub:
+        """The generated stub of the Inference service, for what this class does not cover."""
+        return InferenceStub(self.channel)
+
+    @property
+    def admin(self) -> AdminAsyncStub:
+        """The generated stub of the Admin service, for what this class does not cover."""
+        return AdminStub(self.channel)
+
+    def generate_batch(
+        self,
+        prompts: Iterable[PromptLike],
+        *,
+        timeout_s: float | None = None,
+        on_event: OnEvent | None = None,
+        on_delta: OnDelta | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> BatchCall:
+        """Run a batch: `async for result in client.generate_batch(prompts)`. Accepted as a whole or refused as a whole.
+
+        Raises InputError or MessageTooLargeError before anything is sent; a refusal is raised by the iteration.
+        """
+        if on_delta is not None:
+            options.setdefault("stream_deltas", True)
+        request = inference_pb2.GenerateBatchRequest(prompts=prompt_messages(prompts), config=batch_config(**options))
+        check_size(request, self._message_bytes_max)
+        call = self.inference.GenerateBatch(request, timeout=timeout_s, metadata=self._call_metadata())
+        return BatchCall(call, on_event, on_delta)
+
+    async def collect_batch(
+        self,
+        prompts: Iterable[PromptLike],
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> Collected:
+        """Run a batch whose declared answer fits in one message, and return everything at once, in request order."""
+        request = inference_pb2.CollectBatchRequest(prompts=prompt_messages(prompts), config=batch_config(**options))
+        check_size(request, self._message_bytes_max)
+        with translated_errors():
+            answer = await self.inference.CollectBatch(request, timeout=timeout_s, metadata=self._call_metadata())
+        return Collected(tuple(map(Result.from_proto, answer.results)), Summary.from_proto(answer.summary))
+
+    def generate(self, prompt: PromptLike, *, request_id: str = "", timeout_s: float | None = None) -> GenerateCall:
+        """Answer one prompt token by token: `async for delta in client.generate("Why?")`."""
+        request = inference_pb2.GenerateRequest(prompt=prompt_message(prompt), request_id=request_id)
+        check_size(request, self._message_bytes_max)
+        call = self.inference.Generate(request, timeout=timeout_s, metadata=self._call_metadata())
+        return GenerateCall(call)
+
+    def stream_prompts(
+        self,
+        prompts: Iterable[PromptLike] | AsyncIterable[PromptLike] | None = None,
+        *,
+        timeout_s: float | None = None,
+        on_event: OnEvent | None = None,
+        on_delta: OnDelta | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> PromptSession:
+        """Open a prompt stream: `async with client.stream_prompts() as session`, for work of any length.
+
+        With `prompts` (an iterable or async iterable, taken lazily) the session sends them itself as results are read.
+        """
+        if on_delta is not None:
+            options.setdefault("stream_deltas", True)
+        source: Prompts | None = prompts
+        return PromptSession(
+            self.inference.StreamPrompts(timeout=timeout_s, metadata=self._call_metadata()),
+            batch_config(**options),
+            prompts=source,
+            message_bytes_max=self._message_bytes_max,
+            on_event=on_event,
+            on_delta=on_delta,
+        )
+
+    async def list_backends(self) -> list[Backend]:
+        """All backends, ordered by name."""
+        backends: list[Backend] = []
+        token = ""
+        while True:
+            request = admin_pb2.ListBackendsRequest(page_token=token)
+            with translated_errors():
+                page = await self.admin.ListBackends(request, metadata=self._call_metadata())
+            backends += map(Backend.from_proto, page.backends)
+            token = page.next_page_token
+            if not token:
+                return backends
+
+    async def get_backend(self, name: str) -> Backend:
+        """One backend, by its name with or without `backends/`."""
+        request = admin_pb2.GetBackendRequest(name=_resource(name))
+        with translated_errors():
+            return Backend.from_proto(await self.admin.GetBackend(request, metadata=self._call_metadata()))
+
+    async def update_backend(
+        self, name: str, *, concurrency_enabled: bool | None = None, cap: int | None = None
+    ) -> Backend:
+        """Turn a backend's concurrency on or off, or change its cap, while work goes on. Returns it as it is then."""
+        changes = {"concurrency_enabled": concurrency_enabled, "cap": cap}
+        paths = [path for path, value in changes.items() if value is not None]
+        if not paths:
+            raise InputError("nothing to change: give concurrency_enabled or cap")
+        backend = admin_pb2.Backend(name=_resource(name), concurrency_enabled=bool(concurrency_enabled), cap=cap or 0)
+        request = admin_pb2.UpdateBackendRequest(backend=backend, update_mask=FieldMask(paths=paths))
+        with translated_errors():
+            return Backend.from_proto(await self.admin.UpdateBackend(request, metadata=self._call_metadata()))
+
+    async def get_snapshot(self) -> Snapshot:
+        """Queue depths and counters of the whole service."""
+        with translated_errors():
+            answer = await self.admin.GetSnapshot(admin_pb2.GetSnapshotRequest(), metadata=self._call_metadata())
+        return Snapshot.from_proto(answer)
+
+    async def drain(self) -> Drained:
+        """Make the service accept no more work; what was accepted goes on. Cannot be undone."""
+        with translated_errors():
+            answer = await self.admin.Drain(admin_pb2.DrainRequest(), metadata=self._call_metadata())
+        return Drained(answer.queued, answer.in_flight)
+
+    async def wait_ready(self, timeout_s: float = 10.0) -> None:
+        """Wait until the service is up and says that it serves. Raises UnavailableError when it does not in time."""
+        await wait_until_serving(self.channel, self.target, timeout_s)
+
+    def _call_metadata(self) -> Metadata:
+        return with_trace_context(self._metadata)
+
+
+def _resource(name: str) -> str:
+    return name if name.startswith("backends/") else f"backends/{name}"
