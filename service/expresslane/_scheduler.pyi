@@ -275,19 +275,18 @@ class Scheduler:
         self,
         now_ns: int,
         batch: int,
-        prompts: Sequence[tuple[int, int, int, int]],
+        prompts: Sequence[tuple[int, int, int, int, int]],
         *,
         queue_timeout_ns: int = 0,
         deadline_ns: int = 0,
-        first_index: int = 0,
     ) -> list[int]:
         """Queue all prompts or none, and return their tickets in the same order.
 
-        prompts: (model, class, tokens, queue_timeout_ns). Class: 0 interactive, 1 standard, 2 batch. A prompt's own
-        queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` restarts whenever one of its tickets
-        ends. `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue.
-        A batch may be submitted to again (a stream of prompts); `first_index` numbers the new prompts within the batch,
-        and the timeouts given last count.
+        prompts: (model, class, tokens, queue_timeout_ns, index). Class: 0 interactive, 1 standard, 2 batch. A prompt's
+        own queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` restarts whenever one of its tickets
+        ends. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by. `deadline_ns` is absolute:
+        then what is queued expires and what is in flight becomes overdue.
+        A batch may be submitted to again (a stream of prompts): the timeouts given last count.
 
         Raises BatchTooLargeError, QueueFullError, InvalidConfigError (a class above 2).
         """
@@ -301,24 +300,24 @@ class Scheduler:
         Returns False, and changes nothing, when it had already come. Raises UnknownTicketError when not in flight.
         """
 
-    def extend(self, now_ns: int, ticket: int, idle_until_ns: int) -> None:
-        """The stream is alive: report `idle` again at `idle_until_ns`. Raises UnknownTicketError when not in flight."""
+    def rearm(self, now_ns: int, ticket: int, reason: str, at_ns: int) -> None:
+        """Replace one deadline of an in-flight ticket: `first_token`, `idle` or `attempt` is (again) overdue at `at_ns`.
 
-    def finish(
-        self,
-        now_ns: int,
-        ticket: int,
-        outcome: str,
-        *,
-        not_before_ns: int = 0,
-        exclude_backend: bool = False,
-    ) -> bool:
-        """The attempt of an in-flight ticket is over; releases its slot and lane exactly once. Returns True if it ended.
+        Raises UnknownTicketError when not in flight, InvalidConfigError for another reason.
+        """
 
-        outcome: `success`, `failed`, `cancelled`, `expired` (all terminal) or `retry`: back to the queue with its
-        arrival time, from `not_before_ns`, off-slot; with `exclude_backend` never again on the backend that just had it.
-        A retry with no other backend to go to ends as failed, and so does one whose batch's deadline would have passed.
-        Raises UnknownTicketError.
+    def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> bool:
+        """The attempt of an in-flight ticket is over and there shall be another: back to the queue with its arrival time,
+        released from `not_before_ns` on, off-slot; with `exclude_backend` never again on the backend that just had it.
+
+        Returns False, and changes nothing, when that makes no sense: no other backend (available or not) serves the model,
+        or its batch's deadline would have passed. Then the caller ends it with `finish`. Raises UnknownTicketError.
+        """
+
+    def finish(self, now_ns: int, ticket: int, outcome: str) -> None:
+        """An in-flight ticket ends: its slot and lane share are released, exactly once.
+
+        outcome: `success`, `failed`, `cancelled` or `expired`. Raises UnknownTicketError, InvalidConfigError.
         """
 
     def cancel(self, now_ns: int, ticket: int) -> CancelResult:

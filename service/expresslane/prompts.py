@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 __all__ = ["Chat", "ChatMessage", "Deadlines", "Prompt", "PromptClass", "RequestOptions", "Sampling", "ToolCall"]
@@ -94,3 +94,7 @@ class Prompt:
     raw: bool = False
     prompt_class: PromptClass = PromptClass.STANDARD
     options: RequestOptions = field(default_factory=RequestOptions)
+
+    def with_model(self, model: str) -> Prompt:
+        """The same prompt for another model name."""
+        return replace(self, model=model)

@@ -1,0 +1,180 @@
+"""The composition root: builds everything from the settings, and owns the order of start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from expresslane import __version__, _scheduler
+from expresslane.backends.factory import make_backend
+from expresslane.config import load
+from expresslane.dispatch import Dispatcher
+from expresslane.errors import ConfigError
+from expresslane.fleet import Fleet
+from expresslane.intake import Intake
+from expresslane.interceptors.observe import ObserveInterceptor
+from expresslane.models import ModelRegistry
+from expresslane.retries import RetryPolicy
+from expresslane.scheduling import Scheduling
+from expresslane.server import Server
+from expresslane.servicers.admin import AdminServicer
+from expresslane.servicers.inference import InferenceServicer
+from expresslane.telemetry.logs import configure_logging
+from expresslane.telemetry.metrics import Metrics
+from expresslane.telemetry.setup import Telemetry
+from expresslane.telemetry.spans import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from expresslane.config import Configuration
+    from expresslane.settings import Settings
+
+__all__ = ["App", "serve"]
+
+EXIT_OK = 0
+EXIT_CONFIG = 2
+STOP_SLACK_S = 1.0
+
+log = structlog.get_logger("expresslane")
+
+
+class App:
+    """One running service, all of it in one process on one event loop."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self.settings = settings
+        self._telemetry = telemetry
+        registry = ModelRegistry(
+            default=settings.default_model, aliases=settings.aliases, wildcard=settings.wildcard_backend
+        )
+        adapters = {
+            name: (make_backend(name, backend, max_answer_bytes=settings.max_answer_bytes), backend)
+            for name, backend in settings.backends.items()
+        }
+        self.fleet = Fleet(
+            adapters,
+            registry,
+            wildcard=settings.wildcard_backend,
+            refresh_s=settings.model_refresh_s,
+            probe_s=settings.probe_interval_s,
+        )
+        core = _scheduler.Scheduler(
+            policy=settings.policy,
+            queue_limit=settings.queue_limit_prompts,
+            in_flight_limit=settings.in_flight_limit,
+            no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
+        )
+        self.scheduling = Scheduling(core, queue_timeout_s=settings.queue_timeout_s)
+        retries = RetryPolicy(settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s)
+        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
+        tracer = Tracer(telemetry.tracer_provider, __version__)
+        self.intake = Intake(self.scheduling, registry, tracer, max_open_batches=settings.max_open_batches)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.server = Server(
+            InferenceServicer(self.intake, self.scheduling, settings),
+            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
+            interceptors=[ObserveInterceptor(telemetry)],
+            max_message_bytes=settings.max_message_bytes,
+            with_reflection=settings.reflection,
+        )
+        self.metrics = Metrics(telemetry, self.scheduling.snapshot, self._backend_name, registry.name)
+
+    async def start(self) -> str:
+        """Reach the backends, then serve. Returns the bound address."""
+        self.scheduling.start(self.dispatcher)
+        await self.fleet.start(self.scheduling.apply)
+        return await self.server.start(self.settings.listen)
+
+    def drain(self) -> None:
+        """Accept nothing more and tell health checks so; what was accepted goes on."""
+        if not self.intake.draining:
+            self.intake.draining = True
+            self._spawn(self.server.not_serving())
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain, finish what was accepted within `grace_s`, end the rest in-band, close everything, flush telemetry."""
+        self.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.scheduling.idle(), grace_s)
+        self.intake.stop_all("the service is stopping")
+        await self.dispatcher.settled()
+        await self.server.stop(STOP_SLACK_S)
+        self.scheduling.stop()
+        await self.fleet.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(None, self._telemetry.shutdown)
+
+    def _backend_name(self, number: int) -> str:
+        return self.fleet.members[number].id
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def serve(environ: Mapping[str, str] = os.environ) -> int:
+    """Run the service until SIGTERM or SIGINT; a second signal ends it at once. Returns the exit code."""
+    try:
+        configuration = load(environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+        return EXIT_CONFIG
+    configure_logging(configuration.settings.log_level, configuration.settings.log_format)
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_serve(configuration, environ))
+
+
+async def _serve(configuration: Configuration, environ: Mapping[str, str]) -> int:
+    settings = configuration.settings
+    telemetry = Telemetry.start(__version__, environ)
+    app = App(settings, telemetry)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            os._exit(128 + signal.SIGTERM)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        address = await app.start()
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - what a person at a terminal must see
+        await app.stop(0)
+        return EXIT_CONFIG
+    for warning in configuration.warnings:
+        log.warning(warning)
+    if _scheduler.debug_build:
+        log.warning("the scheduler is a debug build: slow")
+    log.info(
+        "ready",
+        address=address,
+        version=__version__,
+        policy=settings.policy,
+        backends=[f"{member.id} ({member.settings.kind})" for member in app.fleet.members],
+        simulated=configuration.simulated_only,
+    )
+    if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
+        Path(ready_file).write_text(address)  # noqa: ASYNC240 - once, a few bytes
+    await stopping.wait()
+    log.info("stopping", grace_s=settings.drain_grace_s)
+    await app.stop(settings.drain_grace_s)
+    log.info("stopped")
+    return EXIT_OK

@@ -1,0 +1,100 @@
+"""A batch: the prompts of one call, what to do when one fails, and the way of their results to the caller."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from expresslane.batches.outbox import Outbox
+from expresslane.batches.summary import BatchState, Summary, Tally
+from expresslane.errors import Reason
+from expresslane.results import Outcome, Result
+
+if TYPE_CHECKING:
+    from expresslane.telemetry.spans import BatchTrace
+
+__all__ = ["Batch", "BatchOptions"]
+
+_ids = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How to run a batch; zero means "no such limit" (`reorder_window` 0: results as they complete)."""
+
+    request_id: str
+    fail_fast: bool = False
+    max_failure_rate: float = 0.0
+    stream_deltas: bool = False
+    reorder_window: int = 0
+    outbox_limit: int = 1_024
+    heartbeat_s: float = 15.0
+    deadline_ns: int = 0
+
+
+class Batch:
+    """One batch. Counts what it was given and what has ended, and knows when it is over.
+
+    `open`: more prompts may come (a session). `accepted_ns` is monotonic.
+    """
+
+    def __init__(self, options: BatchOptions, accepted_ns: int, trace: BatchTrace, *, is_open: bool = False) -> None:
+        self.id = next(_ids)
+        self.options = options
+        self.accepted_ns = accepted_ns
+        self.trace = trace
+        self.outbox = Outbox(window=options.reorder_window, limit=options.outbox_limit)
+        self.tally = Tally()
+        self.total = 0
+        self.open = is_open
+        self.in_flight = 0
+        self.horizon: int | None = None
+        self.stopped: BatchState | None = None
+        self.last_ns = accepted_ns
+        self.cancel_reason = (Reason.CANCELLED, "cancelled by the caller")
+
+    @property
+    def unfinished(self) -> int:
+        """Prompts without a result."""
+        return self.total - self.tally.finished
+
+    def expect(self, count: int) -> int:
+        """Take `count` more prompts in; returns the index of the first."""
+        first = self.total
+        self.total += count
+        return first
+
+    def end_input(self) -> None:
+        """No more prompts will come."""
+        self.open = False
+        self._close_if_over()
+
+    def complete(self, result: Result, now_ns: int) -> bool:
+        """Deliver a prompt's one result. Returns True when the batch must now cancel what is left."""
+        self.tally.add(result, now_ns - self.accepted_ns)
+        self.last_ns = now_ns
+        self.outbox.put(result)
+        self._close_if_over()
+        return self.stopped is None and self._failed_too_much()
+
+    def stop(self, state: BatchState) -> None:
+        """Remember why the batch was cut short; the first reason counts."""
+        if self.stopped is None:
+            self.stopped = state
+
+    def summary(self) -> Summary:
+        """What has become of the batch so far."""
+        state = self.stopped or BatchState.COMPLETED
+        return self.tally.summary(self.options.request_id, state, self.total, self.last_ns - self.accepted_ns)
+
+    def _failed_too_much(self) -> bool:
+        failures = self.tally.outcomes[Outcome.FAILED] + self.tally.outcomes[Outcome.EXPIRED]
+        if not failures:
+            return False
+        limit = self.options.max_failure_rate
+        return self.options.fail_fast or (limit > 0 and not self.open and failures > limit * self.total)
+
+    def _close_if_over(self) -> None:
+        if not self.open and not self.unfinished:
+            self.outbox.close()

@@ -1,0 +1,119 @@
+"""The outbox of a batch: what is ready for its reader, in the order it asked for, and bounded when it is slow."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from expresslane.results import Result
+
+__all__ = ["Delta", "Outbox", "Parcel"]
+
+
+@dataclass(slots=True)
+class Delta:
+    """Pieces of one prompt's output that the reader has not taken yet, merged."""
+
+    custom_id: str
+    index: int
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Everything that was ready at once. A prompt's deltas come no later than its result."""
+
+    results: list[Result]
+    deltas: list[Delta]
+
+
+class Outbox:
+    """Collects results and deltas for one reader.
+
+    `window` > 0: results are handed out by index, and `horizon` says which prompts may run; else as they complete, and
+    the horizon falls to 0 while `limit` results or more wait. One reader at a time.
+    """
+
+    def __init__(self, *, window: int, limit: int) -> None:
+        self._window = window
+        self._limit = limit
+        self._ready: list[Result] = []
+        self._early: dict[int, Result] = {}
+        self._deltas: dict[int, Delta] = {}
+        self._next = 0
+        self._held = False
+        self._waiter: asyncio.Future[bool] | None = None
+        self._news = False
+        self.closed = False
+
+    def put(self, result: Result) -> None:
+        """Add a finished prompt's result."""
+        if self._window and result.index != self._next:
+            self._early[result.index] = result
+            return
+        self._ready.append(result)
+        if self._window:
+            self._next += 1
+            while (following := self._early.pop(self._next, None)) is not None:
+                self._ready.append(following)
+                self._next += 1
+        self._wake()
+
+    def put_delta(self, custom_id: str, index: int, text: str, reasoning: str) -> None:
+        """Add a piece of a running prompt's output."""
+        delta = self._deltas.get(index)
+        if delta is None:
+            delta = self._deltas[index] = Delta(custom_id, index)
+        if text:
+            delta.text.append(text)
+        if reasoning:
+            delta.reasoning.append(reasoning)
+        self._wake()
+
+    def nudge(self) -> None:
+        """Let `wait` return once: there is news for the reader that is not kept here."""
+        self._news = True
+        self._wake()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.closed = True
+        self._wake()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is ready."""
+        return not self._ready and not self._deltas
+
+    def take(self) -> Parcel:
+        """Everything that is ready now, perhaps nothing."""
+        self._news = False
+        results, self._ready = self._ready, []
+        deltas, self._deltas = self._deltas, {}
+        return Parcel(results, list(deltas.values()))
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Return True once something is ready or the outbox is closed, False when `timeout_s` went by without."""
+        if self._ready or self._deltas or self._news or self.closed:
+            return True
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(timeout_s, self._wake, False)
+        try:
+            return await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def horizon(self) -> int | None:
+        """Prompts numbered from here on must not start yet; None: no bound. Ask after `put` and after `take`."""
+        if self._window:
+            return self._next - len(self._ready) + self._window
+        waiting = len(self._ready)
+        self._held = waiting >= self._limit or (self._held and waiting > self._limit // 2)
+        return 0 if self._held else None
+
+    def _wake(self, ready: bool = True) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(ready)

@@ -1,0 +1,155 @@
+"""The summary of a batch, added up result by result."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from enum import Enum
+
+from expresslane.errors import Reason
+from expresslane.results import Outcome, Result, Usage
+
+__all__ = ["BatchState", "Percentiles", "Summary", "Tally", "percentiles"]
+
+MAX_SAMPLES = 1_000_000
+
+
+class BatchState(Enum):
+    """How a batch ended."""
+
+    COMPLETED = "completed"
+    FAILED_FAST = "failed_fast"
+    PARTIAL_DEADLINE = "partial_deadline"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Exact nearest-rank percentiles of `count` durations, in nanoseconds; all zero when there are none."""
+
+    count: int = 0
+    p50_ns: int = 0
+    p99_ns: int = 0
+    max_ns: int = 0
+    mean_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of a batch. Durations in nanoseconds; None: it did not happen."""
+
+    request_id: str
+    state: BatchState
+    total: int
+    outcomes: dict[Outcome, int]
+    reasons: dict[Reason, int]
+    wall_ns: int
+    sequential_ns: int
+    first_result_ns: int | None
+    median_result_ns: int | None
+    queue_wait: Percentiles
+    ttft: Percentiles
+    total_time: Percentiles
+    usage: Usage
+    simulated: bool
+
+    @property
+    def speed_up(self) -> float:
+        """Sequential estimate over wall time, 0 when nothing succeeded."""
+        return self.sequential_ns / self.wall_ns if self.wall_ns else 0.0
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Succeeded prompts per second of wall time."""
+        return self.outcomes[Outcome.SUCCEEDED] * 1e9 / self.wall_ns if self.wall_ns else 0.0
+
+
+def percentiles(values: array[int]) -> Percentiles:
+    """Nearest rank: the smallest value that at least p % of the values do not exceed."""
+    if not values:
+        return Percentiles()
+    ordered = sorted(values)
+    count = len(ordered)
+    return Percentiles(
+        count=count,
+        p50_ns=ordered[(count * 50 + 99) // 100 - 1],
+        p99_ns=ordered[(count * 99 + 99) // 100 - 1],
+        max_ns=ordered[-1],
+        mean_ns=sum(ordered) // count,
+    )
+
+
+def _samples() -> array[int]:
+    return array("q")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Adds results up. Durations are kept exactly for the first million results of a batch and no longer after that."""
+
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    reasons: dict[Reason, int] = field(default_factory=dict)
+    finished: int = 0
+    sequential_ns: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    input_estimated: bool = False
+    output_estimated: bool = False
+    simulated: bool = False
+    queue_waits: array[int] = field(default_factory=_samples)
+    ttfts: array[int] = field(default_factory=_samples)
+    totals: array[int] = field(default_factory=_samples)
+    finished_at: array[int] = field(default_factory=_samples)
+
+    def add(self, result: Result, elapsed_ns: int) -> None:
+        """Count one result, `elapsed_ns` after the batch was accepted."""
+        self.finished += 1
+        self.outcomes[result.outcome] += 1
+        if result.error is not None:
+            self.reasons[result.error.reason] = self.reasons.get(result.error.reason, 0) + 1
+        self.simulated |= result.simulated
+        if (usage := result.usage) is not None:
+            self.input_tokens += usage.input_tokens
+            self.cached_input_tokens += usage.cached_input_tokens
+            self.output_tokens += usage.output_tokens
+            self.input_estimated |= usage.input_estimated
+            self.output_estimated |= usage.output_estimated
+        timings = result.timings
+        if result.outcome is Outcome.SUCCEEDED:
+            self.sequential_ns += timings.attempt_ns or 0
+        if self.finished > MAX_SAMPLES:
+            return
+        self.finished_at.append(elapsed_ns)
+        if result.attempts:
+            self.queue_waits.append(timings.queue_wait_ns)
+        if timings.ttft_ns is not None:
+            self.ttfts.append(timings.ttft_ns)
+        if result.outcome is Outcome.SUCCEEDED:
+            self.totals.append(timings.total_ns)
+
+    def summary(self, request_id: str, state: BatchState, total: int, wall_ns: int) -> Summary:
+        """The sum so far."""
+        at = self.finished_at
+        return Summary(
+            request_id=request_id,
+            state=state,
+            total=total,
+            outcomes=dict(self.outcomes),
+            reasons=dict(self.reasons),
+            wall_ns=wall_ns,
+            sequential_ns=self.sequential_ns,
+            first_result_ns=at[0] if at else None,
+            median_result_ns=at[(len(at) + 1) // 2 - 1] if at else None,
+            queue_wait=percentiles(self.queue_waits),
+            ttft=percentiles(self.ttfts),
+            total_time=percentiles(self.totals),
+            usage=Usage(
+                self.input_tokens,
+                self.cached_input_tokens,
+                self.output_tokens,
+                self.input_estimated,
+                self.output_estimated,
+            ),
+            simulated=self.simulated,
+        )

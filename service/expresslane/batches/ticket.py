@@ -1,0 +1,92 @@
+"""A ticket: one accepted prompt, from its acceptance to its one result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expresslane.results import Outcome, Result, Timings, Usage
+
+if TYPE_CHECKING:
+    from expresslane.batches.batch import Batch
+    from expresslane.dispatch import Attempt
+    from expresslane.errors import AttemptError, PromptError
+    from expresslane.prompts import Prompt
+    from expresslane.telemetry.spans import PromptTrace
+
+__all__ = ["Ticket"]
+
+
+class Ticket:
+    """The Python side of a core ticket. Hundreds of thousands may wait, so it holds slots and no task or future.
+
+    `queue_wait_ns` is the time spent off-slot up to the last release; `attempt` is the running attempt, if any.
+    """
+
+    __slots__ = (
+        "attempt",
+        "attempts",
+        "batch",
+        "history",
+        "id",
+        "index",
+        "prompt",
+        "queue_wait_ns",
+        "queued_ns",
+        "submitted_ns",
+        "tokens",
+        "trace",
+    )
+
+    def __init__(self, prompt: Prompt, batch: Batch, index: int, tokens: int) -> None:
+        self.id = 0
+        self.prompt = prompt
+        self.batch = batch
+        self.index = index
+        self.tokens = tokens
+        self.submitted_ns = 0
+        self.queued_ns = 0
+        self.queue_wait_ns = 0
+        self.attempts = 0
+        self.attempt: Attempt | None = None
+        self.history: tuple[AttemptError, ...] = ()
+        self.trace: PromptTrace | None = None
+
+    def result(self, outcome: Outcome, now_ns: int, error: PromptError | None = None) -> Result:
+        """The result of this ticket, with whatever its last attempt has brought."""
+        attempt = self.attempt
+        total_ns = now_ns - self.submitted_ns
+        if attempt is None:
+            queue_wait_ns = self.queue_wait_ns + now_ns - self.queued_ns
+            timings = Timings(queue_wait_ns=queue_wait_ns, total_ns=total_ns)
+            return Result(self.prompt.custom_id, self.index, outcome, timings, error=error, attempts=self.attempts)
+        answer = attempt.answer
+        first_ns = attempt.first_token_ns
+        timings = Timings(
+            queue_wait_ns=self.queue_wait_ns,
+            ttft_ns=first_ns - self.submitted_ns if first_ns else None,
+            attempt_ttft_ns=first_ns - attempt.started_ns if first_ns else None,
+            total_ns=total_ns,
+            attempt_ns=now_ns - attempt.started_ns,
+        )
+        usage = answer.usage
+        if usage is None and answer.started:
+            usage = Usage(self.tokens, 0, max(1, answer.bytes // 4), input_estimated=True, output_estimated=True)
+        return Result(
+            custom_id=self.prompt.custom_id,
+            index=self.index,
+            outcome=outcome,
+            timings=timings,
+            answered=answer.started,
+            text=answer.text,
+            reasoning=answer.reasoning,
+            tool_calls=tuple(answer.tool_calls),
+            logprobs_json=answer.logprobs_json,
+            finish_reason=answer.finish_reason,
+            finish_reason_raw=answer.finish_reason_raw,
+            usage=usage,
+            error=error,
+            attempts=self.attempts,
+            backend=attempt.member.id,
+            model=attempt.model,
+            simulated=attempt.member.capabilities.simulated,
+        )

@@ -1,0 +1,238 @@
+"""Dispatch: one attempt at one backend, its stream, first token and outcome; retries are decided here, waited for in the core."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from expresslane.backends.base import Answer, Call
+from expresslane.clock import Clock, monotonic_ns
+from expresslane.errors import AttemptError, BackendError, PromptError, Reason
+from expresslane.results import Outcome
+
+if TYPE_CHECKING:
+    from expresslane._scheduler import Dispatch
+    from expresslane.batches.ticket import Ticket
+    from expresslane.fleet import Fleet, Member
+    from expresslane.retries import RetryPolicy
+    from expresslane.scheduling import Scheduling
+    from expresslane.telemetry.spans import AttemptTrace
+
+__all__ = ["Attempt", "Dispatcher"]
+
+log = structlog.get_logger(__name__)
+
+_OVERDUE = {
+    "first_token": (Reason.FIRST_TOKEN_TIMEOUT, "no first token in time"),
+    "idle": (Reason.IDLE_TIMEOUT, "the answer fell silent"),
+    "attempt": (Reason.ATTEMPT_TIMEOUT, "the attempt took too long"),
+}
+_DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
+
+
+class Attempt:
+    """One release of one ticket to one backend. `stopped` says why it was aborted: cancelled, batch or a deadline."""
+
+    __slots__ = ("answer", "begun", "first_token_ns", "member", "model", "number", "started_ns", "stopped", "task", "trace")
+
+    def __init__(self, member: Member, model: str, number: int, started_ns: int) -> None:
+        self.member = member
+        self.model = model
+        self.number = number
+        self.started_ns = started_ns
+        self.first_token_ns = 0
+        self.begun = False
+        self.stopped = ""
+        self.answer: Answer
+        self.task: asyncio.Task[None]
+        self.trace: AttemptTrace | None = None
+
+
+class Dispatcher:
+    """Runs attempts as tasks: as many as the core releases, never more."""
+
+    def __init__(
+        self, scheduling: Scheduling, fleet: Fleet, retries: RetryPolicy, *, clock: Clock = monotonic_ns
+    ) -> None:
+        self._scheduling = scheduling
+        self._fleet = fleet
+        self._retries = retries
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def release(self, ticket: Ticket, decision: Dispatch) -> None:
+        """Start an attempt."""
+        now = self._clock()
+        member = self._fleet.members[decision.backend]
+        attempt = Attempt(member, member.own_name(ticket.prompt.model), decision.attempt, now)
+        ticket.attempts = decision.attempt
+        ticket.queue_wait_ns += now - ticket.queued_ns
+        ticket.attempt = attempt
+        on_delta = self._on_delta(ticket) if ticket.batch.options.stream_deltas else None
+        attempt.answer = Answer(lambda: self._first_token(ticket, attempt), on_delta)
+        headers = ticket.batch.trace.headers
+        if ticket.trace is not None:
+            ticket.trace.queued(ticket.queued_ns, now)
+            attempt.trace = ticket.trace.start_attempt(
+                attempt.number,
+                member.id,
+                member.settings.kind,
+                member.settings.url,
+                attempt.model,
+                ticket.prompt.options.sampling,
+                now,
+                raw=ticket.prompt.raw,
+            )
+            headers = attempt.trace.headers
+        self._own_deadlines(ticket, now)
+        call = Call(ticket.prompt, attempt.model, headers)
+        attempt.task = asyncio.get_running_loop().create_task(self._run(ticket, attempt, call))
+        self._tasks.add(attempt.task)
+        attempt.task.add_done_callback(self._tasks.discard)
+
+    def overdue(self, ticket: Ticket, reason: str) -> None:
+        """A deadline of the running attempt has passed; a stream that is alive only moves its idle deadline."""
+        attempt = ticket.attempt
+        if attempt is None or attempt.stopped:
+            return
+        if reason == "idle":
+            idle_ns = ticket.prompt.options.deadlines.idle_ns or int(attempt.member.settings.idle_timeout_s * 1e9)
+            until = attempt.answer.active_ns + idle_ns
+            if until > self._clock():
+                self._scheduling.rearm(ticket, "idle", until)
+                return
+        self._stop(attempt, reason)
+
+    def abort(self, ticket: Ticket) -> None:
+        """Cancel the running attempt; its connection is closed."""
+        if ticket.attempt is not None:
+            self._stop(ticket.attempt, "cancelled")
+
+    async def settled(self) -> None:
+        """Return once every running attempt has ended."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    @staticmethod
+    def _stop(attempt: Attempt, reason: str) -> None:
+        if not attempt.stopped:
+            attempt.stopped = reason
+            if attempt.begun:  # a task cancelled before its first step would never run, and never settle
+                attempt.task.cancel()
+
+    def _own_deadlines(self, ticket: Ticket, now_ns: int) -> None:
+        own = ticket.prompt.options.deadlines
+        if own.first_token_ns:
+            self._scheduling.rearm(ticket, "first_token", now_ns + own.first_token_ns)
+        if own.attempt_ns:
+            self._scheduling.rearm(ticket, "attempt", now_ns + own.attempt_ns)
+
+    def _first_token(self, ticket: Ticket, attempt: Attempt) -> None:
+        attempt.first_token_ns = now = self._clock()
+        self._scheduling.first_token(ticket, now)
+        if attempt.trace is not None:
+            attempt.trace.first_token(now)
+
+    @staticmethod
+    def _on_delta(ticket: Ticket):  # noqa: ANN205
+        outbox, custom_id, index = ticket.batch.outbox, ticket.prompt.custom_id, ticket.index
+        return lambda text, reasoning: outbox.put_delta(custom_id, index, text, reasoning)
+
+    async def _run(self, ticket: Ticket, attempt: Attempt, call: Call) -> None:
+        error: BackendError | None = None
+        attempt.begun = True
+        try:
+            if not attempt.stopped:
+                await attempt.member.adapter.generate(call, attempt.answer)
+        except BackendError as failure:
+            error = failure
+        except asyncio.CancelledError:
+            if not attempt.stopped:
+                attempt.stopped = "cancelled"
+        except Exception:
+            log.exception("defect in an adapter", backend=attempt.member.id)
+            error = BackendError(Reason.INTERNAL, "a defect of the service; its log has the details")
+        self._settle(ticket, attempt, error)
+
+    def _settle(self, ticket: Ticket, attempt: Attempt, error: BackendError | None) -> None:
+        """Turn an attempt's end into exactly one of: a result, or a place in the queue for the next attempt."""
+        now = self._clock()
+        stopped = attempt.stopped
+        if stopped in ("cancelled", "batch"):
+            outcome, prompt_error = self._ended_early(ticket, stopped)
+        elif error is None and not stopped:
+            outcome, prompt_error = Outcome.SUCCEEDED, None
+        else:
+            expired = ""
+            if stopped:
+                reason, message = _OVERDUE[stopped]
+                error = BackendError(reason, f"{message} (backends/{attempt.member.id})", retryable=True)
+                expired = stopped
+            assert error is not None
+            self._note_health(attempt.member, error)
+            if self._retry(ticket, attempt, error, now):
+                return
+            outcome = Outcome.EXPIRED if expired else Outcome.FAILED
+            prompt_error = self._prompt_error(ticket, error, expired)
+        self._end_trace(attempt, outcome.value, prompt_error, now)
+        self._scheduling.finish(ticket, ticket.result(outcome, now, prompt_error), now)
+
+    def _note_health(self, member: Member, error: BackendError) -> None:
+        if error.reason in _DOWN:
+            self._fleet.unreachable(member, error)
+
+    def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
+        delay_ns = self._retries.delay_ns(attempt.number, error)
+        delivered = ticket.batch.options.stream_deltas and attempt.answer.started
+        if delay_ns is None or delivered or ticket.batch.stopped is not None:
+            return False
+        exclude = self._retries.excludes_backend(error)
+        if not self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude):
+            return False
+        duration_ns = now_ns - attempt.started_ns
+        failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)
+        self._end_trace(attempt, "retry", error, now_ns)
+        ticket.history = (*ticket.history, failed)
+        ticket.attempt = None
+        return True
+
+    @staticmethod
+    def _ended_early(ticket: Ticket, stopped: str) -> tuple[Outcome, PromptError]:
+        if stopped == "batch":
+            message = "the call's deadline was near and the answer was not complete"
+            return Outcome.EXPIRED, PromptError(
+                Reason.CALLER_DEADLINE, message, retryable=True, deadline="caller", history=ticket.history
+            )
+        reason, message = ticket.batch.cancel_reason
+        return Outcome.CANCELLED, PromptError(reason, message, retryable=True, history=ticket.history)
+
+    @staticmethod
+    def _prompt_error(ticket: Ticket, error: BackendError, deadline: str) -> PromptError:
+        return PromptError(
+            reason=error.reason,
+            message=error.message,
+            retryable=error.retryable,
+            deadline=deadline,
+            http_status=error.http_status,
+            provider_code=error.provider_code,
+            provider_body=error.provider_body,
+            provider_request_id=error.provider_request_id,
+            history=ticket.history,
+            field=error.field,
+        )
+
+    @staticmethod
+    def _end_trace(attempt: Attempt, outcome: str, error: PromptError | BackendError | None, now_ns: int) -> None:
+        if attempt.trace is None:
+            return
+        answer = attempt.answer
+        attempt.trace.end(
+            now_ns,
+            outcome=outcome,
+            usage=answer.usage,
+            finish_reason=answer.finish_reason_raw,
+            error=error,
+            simulated=attempt.member.capabilities.simulated,
+        )

@@ -1,0 +1,237 @@
+"""The backends as they are now: switch, caps, discovered models and slots, availability, each change told to the core."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from yarl import URL
+
+from expresslane.backends.base import Backend, Capabilities
+from expresslane.errors import BackendError, Reason, RefusedError
+from expresslane.models import ModelRegistry
+from expresslane.settings import MAX_CAP, BackendSettings
+
+__all__ = ["Fleet", "Member"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Member:
+    """One backend and what may change about it at runtime. `models`: name callers use -> backend's own name."""
+
+    number: int
+    id: str
+    adapter: Backend
+    settings: BackendSettings
+    enabled: bool
+    cap: int
+    models: dict[str, str] = field(default_factory=dict)
+    slots: int = 0
+    available: bool = True
+    reached: bool = False
+    trouble: str = ""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its kind can do."""
+        return self.adapter.capabilities
+
+    @property
+    def can_run_concurrently(self) -> bool:
+        """Whether it can run requests side by side: its kind can, and it reports more than one slot or a cap was configured."""
+        return self.capabilities.can_run_concurrently and (self.slots != 1 or self.settings.cap is not None)
+
+    @property
+    def effective_cap(self) -> int:
+        """The cap in force: one at a time while the switch is off or where it cannot be on."""
+        return self.cap if self.enabled and self.can_run_concurrently else 1
+
+    @property
+    def lanes(self) -> bool:
+        """Whether long lane and short budget are on."""
+        return self.capabilities.engine if self.settings.lanes is None else self.settings.lanes
+
+    @property
+    def attempt_timeout_s(self) -> float:
+        """Longest attempt, from release."""
+        return self.settings.attempt_timeout_s or self.capabilities.attempt_timeout_s
+
+    @property
+    def public_url(self) -> str:
+        """The URL without credentials."""
+        url = URL(self.settings.url) if self.settings.url else None
+        return str(url.with_user(None)) if url is not None else ""
+
+    def own_name(self, model: str) -> str:
+        """The backend's own name for a model."""
+        return self.models.get(model, model)
+
+    def notices(self) -> list[str]:
+        """What an operator should know."""
+        notices = []
+        if not self.available:
+            notices.append(f"unavailable: {self.trouble}")
+        if self.slots and self.effective_cap > self.slots:
+            notices.append(
+                f"cap {self.effective_cap} is above the {self.slots} parallel slots that the backend reports: "
+                "the rest waits inside the backend, where ordering cannot help"
+            )
+        if self.capabilities.simulated:
+            notices.append("SIMULATED: answers are made up")
+        return notices
+
+
+class Fleet:
+    """All backends. Every change is told to the core: the member and (model number, its cap or 0) for each model served."""
+
+    def __init__(
+        self,
+        adapters: Mapping[str, tuple[Backend, BackendSettings]],
+        registry: ModelRegistry,
+        *,
+        wildcard: str = "",
+        refresh_s: float = 60.0,
+        probe_s: float = 1.0,
+    ) -> None:
+        self.registry = registry
+        self._wildcard = wildcard
+        self._refresh_s = refresh_s
+        self._probe_s = probe_s
+        self._tell: Callable[[Member, list[tuple[int, int]]], None] = lambda *_: None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._probing: set[str] = set()
+        self.members = [
+            self._member(number, adapter, settings)
+            for number, (_, (adapter, settings)) in enumerate(sorted(adapters.items()))
+        ]
+        self._by_id = {member.id: member for member in self.members}
+        self._publish()
+
+    @staticmethod
+    def _member(number: int, adapter: Backend, settings: BackendSettings) -> Member:
+        cap = settings.cap or adapter.capabilities.default_cap
+        enabled = settings.concurrency is not False
+        return Member(number, adapter.id, adapter, settings, enabled, cap, dict(settings.models))
+
+    async def start(self, tell: Callable[[Member, list[tuple[int, int]]], None]) -> None:
+        """Open every adapter and ask each backend once, all at the same time, before serving."""
+        self._tell = tell
+        for member in self.members:
+            await member.adapter.start()
+            self._apply(member)
+        await asyncio.gather(*(self._refresh(member) for member in self.members))
+        for member in self.members:
+            if not member.capabilities.simulated:
+                self._spawn(self._keep_fresh(member))
+
+    async def close(self) -> None:
+        """Stop the background work and close every adapter."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for member in self.members:
+            await member.adapter.close()
+
+    def get(self, backend_id: str) -> Member:
+        """The member with this id. Raises RefusedError (UNKNOWN_BACKEND)."""
+        member = self._by_id.get(backend_id)
+        if member is None:
+            known = ", ".join(f"backends/{known}" for known in self._by_id)
+            raise RefusedError(Reason.UNKNOWN_BACKEND, f"there is no backends/{backend_id[:256]}; there are {known}")
+        return member
+
+    def set_concurrency(self, member: Member, *, enabled: bool) -> None:
+        """Turn the switch. Raises RefusedError (CONCURRENCY_UNSUPPORTED) where the kind cannot."""
+        self.check_concurrency(member, enabled=enabled)
+        member.enabled = enabled
+        self._apply(member)
+
+    @staticmethod
+    def check_concurrency(member: Member, *, enabled: bool) -> None:
+        """Raise RefusedError when the switch cannot be turned on for this kind of backend."""
+        if enabled and not member.can_run_concurrently:
+            raise RefusedError(
+                Reason.CONCURRENCY_UNSUPPORTED,
+                f"backends/{member.id} ({member.settings.kind}, {member.slots or 'no'} parallel slots reported) runs one "
+                f"request at a time; give it more slots, or set EXPRESSLANE_BACKENDS__{member.id.upper()}__CAP",
+            )
+
+    def set_cap(self, member: Member, cap: int) -> None:
+        """Change the cap, 1 to 100,000. What is in flight goes on."""
+        member.cap = max(1, min(MAX_CAP, cap))
+        self._apply(member)
+
+    def unreachable(self, member: Member, error: BackendError) -> None:
+        """A connection failed: release nothing there until a probe succeeds."""
+        if member.available:
+            member.available = False
+            member.trouble = error.message
+            log.warning("backend unavailable", backend=member.id, error=error.message)
+            self._apply(member)
+        if member.id not in self._probing:
+            self._probing.add(member.id)
+            self._spawn(self._probe(member))
+
+    async def _probe(self, member: Member) -> None:
+        try:
+            while not member.available:
+                await asyncio.sleep(self._probe_s)
+                await self._refresh(member)
+        finally:
+            self._probing.discard(member.id)
+
+    async def _keep_fresh(self, member: Member) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_s)
+            await self._refresh(member)
+
+    async def _refresh(self, member: Member) -> None:
+        try:
+            discovery = await member.adapter.discover()
+        except BackendError as error:
+            if error.reason in (Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED):
+                self.unreachable(member, error)
+            elif not member.reached:
+                log.warning("backend does not list its models", backend=member.id, error=error.message)
+                self._reach(member)
+            return
+        if not member.settings.models:
+            member.models = {name: name for name in discovery.models}
+        if discovery.slots:
+            member.slots = discovery.slots
+            if member.settings.cap is None:
+                member.cap = discovery.slots
+        self._reach(member)
+
+    def _reach(self, member: Member) -> None:
+        if not member.available:
+            log.info("backend available again", backend=member.id)
+        member.available = True
+        member.reached = True
+        member.trouble = ""
+        self._publish()
+        self._apply(member)
+
+    def _publish(self) -> None:
+        served: dict[str, float] = {}
+        for member in self.members:
+            for name in member.models:
+                served.setdefault(name, member.settings.bytes_per_token)
+        unreached = [m.id for m in self.members if not m.reached and not m.settings.models]
+        self.registry.update(served, unreached)
+
+    def _apply(self, member: Member) -> None:
+        caps = member.settings.model_caps
+        models = [(self.registry.number(name), caps.get(name, 0)) for name in member.models]
+        if member.id == self._wildcard:
+            models.append((self.registry.wildcard_number, 0))
+        self._tell(member, models)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

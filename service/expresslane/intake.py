@@ -1,0 +1,114 @@
+"""Intake: turns checked prompts into tickets of a batch, all queued or none, and refuses when it must."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from expresslane.batches.batch import Batch, BatchOptions
+from expresslane.batches.summary import BatchState
+from expresslane.batches.ticket import Ticket
+from expresslane.clock import Clock, monotonic_ns
+from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.models import ModelRegistry, UnknownModelError
+from expresslane.prompts import Prompt
+from expresslane.results import Outcome, Result, Timings
+from expresslane.scheduling import Entry, Scheduling
+from expresslane.tokens import estimate
+
+if TYPE_CHECKING:
+    from expresslane.telemetry.spans import Tracer
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """The one door into the service, for every RPC. Counts the open batches and closes when the service drains."""
+
+    def __init__(
+        self,
+        scheduling: Scheduling,
+        registry: ModelRegistry,
+        tracer: Tracer,
+        *,
+        max_open_batches: int,
+        clock: Clock = monotonic_ns,
+    ) -> None:
+        self._scheduling = scheduling
+        self._registry = registry
+        self._tracer = tracer
+        self._max_open = max_open_batches
+        self._clock = clock
+        self._open: set[Batch] = set()
+        self.draining = False
+
+    @property
+    def open_batches(self) -> int:
+        """Calls that have a batch now."""
+        return len(self._open)
+
+    def open(self, options: BatchOptions, *, method: str, prompts: int, is_open: bool = False) -> Batch:
+        """Begin a batch. Raises RefusedError (DRAINING, QUEUE_FULL). Every batch that was opened must be closed."""
+        if self.draining:
+            raise RefusedError(Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9)
+        if len(self._open) >= self._max_open:
+            message = f"{self._max_open:,} calls are open, the most this service serves at once"
+            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
+        trace = self._tracer.start_batch(request_id=options.request_id, prompts=prompts, method=method)
+        batch = Batch(options, self._clock(), trace, is_open=is_open)
+        self._open.add(batch)
+        return batch
+
+    def accept(self, batch: Batch, prompts: Sequence[tuple[Prompt, int]]) -> list[Ticket]:
+        """Queue (prompt, size in bytes) pairs, all or none; those whose model nobody serves fail at once, in-band.
+
+        Returns the queued tickets. Raises RefusedError.
+        """
+        first = batch.total
+        entries: list[Entry] = []
+        failures: list[Result] = []
+        for index, (prompt, size_bytes) in enumerate(prompts, first):
+            try:
+                model = self._registry.resolve(prompt.model)
+            except UnknownModelError as unknown:
+                failures.append(_failure(prompt.custom_id, index, unknown.error))
+                continue
+            named = prompt if prompt.model == model.name else prompt.with_model(model.name)
+            ticket = Ticket(named, batch, index, estimate(size_bytes, model.bytes_per_token))
+            entries.append(Entry(ticket, model))
+        self._scheduling.submit(batch, entries)
+        batch.expect(len(prompts))
+        for failure in failures:
+            self._scheduling.complete_unqueued(batch, failure)
+        return [entry.ticket for entry in entries]
+
+    def reject(self, batch: Batch, custom_id: str, error: PromptError) -> None:
+        """Take a prompt of a session in only to fail it, in-band."""
+        index = batch.expect(1)
+        self._scheduling.complete_unqueued(batch, _failure(custom_id, index, error))
+
+    def close(self, batch: Batch) -> None:
+        """The call is over: whatever is unfinished is cancelled."""
+        if batch.unfinished or batch.open:
+            self._scheduling.cancel_batch(batch, BatchState.CANCELLED, Reason.CANCELLED, "the caller went away")
+            batch.end_input()
+        state = batch.stopped or BatchState.COMPLETED
+        counts = {outcome.value: count for outcome, count in batch.tally.outcomes.items() if count}
+        batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
+        self._open.discard(batch)
+
+    def stop_all(self, message: str) -> None:
+        """Cancel every open batch: their callers are told in-band."""
+        for batch in list(self._open):
+            self._scheduling.cancel_batch(batch, BatchState.CANCELLED, Reason.DRAINING, message)
+            batch.end_input()
+
+    @staticmethod
+    def request_id(given: str) -> str:
+        """The caller's request id, or a new one."""
+        return given or uuid.uuid4().hex
+
+
+def _failure(custom_id: str, index: int, error: PromptError) -> Result:
+    return Result(custom_id, index, Outcome.FAILED, Timings(), error=error)

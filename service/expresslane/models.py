@@ -1,0 +1,100 @@
+"""Which model name is served by which backends: listed names, aliases, the default, the wildcard."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from expresslane.errors import PromptError, Reason
+
+__all__ = ["ModelRegistry", "ResolvedModel", "UnknownModelError"]
+
+MAX_LISTED = 8
+
+
+class UnknownModelError(Exception):
+    """No backend serves the model; `error` is the prompt's error."""
+
+    def __init__(self, error: PromptError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that is served: its number in the core, its canonical name, and its bytes-per-token ratio."""
+
+    number: int
+    name: str
+    bytes_per_token: float
+
+
+class ModelRegistry:
+    """Resolves what callers write to what is served. Numbers are given once per name and never change.
+
+    Names that only the wildcard backend takes share one number, so that callers cannot make the core grow.
+    """
+
+    def __init__(self, *, default: str, aliases: Mapping[str, str], wildcard: str) -> None:
+        self._default = default
+        self._aliases = dict(aliases)
+        self._wildcard = wildcard
+        self._numbers: dict[str, int] = {}
+        self._served: dict[str, float] = {}
+        self._unreached: tuple[str, ...] = ()
+
+    @property
+    def wildcard_number(self) -> int:
+        """The core's number for names that nobody lists; the empty name is no model's."""
+        return self.number("")
+
+    def number(self, name: str) -> int:
+        """The core's number for a canonical model name."""
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def name(self, number: int) -> str:
+        """The canonical name with this number."""
+        return next((name or "*" for name, known in self._numbers.items() if known == number), str(number))
+
+    def update(self, served: Mapping[str, float], unreached: Iterable[str]) -> None:
+        """Replace what is served: name -> bytes per token; `unreached` backends have not told their models yet."""
+        self._served = dict(served)
+        self._unreached = tuple(unreached)
+
+    def served(self) -> Sequence[str]:
+        """All canonical names, sorted."""
+        return sorted(self._served)
+
+    def resolve(self, asked: str) -> ResolvedModel:
+        """Find the model that a caller means. Raises UnknownModelError."""
+        name = self._aliases.get(asked, asked) or self._default_name()
+        if (ratio := self._served.get(name)) is not None:
+            return ResolvedModel(self.number(name), name, ratio)
+        if self._wildcard and name:
+            return ResolvedModel(self.wildcard_number, name, self._served.get("", 4.0))
+        raise UnknownModelError(self._unknown(asked, name))
+
+    def _default_name(self) -> str:
+        if self._default:
+            return self._aliases.get(self._default, self._default)
+        return next(iter(self._served)) if len(self._served) == 1 else ""
+
+    def _unknown(self, asked: str, name: str) -> PromptError:
+        if self._unreached:
+            backends = ", ".join(f"backends/{backend}" for backend in self._unreached)
+            message = f"model {asked!r} is not known, and {backends} could not be asked for its models yet"
+            return PromptError(Reason.NO_BACKEND, message, retryable=True, deadline="", field="model")
+        known = [*self._served, *self._aliases]
+        if not name:
+            listed = ", ".join(sorted(known)[:MAX_LISTED]) or "none"
+            message = f"the prompt names no model and there is no default; models served: {listed}"
+            return PromptError(Reason.UNKNOWN_MODEL, message, field="model")
+        close = difflib.get_close_matches(name[:256], known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else self._listing(known)
+        return PromptError(Reason.UNKNOWN_MODEL, f"no backend serves the model {asked[:256]!r}; {hint}", field="model")
+
+    @staticmethod
+    def _listing(known: list[str]) -> str:
+        more = f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
+        return f"models served: {', '.join(sorted(known)[:MAX_LISTED]) or 'none'}{more}"

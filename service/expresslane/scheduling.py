@@ -1,0 +1,303 @@
+"""The asyncio driver of the Rust core: one timer, tickets by number; the only importer of _scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from expresslane import _scheduler
+from expresslane.batches.summary import BatchState
+from expresslane.clock import Clock, monotonic_ns
+from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.results import Outcome, Result
+
+if TYPE_CHECKING:
+    from expresslane._scheduler import Dispatch, Overdue, Snapshot
+    from expresslane.batches.batch import Batch
+    from expresslane.batches.ticket import Ticket
+    from expresslane.fleet import Member
+    from expresslane.models import ResolvedModel
+
+__all__ = ["Entry", "Releaser", "Scheduling"]
+
+_EXPIRED = {
+    "queue": (Reason.QUEUE_TIMEOUT, "model request timeout"),
+    "batch": (Reason.CALLER_DEADLINE, "the call's deadline was near and the prompt had not started"),
+    "no_backend": (Reason.NO_BACKEND, "every backend of the model has been down for too long"),
+}
+_EXPIRED_DEADLINE = {"queue": "queue", "batch": "caller", "no_backend": "no_backend"}
+
+
+class Releaser(Protocol):
+    """Carries out what the core decides about tickets in flight."""
+
+    def release(self, ticket: Ticket, decision: Dispatch) -> None:
+        """Start an attempt."""
+
+    def overdue(self, ticket: Ticket, reason: str) -> None:
+        """A deadline of the running attempt has passed."""
+
+    def abort(self, ticket: Ticket) -> None:
+        """Cancel the running attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A ticket to submit with the model it goes to."""
+
+    ticket: Ticket
+    model: ResolvedModel
+
+
+class Scheduling:
+    """Drives the core: passes events in, carries decisions out, keeps the one timer. Lives on one event loop.
+
+    A ticket that the core ends is completed here, exactly once, into its batch.
+    """
+
+    def __init__(self, core: _scheduler.Scheduler, *, queue_timeout_s: float, clock: Clock = monotonic_ns) -> None:
+        self._core = core
+        self._clock = clock
+        self._queue_timeout_ns = int(queue_timeout_s * 1e9)
+        self._tickets: dict[int, Ticket] = {}
+        self._batches: dict[int, Batch] = {}
+        self._releaser: Releaser | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
+        self._pump_due = False
+        self._idle: asyncio.Event = asyncio.Event()
+        self._idle.set()
+
+    def start(self, releaser: Releaser) -> None:
+        """Attach to the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._releaser = releaser
+
+    def stop(self) -> None:
+        """Forget the timer; nothing is released any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._releaser = None
+
+    def apply(self, member: Member, models: Sequence[tuple[int, int]]) -> None:
+        """Tell the core what a backend is now."""
+        settings = member.settings
+        self._core.update_backend(
+            self._clock(),
+            member.number,
+            cap=member.effective_cap,
+            models=models,
+            available=member.available,
+            long_threshold_tokens=settings.long_threshold_tokens,
+            long_slots=settings.long_slots,
+            short_budget_tokens=settings.short_budget_tokens,
+            lanes=member.lanes,
+            prefill_tokens_per_s=settings.prefill_tokens_per_s,
+            first_token_timeout_ns=int((settings.first_token_timeout_s or 0) * 1e9),
+            idle_timeout_ns=int(settings.idle_timeout_s * 1e9),
+            attempt_timeout_ns=int(member.attempt_timeout_s * 1e9),
+        )
+        self._wake()
+
+    def submit(self, batch: Batch, entries: Sequence[Entry]) -> None:
+        """Queue all prompts of a batch or none. Raises RefusedError (QUEUE_FULL, BATCH_TOO_LARGE)."""
+        if not entries:
+            return
+        now = self._clock()
+        prompts = [
+            (
+                entry.model.number,
+                int(entry.ticket.prompt.prompt_class),
+                entry.ticket.tokens,
+                entry.ticket.prompt.options.deadlines.queue_ns,
+                entry.ticket.index,
+            )
+            for entry in entries
+        ]
+        if batch.horizon is not None:
+            self._core.hold_batch(now, batch.id, batch.horizon)
+        try:
+            numbers = self._core.submit(
+                now,
+                batch.id,
+                prompts,
+                queue_timeout_ns=self._queue_timeout_ns,
+                deadline_ns=batch.options.deadline_ns,
+            )
+        except _scheduler.BatchTooLargeError as error:
+            raise RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts") from None
+        except _scheduler.QueueFullError as error:
+            raise RefusedError(Reason.QUEUE_FULL, error.args[0], retry_after_ns=error.args[1]) from None
+        for entry, number in zip(entries, numbers, strict=True):
+            ticket = entry.ticket
+            ticket.id = number
+            ticket.submitted_ns = ticket.queued_ns = now
+            ticket.trace = batch.trace.start_prompt(
+                ticket.prompt.custom_id, ticket.index, ticket.prompt.model, now, ticket.prompt.prompt_class
+            )
+            self._tickets[number] = ticket
+        self._batches[batch.id] = batch
+        self._idle.clear()
+        self._wake()
+
+    def first_token(self, ticket: Ticket, now_ns: int) -> None:
+        """The first token of the running attempt has come."""
+        self._core.first_token(now_ns, ticket.id)
+        own = ticket.prompt.options.deadlines.idle_ns
+        if own:
+            self._core.rearm(now_ns, ticket.id, "idle", now_ns + own)
+        self._wake()
+
+    def rearm(self, ticket: Ticket, reason: str, at_ns: int) -> None:
+        """Move one deadline of the running attempt."""
+        self._core.rearm(self._clock(), ticket.id, reason, at_ns)
+        self._wake()
+
+    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> bool:
+        """Put the ticket back in the queue, off-slot. Returns False when that makes no sense: end it with `finish`."""
+        requeued = self._core.retry(
+            now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend
+        )
+        if requeued:
+            ticket.batch.in_flight -= 1
+            ticket.queued_ns = now_ns
+            self._wake()
+        return requeued
+
+    def finish(self, ticket: Ticket, result: Result, now_ns: int) -> None:
+        """The running attempt was the last, and the ticket ends with this result."""
+        self._core.finish(now_ns, ticket.id, result.outcome.value)
+        ticket.batch.in_flight -= 1
+        self._complete(ticket, result, now_ns)
+        self._wake()
+
+    def complete_unqueued(self, batch: Batch, result: Result) -> None:
+        """Deliver the result of a prompt that never became a ticket."""
+        if batch.complete(result, self._clock()):
+            self._fail_fast(batch)
+        self.reader_moved(batch)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Cancel one ticket: at once when it waits, by aborting its attempt when it runs."""
+        self._cancelled(self._core.cancel(self._clock(), ticket.id), Reason.CANCELLED, "cancelled by the caller")
+
+    def cancel_batch(self, batch: Batch, state: BatchState, reason: Reason, message: str) -> None:
+        """Cancel what is left of a batch."""
+        batch.stop(state)
+        batch.cancel_reason = (reason, message)
+        self._cancelled(self._core.cancel_batch(self._clock(), batch.id), reason, message)
+
+    def reader_moved(self, batch: Batch) -> None:
+        """The reader took something or fell behind: tell the core if the batch's horizon changed."""
+        horizon = batch.outbox.horizon()
+        if horizon == batch.horizon:
+            return
+        batch.horizon = horizon
+        now = self._clock()
+        if horizon is None:
+            self._core.release_batch(now, batch.id)
+        else:
+            self._core.hold_batch(now, batch.id, horizon)
+        self._wake()
+
+    def snapshot(self) -> Snapshot:
+        """A consistent copy of the core's counters."""
+        return self._core.snapshot()
+
+    @property
+    def open_batches(self) -> Sequence[Batch]:
+        """Batches with unfinished prompts."""
+        return list(self._batches.values())
+
+    async def idle(self) -> None:
+        """Return once no ticket is left."""
+        await self._idle.wait()
+
+    def _cancelled(self, cancelled: _scheduler.CancelResult, reason: Reason, message: str) -> None:
+        now = self._clock()
+        error = PromptError(reason, message, retryable=True)
+        for number in cancelled.removed:
+            ticket = self._tickets[number]
+            ticket.attempt = None
+            self._complete(ticket, ticket.result(Outcome.CANCELLED, now, error), now)
+        if self._releaser is not None:
+            for number in cancelled.in_flight:
+                self._releaser.abort(self._tickets[number])
+        self._wake()
+
+    def _complete(self, ticket: Ticket, result: Result, now_ns: int) -> None:
+        del self._tickets[ticket.id]
+        batch = ticket.batch
+        if ticket.trace is not None:
+            if not ticket.attempt:
+                ticket.trace.queued(ticket.queued_ns, now_ns)
+            ticket.trace.end(result, now_ns)
+        ticket.attempt = None
+        must_cancel = batch.complete(result, now_ns)
+        if not batch.unfinished:
+            self._batches.pop(batch.id, None)
+            if not self._tickets:
+                self._idle.set()
+        self.reader_moved(batch)
+        if must_cancel:
+            self._fail_fast(batch)
+
+    def _fail_fast(self, batch: Batch) -> None:
+        self.cancel_batch(batch, BatchState.FAILED_FAST, Reason.BATCH_FAILED, "other prompts of the batch failed")
+
+    def _wake(self) -> None:
+        """Poll once, soon: events of one loop turn are decided on together."""
+        if not self._pump_due and self._loop is not None:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        releaser = self._releaser
+        if releaser is None:
+            return
+        now = self._clock()
+        decisions = self._core.poll(now)
+        for decision in decisions.dispatches:
+            ticket = self._tickets[decision.ticket]
+            ticket.batch.in_flight += 1
+            releaser.release(ticket, decision)
+        for expired in decisions.expired:
+            self._expire(self._tickets[expired.ticket], expired.reason, now)
+        for late in decisions.overdue:
+            self._overdue(late, releaser)
+        self._arm(now)
+
+    def _expire(self, ticket: Ticket, why: str, now_ns: int) -> None:
+        reason, message = _EXPIRED[why]
+        if why == "batch":
+            ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
+        ticket.attempt = None
+        error = PromptError(reason, message, retryable=True, deadline=_EXPIRED_DEADLINE[why], history=ticket.history)
+        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
+
+    def _overdue(self, late: Overdue, releaser: Releaser) -> None:
+        ticket = self._tickets.get(late.ticket)
+        if ticket is not None:
+            if late.reason == "batch":
+                ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
+            releaser.overdue(ticket, late.reason)
+
+    def _arm(self, now_ns: int) -> None:
+        """One timer, for the next deadline; one that is armed too early fires in vain and is cheaper than re-arming."""
+        deadline = self._core.next_deadline()
+        if deadline is None or self._loop is None:
+            return
+        if self._timer is not None:
+            if self._timer_ns <= deadline and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._timer_ns = deadline
+        self._timer = self._loop.call_later(max(0, deadline - now_ns) / 1e9, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._pump()

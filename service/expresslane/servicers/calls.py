@@ -1,0 +1,132 @@
+"""What the inference RPCs share: reading a call's configuration and deadline, checking a whole batch's prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from expresslane.batches.batch import BatchOptions
+from expresslane.deadlines import batch_deadline_ns
+from expresslane.errors import FieldViolation, Reason, RefusedError
+from expresslane.intake import Intake
+from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder, duration_ns
+from expresslane.servicers.status import MAX_VIOLATIONS
+from expresslane.v1 import inference_pb2
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from expresslane.prompts import Prompt
+    from expresslane.settings import Settings
+    from expresslane.v1 import types_pb2
+
+__all__ = ["batch_options", "decode_batch"]
+
+TURN = 256
+MAX_WINDOW = 100_000
+DECLARED_TOKENS = 4_096
+BYTES_PER_OUTPUT_TOKEN = 4
+RESULT_OVERHEAD_BYTES = 512
+
+
+def batch_options(
+    config: inference_pb2.BatchConfig,
+    settings: Settings,
+    context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+    now_ns: int,
+) -> BatchOptions:
+    """Check a call's configuration. Raises RefusedError with every field at fault."""
+    violations = list(_config_violations(config))
+    if violations:
+        raise _refusal(violations)
+    heartbeat_s = duration_ns(config.heartbeat_interval) / 1e9 or settings.heartbeat_s
+    in_order = config.delivery == inference_pb2.DELIVERY_IN_ORDER
+    return BatchOptions(
+        request_id=Intake.request_id(config.request_id),
+        fail_fast=config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST,
+        max_failure_rate=config.max_failure_rate,
+        stream_deltas=config.stream_deltas,
+        reorder_window=(config.reorder_window or settings.reorder_window) if in_order else 0,
+        outbox_limit=settings.outbox_limit_results,
+        heartbeat_s=heartbeat_s,
+        deadline_ns=batch_deadline_ns(now_ns, context.time_remaining()),
+    )
+
+
+def _config_violations(config: inference_pb2.BatchConfig) -> Sequence[FieldViolation]:
+    violations = []
+
+    def check(field: str, ok: bool, description: str, reason: Reason = Reason.INVALID_FIELD) -> None:
+        if not ok:
+            violations.append(FieldViolation(f"config.{field}", description, reason))
+
+    check("request_id", len(config.request_id.encode()) <= MAX_ID_BYTES, f"at most {MAX_ID_BYTES} bytes")
+    check("delivery", config.delivery in inference_pb2.Delivery.values(), "no such Delivery")
+    check("failure_policy", config.failure_policy in inference_pb2.FailurePolicy.values(), "no such FailurePolicy")
+    check("max_failure_rate", 0 <= config.max_failure_rate <= 1, "0 to 1; 0 for no limit")
+    kept = config.on_disconnect == inference_pb2.ON_DISCONNECT_KEEP
+    check("on_disconnect", not kept, "KEEP is not supported yet; use CANCEL", Reason.UNSUPPORTED)
+    check("on_disconnect", config.on_disconnect in inference_pb2.OnDisconnect.values(), "no such OnDisconnect")
+    heartbeat_ns = duration_ns(config.heartbeat_interval)
+    check("heartbeat_interval", not heartbeat_ns or 10**9 <= heartbeat_ns <= 600 * 10**9, "1 s to 10 min")
+    check("reorder_window", 0 <= config.reorder_window <= MAX_WINDOW, f"1 to {MAX_WINDOW:,}; 0 for the default")
+    return violations
+
+
+async def decode_batch(
+    messages: Sequence[types_pb2.Prompt], settings: Settings
+) -> list[tuple[Prompt, int]]:
+    """Decode and check every prompt of a batch, giving way to other work in between.
+
+    Returns (prompt, size in bytes). Raises RefusedError naming up to 20 fields at fault.
+    """
+    if not messages:
+        raise RefusedError(Reason.EMPTY_BATCH, "the batch has no prompts; send at least one")
+    if len(messages) > settings.queue_limit_prompts:
+        raise RefusedError(
+            Reason.BATCH_TOO_LARGE,
+            f"{len(messages):,} prompts are more than this service ever queues ({settings.queue_limit_prompts:,}); "
+            "send them through StreamPrompts",
+        )
+    decoder = PromptDecoder(settings.max_prompt_bytes)
+    prompts: list[tuple[Prompt, int]] = []
+    violations: list[FieldViolation] = []
+    seen: dict[str, int] = {}
+    for index, message in enumerate(messages):
+        decoded = decoder.decode(message, f"prompts[{index}]")
+        violations += decoded.violations
+        if decoded.prompt is not None:
+            prompts.append((decoded.prompt, decoded.size_bytes))
+            earlier = seen.setdefault(decoded.prompt.custom_id, index)
+            if earlier != index:
+                description = f"{decoded.prompt.custom_id[:60]!r} is also prompts[{earlier}]'s"
+                path = f"prompts[{index}].custom_id"
+                violations.append(FieldViolation(path, description, Reason.DUPLICATE_CUSTOM_ID))
+        if len(violations) > MAX_VIOLATIONS:
+            break
+        if index % TURN == TURN - 1:
+            await asyncio.sleep(0)
+    if violations:
+        raise _refusal(violations)
+    return prompts
+
+
+def check_collectable(prompts: Sequence[tuple[Prompt, int]], limit_bytes: int) -> None:
+    """Refuse a batch whose declared answer could exceed one message. Raises RefusedError (ANSWER_TOO_LARGE)."""
+    declared = 0
+    for prompt, _ in prompts:
+        tokens = prompt.options.sampling.max_tokens or DECLARED_TOKENS
+        declared += tokens * BYTES_PER_OUTPUT_TOKEN + RESULT_OVERHEAD_BYTES
+    if declared > limit_bytes:
+        raise RefusedError(
+            Reason.ANSWER_TOO_LARGE,
+            f"the declared answer of up to {declared:,} bytes exceeds {limit_bytes:,}: use GenerateBatch, "
+            "or lower sampling.max_tokens",
+        )
+
+
+def _refusal(violations: Sequence[FieldViolation]) -> RefusedError:
+    first = violations[0]
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    return RefusedError(first.reason, f"{first.field}: {first.description}{more}", violations=violations)

@@ -1,0 +1,223 @@
+"""Requests into plain values: every field checked, everything copied out, so that the message's memory can go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from expresslane.backends.openai_request import colliding_keys
+from expresslane.errors import FieldViolation, Reason
+from expresslane.prompts import (
+    Chat,
+    ChatMessage,
+    Deadlines,
+    Prompt,
+    PromptClass,
+    RequestOptions,
+    Sampling,
+    ToolCall,
+)
+from expresslane.tokens import utf8_bytes
+from expresslane.v1 import types_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf import duration_pb2
+
+__all__ = ["Decoded", "PromptDecoder", "duration_ns"]
+
+MAX_ID_BYTES = 256
+MAX_STOPS = 16
+DAY_NS = 24 * 3600 * 10**9
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+_CLASSES = {
+    types_pb2.PROMPT_CLASS_UNSPECIFIED: PromptClass.STANDARD,
+    types_pb2.PROMPT_CLASS_INTERACTIVE: PromptClass.INTERACTIVE,
+    types_pb2.PROMPT_CLASS_STANDARD: PromptClass.STANDARD,
+    types_pb2.PROMPT_CLASS_BATCH: PromptClass.BATCH,
+}
+_RANGES: tuple[tuple[str, float, float, str], ...] = (
+    ("max_tokens", 1, 1_000_000, "1 to 1,000,000"),
+    ("temperature", 0, 2, "0 to 2"),
+    ("top_p", math.nextafter(0, 1), 1, "above 0, at most 1"),
+    ("top_k", -1, 2**31 - 1, "at least 1, or -1 for off"),
+    ("presence_penalty", -2, 2, "-2 to 2"),
+    ("frequency_penalty", -2, 2, "-2 to 2"),
+    ("top_logprobs", 0, 20, "0 to 20"),
+    ("n", 1, 1, "1: several choices are not supported yet"),
+)
+Report = Callable[[str, str, Reason], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A prompt that can be run, with its size, or what is wrong with it."""
+
+    prompt: Prompt | None
+    size_bytes: int
+    violations: tuple[FieldViolation, ...] = ()
+
+
+def duration_ns(duration: duration_pb2.Duration) -> int:
+    """A protobuf duration in nanoseconds."""
+    return duration.seconds * 10**9 + duration.nanos
+
+
+class PromptDecoder:
+    """Decodes prompts of one call; equal options are checked and held once."""
+
+    def __init__(self, max_prompt_bytes: int) -> None:
+        self._max_prompt_bytes = max_prompt_bytes
+        self._options: dict[tuple[bytes, str, str, str, bytes], RequestOptions] = {}
+
+    def decode(self, message: types_pb2.Prompt, path: str, *, id_required: bool = True) -> Decoded:
+        """Decode one prompt; `path` names it in violations (`prompts[3]`)."""
+        violations: list[FieldViolation] = []
+
+        def report(field: str, description: str, reason: Reason = Reason.INVALID_FIELD) -> None:
+            violations.append(FieldViolation(f"{path}.{field}" if field else path, description, reason))
+
+        custom_id = message.custom_id
+        if not custom_id and id_required:
+            report("custom_id", "required: 1 to 256 bytes", Reason.MISSING_CUSTOM_ID)
+        elif len(custom_id.encode()) > MAX_ID_BYTES:
+            report("custom_id", f"{len(custom_id.encode()):,} bytes; at most {MAX_ID_BYTES}")
+        if len(message.model.encode()) > MAX_ID_BYTES:
+            report("model", f"at most {MAX_ID_BYTES} bytes")
+        content, raw = _content(message, report)
+        size = utf8_bytes(content)
+        if size > self._max_prompt_bytes:
+            description = f"{size:,} bytes; this service takes at most {self._max_prompt_bytes:,}"
+            report(message.WhichOneof("input") or "", description, Reason.PROMPT_TOO_LARGE)
+        prompt_class = _CLASSES.get(getattr(message, "class"))
+        if prompt_class is None:
+            report("class", f"{getattr(message, 'class')} is no PromptClass")
+        if message.sequential:
+            report("sequential", "not supported yet; leave it false", Reason.UNSUPPORTED)
+        options = self._decode_options(message, report)
+        if violations or prompt_class is None:
+            return Decoded(None, size, tuple(violations))
+        return Decoded(Prompt(custom_id, message.model, content, raw, prompt_class, options), size)
+
+    def _decode_options(self, message: types_pb2.Prompt, report: Report) -> RequestOptions:
+        sampling = message.sampling.SerializeToString(deterministic=True) if message.HasField("sampling") else b""
+        deadlines = message.deadlines.SerializeToString(deterministic=True) if message.HasField("deadlines") else b""
+        key = (sampling, message.extra_json, message.tools_json, message.response_format_json, deadlines)
+        known = self._options.get(key)
+        if known is not None:
+            return known
+        faults = 0
+
+        def count(field: str, description: str, reason: Reason = Reason.INVALID_FIELD) -> None:
+            nonlocal faults
+            faults += 1
+            report(field, description, reason)
+
+        options = RequestOptions(
+            sampling=_sampling(message.sampling, count) if sampling else Sampling(),
+            extra_json=_json(message.extra_json, "extra_json", dict, count),
+            tools_json=_json(message.tools_json, "tools_json", list, count),
+            response_format_json=_json(message.response_format_json, "response_format_json", dict, count),
+            deadlines=_deadlines(message.deadlines, count) if deadlines else Deadlines(),
+        )
+        if not faults:
+            for collision in colliding_keys(options):
+                count("extra_json", f"sets {collision!r}, which a typed field or the service sets", Reason.COLLIDING_KEY)
+        if not faults:
+            self._options[key] = options
+        return options
+
+
+def _content(message: types_pb2.Prompt, report: Report) -> tuple[str | Chat, bool]:
+    kind = message.WhichOneof("input")
+    if kind == "text":
+        if not message.text:
+            report("text", "empty", Reason.INVALID_FIELD)
+        return message.text, False
+    if kind == "raw_prompt":
+        if not message.raw_prompt:
+            report("raw_prompt", "empty", Reason.INVALID_FIELD)
+        return message.raw_prompt, True
+    if kind == "chat":
+        if not message.chat.messages:
+            report("chat.messages", "at least one message", Reason.INVALID_FIELD)
+        return Chat(tuple(_messages(message.chat.messages, report))), False
+    report("", "one of text, raw_prompt or chat is required", Reason.INVALID_FIELD)
+    return "", False
+
+
+def _messages(messages: Iterable[types_pb2.ChatMessage], report: Report) -> Iterable[ChatMessage]:
+    for number, message in enumerate(messages):
+        path = f"chat.messages[{number}]"
+        if message.role not in ROLES:
+            report(f"{path}.role", f"{message.role[:40]!r} is none of {', '.join(ROLES)}", Reason.INVALID_FIELD)
+        if message.tool_calls and message.role != "assistant":
+            report(f"{path}.tool_calls", "only with the role assistant", Reason.INVALID_FIELD)
+        if bool(message.tool_call_id) != (message.role == "tool"):
+            report(f"{path}.tool_call_id", "required with, and only with, the role tool", Reason.INVALID_FIELD)
+        parts = []
+        for position, part in enumerate(message.content):
+            which = part.WhichOneof("part")
+            if which is None:
+                report(f"{path}.content[{position}]", "one of text or json is required", Reason.INVALID_FIELD)
+            elif which == "json":
+                parts.append((True, _json(part.json, f"{path}.content[{position}].json", dict, report)))
+            else:
+                parts.append((False, part.text))
+        if not parts and message.role != "assistant":
+            report(f"{path}.content", "empty", Reason.INVALID_FIELD)
+        calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in message.tool_calls)
+        yield ChatMessage(message.role, tuple(parts), calls, message.tool_call_id, message.name)
+
+
+def _sampling(message: types_pb2.SamplingParams, report: Report) -> Sampling:
+    for field, low, high, allowed in _RANGES:
+        if message.HasField(field):  # type: ignore[arg-type]
+            value = getattr(message, field)
+            if not low <= value <= high or (field == "top_k" and value == 0):
+                report(f"sampling.{field}", f"{value} is out of range: {allowed}", Reason.INVALID_FIELD)
+    if len(message.stop) > MAX_STOPS or not all(message.stop):
+        report("sampling.stop", f"at most {MAX_STOPS} sequences, none empty", Reason.INVALID_FIELD)
+    if message.HasField("top_logprobs") and not message.logprobs:
+        report("sampling.top_logprobs", "needs sampling.logprobs", Reason.INVALID_FIELD)
+
+    def given(field: str) -> bool:
+        return message.HasField(field)  # type: ignore[arg-type]
+
+    return Sampling(
+        max_tokens=message.max_tokens if given("max_tokens") else None,
+        temperature=message.temperature if given("temperature") else None,
+        top_p=message.top_p if given("top_p") else None,
+        top_k=message.top_k if given("top_k") else None,
+        presence_penalty=message.presence_penalty if given("presence_penalty") else None,
+        frequency_penalty=message.frequency_penalty if given("frequency_penalty") else None,
+        seed=message.seed if given("seed") else None,
+        stop=tuple(message.stop),
+        logprobs=message.logprobs if given("logprobs") else None,
+        top_logprobs=message.top_logprobs if given("top_logprobs") else None,
+    )
+
+
+def _deadlines(message: types_pb2.Deadlines, report: Report) -> Deadlines:
+    values = {}
+    for field in ("queue", "first_token", "idle", "attempt"):
+        values[field] = value = duration_ns(getattr(message, field))
+        if not 0 <= value <= DAY_NS:
+            report(f"deadlines.{field}", "0 to 24 h", Reason.INVALID_FIELD)
+    return Deadlines(values["queue"], values["first_token"], values["idle"], values["attempt"])
+
+
+def _json(text: str, field: str, kind: type[dict[str, object]] | type[list[object]], report: Report) -> str:
+    if not text:
+        return ""
+    wanted = "object" if kind is dict else "array"
+    try:
+        if not isinstance(orjson.loads(text), kind):
+            report(field, f"must be one JSON {wanted}", Reason.INVALID_JSON)
+    except orjson.JSONDecodeError as error:
+        report(field, f"is not JSON: {error}", Reason.INVALID_JSON)
+    return text

@@ -1,0 +1,199 @@
+"""Results and summaries into messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from expresslane.batches.outbox import Delta
+from expresslane.batches.summary import BatchState, Percentiles, Summary
+from expresslane.errors import AttemptError, PromptError, status_code
+from expresslane.results import FinishReason, Outcome, Result, Usage
+from expresslane.v1 import inference_pb2, types_pb2
+
+__all__ = ["delta_message", "duration", "in_parcels", "progress_event", "result_message", "summary_message"]
+
+MAX_PARCEL_BYTES = 1024 * 1024
+NS = 10**9
+Piece = TypeVar("Piece", types_pb2.Result, inference_pb2.Delta)
+
+_OUTCOMES = {
+    Outcome.SUCCEEDED: types_pb2.OUTCOME_SUCCEEDED,
+    Outcome.FAILED: types_pb2.OUTCOME_FAILED,
+    Outcome.CANCELLED: types_pb2.OUTCOME_CANCELLED,
+    Outcome.EXPIRED: types_pb2.OUTCOME_EXPIRED,
+}
+_FINISH = {
+    FinishReason.UNSPECIFIED: types_pb2.FINISH_REASON_UNSPECIFIED,
+    FinishReason.STOP: types_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: types_pb2.FINISH_REASON_LENGTH,
+    FinishReason.TOOL_CALLS: types_pb2.FINISH_REASON_TOOL_CALLS,
+    FinishReason.CONTENT_FILTER: types_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.OTHER: types_pb2.FINISH_REASON_OTHER,
+}
+_STATES = {
+    BatchState.COMPLETED: inference_pb2.BATCH_STATE_COMPLETED,
+    BatchState.FAILED_FAST: inference_pb2.BATCH_STATE_FAILED_FAST,
+    BatchState.PARTIAL_DEADLINE: inference_pb2.BATCH_STATE_PARTIAL_DEADLINE,
+    BatchState.CANCELLED: inference_pb2.BATCH_STATE_CANCELLED,
+}
+_DEADLINES = {
+    "": types_pb2.DEADLINE_KIND_UNSPECIFIED,
+    "queue": types_pb2.DEADLINE_KIND_QUEUE,
+    "first_token": types_pb2.DEADLINE_KIND_FIRST_TOKEN,
+    "idle": types_pb2.DEADLINE_KIND_IDLE,
+    "attempt": types_pb2.DEADLINE_KIND_ATTEMPT,
+    "caller": types_pb2.DEADLINE_KIND_CALLER,
+    "no_backend": types_pb2.DEADLINE_KIND_NO_BACKEND,
+}
+
+
+def duration(nanoseconds: int) -> Duration:
+    """Nanoseconds as a protobuf duration."""
+    return Duration(seconds=nanoseconds // NS, nanos=nanoseconds % NS)
+
+
+def _optional(nanoseconds: int | None) -> Duration | None:
+    return None if nanoseconds is None else duration(nanoseconds)
+
+
+def result_message(result: Result) -> types_pb2.Result:
+    """One prompt's end."""
+    timings = result.timings
+    message = types_pb2.Result(
+        custom_id=result.custom_id,
+        index=result.index,
+        outcome=_OUTCOMES[result.outcome],
+        timings=types_pb2.Timings(
+            queue_wait=duration(timings.queue_wait_ns),
+            ttft=_optional(timings.ttft_ns),
+            attempt_ttft=_optional(timings.attempt_ttft_ns),
+            total=duration(timings.total_ns),
+            attempt=_optional(timings.attempt_ns),
+        ),
+        attempts=result.attempts,
+        backend=f"backends/{result.backend}" if result.backend else "",
+        model=result.model,
+        simulated=result.simulated,
+    )
+    if result.answered:
+        choice = message.choices.add(
+            text=result.text,
+            reasoning=result.reasoning,
+            logprobs_json=result.logprobs_json,
+            finish_reason=_FINISH[result.finish_reason],
+            finish_reason_raw=result.finish_reason_raw,
+        )
+        for call in result.tool_calls:
+            choice.tool_calls.add(id=call.id, name=call.name, arguments=call.arguments)
+    if result.usage is not None:
+        message.usage.CopyFrom(_usage(result.usage))
+    if result.error is not None:
+        message.error.CopyFrom(_error(result.error))
+    return message
+
+
+def _usage(usage: Usage) -> types_pb2.Usage:
+    return types_pb2.Usage(
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        input_estimated=usage.input_estimated,
+        output_estimated=usage.output_estimated,
+    )
+
+
+def _error(error: PromptError) -> types_pb2.PromptError:
+    code: int = status_code(error.reason).value[0]
+    return types_pb2.PromptError(
+        code=code,
+        reason=error.reason,
+        message=error.message,
+        retryable=error.retryable,
+        deadline=_DEADLINES[error.deadline],
+        http_status=error.http_status,
+        provider_code=error.provider_code,
+        provider_body=error.provider_body,
+        provider_request_id=error.provider_request_id,
+        history=[_attempt_error(attempt) for attempt in error.history],
+        field=error.field,
+    )
+
+
+def _attempt_error(error: AttemptError) -> types_pb2.AttemptError:
+    return types_pb2.AttemptError(
+        backend=f"backends/{error.backend}",
+        reason=error.reason,
+        message=error.message,
+        http_status=error.http_status,
+        duration=duration(error.duration_ns),
+    )
+
+
+def delta_message(delta: Delta) -> inference_pb2.Delta:
+    """Pieces of one prompt's output."""
+    return inference_pb2.Delta(
+        custom_id=delta.custom_id, index=delta.index, text="".join(delta.text), reasoning="".join(delta.reasoning)
+    )
+
+
+def progress_event(*, queued: int, in_flight: int, finished: int, elapsed_ns: int) -> inference_pb2.Event:
+    """How far a batch is."""
+    progress = inference_pb2.Progress(
+        queued=queued, in_flight=in_flight, finished=finished, elapsed=duration(elapsed_ns)
+    )
+    return inference_pb2.Event(progress=progress)
+
+
+def in_parcels(messages: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Split into lists of at most 1 MiB each; a single larger message is a list of its own."""
+    parcel: list[Piece] = []
+    size = 0
+    for message in messages:
+        more = message.ByteSize()
+        if parcel and size + more > MAX_PARCEL_BYTES:
+            yield parcel
+            parcel, size = [], 0
+        parcel.append(message)
+        size += more
+    if parcel:
+        yield parcel
+
+
+def summary_message(summary: Summary) -> inference_pb2.BatchSummary:
+    """What became of a batch."""
+    return inference_pb2.BatchSummary(
+        request_id=summary.request_id,
+        state=_STATES[summary.state],
+        total=summary.total,
+        succeeded=summary.outcomes[Outcome.SUCCEEDED],
+        failed=summary.outcomes[Outcome.FAILED],
+        cancelled=summary.outcomes[Outcome.CANCELLED],
+        expired=summary.outcomes[Outcome.EXPIRED],
+        reasons={str(reason): count for reason, count in summary.reasons.items()},
+        wall_time=duration(summary.wall_ns),
+        sequential_estimate=duration(summary.sequential_ns),
+        speed_up=summary.speed_up,
+        time_to_first_result=_optional(summary.first_result_ns),
+        time_to_median_result=_optional(summary.median_result_ns),
+        queue_wait=_percentiles(summary.queue_wait),
+        ttft=_percentiles(summary.ttft),
+        total_time=_percentiles(summary.total_time),
+        usage=_usage(summary.usage),
+        throughput_per_s=summary.throughput_per_s,
+        simulated=summary.simulated,
+    )
+
+
+def _percentiles(values: Percentiles) -> inference_pb2.Percentiles:
+    if not values.count:
+        return inference_pb2.Percentiles()
+    return inference_pb2.Percentiles(
+        count=values.count,
+        p50=duration(values.p50_ns),
+        p99=duration(values.p99_ns),
+        max=duration(values.max_ns),
+        mean=duration(values.mean_ns),
+    )

@@ -1,0 +1,146 @@
+"""The Inference service: decodes, submits, encodes; policy is elsewhere.
+
+Every method reads its request with `context.read()`: grpc would keep a request that it passes as an argument, and with
+it every prompt of the batch, alive until the call ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from expresslane.clock import Clock, monotonic_ns
+from expresslane.errors import Reason, RefusedError
+from expresslane.servicers import encode
+from expresslane.servicers.calls import batch_options, check_collectable, decode_batch
+from expresslane.servicers.delivery import Reader
+from expresslane.servicers.session import Session
+from expresslane.servicers.status import abort
+from expresslane.v1 import inference_pb2 as pb
+
+if TYPE_CHECKING:
+    from expresslane.batches.batch import Batch
+    from expresslane.intake import Intake
+    from expresslane.prompts import Prompt
+    from expresslane.results import Result
+    from expresslane.scheduling import Scheduling
+    from expresslane.settings import Settings
+
+__all__ = ["InferenceServicer"]
+
+Context = grpc.aio.ServicerContext  # type: ignore[type-arg]
+
+
+class InferenceServicer:
+    """Serves expresslane.v1.Inference."""
+
+    def __init__(
+        self, intake: Intake, scheduling: Scheduling, settings: Settings, *, clock: Clock = monotonic_ns
+    ) -> None:
+        self._intake = intake
+        self._scheduling = scheduling
+        self._settings = settings
+        self._clock = clock
+
+    async def GenerateBatch(self, _: object, context: Any) -> None:  # noqa: N802
+        """Run a batch and stream each result back as it finishes."""
+        try:
+            batch = await self._open(await _read(context), "GenerateBatch", context)
+        except RefusedError as refusal:
+            await abort(context, refusal)
+        try:
+            accepted = pb.Accepted(request_id=batch.options.request_id, prompts=batch.total)
+            await context.write(pb.GenerateBatchResponse(events=[pb.Event(accepted=accepted)]))
+            await self._deliver(batch, context)
+        finally:
+            self._intake.close(batch)
+
+    async def _open(self, request: pb.GenerateBatchRequest, method: str, context: Any) -> Batch:
+        options = batch_options(request.config, self._settings, context, self._clock())
+        prompts = await decode_batch(request.prompts, self._settings)
+        return self._accept(prompts, options, method)
+
+    def _accept(self, prompts: list[tuple[Prompt, int]], options: Any, method: str) -> Batch:
+        batch = self._intake.open(options, method=method, prompts=len(prompts))
+        try:
+            self._intake.accept(batch, prompts)
+        except RefusedError:
+            self._intake.close(batch)
+            raise
+        return batch
+
+    async def _deliver(self, batch: Batch, context: Any) -> None:
+        reader = Reader(batch, self._scheduling)
+        while not reader.over:
+            parcel = await reader.next()
+            if parcel is None:
+                await context.write(pb.GenerateBatchResponse(events=[reader.progress()]))
+                continue
+            for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
+                await context.write(pb.GenerateBatchResponse(deltas=deltas))
+            pieces = encode.in_parcels(map(encode.result_message, parcel.results))
+            for results in pieces:
+                await context.write(pb.GenerateBatchResponse(results=results))
+        await context.write(pb.GenerateBatchResponse(summary=encode.summary_message(batch.summary())))
+
+    async def CollectBatch(self, request: pb.CollectBatchRequest, context: Any) -> pb.CollectBatchResponse:  # noqa: N802
+        """Run a batch and answer once, in request order."""
+        try:
+            options = batch_options(request.config, self._settings, context, self._clock())
+            prompts = await decode_batch(request.prompts, self._settings)
+            check_collectable(prompts, self._settings.collect_limit_bytes)
+            batch = self._accept(prompts, options, "CollectBatch")
+        except RefusedError as refusal:
+            await abort(context, refusal)
+        try:
+            results: list[Result] = []
+            reader = Reader(batch, self._scheduling)
+            while not reader.over:
+                parcel = await reader.next()
+                if parcel is not None:
+                    results += parcel.results
+        finally:
+            self._intake.close(batch)
+        results.sort(key=lambda result: result.index)
+        return pb.CollectBatchResponse(
+            results=map(encode.result_message, results), summary=encode.summary_message(batch.summary())
+        )
+
+    async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
+        """Run one prompt, token by token."""
+        try:
+            request: pb.GenerateRequest = await _read(context)
+            config = pb.BatchConfig(request_id=request.request_id, stream_deltas=True)
+            if not request.prompt.custom_id:
+                request.prompt.custom_id = "prompt"
+            batch = await self._open(pb.GenerateBatchRequest(prompts=[request.prompt], config=config), "Generate", context)
+        except RefusedError as refusal:
+            await abort(context, refusal)
+        try:
+            accepted = pb.Accepted(request_id=batch.options.request_id, prompts=1)
+            await context.write(pb.GenerateResponse(events=[pb.Event(accepted=accepted)]))
+            reader = Reader(batch, self._scheduling)
+            while not reader.over:
+                parcel = await reader.next()
+                if parcel is None:
+                    await context.write(pb.GenerateResponse(events=[reader.progress()]))
+                    continue
+                for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
+                    await context.write(pb.GenerateResponse(deltas=deltas))
+                for result in parcel.results:
+                    await context.write(pb.GenerateResponse(result=encode.result_message(result)))
+        finally:
+            self._intake.close(batch)
+
+    async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
+        """Run prompts as they are sent."""
+        await Session(self._intake, self._scheduling, self._settings, context).run()
+
+
+async def _read(context: Any) -> Any:
+    """The one request of a call. Raises RefusedError when there is none."""
+    request = await context.read()
+    if request is grpc.aio.EOF:
+        raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
+    return request

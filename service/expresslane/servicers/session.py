@@ -1,0 +1,163 @@
+"""A StreamPrompts session: prompts and cancels in, credits, acknowledgements and results out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from expresslane.clock import monotonic_ns
+from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.servicers import encode
+from expresslane.servicers.calls import batch_options
+from expresslane.servicers.decode import PromptDecoder
+from expresslane.servicers.delivery import Reader
+from expresslane.servicers.status import abort
+from expresslane.v1 import inference_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from expresslane.batches.batch import Batch
+    from expresslane.batches.ticket import Ticket
+    from expresslane.intake import Intake
+    from expresslane.prompts import Prompt
+    from expresslane.results import Result
+    from expresslane.scheduling import Scheduling
+    from expresslane.settings import Settings
+    from expresslane.v1 import types_pb2
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One session. It always reads, so that cancels never queue behind prompts; credits bound what it must hold.
+
+    custom_ids must be unique among the session's prompts that have no delivered result yet.
+    """
+
+    def __init__(self, intake: Intake, scheduling: Scheduling, settings: Settings, context: Any) -> None:
+        self._intake = intake
+        self._scheduling = scheduling
+        self._settings = settings
+        self._context = context
+        self._decoder = PromptDecoder(settings.max_prompt_bytes)
+        self._live: dict[str, Ticket | None] = {}
+        self._acknowledged: list[str] = []
+        self._credits = settings.stream_credits
+        self._refusal: RefusedError | None = None
+
+    async def run(self) -> None:
+        """Serve the session to its end."""
+        try:
+            batch = await self._open()
+        except RefusedError as refusal:
+            await abort(self._context, refusal)
+        reading = asyncio.get_running_loop().create_task(self._read(batch))
+        try:
+            accepted = pb.Accepted(request_id=batch.options.request_id)
+            events = [pb.Event(accepted=accepted)]
+            await self._context.write(pb.StreamPromptsResponse(events=events, credits=self._credits))
+            await self._deliver(batch)
+        finally:
+            reading.cancel()
+            self._intake.close(batch)
+        if self._refusal is not None:
+            await abort(self._context, self._refusal)
+
+    async def _open(self) -> Batch:
+        first = await self._context.read()
+        if first is grpc.aio.EOF or not first.HasField("config") or first.prompts or first.cancel:
+            message = "the first message must carry the configuration (it may be empty) and nothing else"
+            raise RefusedError(Reason.PROTOCOL_VIOLATION, message)
+        options = batch_options(first.config, self._settings, self._context, monotonic_ns())
+        return self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
+
+    async def _read(self, batch: Batch) -> None:
+        try:
+            while (message := await self._context.read()) is not grpc.aio.EOF:
+                self._handle(batch, message)
+                batch.outbox.nudge()
+        except RefusedError as refusal:
+            self._refusal = refusal
+            batch.outbox.nudge()
+        else:
+            batch.end_input()
+
+    def _handle(self, batch: Batch, message: pb.StreamPromptsRequest) -> None:
+        if message.HasField("config"):
+            raise RefusedError(Reason.PROTOCOL_VIOLATION, "the configuration may come in the first message only")
+        for custom_id in message.cancel:
+            if (ticket := self._live.get(custom_id)) is not None:
+                self._scheduling.cancel(ticket)
+        self._credits -= len(message.prompts)
+        if self._credits < 0:
+            excess = f"{-self._credits} prompts more than credits were granted"
+            raise RefusedError(Reason.CREDITS_EXCEEDED, f"{excess}; wait for `credits` in the responses")
+        good: list[tuple[Prompt, int]] = []
+        for prompt in message.prompts:
+            self._take(batch, prompt, good)
+        self._accept(batch, good)
+
+    def _take(self, batch: Batch, message: types_pb2.Prompt, good: list[tuple[Prompt, int]]) -> None:
+        """Check one prompt; a bad one gets a failed result and hurts no other."""
+        decoded = self._decoder.decode(message, "prompt")
+        if decoded.prompt is None:
+            fault = decoded.violations[0]
+            field = fault.field.removeprefix("prompt.")
+            self._accept(batch, good)
+            self._intake.reject(batch, message.custom_id, PromptError(fault.reason, fault.description, field=field))
+        elif decoded.prompt.custom_id in self._live:
+            self._accept(batch, good)
+            description = "another unfinished prompt of this session has the same custom_id"
+            error = PromptError(Reason.DUPLICATE_CUSTOM_ID, description, field="custom_id")
+            self._intake.reject(batch, message.custom_id, error)
+        else:
+            self._live[decoded.prompt.custom_id] = None
+            good.append((decoded.prompt, decoded.size_bytes))
+
+    def _accept(self, batch: Batch, good: list[tuple[Prompt, int]]) -> None:
+        if not good:
+            return
+        try:
+            tickets = self._intake.accept(batch, good)
+        except RefusedError as refusal:
+            for prompt, _ in good:
+                del self._live[prompt.custom_id]
+                error = PromptError(refusal.reason, refusal.message, retryable=True)
+                self._intake.reject(batch, prompt.custom_id, error)
+        else:
+            queued = {ticket.prompt.custom_id: ticket for ticket in tickets}
+            for prompt, _ in good:
+                if (ticket := queued.get(prompt.custom_id)) is not None:
+                    self._live[prompt.custom_id] = ticket
+                else:  # it has failed already, in-band
+                    del self._live[prompt.custom_id]
+        self._acknowledged += [prompt.custom_id for prompt, _ in good]
+        good.clear()
+
+    async def _deliver(self, batch: Batch) -> None:
+        reader = Reader(batch, self._scheduling)
+        while not reader.over and self._refusal is None:
+            parcel = await reader.next()
+            if parcel is None:
+                await self._context.write(pb.StreamPromptsResponse(events=[reader.progress()]))
+                continue
+            for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
+                await self._context.write(pb.StreamPromptsResponse(deltas=deltas))
+            acknowledged, self._acknowledged = self._acknowledged, []
+            if acknowledged:
+                await self._context.write(pb.StreamPromptsResponse(accepted=acknowledged))
+            self._delivered(parcel.results)
+            for results in encode.in_parcels(map(encode.result_message, parcel.results)):
+                await self._context.write(pb.StreamPromptsResponse(results=results, credits=len(results)))
+        if self._refusal is None:
+            await self._context.write(pb.StreamPromptsResponse(summary=encode.summary_message(batch.summary())))
+
+    def _delivered(self, results: Sequence[Result]) -> None:
+        self._credits += len(results)
+        for result in results:
+            ticket = self._live.get(result.custom_id)
+            if ticket is not None and ticket.index == result.index:
+                del self._live[result.custom_id]

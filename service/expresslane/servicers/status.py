@@ -1,0 +1,49 @@
+"""Refusals as gRPC statuses: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo, under 4 KiB."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import grpc.aio
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from expresslane.errors import ERROR_DOMAIN, RefusedError, status_code
+
+__all__ = ["abort", "details"]
+
+MAX_VIOLATIONS = 20
+MAX_TEXT_CHARS = 120
+MAX_MESSAGE_CHARS = 1_024
+
+
+def details(error: RefusedError) -> status_pb2.Status:
+    """The status message of a refusal."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
+    packed = [_pack(info)]
+    if error.violations:
+        bad = error_details_pb2.BadRequest()
+        for violation in error.violations[:MAX_VIOLATIONS]:
+            bad.field_violations.add(
+                field=violation.field[:MAX_TEXT_CHARS], description=violation.description[:MAX_TEXT_CHARS]
+            )
+        packed.append(_pack(bad))
+    if error.retry_after_ns is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(error.retry_after_ns)
+        packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    code: int = status_code(error.reason).value[0]
+    return status_pb2.Status(code=code, message=error.message[:MAX_MESSAGE_CHARS], details=packed)
+
+
+async def abort(context: grpc.aio.ServicerContext, error: RefusedError) -> NoReturn:  # type: ignore[type-arg]
+    """End the call with a refusal."""
+    await context.abort_with_status(rpc_status.to_status(details(error)))
+    raise AssertionError("abort always raises")
+
+
+def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
