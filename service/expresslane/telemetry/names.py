@@ -67,3 +67,28 @@ RPC_METHOD: Final = "rpc.method"
 RPC_STATUS: Final = "rpc.response.status_code"
 RPC_GRPC_STATUS_CODE: Final = "rpc.grpc.status_code"
 METRIC_RPC_DURATION: Final = "rpc.server.call.duration"
+
+QUEUE_PROMPTS: Final = "expresslane.queue.prompts"
+QUEUE_MODEL_PROMPTS: Final = "expresslane.queue.model_prompts"
+QUEUE_TOKENS: Final = "expresslane.queue.tokens"
+QUEUE_LIMIT: Final = "expresslane.queue.limit"
+QUEUE_HELD: Final = "expresslane.queue.held"
+QUEUE_RETRY_WAITING: Final = "expresslane.queue.retry_waiting"
+BACKEND_AVAILABLE: Final = "expresslane.backend.available"
+BACKEND_CAP: Final = "expresslane.backend.cap"
+BACKEND_IN_FLIGHT: Final = "expresslane.backend.in_flight"
+BACKEND_LONG_IN_PREFILL: Final = "expresslane.backend.long_in_prefill"
+BACKEND_SHORT_TOKENS: Final = "expresslane.backend.short_tokens_in_prefill"
+BACKEND_PREFILL_TOKENS: Final = "expresslane.backend.outstanding_prefill_tokens"
+ATTEMPTS_STARTED: Final = "expresslane.attempts.started"
+ATTEMPTS_ENDED: Final = "expresslane.attempts.ended"
+PROMPTS_SUBMITTED: Final = "expresslane.prompts.submitted"
+PROMPTS_ENDED: Final = "expresslane.prompts.ended"
+PROMPTS_RETRIED: Final = "expresslane.prompts.retried"
+PROMPTS_REFUSED: Final = "expresslane.prompts.refused"
+CORE_HISTOGRAMS: Final = {
+    "queue_wait": ("expresslane.prompt.queue_wait", "Time from submit to the first release"),
+    "ttft": ("expresslane.prompt.ttft", "Time from submit to the first token"),
+    "total": ("expresslane.prompt.duration", "Time from submit to the end"),
+}
+"""The core's own histograms: metric name and description."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode, TracerProvider, set_span_in_context
 
 from expresslane.errors import BackendError, PromptError, Reason
 from expresslane.results import Outcome, Result, Usage
 from expresslane.telemetry import names
+from expresslane.telemetry.propagation import headers_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ class BatchTrace:
     def headers(self) -> Mapping[str, str]:
         """Trace context of the batch, for requests to backends whose attempt has no span; made once."""
         if self._headers is None:
-            self._headers = _headers(self._context)
+            self._headers = headers_of(self._context)
         return self._headers
 
     def start_prompt(
@@ -225,7 +226,7 @@ class AttemptTrace:
     def headers(self) -> Mapping[str, str]:
         """Trace context of the attempt, for the request to the backend; made once."""
         if self._headers is None:
-            self._headers = _headers(set_span_in_context(self._span, self._parent))
+            self._headers = headers_of(set_span_in_context(self._span, self._parent))
         return self._headers
 
     def first_token(self, at_ns: int) -> None:
@@ -282,12 +283,6 @@ def _end(
     if outcome not in _NOT_AN_ERROR:
         span.set_status(Status(StatusCode.ERROR, error.reason.value if error is not None else outcome))
     span.end(wall_ns)
-
-
-def _headers(context: Context) -> Mapping[str, str]:
-    headers: dict[str, str] = {}
-    propagate.inject(headers, context)
-    return headers
 
 
 @lru_cache(maxsize=256)

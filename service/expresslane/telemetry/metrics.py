@@ -1,0 +1,183 @@
+"""The service's metrics, read from the core's counters when they are collected; prompts record nothing themselves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from expresslane.prompts import PromptClass
+from expresslane.telemetry import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from opentelemetry.metrics import MeterProvider
+
+    from expresslane._scheduler import BackendSnapshot, Snapshot
+    from expresslane.telemetry.core_histograms import CoreHistograms
+
+__all__ = ["Metrics"]
+
+_FRESH_NS = 50_000_000
+_CLASSES = tuple(prompt_class.name.lower() for prompt_class in PromptClass)
+
+
+@dataclass(frozen=True, slots=True)
+class _Instrument:
+    """One metric: how it is read from a snapshot. A counter only grows."""
+
+    name: str
+    unit: str
+    description: str
+    read: Callable[[Snapshot], Iterable[Observation]]
+    counter: bool = False
+
+
+class Metrics:
+    """Registers every metric. `snapshot` is called on the exporting thread, once a collection.
+
+    `backend_name` and `model_name` give the names behind the core's numbers.
+    """
+
+    def __init__(
+        self,
+        provider: MeterProvider,
+        histograms: CoreHistograms,
+        *,
+        snapshot: Callable[[], Snapshot],
+        backend_name: Callable[[int], str],
+        model_name: Callable[[int], str],
+        version: str = "",
+    ) -> None:
+        self._snapshots = _Snapshots(snapshot)
+        self._backend_name = backend_name
+        self._model_name = model_name
+        meter = provider.get_meter(names.SCOPE, version)
+        for instrument in (*self._queue(), *self._prompts(), *self._backends()):
+            create = meter.create_observable_counter if instrument.counter else meter.create_observable_gauge
+            create(instrument.name, [self._callback(instrument)], instrument.unit, instrument.description)
+        histograms.bind(lambda: self._snapshots.latest().histograms, backend_name)
+
+    def _callback(self, instrument: _Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            return instrument.read(self._snapshots.latest())
+
+        return observe
+
+    def _queue(self) -> Sequence[_Instrument]:
+        def by_class(now: Snapshot) -> Iterator[Observation]:
+            for name, count in zip(_CLASSES, now.queued_by_class, strict=True):
+                yield Observation(count, {names.CLASS: name})
+
+        def by_model(now: Snapshot) -> Iterator[Observation]:
+            for model, count in now.queued_by_model:
+                yield Observation(count, {names.MODEL: self._model_name(model)})
+
+        return (
+            _Instrument(names.QUEUE_PROMPTS, "{prompt}", "Waiting prompts by class", by_class),
+            _Instrument(names.QUEUE_MODEL_PROMPTS, "{prompt}", "Waiting prompts by model", by_model),
+            _Instrument(
+                names.QUEUE_TOKENS, "{token}", "Tokens of waiting prompts", _one(lambda now: now.queued_tokens)
+            ),
+            _Instrument(names.QUEUE_LIMIT, "{prompt}", "Most prompts that may wait", _one(lambda now: now.queue_limit)),
+            _Instrument(
+                names.QUEUE_HELD, "{prompt}", "Waiting prompts that their reader holds", _one(lambda now: now.held)
+            ),
+            _Instrument(
+                names.QUEUE_RETRY_WAITING,
+                "{prompt}",
+                "Waiting prompts whose retry is not due yet",
+                _one(lambda now: now.retry_waiting),
+            ),
+        )
+
+    def _prompts(self) -> Sequence[_Instrument]:
+        def ended(now: Snapshot) -> Iterator[Observation]:
+            yield Observation(now.succeeded, {names.OUTCOME: "success"})
+            yield Observation(now.failed, {names.OUTCOME: "failed"})
+            yield Observation(now.cancelled, {names.OUTCOME: "cancelled"})
+            yield Observation(now.expired, {names.OUTCOME: "expired"})
+
+        def count(name: str, description: str, value: Callable[[Snapshot], int]) -> _Instrument:
+            return _Instrument(name, "{prompt}", description, _one(value), counter=True)
+
+        return (
+            count(names.PROMPTS_SUBMITTED, "Accepted prompts", lambda now: now.submitted),
+            count(names.PROMPTS_RETRIED, "Retries", lambda now: now.retried),
+            count(names.PROMPTS_REFUSED, "Prompts of batches that did not fit", lambda now: now.refused),
+            _Instrument(names.PROMPTS_ENDED, "{prompt}", "Ended prompts by outcome", ended, counter=True),
+        )
+
+    def _backends(self) -> Sequence[_Instrument]:
+        def each(value: Callable[[BackendSnapshot], int]) -> Callable[[Snapshot], Iterator[Observation]]:
+            def read(now: Snapshot) -> Iterator[Observation]:
+                for backend in now.backends:
+                    yield Observation(value(backend), {names.BACKEND: self._backend_name(backend.backend)})
+
+            return read
+
+        def ended(now: Snapshot) -> Iterator[Observation]:
+            for backend in now.backends:
+                for outcome, count in backend.outcomes.items():
+                    yield Observation(
+                        count, {names.BACKEND: self._backend_name(backend.backend), names.OUTCOME: outcome}
+                    )
+
+        def gauge(name: str, unit: str, description: str, value: Callable[[BackendSnapshot], int]) -> _Instrument:
+            return _Instrument(name, unit, description, each(value))
+
+        return (
+            gauge(names.BACKEND_AVAILABLE, "1", "1 if prompts may be released to it", lambda now: int(now.available)),
+            gauge(names.BACKEND_CAP, "{prompt}", "Most prompts in flight", lambda now: now.cap),
+            gauge(names.BACKEND_IN_FLIGHT, "{prompt}", "Prompts in flight", lambda now: now.in_flight),
+            gauge(
+                names.BACKEND_LONG_IN_PREFILL,
+                "{prompt}",
+                "Long prompts without a first token: the long lane in use",
+                lambda now: now.long_in_prefill,
+            ),
+            gauge(
+                names.BACKEND_SHORT_TOKENS,
+                "{token}",
+                "Tokens of short prompts without a first token: the short budget in use",
+                lambda now: now.short_tokens_in_prefill,
+            ),
+            gauge(
+                names.BACKEND_PREFILL_TOKENS,
+                "{token}",
+                "Tokens of all prompts without a first token",
+                lambda now: now.outstanding_prefill_tokens,
+            ),
+            _Instrument(
+                names.ATTEMPTS_STARTED, "{attempt}", "Attempts started", each(lambda now: now.dispatched), counter=True
+            ),
+            _Instrument(names.ATTEMPTS_ENDED, "{attempt}", "Attempts ended by outcome", ended, counter=True),
+        )
+
+
+class _Snapshots:
+    """The latest snapshot, shared by the callbacks of one collection so that their numbers agree."""
+
+    def __init__(self, take: Callable[[], Snapshot]) -> None:
+        self._take = take
+        self._lock = threading.Lock()
+        self._latest: Snapshot | None = None
+        self._taken_ns = 0
+
+    def latest(self) -> Snapshot:
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            if self._latest is None or now_ns - self._taken_ns > _FRESH_NS:
+                self._latest, self._taken_ns = self._take(), now_ns
+            return self._latest
+
+
+def _one(value: Callable[[Snapshot], int]) -> Callable[[Snapshot], Iterable[Observation]]:
+    def read(now: Snapshot) -> Iterable[Observation]:
+        return (Observation(value(now)),)
+
+    return read
