@@ -1,0 +1,85 @@
+# One front door: every verb that people and CI use.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -name '*.so' -not -path '*/__pycache__/*' -not -path '*/target/*') \
+	Cargo.toml Cargo.lock pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test test-rust test-python test-contract test-real lint types stubs proto proto-check format bench wheel clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.service ## Build, start on the simulated backend, send a sample batch, show it, stop
+	@$(BIN)/expresslane demo
+
+serve: $(VENV)/.service ## Build and stay up (configured by EXPRESSLANE_* variables)
+	@$(BIN)/expresslane serve
+
+test: test-rust test-python test-contract ## Everything that needs no real engine
+
+test-rust: ## The scheduling core: unit and property tests
+	cargo test --quiet --locked
+
+test-python: $(VENV)/.dev ## Unit, integration and end to end, against the installed package
+	$(BIN)/python -m pytest
+
+test-contract: $(VENV)/.dev ## Stubs of an independent gRPC stack (Node.js) against a running service
+	$(BIN)/python -m pytest tests/contract
+
+test-real: $(VENV)/.dev ## A real llama-server and a real trace backend (built once into a cache folder)
+	$(BIN)/python tests/real/engines.py build
+	$(BIN)/python -m pytest tests/real
+
+lint: $(VENV)/.dev ## ruff, rustfmt, clippy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	cargo fmt --check
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+types: $(VENV)/.dev ## mypy strict, pyright on the client's public API
+	$(BIN)/python -m mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python clients/python/src/expresslane_client
+
+stubs: $(VENV)/.dev ## The extension against its hand-written stub
+	cd $(VENV) && bin/python -m mypy.stubtest expresslane._scheduler
+
+proto: $(VENV)/.dev ## Generate code from proto/
+	$(BIN)/python scripts/gen_protos.py
+
+proto-check: $(VENV)/.dev ## Fail if the generated code is not what proto/ gives
+	$(BIN)/python scripts/gen_protos.py --check
+
+format: $(VENV)/.dev ## Format Python and Rust
+	$(BIN)/ruff check --fix --quiet || true
+	$(BIN)/ruff format
+	cargo fmt
+
+bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
+	$(BIN)/python -m tests.bench
+
+wheel: $(VENV)/.dev ## Build both distributions into dist/
+	$(BIN)/maturin build --quiet --release --locked --out dist
+	$(PIP) wheel --no-deps --wheel-dir dist ./clients/python
+
+clean: ## Remove everything that was built here
+	rm -rf $(VENV) target dist build .bench
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expresslane needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@command -v cargo >/dev/null || { echo "expresslane needs a Rust toolchain (cargo) to build its scheduler"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	@touch $@
+
+$(VENV)/.service: $(VENV)/.python $(SOURCES)
+	@echo "building expresslane into $(VENV) (a minute or two the first time)"
+	$(PIP) install --constraint constraints.txt --upgrade ./clients/python .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.service
+	$(PIP) install --constraint constraints.txt $$($(BIN)/python scripts/dev_requirements.py)
+	@touch $@
