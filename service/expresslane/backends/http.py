@@ -13,17 +13,19 @@ from yarl import URL
 
 from expresslane.backends.http_errors import error_of_exception, error_of_response
 from expresslane.backends.malformed import load, malformed
+from expresslane.clock import monotonic_ns
 from expresslane.errors import BackendError, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from expresslane.backends.base import Answer
     from expresslane.settings import BackendSettings
 
 __all__ = ["HttpClient", "media_type", "request_id"]
 
 # A connection that dies later than this was no stale one: the backend had taken the request.
-STALE_WINDOW_S = 2.0
+STALE_WINDOW_NS = 2_000_000_000
 # How long the end of a complete answer is waited for, so that its connection can be used again.
 LINGER_S = 0.5
 _ERROR_BODY_BYTES = 64 * 1024
@@ -119,20 +121,28 @@ class HttpClient:
         if length is not None and length <= limit:
             return await response.read()
         if length is not None:
-            raise self.over_limit()
+            raise self._over_limit()
         parts: list[bytes] = []
         size = 0
         while chunk := await response.content.readany():
             size += len(chunk)
             if size > limit:
-                raise self.over_limit()
+                raise self._over_limit()
             parts.append(chunk)
         return b"".join(parts)
 
-    def over_limit(self) -> BackendError:
-        """The error for an answer that is too large."""
+    def check_size(self, answer: Answer) -> None:
+        """Raise BackendError when what has come of an answer is larger than an answer may be."""
+        if answer.bytes > self.max_answer_bytes:
+            raise self._over_limit()
+
+    def broken_off(self) -> BackendError:
+        """The error for a stream that ended before its answer did."""
         return BackendError(
-            Reason.ANSWER_OVER_LIMIT, f"{self.where}: the answer is larger than {self.max_answer_bytes} bytes"
+            Reason.BACKEND_DISCONNECTED,
+            f"{self.where}: the stream ended in the middle of the answer",
+            retryable=True,
+            http_status=200,
         )
 
     async def linger(self, response: ClientResponse) -> None:
@@ -154,6 +164,11 @@ class HttpClient:
             error.provider_request_id = request_id(response)
             raise error
         return found
+
+    def _over_limit(self) -> BackendError:
+        return BackendError(
+            Reason.ANSWER_OVER_LIMIT, f"{self.where}: the answer is larger than {self.max_answer_bytes} bytes"
+        )
 
     async def _exchange(
         self,
@@ -182,7 +197,7 @@ class HttpClient:
         if session is None:
             raise BackendError(Reason.INTERNAL, f"{self.where}: the session is not open")
         _opened.set(False)
-        sent = session.loop.time()
+        sent_ns = monotonic_ns()
         try:
             return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -190,7 +205,7 @@ class HttpClient:
             if (
                 _opened.get()
                 or isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
-                or session.loop.time() - sent > STALE_WINDOW_S
+                or monotonic_ns() - sent_ns > STALE_WINDOW_NS
             ):
                 raise
         if self._unpooled is None:

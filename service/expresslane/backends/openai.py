@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientError, ClientResponse
 
-from expresslane.backends.base import Answer, Backend, Call, Capabilities, Discovery
+from expresslane.backends.base import Answer, Backend, Call, Discovery
 from expresslane.backends.http import HttpClient, request_id
 from expresslane.backends.http_errors import error_of_object
 from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.openai_answer import AnswerReader
 from expresslane.backends.openai_request import build_body
+from expresslane.backends.presets import capabilities_of
 from expresslane.backends.sse import SseParser
-from expresslane.errors import BackendError, Reason
+from expresslane.errors import BackendError
 
 if TYPE_CHECKING:
     from expresslane.settings import BackendSettings
@@ -27,11 +28,9 @@ _NOT_THE_DIALECT = (TypeError, AttributeError, LookupError, ValueError)
 class OpenAIBackend(Backend):
     """Any server of the OpenAI dialect; the engines' own servers among them."""
 
-    def __init__(
-        self, backend_id: str, settings: BackendSettings, capabilities: Capabilities, *, max_answer_bytes: int
-    ) -> None:
+    def __init__(self, backend_id: str, settings: BackendSettings, *, max_answer_bytes: int) -> None:
         super().__init__(backend_id)
-        self.capabilities = capabilities
+        self.capabilities = capabilities_of(settings.kind)
         self._stream = settings.streaming
         self._http = HttpClient(settings, max_answer_bytes=max_answer_bytes)
         self._chat_url = self._http.url("/v1/chat/completions")
@@ -89,7 +88,7 @@ class OpenAIBackend(Backend):
             reader.take_whole(body)
         except _NOT_THE_DIALECT as error:
             raise malformed(f"not an answer of the OpenAI dialect ({error!r})", data) from None
-        self._check_size(answer)
+        self._http.check_size(answer)
 
     async def _read_stream(self, answer: Answer, reader: AnswerReader, response: ClientResponse) -> None:
         parser = SseParser()
@@ -103,7 +102,7 @@ class OpenAIBackend(Backend):
                         await self._http.linger(response)
                         return
                     self._take(reader, payload)
-                self._check_size(answer)
+                self._http.check_size(answer)
         except (ClientError, OSError):
             # A break after the finish reason loses token counts at most.
             if answer.finish_reason_raw:
@@ -129,13 +128,4 @@ class OpenAIBackend(Backend):
             if payload.endswith(b"}"):
                 self._take(reader, payload)
         if not answer.finish_reason_raw:
-            raise BackendError(
-                Reason.BACKEND_DISCONNECTED,
-                f"{self._http.where}: the stream ended in the middle of the answer",
-                retryable=True,
-                http_status=200,
-            )
-
-    def _check_size(self, answer: Answer) -> None:
-        if answer.bytes > self._http.max_answer_bytes:
-            raise self._http.over_limit()
+            raise self._http.broken_off()

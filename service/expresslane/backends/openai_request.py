@@ -6,7 +6,7 @@ import orjson
 
 from expresslane.backends.json_splice import array, members, splice
 from expresslane.errors import BackendError, Reason
-from expresslane.prompts import Chat, ChatMessage, Prompt, Sampling
+from expresslane.prompts import Chat, ChatMessage, Prompt, RequestOptions, Sampling
 
 __all__ = ["OWN_KEYS", "build_body", "colliding_keys", "typed_keys"]
 
@@ -54,26 +54,26 @@ def build_body(prompt: Prompt, model: str, *, stream: bool) -> bytes:
     return splice(typed, raw, options.extra_json)
 
 
-def typed_keys(prompt: Prompt) -> frozenset[str]:
-    """The keys of the body that the prompt's typed fields set, and the service's own."""
-    sampling = prompt.options.sampling
+def typed_keys(options: RequestOptions) -> frozenset[str]:
+    """The keys of the body that the typed fields of these options set, and the service's own."""
+    sampling = options.sampling
     keys = {name for name in _SAMPLING_KEYS if getattr(sampling, name) is not None}
     if sampling.stop:
         keys.add("stop")
-    if prompt.options.tools_json:
+    if options.tools_json:
         keys.add("tools")
-    if prompt.options.response_format_json:
+    if options.response_format_json:
         keys.add("response_format")
     return OWN_KEYS | keys
 
 
-def colliding_keys(prompt: Prompt) -> list[str]:
+def colliding_keys(options: RequestOptions) -> list[str]:
     """The keys of `extra_json` that would stand twice in the body, sorted. Raises ValueError when it is no object."""
-    if not prompt.options.extra_json:
+    if not options.extra_json:
         return []
-    taken = set(typed_keys(prompt))
+    taken = set(typed_keys(options))
     colliding: set[str] = set()
-    for key, _ in members(prompt.options.extra_json):
+    for key, _ in members(options.extra_json):
         if key in taken:
             colliding.add(key)
         taken.add(key)

@@ -1,0 +1,35 @@
+"""The adapter for llama-server: the OpenAI dialect, and as many requests at once as it has slots."""
+
+from __future__ import annotations
+
+from expresslane.backends.base import Discovery
+from expresslane.backends.openai import OpenAIBackend
+from expresslane.errors import BackendError, Reason
+
+__all__ = ["LlamaCppBackend"]
+
+
+class LlamaCppBackend(OpenAIBackend):
+    """llama-server. Raw prompts go to /v1/completions, which it answers in the same dialect as chat."""
+
+    async def discover(self) -> Discovery:
+        """The models that it lists and the slots it has, from /props or else from /slots. Raises BackendError."""
+        models = await self._models()
+        return Discovery(models=models, slots=await self._slots())
+
+    async def _slots(self) -> int:
+        props = await self._ask("/props")
+        total = props.get("total_slots") if isinstance(props, dict) else None
+        if isinstance(total, int) and total > 0:
+            return total
+        slots = await self._ask("/slots")
+        return len(slots) if isinstance(slots, list) else 0
+
+    async def _ask(self, path: str) -> object:
+        """The JSON value at a path that a server may have switched off; None then."""
+        try:
+            return await self._http.get_json(self._http.url(path))
+        except BackendError as error:
+            if error.reason in {Reason.BACKEND_REJECTED, Reason.BACKEND_UNAUTHORIZED, Reason.BACKEND_MALFORMED}:
+                return None
+            raise
