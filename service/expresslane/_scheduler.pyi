@@ -13,7 +13,7 @@ by `finish` when no first token came).
 """
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, Self, final
 
 __all__ = [
     "BackendSnapshot",
@@ -97,7 +97,7 @@ class Overdue:
     def ticket(self) -> int: ...
     @property
     def reason(self) -> str:
-        """`first_token`, `idle`, `attempt` or `batch`. `idle` may be answered with `extend` instead of an abort."""
+        """`first_token`, `idle`, `attempt` or `batch`. May be answered with `rearm` instead of an abort."""
 
 @final
 class Decisions:
@@ -224,8 +224,8 @@ class Snapshot:
 class Scheduler:
     """The state machine. All methods are synchronous and return in microseconds."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         policy: str = "hrrn",
         queue_limit: int = 200_000,
@@ -233,7 +233,7 @@ class Scheduler:
         no_backend_timeout_ns: int = 10_000_000_000,
         max_wait_ns: int = 0,
         sjf_aging_tokens_per_s: float = 1_000.0,
-    ) -> None:
+    ) -> Self:
         """Make an empty scheduler.
 
         `queue_limit`: most tickets waiting at once. `in_flight_limit`: the global cap, 0 = none.
@@ -265,7 +265,8 @@ class Scheduler:
 
         `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model served.
         `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket edge:
-        a prompt of more tokens is long. Timeouts start at release (`idle`: at the first token); 0 = none.
+        a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill. `short_budget_tokens`:
+        most tokens of short prompts in prefill, each charged its bucket's edge, unless none is. Timeouts start at release (`idle`: at the first token); 0 = none.
         A shrunk cap ends nothing: no ticket is released until in-flight is below it.
 
         Raises InvalidConfigError.
@@ -283,8 +284,8 @@ class Scheduler:
         """Queue all prompts or none, and return their tickets in the same order.
 
         prompts: (model, class, tokens, queue_timeout_ns, index). Class: 0 interactive, 1 standard, 2 batch. A prompt's
-        own queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` restarts whenever one of its tickets
-        ends. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by. `deadline_ns` is absolute:
+        own queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` counts from when the prompt began to
+        wait (submit or retry) and restarts whenever a released ticket of the batch ends. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by. `deadline_ns` is absolute:
         then what is queued expires and what is in flight becomes overdue.
         A batch may be submitted to again (a stream of prompts): the timeouts given last count.
 
@@ -311,7 +312,7 @@ class Scheduler:
         released from `not_before_ns` on, off-slot; with `exclude_backend` never again on the backend that just had it.
 
         Returns False, and changes nothing, when that makes no sense: no other backend (available or not) serves the model,
-        or its batch's deadline would have passed. Then the caller ends it with `finish`. Raises UnknownTicketError.
+        its batch's deadline would have passed, or it was cancelled meanwhile. Then the caller ends it with `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str) -> None:
@@ -327,7 +328,11 @@ class Scheduler:
         """Cancel all tickets of a batch; an unknown batch gives an empty result."""
 
     def hold_batch(self, now_ns: int, batch: int, horizon: int) -> None:
-        """Release only the batch's prompts numbered below `horizon` (a slow reader, a reorder window). May be lowered or raised."""
+        """Release only the batch's prompts numbered below `horizon` (a slow reader, a reorder window). May be lowered or raised.
+
+        It counts until the batch has no tickets left. Before the batch's first submit it counts from then on; that is
+        remembered for 1,024 batches, the lowest numbers are forgotten first.
+        """
 
     def release_batch(self, now_ns: int, batch: int) -> None:
         """Lift the horizon."""

@@ -1,0 +1,128 @@
+//! One backend: its caps, its lanes and what is in flight there.
+
+use crate::bucket_set::BucketSet;
+use crate::counters::BackendCounters;
+use crate::lanes::Lanes;
+use crate::reservation::Reservation;
+use crate::ticket::Ticket;
+use crate::{BackendConfig, BackendId, ModelId, ModelRoute};
+
+/// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
+#[derive(Debug)]
+pub(crate) struct ModelSlot {
+    pub(crate) model: ModelId,
+    pub(crate) cap: u32,
+    pub(crate) served: bool,
+    pub(crate) in_flight: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) id: BackendId,
+    pub(crate) config: BackendConfig,
+    /// Ascending by model.
+    pub(crate) models: Vec<ModelSlot>,
+    pub(crate) lanes: Lanes,
+    pub(crate) reservation: Option<Reservation>,
+    pub(crate) in_flight: u32,
+    pub(crate) peak_in_flight: u32,
+    /// Charged tokens of everything released and still without a first token.
+    pub(crate) outstanding_tokens: u64,
+    pub(crate) counters: BackendCounters,
+    ns_per_token: f64,
+}
+
+impl Backend {
+    pub(crate) fn new(id: BackendId, config: BackendConfig) -> Self {
+        let mut backend = Self {
+            id,
+            models: Vec::new(),
+            lanes: Lanes::new(&config),
+            reservation: None,
+            in_flight: 0,
+            peak_in_flight: 0,
+            outstanding_tokens: 0,
+            counters: BackendCounters::default(),
+            ns_per_token: 0.0,
+            config: BackendConfig::default(),
+        };
+        backend.configure(config);
+        backend
+    }
+
+    pub(crate) fn configure(&mut self, config: BackendConfig) {
+        self.models.iter_mut().for_each(|slot| slot.served = false);
+        for &ModelRoute { model, cap } in &config.models {
+            match self.models.binary_search_by_key(&model, |slot| slot.model) {
+                Ok(at) => (self.models[at].cap, self.models[at].served) = (cap, true),
+                Err(at) => self.models.insert(at, ModelSlot { model, cap, served: true, in_flight: 0 }),
+            }
+        }
+        self.models.retain(|slot| slot.served || slot.in_flight > 0);
+        self.lanes.configure(&config);
+        self.reservation = None;
+        self.ns_per_token = 1e9 / config.prefill_tokens_per_s;
+        self.config = config;
+    }
+
+    /// Where the model stands in `models`, if it is served.
+    pub(crate) fn serves(&self, model: ModelId) -> Option<u32> {
+        let at = self.models.binary_search_by_key(&model, |slot| slot.model).ok()?;
+        self.models[at].served.then_some(at as u32)
+    }
+
+    pub(crate) fn ns_per_token(&self) -> f64 {
+        self.ns_per_token
+    }
+
+    pub(crate) fn has_slot(&self, model_slot: u32) -> bool {
+        let model = &self.models[model_slot as usize];
+        self.config.available
+            && self.in_flight < self.config.cap
+            && (model.cap == 0 || model.in_flight < model.cap)
+    }
+
+    /// The buckets that the lanes let in from this group.
+    pub(crate) fn open_to(&self, group: u32, class: u8) -> BucketSet {
+        match self.reservation {
+            Some(kept) if kept.group == group => self.lanes.open_to_reserved(kept.bucket),
+            Some(kept) if kept.class <= class => self.lanes.open_to_others(),
+            _ => self.lanes.open(),
+        }
+    }
+
+    pub(crate) fn predicted_ttft_ns(&self, charge: u32) -> f64 {
+        (self.outstanding_tokens + u64::from(charge)) as f64 * self.ns_per_token
+    }
+
+    pub(crate) fn in_flight_ratio(&self) -> f64 {
+        f64::from(self.in_flight) / f64::from(self.config.cap)
+    }
+
+    pub(crate) fn take_slot(&mut self, model_slot: u32) {
+        self.models[model_slot as usize].in_flight += 1;
+        self.in_flight += 1;
+        self.peak_in_flight = self.peak_in_flight.max(self.in_flight);
+    }
+
+    pub(crate) fn give_back_slot(&mut self, model: ModelId) {
+        let at = self.models.binary_search_by_key(&model, |slot| slot.model);
+        self.models[at.expect("a model in flight stays listed")].in_flight -= 1;
+        self.in_flight -= 1;
+    }
+
+    pub(crate) fn take_lane(&mut self, ticket: &mut Ticket) {
+        let lane = self.lanes.lane_of(ticket.bucket);
+        self.lanes.take(lane, ticket.charge);
+        self.outstanding_tokens += u64::from(ticket.charge);
+        ticket.lane = Some(lane);
+    }
+
+    /// Gives back what the ticket holds of its lane, if it still holds it.
+    pub(crate) fn give_back_lane(&mut self, ticket: &mut Ticket) {
+        if let Some(lane) = ticket.lane.take() {
+            self.lanes.give_back(lane, ticket.charge);
+            self.outstanding_tokens -= u64::from(ticket.charge);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One batch: its tickets, its horizon and its deadlines.
+
+use crate::BatchId;
+use crate::fifo::{BATCH, Fifo};
+use crate::slab::Slab;
+use crate::ticket::NEVER;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Known from the first submit until the last of its tickets has ended.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) id: BatchId,
+    /// All that have not ended, in the order in which their present wait began.
+    pub(crate) tickets: Fifo<BATCH>,
+    pub(crate) len: u32,
+    pub(crate) queued: u32,
+    pub(crate) queue_timeout_ns: u64,
+    pub(crate) deadline_ns: u64,
+    /// Whether the deadline has yet to be acted on.
+    pub(crate) deadline_pending: bool,
+    /// The deadline that tickets in flight were last told of.
+    pub(crate) overdue_reported_ns: u64,
+    /// When a released ticket of this batch last ended.
+    pub(crate) restarted_ns: u64,
+    /// Prompts numbered from here on are not released.
+    pub(crate) horizon: u32,
+    /// (index, slot) of the tickets that were met beyond the horizon.
+    pub(crate) held: BTreeSet<(u32, u32)>,
+    pub(crate) timer_ns: u64,
+}
+
+impl Batch {
+    fn new(id: BatchId) -> Self {
+        Self {
+            id,
+            tickets: Fifo::EMPTY,
+            len: 0,
+            queued: 0,
+            queue_timeout_ns: 0,
+            deadline_ns: NEVER,
+            deadline_pending: false,
+            overdue_reported_ns: NEVER,
+            restarted_ns: 0,
+            horizon: u32::MAX,
+            held: BTreeSet::new(),
+            timer_ns: NEVER,
+        }
+    }
+
+    /// When a ticket that waits since `queued_since_ns` runs into the queue timeout.
+    pub(crate) fn queue_due_ns(&self, queued_since_ns: u64) -> u64 {
+        match self.queue_timeout_ns {
+            0 => NEVER,
+            timeout_ns => self.restarted_ns.max(queued_since_ns).saturating_add(timeout_ns),
+        }
+    }
+
+    /// The next time at which something of this batch is due.
+    pub(crate) fn due_ns(&self, tickets: &Slab) -> u64 {
+        let deadline_ns = if self.deadline_pending { self.deadline_ns } else { NEVER };
+        if self.queue_timeout_ns == 0 || self.queued == 0 {
+            return deadline_ns;
+        }
+        let oldest = self.tickets.iter(tickets).find(|&slot| tickets[slot].is_queued());
+        let queue_due_ns = oldest.map_or(NEVER, |slot| self.queue_due_ns(tickets[slot].queued_since_ns));
+        deadline_ns.min(queue_due_ns)
+    }
+}
+
+/// Most horizons that are remembered for batches that have no tickets.
+const EARLY_HORIZONS_MAX: usize = 1_024;
+
+/// The batches by slot and by the caller's number.
+#[derive(Debug, Default)]
+pub(crate) struct Batches {
+    slots: Vec<Batch>,
+    free: Vec<u32>,
+    by_id: BTreeMap<BatchId, u32>,
+    /// Horizons that were set before the batch's first submit.
+    early_horizons: BTreeMap<BatchId, u32>,
+}
+
+impl Batches {
+    pub(crate) fn find(&self, id: BatchId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn find_or_insert(&mut self, id: BatchId) -> u32 {
+        if let Some(slot) = self.find(id) {
+            return slot;
+        }
+        let mut batch = Batch::new(id);
+        if let Some(horizon) = self.early_horizons.remove(&id) {
+            batch.horizon = horizon;
+        }
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = batch;
+            slot
+        } else {
+            self.slots.push(batch);
+            self.slots.len() as u32 - 1
+        };
+        self.by_id.insert(id, slot);
+        slot
+    }
+
+    /// Keeps a horizon for a batch to come; the batches numbered lowest are forgotten first.
+    pub(crate) fn set_early_horizon(&mut self, id: BatchId, horizon: u32) {
+        self.early_horizons.insert(id, horizon);
+        if self.early_horizons.len() > EARLY_HORIZONS_MAX {
+            self.early_horizons.pop_first();
+        }
+    }
+
+    pub(crate) fn clear_early_horizon(&mut self, id: BatchId) {
+        self.early_horizons.remove(&id);
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let id = self[slot].id;
+        self.by_id.remove(&id);
+        self.free.push(slot);
+    }
+}
+
+impl std::ops::Index<u32> for Batches {
+    type Output = Batch;
+
+    fn index(&self, slot: u32) -> &Batch {
+        &self.slots[slot as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Batches {
+    fn index_mut(&mut self, slot: u32) -> &mut Batch {
+        &mut self.slots[slot as usize]
+    }
+}

@@ -1,0 +1,163 @@
+//! What the caller says: limits, backends, prompts. Plain values, checked before anything is applied.
+
+use crate::{BackendId, CLASSES, Error, ModelId, Policy, QUEUE_LIMIT_MAX, TOKENS_MAX};
+
+const MODELS_MAX: usize = 4_096;
+
+/// The scheduler's own limits.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The order among waiting prompts of one class.
+    pub policy: Policy,
+    /// Most tickets waiting at once, 1 to [`QUEUE_LIMIT_MAX`].
+    pub queue_limit: u32,
+    /// Most tickets in flight over all backends; 0 = no limit.
+    pub in_flight_limit: u32,
+    /// How long work waits while every backend that it may go to is down; 0 = it expires at once.
+    pub no_backend_timeout_ns: u64,
+    /// A ticket that waited longer is promoted; 0 = the policy's default.
+    pub max_wait_ns: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: Policy::Hrrn,
+            queue_limit: 200_000,
+            in_flight_limit: 0,
+            no_backend_timeout_ns: 10_000_000_000,
+            max_wait_ns: 0,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !(1..=QUEUE_LIMIT_MAX).contains(&self.queue_limit) {
+            let rule = format!("must be from 1 to {QUEUE_LIMIT_MAX}");
+            return Err(Error::invalid("queue_limit", &self.queue_limit, rule));
+        }
+        self.policy.check()
+    }
+}
+
+/// One model at one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelRoute {
+    /// The model that is served.
+    pub model: ModelId,
+    /// Most tickets of this model in flight at this backend; 0 = no limit but the backend's own.
+    pub cap: u32,
+}
+
+/// One backend: what it serves and how much it may be given.
+#[derive(Clone, Debug)]
+pub struct BackendConfig {
+    /// Most tickets in flight, at least 1.
+    pub cap: u32,
+    /// The models it serves, each once.
+    pub models: Vec<ModelRoute>,
+    /// Whether it may be given work now.
+    pub available: bool,
+    /// A prompt of more tokens is long; rounded up to a bucket edge; 0 = no prompt is long.
+    pub long_threshold_tokens: u32,
+    /// Most long prompts in prefill; 0 = no limit.
+    pub long_slots: u32,
+    /// Most charged tokens of short prompts in prefill, unless the lane is empty; 0 = no limit.
+    pub short_budget_tokens: u32,
+    /// Whether the two lanes limit anything.
+    pub lanes: bool,
+    /// Measured or assumed prefill rate.
+    pub prefill_tokens_per_s: f64,
+    /// From release to the first token; 0 = no limit.
+    pub first_token_timeout_ns: u64,
+    /// Between signs of life, from the first token on; 0 = no limit.
+    pub idle_timeout_ns: u64,
+    /// From release to the end of the attempt; 0 = no limit.
+    pub attempt_timeout_ns: u64,
+}
+
+impl Default for BackendConfig {
+    fn default() -> Self {
+        Self {
+            cap: 1,
+            models: Vec::new(),
+            available: true,
+            long_threshold_tokens: 4_096,
+            long_slots: 1,
+            short_budget_tokens: 8_192,
+            lanes: true,
+            prefill_tokens_per_s: 5_000.0,
+            first_token_timeout_ns: 0,
+            idle_timeout_ns: 0,
+            attempt_timeout_ns: 0,
+        }
+    }
+}
+
+impl BackendConfig {
+    pub(crate) fn check(&self, backend: BackendId) -> Result<(), Error> {
+        if self.cap == 0 {
+            return Err(Error::invalid("cap", &0, format!("backend {backend} needs at least 1")));
+        }
+        check_rate("prefill_tokens_per_s", self.prefill_tokens_per_s)?;
+        if self.models.len() > MODELS_MAX {
+            let rule = format!("backend {backend} may serve at most {MODELS_MAX}");
+            return Err(Error::invalid("models", &self.models.len(), rule));
+        }
+        let mut models: Vec<ModelId> = self.models.iter().map(|route| route.model).collect();
+        models.sort_unstable();
+        match models.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => {
+                Err(Error::invalid("models", &pair[0], format!("listed twice for backend {backend}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn check_rate(field: &'static str, per_s: f64) -> Result<(), Error> {
+    if per_s.is_finite() && per_s >= 1e-3 {
+        return Ok(());
+    }
+    Err(Error::invalid(field, &per_s, "must be finite and at least 0.001"))
+}
+
+/// One prompt to be queued.
+#[derive(Clone, Copy, Debug)]
+pub struct Prompt {
+    /// Which model is to answer it.
+    pub model: ModelId,
+    /// 0 interactive, 1 standard, 2 batch.
+    pub class: u32,
+    /// Estimated uncached input tokens, at most [`TOKENS_MAX`].
+    pub tokens: u32,
+    /// Its own queue timeout, from the submit; 0 = none.
+    pub queue_timeout_ns: u64,
+    /// Its place in its batch, what a horizon goes by.
+    pub index: u32,
+}
+
+impl Prompt {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.class as usize >= CLASSES {
+            return Err(Error::invalid("class", &self.class, "must be 0, 1 or 2"));
+        }
+        if self.index == u32::MAX {
+            return Err(Error::invalid("index", &self.index, "must be smaller"));
+        }
+        if self.tokens > TOKENS_MAX {
+            return Err(Error::invalid("tokens", &self.tokens, format!("must be at most {TOKENS_MAX}")));
+        }
+        Ok(())
+    }
+}
+
+/// What holds for a whole batch; the values given last count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchOptions {
+    /// How long a prompt may wait while none of the batch's released prompts ends; 0 = no limit.
+    pub queue_timeout_ns: u64,
+    /// When the batch's time is over; 0 = never.
+    pub deadline_ns: u64,
+}

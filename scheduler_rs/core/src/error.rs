@@ -1,0 +1,51 @@
+//! Everything that a call can refuse, as a closed set.
+
+use crate::ticket::TicketId;
+use std::fmt::Display;
+
+/// Why a call was refused; a refused call changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A value makes no sense.
+    #[error("{field} = {value}: {rule}")]
+    InvalidConfig {
+        /// The field, by the name that the caller knows.
+        field: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// What would be right.
+        rule: String,
+    },
+    /// The batch can never fit.
+    #[error("a batch of {prompts} prompts is larger than the queue itself (queue_limit = {queue_limit})")]
+    BatchTooLarge {
+        /// Prompts in the batch.
+        prompts: usize,
+        /// The bound.
+        queue_limit: u32,
+    },
+    /// The batch does not fit now.
+    #[error("{prompts} prompts do not fit: {queued} of {queue_limit} places are taken")]
+    QueueFull {
+        /// Prompts in the batch.
+        prompts: usize,
+        /// Tickets waiting now.
+        queued: u32,
+        /// The bound.
+        queue_limit: u32,
+        /// When it may fit, from the measured drain rate.
+        retry_after_ns: u64,
+    },
+    /// The ticket has ended or is not in flight.
+    #[error("ticket {ticket} is not in flight")]
+    UnknownTicket {
+        /// The ticket as it was given.
+        ticket: TicketId,
+    },
+}
+
+impl Error {
+    pub(crate) fn invalid(field: &'static str, value: &dyn Display, rule: impl Into<String>) -> Self {
+        Self::InvalidConfig { field, value: value.to_string(), rule: rule.into() }
+    }
+}

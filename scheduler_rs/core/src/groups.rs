@@ -1,0 +1,116 @@
+//! The groups by slot, by key and by class.
+
+use crate::backend::Backend;
+use crate::group::{Group, GroupKey, Route};
+use crate::policy::{Policy, Size};
+use crate::ticket::NEVER;
+use crate::token_buckets::{COUNT, edge};
+use crate::{BackendId, CLASSES};
+use std::collections::BTreeMap;
+use std::ops::{Index, IndexMut};
+
+/// Added to every predicted prefill time: about one engine step, so that tiny prompts do not divide by nothing.
+const STEP_NS: f64 = 5e6;
+/// Stands in for the rate of a model that no backend serves.
+const UNSERVED_NS_PER_TOKEN: f64 = 200_000.0;
+/// Idle groups are kept for the next ticket until there are this many.
+const KEPT_MIN: usize = 256;
+
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    slots: Vec<Group>,
+    free: Vec<u32>,
+    by_key: BTreeMap<GroupKey, u32>,
+    /// Live groups of each class, in the order in which they were made.
+    by_class: [Vec<u32>; CLASSES],
+    sweep_at: usize,
+}
+
+impl Groups {
+    pub(crate) fn find(&self, key: &GroupKey) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(crate) fn of_class(&self, class: u8) -> &[u32] {
+        &self.by_class[usize::from(class)]
+    }
+
+    pub(crate) fn insert(&mut self, key: GroupKey) -> u32 {
+        if self.by_key.len() >= self.sweep_at.max(KEPT_MIN) {
+            self.sweep();
+            self.sweep_at = self.by_key.len() * 2;
+        }
+        let class = usize::from(key.class);
+        let group = Group::new(key.clone());
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = group;
+            slot
+        } else {
+            self.slots.push(group);
+            self.slots.len() as u32 - 1
+        };
+        self.by_key.insert(key, slot);
+        self.by_class[class].push(slot);
+        slot
+    }
+
+    /// Forgets the groups that no ticket names and no timer waits for.
+    fn sweep(&mut self) {
+        let slots = &mut self.slots;
+        let free = &mut self.free;
+        self.by_key.retain(|_, &mut slot| {
+            let group = &slots[slot as usize];
+            let keep = group.users > 0 || group.timer_ns != NEVER;
+            if !keep {
+                free.push(slot);
+            }
+            keep
+        });
+        for class in &mut self.by_class {
+            class.retain(|&slot| self.by_key.get(&slots[slot as usize].key) == Some(&slot));
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Group)> {
+        self.by_key.values().map(|&slot| (slot, &self[slot]))
+    }
+
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        self.by_key.values().copied().collect()
+    }
+}
+
+impl Index<u32> for Groups {
+    type Output = Group;
+
+    fn index(&self, slot: u32) -> &Group {
+        &self.slots[slot as usize]
+    }
+}
+
+impl IndexMut<u32> for Groups {
+    fn index_mut(&mut self, slot: u32) -> &mut Group {
+        &mut self.slots[slot as usize]
+    }
+}
+
+/// The backends that serve the group's model and are not excluded, ascending by id.
+pub(crate) fn routes(key: &GroupKey, backends: &[Backend], by_id: &BTreeMap<BackendId, u32>) -> Vec<Route> {
+    let allowed = by_id.iter().filter(|(id, _)| key.excluded.binary_search(id).is_err());
+    allowed
+        .filter_map(|(_, &backend)| {
+            let model_slot = backends[backend as usize].serves(key.model)?;
+            Some(Route { backend, model_slot })
+        })
+        .collect()
+}
+
+/// The score of each bucket for a model whose fastest backend needs `ns_per_token`.
+pub(crate) fn lines(policy: Policy, ns_per_token: Option<f64>) -> Vec<crate::policy::Line> {
+    let ns_per_token = ns_per_token.unwrap_or(UNSERVED_NS_PER_TOKEN);
+    let size = |bucket| {
+        let tokens = f64::from(edge(bucket));
+        Size { tokens, prefill_ns: STEP_NS + tokens * ns_per_token }
+    };
+    (0..COUNT as u8).map(|bucket| policy.line(size(bucket))).collect()
+}

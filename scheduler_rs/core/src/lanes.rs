@@ -1,0 +1,184 @@
+//! The two prefill lanes of a backend: a few long prompts at a time, and a token budget for the short ones.
+
+use crate::BackendConfig;
+use crate::bucket_set::BucketSet;
+use crate::ticket::Lane;
+use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
+
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    limited: bool,
+    long_slots: u32,
+    short_budget: u32,
+    /// How many buckets are short.
+    short_count: u8,
+    long_in_prefill: u32,
+    short_tokens: u64,
+    /// Buckets whose lane has room for one more prompt.
+    open: BucketSet,
+}
+
+impl Lanes {
+    pub(crate) fn new(config: &BackendConfig) -> Self {
+        let mut lanes = Self {
+            limited: false,
+            long_slots: 0,
+            short_budget: 0,
+            short_count: 0,
+            long_in_prefill: 0,
+            short_tokens: 0,
+            open: BucketSet::EMPTY,
+        };
+        lanes.configure(config);
+        lanes
+    }
+
+    /// New limits; what is in prefill stays charged as it was.
+    pub(crate) fn configure(&mut self, config: &BackendConfig) {
+        self.limited = config.lanes;
+        self.long_slots = config.long_slots;
+        self.short_budget = config.short_budget_tokens;
+        self.short_count = match config.long_threshold_tokens {
+            0 => COUNT as u8,
+            tokens => bucket_of(tokens) + 1,
+        };
+        self.refresh();
+    }
+
+    pub(crate) fn lane_of(&self, bucket: u8) -> Lane {
+        if bucket < self.short_count { Lane::Short } else { Lane::Long }
+    }
+
+    pub(crate) fn take(&mut self, lane: Lane, charge: u32) {
+        match lane {
+            Lane::Short => self.short_tokens += u64::from(charge),
+            Lane::Long => self.long_in_prefill += 1,
+        }
+        self.refresh();
+    }
+
+    pub(crate) fn give_back(&mut self, lane: Lane, charge: u32) {
+        match lane {
+            Lane::Short => self.short_tokens -= u64::from(charge),
+            Lane::Long => self.long_in_prefill -= 1,
+        }
+        self.refresh();
+    }
+
+    pub(crate) fn open(&self) -> BucketSet {
+        self.open
+    }
+
+    /// What is open while the short lane is kept for `bucket`.
+    pub(crate) fn open_to_reserved(&self, bucket: u8) -> BucketSet {
+        let mut open = self.open_to_others();
+        if self.open.contains(bucket) {
+            open.insert(bucket);
+        }
+        open
+    }
+
+    /// What is open to all others meanwhile.
+    pub(crate) fn open_to_others(&self) -> BucketSet {
+        self.open.difference(BucketSet::first(self.short_count))
+    }
+
+    /// The buckets that the short budget can keep back.
+    pub(crate) fn budgeted(&self) -> BucketSet {
+        if self.limited && self.short_budget > 0 {
+            BucketSet::first(self.short_count)
+        } else {
+            BucketSet::EMPTY
+        }
+    }
+
+    pub(crate) fn short_budget(&self) -> u32 {
+        self.short_budget
+    }
+
+    pub(crate) fn short_tokens(&self) -> u64 {
+        self.short_tokens
+    }
+
+    pub(crate) fn long_in_prefill(&self) -> u32 {
+        self.long_in_prefill
+    }
+
+    fn refresh(&mut self) {
+        if !self.limited {
+            self.open = BucketSet::all();
+            return;
+        }
+        let short = BucketSet::first(self.short_count);
+        self.open = if self.long_slots == 0 || self.long_in_prefill < self.long_slots {
+            BucketSet::all().difference(short)
+        } else {
+            BucketSet::EMPTY
+        };
+        let room = if self.short_budget == 0 || self.short_tokens == 0 {
+            u64::from(edge(COUNT as u8 - 1))
+        } else {
+            u64::from(self.short_budget).saturating_sub(self.short_tokens)
+        };
+        self.open = self.open.union(BucketSet::first(count_within(room).min(self.short_count)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opens(lanes: &Lanes, tokens: u32) -> bool {
+        lanes.open().contains(bucket_of(tokens))
+    }
+
+    /// The lanes have separate budgets: a full one leaves the other open.
+    #[test]
+    fn separate_budgets() {
+        let mut lanes = Lanes::new(&BackendConfig::default());
+        lanes.take(Lane::Long, 100_000);
+        assert!(!opens(&lanes, 5_000) && opens(&lanes, 4_096));
+        lanes.take(Lane::Short, 8_192);
+        assert!(!opens(&lanes, 1));
+        lanes.give_back(Lane::Long, 100_000);
+        assert!(opens(&lanes, 5_000) && !opens(&lanes, 1));
+    }
+
+    /// What fits exactly is let in; an oversize prompt passes alone.
+    #[test]
+    fn short_budget_edges() {
+        let mut lanes = Lanes::new(&BackendConfig { short_budget_tokens: 2_048, ..BackendConfig::default() });
+        assert!(opens(&lanes, 4_096));
+        lanes.take(Lane::Short, 1_024);
+        assert!(opens(&lanes, 1_024) && !opens(&lanes, 1_025));
+        lanes.give_back(Lane::Short, 1_024);
+        assert!(opens(&lanes, 4_096));
+    }
+
+    /// Zero means no limit, and lanes that are switched off limit nothing but keep counting.
+    #[test]
+    fn no_limits() {
+        let config = BackendConfig { long_slots: 0, short_budget_tokens: 0, ..BackendConfig::default() };
+        for config in [config, BackendConfig { lanes: false, ..BackendConfig::default() }] {
+            let mut lanes = Lanes::new(&config);
+            for _ in 0..100 {
+                lanes.take(Lane::Long, 10_000);
+                lanes.take(Lane::Short, 4_096);
+            }
+            assert_eq!(lanes.open(), BucketSet::all());
+            assert_eq!((lanes.long_in_prefill(), lanes.short_tokens()), (100, 409_600));
+            assert!(lanes.budgeted().is_empty());
+        }
+    }
+
+    /// A threshold is rounded up to an edge; zero makes nothing long.
+    #[test]
+    fn threshold() {
+        let at =
+            |tokens| Lanes::new(&BackendConfig { long_threshold_tokens: tokens, ..BackendConfig::default() });
+        assert_eq!(at(4_097).lane_of(bucket_of(4_700)), Lane::Short);
+        assert_eq!(at(4_096).lane_of(bucket_of(4_097)), Lane::Long);
+        assert_eq!(at(0).lane_of(COUNT as u8 - 1), Lane::Short);
+        assert_eq!(at(u32::MAX).lane_of(COUNT as u8 - 1), Lane::Short);
+    }
+}

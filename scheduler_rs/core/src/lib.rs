@@ -1,0 +1,62 @@
+//! A deterministic state machine that decides when each waiting prompt is released and to which backend:
+//! it reads no clock, does no IO, starts no threads, draws no random numbers and iterates in no hash order.
+//!
+//! Every method of [`Scheduler`] takes `now_ns`, monotonic nanoseconds. [`Scheduler::poll`] returns what is to
+//! be done now; [`Scheduler::next_deadline`] says when it must be called if nothing else happens.
+//!
+//! One prompt is a *ticket*. Waiting tickets lie in FIFOs by token bucket ([`token_buckets`]); all tickets of
+//! one bucket can go to exactly the same backends, so only bucket heads are ever compared. A [`Policy`] gives
+//! each bucket a line, `score = slope * wait + intercept`, and the highest score among the heads that some
+//! backend can take is released.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod batch;
+mod bucket_set;
+mod config;
+mod counters;
+mod decision;
+mod drain_rate;
+mod error;
+mod fifo;
+mod group;
+mod groups;
+mod histogram;
+mod lanes;
+mod outcome;
+mod policy;
+mod promotion;
+mod reservation;
+mod scheduler;
+mod slab;
+mod snapshot;
+mod ticket;
+mod timers;
+pub mod token_buckets;
+
+pub use config::{BackendConfig, BatchOptions, Config, ModelRoute, Prompt};
+pub use decision::{
+    AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Overdue, OverdueReason,
+};
+pub use error::Error;
+pub use histogram::BOUNDS_NS;
+pub use outcome::{AttemptEnd, Outcome};
+pub use policy::Policy;
+pub use scheduler::Scheduler;
+pub use snapshot::{BackendSnapshot, HistogramName, HistogramSnapshot, Snapshot};
+pub use ticket::TicketId;
+
+/// A model, numbered by the caller.
+pub type ModelId = u32;
+/// A backend, numbered by the caller.
+pub type BackendId = u32;
+/// A batch, numbered by the caller.
+pub type BatchId = u64;
+/// Classes are 0 (interactive), 1 (standard) and 2 (batch): strictly in this order.
+pub const CLASSES: usize = 3;
+/// Most backends that one scheduler knows.
+pub const BACKENDS_MAX: usize = 4_096;
+/// Largest value for [`Config::queue_limit`].
+pub const QUEUE_LIMIT_MAX: u32 = 1 << 21;
+/// The largest prompt that can be submitted, in tokens.
+pub const TOKENS_MAX: u32 = 1 << 31;

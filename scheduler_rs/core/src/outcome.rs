@@ -1,0 +1,66 @@
+//! How a ticket, or one attempt of it, ended.
+
+/// The end of a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The prompt was answered.
+    Success,
+    /// The prompt was not answered.
+    Failed,
+    /// The caller no longer wants it.
+    Cancelled,
+    /// A deadline passed.
+    Expired,
+}
+
+impl Outcome {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 4] = [Self::Success, Self::Failed, Self::Cancelled, Self::Expired];
+
+    /// The name in metrics and across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// The end of an attempt: that of its ticket, or back to the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AttemptEnd {
+    /// The ticket ended with it.
+    Ticket(Outcome),
+    /// There will be another attempt.
+    Retry,
+}
+
+impl AttemptEnd {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 5] = [
+        Self::Ticket(Outcome::Success),
+        Self::Ticket(Outcome::Failed),
+        Self::Ticket(Outcome::Cancelled),
+        Self::Ticket(Outcome::Expired),
+        Self::Retry,
+    ];
+
+    /// The name in metrics and across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ticket(outcome) => outcome.name(),
+            Self::Retry => "retry",
+        }
+    }
+
+    pub(crate) fn position(self) -> usize {
+        match self {
+            Self::Ticket(outcome) => outcome as usize,
+            Self::Retry => Outcome::ALL.len(),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The order among waiting prompts of one class: a pure score over bucket heads, never falling while one waits.
+
+mod fcfs;
+mod hrrn;
+mod ljf;
+mod sjf;
+mod sjf_aged;
+
+use crate::Error;
+use crate::config::check_rate;
+use std::str::FromStr;
+
+/// What a policy knows of a prompt: nothing but its bucket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// The bucket's edge.
+    pub(crate) tokens: f64,
+    /// Predicted prefill time alone on the model's fastest backend; above 0.
+    pub(crate) prefill_ns: f64,
+}
+
+/// A bucket's score as a function of its head's wait; the highest score goes first, ties by arrival.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Line {
+    /// Score per nanosecond of waiting, at least 0.
+    pub(crate) slope: f64,
+    pub(crate) intercept: f64,
+}
+
+impl Line {
+    pub(crate) fn at(self, wait_ns: u64) -> f64 {
+        self.slope * wait_ns as f64 + self.intercept
+    }
+}
+
+/// An ordering policy by name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Policy {
+    /// First come, first served.
+    Fcfs,
+    /// Highest response ratio next: the default.
+    Hrrn,
+    /// Longest job first.
+    Ljf,
+    /// Shortest job first, without a bound on waiting of its own.
+    Sjf,
+    /// Shortest job first with ageing.
+    SjfAged {
+        /// How many tokens of size one second of waiting makes up for.
+        tokens_per_s: f64,
+    },
+}
+
+impl Policy {
+    /// The names, sorted.
+    pub const NAMES: [&str; 5] = ["fcfs", "hrrn", "ljf", "sjf", "sjf-aged"];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fcfs => "fcfs",
+            Self::Hrrn => "hrrn",
+            Self::Ljf => "ljf",
+            Self::Sjf => "sjf",
+            Self::SjfAged { .. } => "sjf-aged",
+        }
+    }
+
+    /// The time after which a ticket is promoted unless the caller says otherwise; 0 = never.
+    pub(crate) fn default_max_wait_ns(self) -> u64 {
+        match self {
+            Self::Sjf => sjf::MAX_WAIT_NS,
+            Self::Fcfs | Self::Hrrn | Self::Ljf | Self::SjfAged { .. } => 0,
+        }
+    }
+
+    pub(crate) fn line(self, size: Size) -> Line {
+        match self {
+            Self::Fcfs => fcfs::line(),
+            Self::Hrrn => hrrn::line(size),
+            Self::Ljf => ljf::line(size),
+            Self::Sjf => sjf::line(size),
+            Self::SjfAged { tokens_per_s } => sjf_aged::line(size, tokens_per_s),
+        }
+    }
+
+    pub(crate) fn check(self) -> Result<(), Error> {
+        match self {
+            Self::SjfAged { tokens_per_s } => check_rate("sjf_aging_tokens_per_s", tokens_per_s),
+            Self::Fcfs | Self::Hrrn | Self::Ljf | Self::Sjf => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Policy {
+    type Err = Error;
+
+    /// `sjf-aged` comes with 1,000 tokens per second.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "fcfs" => Ok(Self::Fcfs),
+            "hrrn" => Ok(Self::Hrrn),
+            "ljf" => Ok(Self::Ljf),
+            "sjf" => Ok(Self::Sjf),
+            "sjf-aged" => Ok(Self::SjfAged { tokens_per_s: 1_000.0 }),
+            _ => Err(Error::invalid(
+                "policy",
+                &format!("{name:?}"),
+                format!("must be one of {:?}", Self::NAMES),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every policy's name leads back to it, and no score falls while a prompt waits.
+    #[test]
+    fn names_and_slopes() {
+        let size = Size { tokens: 1_024.0, prefill_ns: 2e8 };
+        for name in Policy::NAMES {
+            let policy: Policy = name.parse().unwrap();
+            assert_eq!(policy.name(), name);
+            assert!(policy.line(size).slope >= 0.0);
+        }
+        assert!("lifo".parse::<Policy>().unwrap_err().to_string().contains("lifo"));
+    }
+}

@@ -1,0 +1,129 @@
+//! What happens to a ticket in flight: first token, signs of life, the end of the attempt.
+
+use super::Scheduler;
+use crate::group::GroupKey;
+use crate::groups::routes;
+use crate::ticket::{NEVER, Place};
+use crate::{AttemptDeadline, AttemptEnd, Error, HistogramName, Outcome, TicketId};
+
+impl Scheduler {
+    /// The first token has come: the lane share is free and the idle clock starts. False when it had already come.
+    pub fn first_token(&mut self, now_ns: u64, ticket: TicketId) -> Result<bool, Error> {
+        let slot = self.in_flight_slot(ticket)?;
+        self.advance(now_ns);
+        let ticket = &mut self.tickets[slot];
+        if ticket.lane.is_none() {
+            return Ok(false);
+        }
+        let backend = &mut self.backends[ticket.backend as usize];
+        backend.give_back_lane(ticket);
+        ticket.first_token_due_ns = NEVER;
+        if backend.config.idle_timeout_ns > 0 {
+            ticket.idle_due_ns = self.now_ns.saturating_add(backend.config.idle_timeout_ns);
+        }
+        if !ticket.first_token_seen {
+            ticket.first_token_seen = true;
+            let ttft_ns = self.now_ns - ticket.arrival_ns;
+            backend.counters.histograms.record(HistogramName::Ttft, ticket.class, ttft_ns);
+        }
+        self.arm_ticket(slot);
+        Ok(true)
+    }
+
+    /// Replaces one of the attempt's deadlines: it is (again) overdue at `at_ns`.
+    pub fn rearm(
+        &mut self,
+        now_ns: u64,
+        ticket: TicketId,
+        deadline: AttemptDeadline,
+        at_ns: u64,
+    ) -> Result<(), Error> {
+        let slot = self.in_flight_slot(ticket)?;
+        self.advance(now_ns);
+        let ticket = &mut self.tickets[slot];
+        match deadline {
+            AttemptDeadline::FirstToken => ticket.first_token_due_ns = at_ns,
+            AttemptDeadline::Idle => ticket.idle_due_ns = at_ns,
+            AttemptDeadline::Attempt => ticket.attempt_due_ns = at_ns,
+        }
+        self.arm_ticket(slot);
+        Ok(())
+    }
+
+    /// The attempt is over and there shall be another, from `not_before_ns` on: slot and lane are given back.
+    ///
+    /// With `exclude_backend` the ticket never again goes to the backend that just had it. False, and nothing has
+    /// changed, when no other backend serves the model, the batch's deadline would have passed or the ticket was
+    /// cancelled: then it is to be finished.
+    pub fn retry(
+        &mut self,
+        now_ns: u64,
+        ticket: TicketId,
+        not_before_ns: u64,
+        exclude_backend: bool,
+    ) -> Result<bool, Error> {
+        let slot = self.in_flight_slot(ticket)?;
+        self.advance(now_ns);
+        let ticket = &self.tickets[slot];
+        let deadline_ns = self.batches[ticket.batch].deadline_ns;
+        if ticket.cancelled || deadline_ns <= not_before_ns.max(self.now_ns) {
+            return Ok(false);
+        }
+        let mut key = self.groups[ticket.group].key.clone();
+        if exclude_backend {
+            let backend = self.backends[ticket.backend as usize].id;
+            if let Err(at) = key.excluded.binary_search(&backend) {
+                key.excluded.insert(at, backend);
+            }
+            if routes(&key, &self.backends, &self.backends_by_id).is_empty() {
+                return Ok(false);
+            }
+        }
+        self.leave_backend(slot, AttemptEnd::Retry);
+        self.requeue(slot, key, not_before_ns);
+        Ok(true)
+    }
+
+    /// A ticket in flight ends: slot and lane are given back.
+    pub fn finish(&mut self, now_ns: u64, ticket: TicketId, outcome: Outcome) -> Result<(), Error> {
+        let slot = self.in_flight_slot(ticket)?;
+        self.advance(now_ns);
+        self.leave_backend(slot, AttemptEnd::Ticket(outcome));
+        let batch = self.tickets[slot].batch;
+        self.batches[batch].restarted_ns = self.now_ns;
+        self.end(slot, outcome);
+        Ok(())
+    }
+
+    fn leave_backend(&mut self, slot: u32, end: AttemptEnd) {
+        let ticket = &mut self.tickets[slot];
+        let backend = &mut self.backends[ticket.backend as usize];
+        backend.give_back_lane(ticket);
+        backend.give_back_slot(self.groups[ticket.group].key.model);
+        backend.counters.outcomes[end.position()] += 1;
+        ticket.busy_ns += self.now_ns - ticket.released_ns;
+        self.counters.in_flight -= 1;
+    }
+
+    fn requeue(&mut self, slot: u32, key: GroupKey, not_before_ns: u64) {
+        let group = self.group_for(key);
+        let ticket = &mut self.tickets[slot];
+        self.groups[ticket.group].users -= 1;
+        self.groups[group].users += 1;
+        ticket.group = group;
+        ticket.queued_since_ns = self.now_ns;
+        ticket.not_before_ns = not_before_ns;
+        let batch = ticket.batch;
+        self.batches[batch].tickets.remove(&mut self.tickets, slot);
+        self.link_queued(slot);
+        self.counters.retried += 1;
+        if not_before_ns > self.now_ns {
+            self.tickets[slot].place = Place::RetryWait;
+            self.counters.retry_waiting += 1;
+        } else {
+            self.return_to_bucket(slot);
+        }
+        self.arm_ticket(slot);
+        self.arm_batch(batch, self.batches[batch].queue_due_ns(self.now_ns));
+    }
+}

@@ -1,0 +1,84 @@
+//! Unfit heads: what only a short budget keeps back may be passed by one budget of tokens, then room is kept for it.
+
+use super::Scheduler;
+use super::choose::Candidate;
+use crate::TicketId;
+use crate::reservation::Reservation;
+use crate::ticket::Lane;
+use crate::token_buckets::edge;
+
+impl Scheduler {
+    /// Charges a release into a short lane to the unfit heads that it passes; returns those that it passes.
+    pub(super) fn count_bypass(&mut self, chosen: &Candidate, backend: u32) -> Vec<TicketId> {
+        let lanes = &self.backends[backend as usize].lanes;
+        if lanes.budgeted().is_empty() || lanes.lane_of(chosen.bucket) == Lane::Long {
+            return Vec::new();
+        }
+        let mut passed = Vec::new();
+        for class in 0..=chosen.class {
+            for at in 0..self.groups.of_class(class).len() {
+                let group = self.groups.of_class(class)[at];
+                if let Some(head) = self.passed_head(group, chosen, backend) {
+                    let ticket = &mut self.tickets[head.slot()];
+                    ticket.bypassed = ticket.bypassed.saturating_add(edge(chosen.bucket));
+                    passed.push(head);
+                }
+            }
+        }
+        passed
+    }
+
+    /// The group's best unfit head, if `chosen` passes it on its way to `backend`.
+    fn passed_head(&mut self, group: u32, chosen: &Candidate, backend: u32) -> Option<TicketId> {
+        if !self.groups[group].routes.iter().any(|route| route.backend == backend) {
+            return None;
+        }
+        loop {
+            let head = self.best_of(group, self.unfit(group)).filter(|head| head.outranks(chosen))?;
+            if !self.park_held(group, head.bucket) {
+                return Some(head.ticket);
+            }
+        }
+    }
+
+    /// Keeps the short lane of one backend for a ticket that was passed by that lane's budget of tokens, or, with
+    /// `promoted`, for one that promotion has made due. Returns whether a new reservation was made.
+    pub(super) fn reserve(&mut self, id: TicketId, promoted: bool) -> bool {
+        let ticket = &self.tickets[id.slot()];
+        if ticket.reserved {
+            return false;
+        }
+        let (group, class, bucket, bypassed) = (ticket.group, ticket.class, ticket.bucket, ticket.bypassed);
+        let candidates = self.groups[group].routes.iter().filter(|route| {
+            let backend = &self.backends[route.backend as usize];
+            backend.has_slot(route.model_slot)
+                && backend.lanes.budgeted().contains(bucket)
+                && (promoted || bypassed >= backend.lanes.short_budget())
+                && backend.reservation.is_none_or(|kept| class < kept.class)
+        });
+        let least = candidates.min_by_key(|route| self.backends[route.backend as usize].lanes.short_tokens());
+        let Some(backend) = least.map(|route| route.backend) else { return false };
+        self.clear_reservation(backend);
+        self.backends[backend as usize].reservation = Some(Reservation { ticket: id, class, group, bucket });
+        self.tickets[id.slot()].reserved = true;
+        true
+    }
+
+    /// The ticket no longer waits in its bucket, so nothing is kept for it.
+    pub(super) fn drop_reservation_of(&mut self, slot: u32) {
+        if !self.tickets[slot].reserved {
+            return;
+        }
+        let id = self.tickets[slot].id;
+        self.tickets[slot].reserved = false;
+        for backend in &mut self.backends {
+            backend.reservation.take_if(|kept| kept.ticket == id);
+        }
+    }
+
+    pub(super) fn clear_reservation(&mut self, backend: u32) {
+        if let Some(kept) = self.backends[backend as usize].reservation.take() {
+            self.tickets[kept.ticket.slot()].reserved = false;
+        }
+    }
+}

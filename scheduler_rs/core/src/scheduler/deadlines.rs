@@ -1,0 +1,266 @@
+//! Deadlines: arming them, and what happens when they are due.
+
+use super::Scheduler;
+use crate::group::Group;
+use crate::ticket::{NEVER, Place, Ticket};
+use crate::timers::Owner;
+use crate::{BatchOptions, Decisions, Expired, ExpiryReason, Outcome, Overdue, OverdueReason};
+
+impl Scheduler {
+    /// When [`Self::poll`] must be called next if nothing else happens; may change after any other call.
+    ///
+    /// It may be too early, never too late: a deadline that moved back is found when its old time comes.
+    pub fn next_deadline(&mut self) -> Option<u64> {
+        loop {
+            let (at_ns, owner) = self.timers.peek()?;
+            if self.is_live(at_ns, owner) {
+                return Some(at_ns);
+            }
+            self.timers.pop_stale();
+        }
+    }
+
+    pub(super) fn run_timers(&mut self, out: &mut Decisions) {
+        while let Some((at_ns, owner)) = self.timers.peek() {
+            if at_ns > self.now_ns {
+                break;
+            }
+            if self.is_live(at_ns, owner) {
+                self.timers.pop_live();
+                self.fire(owner, out);
+            } else {
+                self.timers.pop_stale();
+            }
+        }
+        if self.timers.wants_compaction() {
+            let mut timers = std::mem::take(&mut self.timers);
+            timers.compact(|at_ns, owner| self.is_live(at_ns, owner));
+            self.timers = timers;
+        }
+    }
+
+    fn is_live(&self, at_ns: u64, owner: Owner) -> bool {
+        let timer_ns = match owner {
+            Owner::Batch(id) => self.batches.find(id).map(|slot| self.batches[slot].timer_ns),
+            Owner::Group(slot) => Some(self.groups[slot].timer_ns),
+            Owner::Ticket(id) => self.tickets.find(id).map(|slot| self.tickets[slot].timer_ns),
+        };
+        timer_ns == Some(at_ns)
+    }
+
+    fn fire(&mut self, owner: Owner, out: &mut Decisions) {
+        match owner {
+            Owner::Batch(id) => {
+                let slot = self.batches.find(id).expect("a live timer has its batch");
+                self.batches[slot].timer_ns = NEVER;
+                self.fire_batch(slot, out);
+            }
+            Owner::Group(slot) => {
+                self.groups[slot].timer_ns = NEVER;
+                self.fire_group(slot, out);
+            }
+            Owner::Ticket(id) => {
+                self.tickets[id.slot()].timer_ns = NEVER;
+                self.fire_ticket(id.slot(), out);
+            }
+        }
+    }
+
+    fn fire_ticket(&mut self, slot: u32, out: &mut Decisions) {
+        let now_ns = self.now_ns;
+        let ticket = &self.tickets[slot];
+        match ticket.place {
+            Place::InFlight => self.report_overdue(slot, out),
+            _ if ticket.queue_due_ns <= now_ns => return self.expire(slot, ExpiryReason::Queue, out),
+            _ if self.no_backend_due_ns(ticket) <= now_ns => {
+                return self.expire(slot, ExpiryReason::NoBackend, out);
+            }
+            Place::RetryWait if ticket.not_before_ns <= now_ns => {
+                self.counters.retry_waiting -= 1;
+                self.return_to_bucket(slot);
+            }
+            _ => {}
+        }
+        self.arm_ticket(slot);
+    }
+
+    fn report_overdue(&mut self, slot: u32, out: &mut Decisions) {
+        let now_ns = self.now_ns;
+        let ticket = &mut self.tickets[slot];
+        let dues = [
+            (&mut ticket.first_token_due_ns, OverdueReason::FirstToken),
+            (&mut ticket.idle_due_ns, OverdueReason::Idle),
+            (&mut ticket.attempt_due_ns, OverdueReason::Attempt),
+        ];
+        for (due_ns, reason) in dues {
+            if *due_ns <= now_ns {
+                *due_ns = NEVER;
+                out.overdue.push(Overdue { ticket: ticket.id, reason });
+            }
+        }
+    }
+
+    fn expire(&mut self, slot: u32, reason: ExpiryReason, out: &mut Decisions) {
+        out.expired.push(Expired { ticket: self.tickets[slot].id, reason });
+        self.end_queued(slot, Outcome::Expired);
+    }
+
+    fn fire_batch(&mut self, slot: u32, out: &mut Decisions) {
+        let batch = &mut self.batches[slot];
+        let (id, now_ns) = (batch.id, self.now_ns);
+        if batch.deadline_ns <= now_ns && batch.deadline_pending {
+            batch.deadline_pending = false;
+            self.end_batch_time(slot, out);
+        } else {
+            let tickets = batch.tickets.iter(&self.tickets);
+            let queued = tickets.filter(|&slot| self.tickets[slot].is_queued());
+            let is_due = |&slot: &u32| batch.queue_due_ns(self.tickets[slot].queued_since_ns) <= now_ns;
+            for slot in queued.take_while(is_due).collect::<Vec<_>>() {
+                self.expire(slot, ExpiryReason::Queue, out);
+            }
+        }
+        if let Some(slot) = self.batches.find(id) {
+            self.arm_batch(slot, self.batches[slot].due_ns(&self.tickets));
+        }
+    }
+
+    fn end_batch_time(&mut self, slot: u32, out: &mut Decisions) {
+        let batch = &mut self.batches[slot];
+        let is_told = batch.overdue_reported_ns == batch.deadline_ns;
+        batch.overdue_reported_ns = batch.deadline_ns;
+        for slot in self.batches[slot].tickets.iter(&self.tickets).collect::<Vec<_>>() {
+            let ticket = &self.tickets[slot];
+            if ticket.is_queued() {
+                self.expire(slot, ExpiryReason::Batch, out);
+            } else if !is_told {
+                out.overdue.push(Overdue { ticket: ticket.id, reason: OverdueReason::Batch });
+            }
+        }
+    }
+
+    /// One pass over all tickets for each time that a group goes down; those that came later have their own timers.
+    fn fire_group(&mut self, slot: u32, out: &mut Decisions) {
+        let waiting = self.tickets.iter().filter(|(_, ticket)| ticket.group == slot && ticket.is_queued());
+        let due = waiting.filter(|(_, ticket)| self.no_backend_due_ns(ticket) <= self.now_ns);
+        let mut due: Vec<_> = due.map(|(slot, ticket)| (ticket.id, slot)).collect();
+        due.sort_unstable();
+        for (_, slot) in due {
+            self.expire(slot, ExpiryReason::NoBackend, out);
+        }
+        if self.down_due_ns(&self.groups[slot], 0) > self.now_ns {
+            self.arm_group(slot);
+        }
+    }
+
+    fn no_backend_due_ns(&self, ticket: &Ticket) -> u64 {
+        self.down_due_ns(&self.groups[ticket.group], ticket.queued_since_ns)
+    }
+
+    fn down_due_ns(&self, group: &Group, queued_since_ns: u64) -> u64 {
+        group.down_since_ns.map_or(NEVER, |since_ns| {
+            since_ns.max(queued_since_ns).saturating_add(self.config.no_backend_timeout_ns)
+        })
+    }
+
+    /// To be called whenever one of the ticket's times has changed.
+    pub(super) fn arm_ticket(&mut self, slot: u32) {
+        let ticket = &self.tickets[slot];
+        let due_ns = match ticket.place {
+            Place::InFlight => ticket.attempt_dues().into_iter().fold(NEVER, u64::min),
+            Place::RetryWait => {
+                ticket.queue_due_ns.min(ticket.not_before_ns).min(self.no_backend_due_ns(ticket))
+            }
+            _ => ticket.queue_due_ns.min(self.no_backend_due_ns(ticket)),
+        };
+        if due_ns < ticket.timer_ns {
+            if ticket.timer_ns != NEVER {
+                self.timers.note_stale();
+            }
+            self.timers.push(due_ns, Owner::Ticket(ticket.id));
+            self.tickets[slot].timer_ns = due_ns;
+        }
+    }
+
+    pub(super) fn arm_batch(&mut self, slot: u32, due_ns: u64) {
+        let batch = &mut self.batches[slot];
+        if due_ns < batch.timer_ns {
+            if batch.timer_ns != NEVER {
+                self.timers.note_stale();
+            }
+            self.timers.push(due_ns, Owner::Batch(batch.id));
+            batch.timer_ns = due_ns;
+        }
+    }
+
+    /// For the tickets that were already waiting when the group went down.
+    pub(super) fn arm_group(&mut self, slot: u32) {
+        let group = &self.groups[slot];
+        let due_ns = if group.queued > 0 { self.down_due_ns(group, 0) } else { NEVER };
+        if due_ns < group.timer_ns {
+            if group.timer_ns != NEVER {
+                self.timers.note_stale();
+            }
+            self.timers.push(due_ns, Owner::Group(slot));
+            self.groups[slot].timer_ns = due_ns;
+        }
+    }
+
+    pub(super) fn set_batch_timeouts(&mut self, slot: u32, options: BatchOptions) {
+        let batch = &mut self.batches[slot];
+        batch.queue_timeout_ns = options.queue_timeout_ns;
+        batch.deadline_ns = if options.deadline_ns == 0 { NEVER } else { options.deadline_ns };
+        batch.deadline_pending = options.deadline_ns != 0;
+        self.arm_batch(slot, self.batches[slot].due_ns(&self.tickets));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        BackendConfig, BatchOptions, Config, ModelRoute, OverdueReason, Prompt, Scheduler, TicketId,
+    };
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn one_backend() -> Scheduler {
+        let mut scheduler = Scheduler::new(Config::default()).unwrap();
+        let models = vec![ModelRoute { model: 0, cap: 0 }];
+        let config = BackendConfig { models, attempt_timeout_ns: 600 * SECOND, ..BackendConfig::default() };
+        scheduler.update_backend(0, 0, config).unwrap();
+        scheduler
+    }
+
+    fn run_one(scheduler: &mut Scheduler, now_ns: u64) -> TicketId {
+        let prompt = Prompt { model: 0, class: 1, tokens: 10, queue_timeout_ns: 0, index: 0 };
+        let options = BatchOptions { queue_timeout_ns: 300 * SECOND, deadline_ns: 0 };
+        scheduler.submit(now_ns, now_ns, &[prompt], options).unwrap();
+        scheduler.poll(now_ns).dispatches[0].ticket
+    }
+
+    /// Timers of ended tickets and batches do not pile up, however long they had to run.
+    #[test]
+    fn superseded_timers_are_compacted() {
+        let mut scheduler = one_backend();
+        for now_ns in 0..10_000 {
+            let ticket = run_one(&mut scheduler, now_ns);
+            scheduler.finish(now_ns, ticket, crate::Outcome::Success).unwrap();
+            assert!(scheduler.timers.len() <= 130, "{} entries", scheduler.timers.len());
+        }
+        assert_eq!(scheduler.next_deadline(), None);
+    }
+
+    /// A deadline that is moved back is reported at its new time only, once.
+    #[test]
+    fn rearmed_deadline() {
+        let mut scheduler = one_backend();
+        let ticket = run_one(&mut scheduler, 0);
+        let deadline = crate::AttemptDeadline::Attempt;
+        scheduler.rearm(SECOND, ticket, deadline, 900 * SECOND).unwrap();
+        assert!(scheduler.poll(899 * SECOND).overdue.is_empty());
+        assert_eq!(scheduler.next_deadline(), Some(900 * SECOND));
+        assert_eq!(scheduler.poll(900 * SECOND).overdue[0].reason, OverdueReason::Attempt);
+        assert!(scheduler.poll(901 * SECOND).overdue.is_empty());
+        scheduler.rearm(901 * SECOND, ticket, deadline, 902 * SECOND).unwrap();
+        assert_eq!(scheduler.poll(902 * SECOND).overdue.len(), 1);
+    }
+}

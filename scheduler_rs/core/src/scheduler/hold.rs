@@ -1,0 +1,72 @@
+//! Horizons: a batch whose reader is slow, or that delivers in order, releases only prompts below a number.
+
+use super::Scheduler;
+use crate::BatchId;
+use crate::ticket::Place;
+
+impl Scheduler {
+    /// Releases only the batch's prompts numbered below `horizon`.
+    ///
+    /// It counts until the batch has no tickets left; before the first submit it counts from then on (this is
+    /// remembered for 1,024 batches).
+    pub fn hold_batch(&mut self, now_ns: u64, batch: BatchId, horizon: u32) {
+        self.advance(now_ns);
+        let Some(slot) = self.batches.find(batch) else {
+            self.batches.set_early_horizon(batch, horizon);
+            return;
+        };
+        self.set_horizon(slot, horizon);
+    }
+
+    /// Lifts the horizon.
+    pub fn release_batch(&mut self, now_ns: u64, batch: BatchId) {
+        self.advance(now_ns);
+        self.batches.clear_early_horizon(batch);
+        if let Some(slot) = self.batches.find(batch) {
+            self.set_horizon(slot, u32::MAX);
+        }
+    }
+
+    fn set_horizon(&mut self, slot: u32, horizon: u32) {
+        let batch = &mut self.batches[slot];
+        batch.horizon = horizon;
+        let still_held = batch.held.split_off(&(horizon, 0));
+        let back = std::mem::replace(&mut batch.held, still_held);
+        self.counters.held -= back.len() as u32;
+        for (_, ticket) in back {
+            self.return_to_bucket(ticket);
+        }
+        self.drop_reservations_beyond(slot, horizon);
+    }
+
+    fn drop_reservations_beyond(&mut self, batch: u32, horizon: u32) {
+        for backend in 0..self.backends.len() {
+            let Some(kept) = self.backends[backend].reservation else { continue };
+            let ticket = &self.tickets[kept.ticket.slot()];
+            if ticket.batch == batch && ticket.index >= horizon {
+                self.clear_reservation(backend as u32);
+            }
+        }
+    }
+
+    /// Moves held tickets from the head of a bucket to their batches; returns whether there were any.
+    ///
+    /// A hold is constant work: its tickets are looked at only when they would be next.
+    pub(super) fn park_held(&mut self, group: u32, bucket: u8) -> bool {
+        let mut any = false;
+        while self.groups[group].nonempty().contains(bucket) {
+            let slot = self.groups[group].head(bucket);
+            let ticket = &self.tickets[slot];
+            let (batch, index) = (ticket.batch, ticket.index);
+            if index < self.batches[batch].horizon {
+                break;
+            }
+            self.groups[group].take(&mut self.tickets, slot);
+            self.tickets[slot].place = Place::Held;
+            self.batches[batch].held.insert((index, slot));
+            self.counters.held += 1;
+            any = true;
+        }
+        any
+    }
+}

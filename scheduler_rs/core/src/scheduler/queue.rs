@@ -1,0 +1,115 @@
+//! Moves that several calls share: into the queue, out of it, and the end of a ticket.
+
+use super::Scheduler;
+use crate::backend::Backend;
+use crate::group::{Group, GroupKey};
+use crate::groups::{lines, routes};
+use crate::ticket::{NEVER, NONE, Place};
+use crate::{HistogramName, Outcome};
+
+impl Scheduler {
+    /// The group with this key, made when it is new.
+    pub(super) fn group_for(&mut self, key: GroupKey) -> u32 {
+        if let Some(slot) = self.groups.find(&key) {
+            return slot;
+        }
+        let slot = self.groups.insert(key);
+        self.route(slot);
+        slot
+    }
+
+    /// Works out where a group's tickets may go, how they score, and whether that is down.
+    pub(super) fn route(&mut self, slot: u32) {
+        let routes = routes(&self.groups[slot].key, &self.backends, &self.backends_by_id);
+        let model = self.groups[slot].key.model;
+        let serving = self.backends.iter().filter(|backend| backend.serves(model).is_some());
+        let fastest = serving.map(Backend::ns_per_token).reduce(f64::min);
+        let available = routes.iter().any(|route| self.backends[route.backend as usize].config.available);
+        let group: &mut Group = &mut self.groups[slot];
+        group.routes = routes;
+        group.lines = lines(self.config.policy, fastest);
+        if available {
+            group.down_since_ns = None;
+        } else if group.down_since_ns.is_none() {
+            group.down_since_ns = Some(self.now_ns);
+            self.arm_group(slot);
+        }
+    }
+
+    /// Counts a ticket that begins to wait, at the end of its batch's list.
+    pub(super) fn link_queued(&mut self, slot: u32) {
+        let ticket = &self.tickets[slot];
+        let (batch, tokens) = (ticket.batch, u64::from(ticket.tokens));
+        let group = &mut self.groups[ticket.group];
+        group.queued += 1;
+        group.queued_tokens += tokens;
+        self.batches[batch].queued += 1;
+        self.batches[batch].tickets.push_back(&mut self.tickets, slot);
+        self.counters.queued += 1;
+    }
+
+    /// Takes a waiting ticket from wherever it waits.
+    pub(super) fn take_queued(&mut self, slot: u32) {
+        let ticket = &self.tickets[slot];
+        let (group, batch) = (ticket.group, ticket.batch);
+        self.groups[group].queued -= 1;
+        self.groups[group].queued_tokens -= u64::from(ticket.tokens);
+        self.batches[batch].queued -= 1;
+        self.counters.queued -= 1;
+        match ticket.place {
+            Place::Fresh | Place::Returned => self.groups[group].take(&mut self.tickets, slot),
+            Place::Held => {
+                self.batches[batch].held.remove(&(ticket.index, slot));
+                self.counters.held -= 1;
+            }
+            Place::RetryWait => self.counters.retry_waiting -= 1,
+            Place::Free | Place::InFlight => unreachable!("the ticket does not wait"),
+        }
+        self.drop_reservation_of(slot);
+    }
+
+    /// Puts a ticket that is neither waiting in a bucket nor in flight back into its bucket.
+    pub(super) fn return_to_bucket(&mut self, slot: u32) {
+        let group = self.tickets[slot].group;
+        self.groups[group].push_returned(&mut self.tickets, slot);
+    }
+
+    /// Ends a waiting ticket.
+    pub(super) fn end_queued(&mut self, slot: u32, outcome: Outcome) {
+        self.take_queued(slot);
+        self.end(slot, outcome);
+    }
+
+    /// The one end of a ticket that is out of the queue and holds no slot.
+    pub(super) fn end(&mut self, slot: u32, outcome: Outcome) {
+        let ticket = &self.tickets[slot];
+        let (batch, group, class) = (ticket.batch, ticket.group, ticket.class);
+        let total_ns = self.now_ns - ticket.arrival_ns;
+        let histograms = match ticket.backend {
+            NONE => &mut self.counters.unreleased,
+            backend => &mut self.backends[backend as usize].counters.histograms,
+        };
+        histograms.record(HistogramName::Total, class, total_ns);
+        self.counters.outcomes[outcome as usize] += 1;
+        self.drain_rate.record(self.now_ns);
+        if ticket.timer_ns != NEVER {
+            self.timers.note_stale();
+        }
+        self.groups[group].users -= 1;
+        self.batches[batch].tickets.remove(&mut self.tickets, slot);
+        self.tickets.remove(slot);
+        self.leave_batch(batch);
+    }
+
+    fn leave_batch(&mut self, slot: u32) {
+        let batch = &mut self.batches[slot];
+        batch.len -= 1;
+        if batch.len > 0 {
+            return;
+        }
+        if batch.timer_ns != NEVER {
+            self.timers.note_stale();
+        }
+        self.batches.remove(slot);
+    }
+}

@@ -1,0 +1,84 @@
+//! Copying the counters out.
+
+use super::Scheduler;
+use crate::backend::Backend;
+use crate::counters::Histograms;
+use crate::{AttemptEnd, BackendId, BackendSnapshot, CLASSES, HistogramSnapshot, Outcome, Snapshot};
+use std::collections::BTreeMap;
+
+impl Scheduler {
+    /// A consistent copy of the counters; `drain_rate_per_s` is as of the last call that carried a time.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let counters = &self.counters;
+        let ended = |outcome: Outcome| counters.outcomes[outcome as usize];
+        let mut queued_by_class = [0; CLASSES];
+        let mut queued_by_model = BTreeMap::new();
+        let mut queued_tokens = 0;
+        for (_, group) in self.groups.iter().filter(|(_, group)| group.queued > 0) {
+            queued_by_class[usize::from(group.key.class)] += group.queued;
+            *queued_by_model.entry(group.key.model).or_insert(0) += group.queued;
+            queued_tokens += group.queued_tokens;
+        }
+        Snapshot {
+            policy: self.config.policy.name(),
+            queue_limit: self.config.queue_limit,
+            in_flight_limit: self.config.in_flight_limit,
+            queued: counters.queued,
+            held: counters.held,
+            retry_waiting: counters.retry_waiting,
+            in_flight: counters.in_flight,
+            queued_tokens,
+            queued_by_class,
+            queued_by_model: queued_by_model.into_iter().collect(),
+            submitted: counters.submitted,
+            succeeded: ended(Outcome::Success),
+            failed: ended(Outcome::Failed),
+            cancelled: ended(Outcome::Cancelled),
+            expired: ended(Outcome::Expired),
+            retried: counters.retried,
+            refused: counters.refused,
+            drain_rate_per_s: self.drain_rate.per_s(self.now_ns),
+            backends: self.backends.iter().map(backend_snapshot).collect(),
+            histograms: self.histograms(),
+        }
+    }
+
+    fn histograms(&self) -> Vec<HistogramSnapshot> {
+        let mut all = histograms_of(None, &self.counters.unreleased);
+        for backend in &self.backends {
+            all.extend(histograms_of(Some(backend.id), &backend.counters.histograms));
+        }
+        all
+    }
+}
+
+fn backend_snapshot(backend: &Backend) -> BackendSnapshot {
+    let in_flight = backend.models.iter().filter(|slot| slot.in_flight > 0);
+    BackendSnapshot {
+        backend: backend.id,
+        available: backend.config.available,
+        cap: backend.config.cap,
+        in_flight: backend.in_flight,
+        peak_in_flight: backend.peak_in_flight,
+        in_flight_by_model: in_flight.map(|slot| (slot.model, slot.in_flight)).collect(),
+        long_in_prefill: backend.lanes.long_in_prefill(),
+        short_tokens_in_prefill: backend.lanes.short_tokens(),
+        outstanding_prefill_tokens: backend.outstanding_tokens,
+        reserved_for: backend.reservation.map(|kept| kept.ticket),
+        dispatched: backend.counters.dispatched,
+        outcomes: AttemptEnd::ALL.map(|end| (end, backend.counters.outcomes[end.position()])),
+    }
+}
+
+fn histograms_of(backend: Option<BackendId>, histograms: &Histograms) -> Vec<HistogramSnapshot> {
+    let filled = histograms.iter().filter(|(_, _, histogram)| !histogram.is_empty());
+    let copy = |(name, class, histogram): (_, _, &crate::histogram::Histogram)| HistogramSnapshot {
+        name,
+        backend,
+        class,
+        counts: histogram.counts.to_vec(),
+        sum_ns: histogram.sum_ns,
+    };
+    filled.map(copy).collect()
+}

@@ -1,0 +1,91 @@
+//! Queueing a batch: all of it or nothing.
+
+use super::Scheduler;
+use crate::group::GroupKey;
+use crate::ticket::{NEVER, Ticket};
+use crate::token_buckets::{bucket_of, edge};
+use crate::{BatchId, BatchOptions, Error, Prompt, TicketId};
+
+impl Scheduler {
+    /// Queues all prompts or none, and returns their tickets in the same order.
+    ///
+    /// A batch may be submitted to again: its timeouts are then the ones given last.
+    pub fn submit(
+        &mut self,
+        now_ns: u64,
+        batch: BatchId,
+        prompts: &[Prompt],
+        options: BatchOptions,
+    ) -> Result<Vec<TicketId>, Error> {
+        self.advance(now_ns);
+        prompts.iter().try_for_each(Prompt::check)?;
+        self.admit(prompts.len())?;
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.enqueue(batch, prompts, options))
+    }
+
+    fn admit(&mut self, prompts: usize) -> Result<(), Error> {
+        let (queue_limit, queued) = (self.config.queue_limit, self.counters.queued);
+        if prompts > queue_limit as usize {
+            self.counters.refused += prompts as u64;
+            return Err(Error::BatchTooLarge { prompts, queue_limit });
+        }
+        let taken = queued as usize + prompts;
+        let missing = taken.saturating_sub(queue_limit as usize);
+        if missing > 0 || prompts > self.tickets.room() {
+            self.counters.refused += prompts as u64;
+            let retry_after = self.drain_rate.retry_after(self.now_ns, missing.max(1));
+            let retry_after_ns = retry_after.as_nanos() as u64;
+            return Err(Error::QueueFull { prompts, queued, queue_limit, retry_after_ns });
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, id: BatchId, prompts: &[Prompt], options: BatchOptions) -> Vec<TicketId> {
+        let batch_slot = self.batches.find_or_insert(id);
+        self.counters.submitted += prompts.len() as u64;
+        let mut last_group = None;
+        let mut ids = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let class = prompt.class as u8;
+            let group = match last_group {
+                Some((of, group)) if of == (class, prompt.model) => group,
+                _ => self.group_for(GroupKey { class, model: prompt.model, excluded: Vec::new() }),
+            };
+            last_group = Some(((class, prompt.model), group));
+            ids.push(self.enqueue_one(batch_slot, group, prompt));
+        }
+        self.set_batch_timeouts(batch_slot, options);
+        ids
+    }
+
+    fn enqueue_one(&mut self, batch: u32, group: u32, prompt: &Prompt) -> TicketId {
+        let now_ns = self.now_ns;
+        let bucket = bucket_of(prompt.tokens);
+        let queue_due_ns = match prompt.queue_timeout_ns {
+            0 => NEVER,
+            timeout_ns => now_ns.saturating_add(timeout_ns),
+        };
+        let slot = self.tickets.insert(Ticket {
+            arrival_ns: now_ns,
+            queued_since_ns: now_ns,
+            queue_due_ns,
+            batch,
+            index: prompt.index,
+            group,
+            tokens: prompt.tokens,
+            charge: edge(bucket),
+            bucket,
+            class: prompt.class as u8,
+            ..Ticket::FREE
+        });
+        self.groups[group].push_fresh(&mut self.tickets, slot);
+        self.groups[group].users += 1;
+        self.batches[batch].len += 1;
+        self.link_queued(slot);
+        self.arm_ticket(slot);
+        self.tickets[slot].id
+    }
+}

@@ -1,0 +1,32 @@
+//! Adding a backend, or replacing its description.
+
+use super::Scheduler;
+use crate::backend::Backend;
+use crate::{BACKENDS_MAX, BackendConfig, BackendId, Error};
+
+impl Scheduler {
+    /// Adds a backend or replaces its description; what is in flight stays and counts against the new limits.
+    pub fn update_backend(
+        &mut self,
+        now_ns: u64,
+        backend: BackendId,
+        config: BackendConfig,
+    ) -> Result<(), Error> {
+        config.check(backend)?;
+        self.advance(now_ns);
+        if let Some(&slot) = self.backends_by_id.get(&backend) {
+            self.clear_reservation(slot);
+            self.backends[slot as usize].configure(config);
+        } else {
+            if self.backends.len() == BACKENDS_MAX {
+                return Err(Error::invalid("backend", &backend, format!("at most {BACKENDS_MAX} backends")));
+            }
+            self.backends_by_id.insert(backend, self.backends.len() as u32);
+            self.backends.push(Backend::new(backend, config));
+        }
+        for group in self.groups.slots() {
+            self.route(group);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! A consistent copy of the counters.
+
+use crate::{AttemptEnd, BackendId, CLASSES, ModelId, TicketId};
+
+/// Always: submitted = succeeded + failed + cancelled + expired + queued + in flight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Name of the policy.
+    pub policy: &'static str,
+    /// Most tickets waiting at once.
+    pub queue_limit: u32,
+    /// Most tickets in flight; 0 = no limit.
+    pub in_flight_limit: u32,
+    /// All waiting tickets.
+    pub queued: u32,
+    /// Those that were met beyond their batch's horizon.
+    pub held: u32,
+    /// Those that wait for their `not_before`.
+    pub retry_waiting: u32,
+    /// All tickets in flight.
+    pub in_flight: u32,
+    /// Estimated tokens of the waiting tickets.
+    pub queued_tokens: u64,
+    /// Waiting tickets by class.
+    pub queued_by_class: [u32; CLASSES],
+    /// Waiting tickets by model, ascending, zeros left out.
+    pub queued_by_model: Vec<(ModelId, u32)>,
+    /// Tickets since start.
+    pub submitted: u64,
+    /// Ended as success.
+    pub succeeded: u64,
+    /// Ended as failed.
+    pub failed: u64,
+    /// Ended as cancelled.
+    pub cancelled: u64,
+    /// Ended as expired.
+    pub expired: u64,
+    /// Attempts that went back to the queue.
+    pub retried: u64,
+    /// Prompts of refused batches.
+    pub refused: u64,
+    /// Tickets that end per second; 0 before anything has ended.
+    pub drain_rate_per_s: f64,
+    /// In the order in which they were added.
+    pub backends: Vec<BackendSnapshot>,
+    /// Those that hold anything.
+    pub histograms: Vec<HistogramSnapshot>,
+}
+
+/// One backend's part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendSnapshot {
+    /// The caller's number.
+    pub backend: BackendId,
+    /// Whether it may be given work.
+    pub available: bool,
+    /// Most tickets in flight.
+    pub cap: u32,
+    /// Tickets in flight.
+    pub in_flight: u32,
+    /// The largest number of tickets in flight since start.
+    pub peak_in_flight: u32,
+    /// In flight by model, ascending.
+    pub in_flight_by_model: Vec<(ModelId, u32)>,
+    /// Long prompts in prefill.
+    pub long_in_prefill: u32,
+    /// Charged tokens of short prompts in prefill.
+    pub short_tokens_in_prefill: u64,
+    /// Charged tokens of all prompts in prefill.
+    pub outstanding_prefill_tokens: u64,
+    /// The ticket that the short lane is kept for.
+    pub reserved_for: Option<TicketId>,
+    /// Releases since start.
+    pub dispatched: u64,
+    /// Ended attempts since start.
+    pub outcomes: [(AttemptEnd, u64); AttemptEnd::ALL.len()],
+}
+
+/// What a histogram measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistogramName {
+    /// Submit to first release.
+    QueueWait,
+    /// Submit to the first token ever.
+    Ttft,
+    /// Submit to the end.
+    Total,
+}
+
+impl HistogramName {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::QueueWait, Self::Ttft, Self::Total];
+
+    /// The name in metrics and across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueueWait => "queue_wait",
+            Self::Ttft => "ttft",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// One histogram, with the bounds [`crate::BOUNDS_NS`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramSnapshot {
+    /// What it measures.
+    pub name: HistogramName,
+    /// Backend of the last release; none for tickets that were never released.
+    pub backend: Option<BackendId>,
+    /// Class of the prompts.
+    pub class: u32,
+    /// One more than bounds.
+    pub counts: Vec<u64>,
+    /// Sum of all values.
+    pub sum_ns: u128,
+}

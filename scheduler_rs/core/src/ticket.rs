@@ -1,0 +1,149 @@
+//! A ticket: one prompt in the core, from submit to its single end.
+
+use std::fmt;
+
+/// A time that never comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// No such slot.
+pub(crate) const NONE: u32 = u32::MAX;
+
+const SLOT_BITS: u32 = 22;
+pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
+
+/// Names a ticket for ever: tickets submitted later have larger numbers, and none is used twice.
+///
+/// The low 22 bits are the slot in memory, the rest a serial number (good for 10,000 tickets a second over 13 years).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TicketId(pub u64);
+
+impl TicketId {
+    pub(crate) fn new(serial: u64, slot: u32) -> Self {
+        Self(serial << SLOT_BITS | u64::from(slot))
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        (self.0 & (SLOTS_MAX as u64 - 1)) as u32
+    }
+}
+
+impl fmt::Display for TicketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a ticket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Ended: the slot is free.
+    Free,
+    /// In its bucket's FIFO, where it was put at submit.
+    Fresh,
+    /// Back in its bucket after a retry or a hold, ordered by arrival.
+    Returned,
+    /// Beyond its batch's horizon.
+    Held,
+    /// Waiting for its `not_before`.
+    RetryWait,
+    InFlight,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Short,
+    Long,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+}
+
+impl Links {
+    pub(crate) const NONE: Self = Self { prev: NONE, next: NONE };
+}
+
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) id: TicketId,
+    pub(crate) arrival_ns: u64,
+    /// Start of the present wait: the submit, or the end of the attempt before.
+    pub(crate) queued_since_ns: u64,
+    /// Sum of all ended attempts.
+    pub(crate) busy_ns: u64,
+    pub(crate) released_ns: u64,
+    /// The prompt's own queue timeout, as a time.
+    pub(crate) queue_due_ns: u64,
+    pub(crate) not_before_ns: u64,
+    pub(crate) first_token_due_ns: u64,
+    pub(crate) idle_due_ns: u64,
+    pub(crate) attempt_due_ns: u64,
+    /// Time of its one live timer entry.
+    pub(crate) timer_ns: u64,
+    /// Neighbours in its bucket and in its batch.
+    pub(crate) links: [Links; 2],
+    pub(crate) batch: u32,
+    pub(crate) index: u32,
+    pub(crate) group: u32,
+    pub(crate) tokens: u32,
+    /// What its prefill takes from a lane: given back exactly.
+    pub(crate) charge: u32,
+    /// Short-lane tokens that were released past it while only the short budget kept it back.
+    pub(crate) bypassed: u32,
+    /// Position of the backend of the last release.
+    pub(crate) backend: u32,
+    pub(crate) attempts: u32,
+    pub(crate) bucket: u8,
+    pub(crate) class: u8,
+    pub(crate) place: Place,
+    /// The lane it holds: from its release to the first token or the end of the attempt.
+    pub(crate) lane: Option<Lane>,
+    /// Whether a first token came in any attempt.
+    pub(crate) first_token_seen: bool,
+    /// Whether a backend's short lane is kept for it.
+    pub(crate) reserved: bool,
+    pub(crate) cancelled: bool,
+}
+
+impl Ticket {
+    pub(crate) const FREE: Self = Self {
+        id: TicketId(u64::MAX),
+        arrival_ns: 0,
+        queued_since_ns: 0,
+        busy_ns: 0,
+        released_ns: 0,
+        queue_due_ns: NEVER,
+        not_before_ns: 0,
+        first_token_due_ns: NEVER,
+        idle_due_ns: NEVER,
+        attempt_due_ns: NEVER,
+        timer_ns: NEVER,
+        links: [Links::NONE; 2],
+        batch: NONE,
+        index: 0,
+        group: NONE,
+        tokens: 0,
+        charge: 0,
+        bypassed: 0,
+        backend: NONE,
+        attempts: 0,
+        bucket: 0,
+        class: 0,
+        place: Place::Free,
+        lane: None,
+        first_token_seen: false,
+        reserved: false,
+        cancelled: false,
+    };
+
+    pub(crate) fn is_queued(&self) -> bool {
+        !matches!(self.place, Place::Free | Place::InFlight)
+    }
+
+    pub(crate) fn attempt_dues(&self) -> [u64; 3] {
+        [self.first_token_due_ns, self.idle_due_ns, self.attempt_due_ns]
+    }
+}
+
+const _: () = assert!(size_of::<Ticket>() <= 160);

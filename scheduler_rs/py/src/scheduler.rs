@@ -1,0 +1,184 @@
+//! The scheduler behind a mutex; Python is never called while it is held.
+
+use crate::convert::{self, attempt_deadline};
+use crate::decisions::{CancelResult, Decisions};
+use crate::errors::to_py;
+use crate::snapshot::Snapshot;
+use expresslane_scheduler::{
+    self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, TicketId,
+};
+use pyo3::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The state machine.
+#[pyclass(frozen, module = "expresslane._scheduler")]
+pub(crate) struct Scheduler(Mutex<core::Scheduler>);
+
+impl Scheduler {
+    fn lock(&self) -> MutexGuard<'_, core::Scheduler> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Scheduler {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        policy = "hrrn",
+        queue_limit = 200_000,
+        in_flight_limit = 0,
+        no_backend_timeout_ns = 10_000_000_000,
+        max_wait_ns = 0,
+        sjf_aging_tokens_per_s = 1_000.0,
+    ))]
+    fn new(
+        policy: &str,
+        queue_limit: u32,
+        in_flight_limit: u32,
+        no_backend_timeout_ns: u64,
+        max_wait_ns: u64,
+        sjf_aging_tokens_per_s: f64,
+    ) -> PyResult<Self> {
+        let policy = match policy.parse().map_err(to_py)? {
+            Policy::SjfAged { .. } => Policy::SjfAged { tokens_per_s: sjf_aging_tokens_per_s },
+            policy => policy,
+        };
+        let config = Config { policy, queue_limit, in_flight_limit, no_backend_timeout_ns, max_wait_ns };
+        core::Scheduler::new(config).map(|scheduler| Self(Mutex::new(scheduler))).map_err(to_py)
+    }
+
+    /// Add a backend or replace its description.
+    #[pyo3(signature = (
+        now_ns,
+        backend,
+        *,
+        cap,
+        models,
+        available = true,
+        long_threshold_tokens = 4_096,
+        long_slots = 1,
+        short_budget_tokens = 8_192,
+        lanes = true,
+        prefill_tokens_per_s = 5_000.0,
+        first_token_timeout_ns = 0,
+        idle_timeout_ns = 0,
+        attempt_timeout_ns = 0,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn update_backend(
+        &self,
+        now_ns: u64,
+        backend: u32,
+        cap: u32,
+        models: Vec<(u32, u32)>,
+        available: bool,
+        long_threshold_tokens: u32,
+        long_slots: u32,
+        short_budget_tokens: u32,
+        lanes: bool,
+        prefill_tokens_per_s: f64,
+        first_token_timeout_ns: u64,
+        idle_timeout_ns: u64,
+        attempt_timeout_ns: u64,
+    ) -> PyResult<()> {
+        let config = BackendConfig {
+            cap,
+            models: models.into_iter().map(|(model, cap)| ModelRoute { model, cap }).collect(),
+            available,
+            long_threshold_tokens,
+            long_slots,
+            short_budget_tokens,
+            lanes,
+            prefill_tokens_per_s,
+            first_token_timeout_ns,
+            idle_timeout_ns,
+            attempt_timeout_ns,
+        };
+        self.lock().update_backend(now_ns, backend, config).map_err(to_py)
+    }
+
+    /// Queue all prompts or none, and return their tickets in the same order.
+    #[pyo3(signature = (now_ns, batch, prompts, *, queue_timeout_ns = 0, deadline_ns = 0))]
+    fn submit(
+        &self,
+        now_ns: u64,
+        batch: u64,
+        prompts: Vec<(u32, u32, u32, u64, u32)>,
+        queue_timeout_ns: u64,
+        deadline_ns: u64,
+    ) -> PyResult<Vec<u64>> {
+        let prompts: Vec<Prompt> = prompts
+            .into_iter()
+            .map(|(model, class, tokens, queue_timeout_ns, index)| Prompt {
+                model,
+                class,
+                tokens,
+                queue_timeout_ns,
+                index,
+            })
+            .collect();
+        let options = BatchOptions { queue_timeout_ns, deadline_ns };
+        let tickets = self.lock().submit(now_ns, batch, &prompts, options).map_err(to_py)?;
+        Ok(tickets.into_iter().map(|ticket| ticket.0).collect())
+    }
+
+    /// Expire what is due, then release everything that fits.
+    fn poll(&self, py: Python<'_>, now_ns: u64) -> PyResult<Decisions> {
+        let decisions = self.lock().poll(now_ns);
+        Decisions::new(py, decisions)
+    }
+
+    /// The first token of an in-flight ticket has come.
+    fn first_token(&self, now_ns: u64, ticket: u64) -> PyResult<bool> {
+        self.lock().first_token(now_ns, TicketId(ticket)).map_err(to_py)
+    }
+
+    /// Replace one deadline of an in-flight ticket.
+    fn rearm(&self, now_ns: u64, ticket: u64, reason: &str, at_ns: u64) -> PyResult<()> {
+        let deadline = attempt_deadline(reason)?;
+        self.lock().rearm(now_ns, TicketId(ticket), deadline, at_ns).map_err(to_py)
+    }
+
+    /// The attempt is over and there shall be another.
+    #[pyo3(signature = (now_ns, ticket, *, not_before_ns, exclude_backend = false))]
+    fn retry(&self, now_ns: u64, ticket: u64, not_before_ns: u64, exclude_backend: bool) -> PyResult<bool> {
+        self.lock().retry(now_ns, TicketId(ticket), not_before_ns, exclude_backend).map_err(to_py)
+    }
+
+    /// An in-flight ticket ends.
+    fn finish(&self, now_ns: u64, ticket: u64, outcome: &str) -> PyResult<()> {
+        let outcome = convert::outcome(outcome)?;
+        self.lock().finish(now_ns, TicketId(ticket), outcome).map_err(to_py)
+    }
+
+    /// Cancel one ticket.
+    fn cancel(&self, now_ns: u64, ticket: u64) -> CancelResult {
+        self.lock().cancel(now_ns, TicketId(ticket)).into()
+    }
+
+    /// Cancel all tickets of a batch.
+    fn cancel_batch(&self, now_ns: u64, batch: u64) -> CancelResult {
+        self.lock().cancel_batch(now_ns, batch).into()
+    }
+
+    /// Release only the batch's prompts numbered below `horizon`.
+    fn hold_batch(&self, now_ns: u64, batch: u64, horizon: u32) {
+        self.lock().hold_batch(now_ns, batch, horizon);
+    }
+
+    /// Lift the horizon.
+    fn release_batch(&self, now_ns: u64, batch: u64) {
+        self.lock().release_batch(now_ns, batch);
+    }
+
+    /// When `poll` must be called next if nothing else happens.
+    fn next_deadline(&self) -> Option<u64> {
+        self.lock().next_deadline()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let snapshot = self.lock().snapshot();
+        snapshot.into()
+    }
+}

@@ -1,0 +1,118 @@
+//! Snapshots of the core's counters.
+
+use expresslane_scheduler as core;
+use expresslane_scheduler::BOUNDS_NS;
+use pyo3::prelude::*;
+use std::collections::BTreeMap;
+
+/// A histogram, cumulative since start.
+#[pyclass(frozen, get_all, skip_from_py_object, module = "expresslane._scheduler")]
+#[derive(Clone)]
+pub(crate) struct Histogram {
+    name: &'static str,
+    backend: Option<u32>,
+    prompt_class: u32,
+    bounds_s: Vec<f64>,
+    counts: Vec<u64>,
+    sum_s: f64,
+}
+
+impl From<core::HistogramSnapshot> for Histogram {
+    fn from(histogram: core::HistogramSnapshot) -> Self {
+        Self {
+            name: histogram.name.name(),
+            backend: histogram.backend,
+            prompt_class: histogram.class,
+            bounds_s: BOUNDS_NS.iter().map(|&bound_ns| bound_ns as f64 / 1e9).collect(),
+            counts: histogram.counts,
+            sum_s: histogram.sum_ns as f64 / 1e9,
+        }
+    }
+}
+
+/// One backend's part of a snapshot.
+#[pyclass(frozen, get_all, skip_from_py_object, module = "expresslane._scheduler")]
+#[derive(Clone)]
+pub(crate) struct BackendSnapshot {
+    backend: u32,
+    available: bool,
+    cap: u32,
+    in_flight: u32,
+    peak_in_flight: u32,
+    in_flight_by_model: Vec<(u32, u32)>,
+    long_in_prefill: u32,
+    short_tokens_in_prefill: u64,
+    outstanding_prefill_tokens: u64,
+    dispatched: u64,
+    outcomes: BTreeMap<&'static str, u64>,
+}
+
+impl From<core::BackendSnapshot> for BackendSnapshot {
+    fn from(backend: core::BackendSnapshot) -> Self {
+        Self {
+            backend: backend.backend,
+            available: backend.available,
+            cap: backend.cap,
+            in_flight: backend.in_flight,
+            peak_in_flight: backend.peak_in_flight,
+            in_flight_by_model: backend.in_flight_by_model,
+            long_in_prefill: backend.long_in_prefill,
+            short_tokens_in_prefill: backend.short_tokens_in_prefill,
+            outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
+            dispatched: backend.dispatched,
+            outcomes: backend.outcomes.into_iter().map(|(end, count)| (end.name(), count)).collect(),
+        }
+    }
+}
+
+/// A consistent copy of the counters.
+#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
+pub(crate) struct Snapshot {
+    policy: &'static str,
+    queue_limit: u32,
+    in_flight_limit: u32,
+    queued: u32,
+    held: u32,
+    retry_waiting: u32,
+    in_flight: u32,
+    queued_tokens: u64,
+    queued_by_class: (u32, u32, u32),
+    queued_by_model: Vec<(u32, u32)>,
+    submitted: u64,
+    succeeded: u64,
+    failed: u64,
+    cancelled: u64,
+    expired: u64,
+    retried: u64,
+    refused: u64,
+    drain_rate_per_s: f64,
+    backends: Vec<BackendSnapshot>,
+    histograms: Vec<Histogram>,
+}
+
+impl From<core::Snapshot> for Snapshot {
+    fn from(snapshot: core::Snapshot) -> Self {
+        Self {
+            policy: snapshot.policy,
+            queue_limit: snapshot.queue_limit,
+            in_flight_limit: snapshot.in_flight_limit,
+            queued: snapshot.queued,
+            held: snapshot.held,
+            retry_waiting: snapshot.retry_waiting,
+            in_flight: snapshot.in_flight,
+            queued_tokens: snapshot.queued_tokens,
+            queued_by_class: snapshot.queued_by_class.into(),
+            queued_by_model: snapshot.queued_by_model,
+            submitted: snapshot.submitted,
+            succeeded: snapshot.succeeded,
+            failed: snapshot.failed,
+            cancelled: snapshot.cancelled,
+            expired: snapshot.expired,
+            retried: snapshot.retried,
+            refused: snapshot.refused,
+            drain_rate_per_s: snapshot.drain_rate_per_s,
+            backends: snapshot.backends.into_iter().map(Into::into).collect(),
+            histograms: snapshot.histograms.into_iter().map(Into::into).collect(),
+        }
+    }
+}
