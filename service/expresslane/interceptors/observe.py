@@ -1,0 +1,215 @@
+"""The server interceptor that observes each call: its span, one duration record, one log line, and its true status.
+
+Only `/expresslane.v1.*` is observed; health and reflection pass untouched. Also the last line of defence: an exception
+that nobody handled becomes INTERNAL with no details of ours in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import structlog
+from opentelemetry import context as otel_context
+from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode, TracerProvider, set_span_in_context
+
+from expresslane.errors import Reason, RefusedError, status_code
+from expresslane.servicers.status import abort
+from expresslane.telemetry import names
+from expresslane.telemetry.propagation import context_from_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from opentelemetry.trace import Span
+    from opentelemetry.util.types import AttributeValue
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+__all__ = ["ObserveInterceptor"]
+
+_PREFIX = "/expresslane.v1."
+_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600)
+_SERVER_ERRORS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+"""Codes that the conventions count as the server's errors; the others are the caller's own doing."""
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+log = structlog.get_logger(__name__)
+
+
+class ObserveInterceptor(grpc.aio.ServerInterceptor):
+    """Put it first, so that it sees what every other interceptor and the handler end in."""
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        version: str = "",
+    ) -> None:
+        self._tracer = (tracer_provider or NoOpTracerProvider()).get_tracer(names.SCOPE, version)
+        meter = (meter_provider or NoOpMeterProvider()).get_meter(names.SCOPE, version)
+        self._duration = meter.create_histogram(
+            names.METRIC_RPC_DURATION,
+            "s",
+            "Duration of a call, from its arrival to its end",
+            explicit_bucket_boundaries_advisory=_BOUNDS_S,
+        )
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap the handler of a call that is ours."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(_PREFIX):
+            return handler
+        name = method.removeprefix("/")
+        sides = (handler.request_streaming, handler.response_streaming)
+        kind = "_".join("stream" if streaming else "unary" for streaming in sides)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: Handler = make(
+            self._observed(name, getattr(handler, kind)), handler.request_deserializer, handler.response_serializer
+        )
+        return wrapped
+
+    def _observed(self, name: str, behaviour: Callable[[Any, Context], Any]) -> Behaviour:
+        run = _written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
+
+        async def observed(request: Any, context: Context) -> Any:
+            call = _Call(self, name, context)
+            try:
+                response = await run(request, context)
+            except BaseException as error:
+                await call.failed(error)
+                raise
+            else:
+                call.ended(_code_of(context))
+                return response
+            finally:
+                call.detach()
+
+        return observed
+
+    def start_span(self, name: str, context: Context) -> tuple[Span, Any]:
+        """A call's span below its caller's, and the token that puts it in the current context."""
+        service, _, _ = name.partition("/")
+        parent = context_from_metadata(context.invocation_metadata())
+        span = self._tracer.start_span(
+            name,
+            parent,
+            SpanKind.SERVER,
+            {
+                names.RPC_SYSTEM_NAME: "grpc",
+                names.RPC_SYSTEM: "grpc",
+                names.RPC_METHOD: name,
+                names.RPC_SERVICE: service,
+            },
+        )
+        return span, otel_context.attach(set_span_in_context(span, parent))
+
+    def record(self, name: str, code: grpc.StatusCode, duration_s: float) -> None:
+        """Count a call by its duration."""
+        self._duration.record(
+            duration_s, {names.RPC_SYSTEM_NAME: "grpc", names.RPC_METHOD: name, names.RPC_STATUS: code.name}
+        )
+
+
+class _Call:
+    """One observed call, from its arrival to its one end."""
+
+    def __init__(self, observer: ObserveInterceptor, name: str, context: Context) -> None:
+        self._observer = observer
+        self._name = name
+        self._context = context
+        self._start_s = time.monotonic()
+        self._allowed_s = context.time_remaining()
+        self._span, self._token = observer.start_span(name, context)
+
+    def detach(self) -> None:
+        """Take the span out of the current context again."""
+        otel_context.detach(self._token)
+
+    async def failed(self, error: BaseException) -> None:
+        """End the call with what its handler raised. An unhandled exception is answered here."""
+        if isinstance(error, grpc.aio.AbortError):
+            self.ended(_code_of(self._context))
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            expired = (
+                self._allowed_s is not None and time.monotonic() - self._start_s >= self._allowed_s - self._slack_s()
+            )
+            self.ended(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
+        elif isinstance(error, RefusedError):
+            await self._answer(error)
+        else:
+            log.error("call failed", method=self._name, exc_info=error)
+            await self._answer(RefusedError(Reason.INTERNAL, "internal error"), type(error).__qualname__)
+
+    def ended(self, code: grpc.StatusCode, error_type: str = "") -> None:
+        """Close the span, record the duration, write the log line."""
+        duration_s = time.monotonic() - self._start_s
+        if self._span.is_recording():
+            attributes: dict[str, AttributeValue] = {
+                names.RPC_STATUS: code.name,
+                names.RPC_GRPC_STATUS_CODE: code.value[0],
+            }
+            if code is grpc.StatusCode.CANCELLED:
+                attributes[names.CANCELLED] = True
+            if code in _SERVER_ERRORS:
+                attributes[names.ERROR_TYPE] = error_type or code.name
+                self._span.set_status(Status(StatusCode.ERROR, code.name))
+            self._span.set_attributes(attributes)
+        self._span.end()
+        self._observer.record(self._name, code, duration_s)
+        log.info("call", method=self._name, code=code.name, duration_s=round(duration_s, 6), peer=self._context.peer())
+
+    async def _answer(self, refusal: RefusedError, error_type: str = "") -> None:
+        """Send the refusal as the call's status; if the caller is gone by now, there is nobody to tell."""
+        try:
+            await abort(self._context, refusal)
+        except BaseException:
+            self.ended(status_code(refusal.reason), error_type)
+            raise
+
+    def _slack_s(self) -> float:
+        """A caller whose deadline has passed resets the call a little before the server's own clock says so."""
+        return max(0.05, 0.01 * (self._allowed_s or 0.0))
+
+
+def _written_out(generator: Callable[[Any, Context], Any]) -> Behaviour:
+    """An async-generator handler as a coroutine that writes what it yields and always closes it."""
+
+    async def run(request: Any, context: Context) -> None:
+        responses = generator(request, context)
+        try:
+            async for response in responses:
+                await context.write(response)
+        finally:
+            await responses.aclose()
+
+    return run
+
+
+def _code_of(context: Context) -> grpc.StatusCode:
+    """The code that a handler has set or aborted with; OK when it did neither."""
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
