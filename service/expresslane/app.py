@@ -26,10 +26,9 @@ from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
-from expresslane.telemetry.logs import configure_logging
+from expresslane.telemetry.logs import configure_logs
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
-from expresslane.telemetry.spans import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -75,17 +74,23 @@ class App:
         self.scheduling = Scheduling(core, queue_timeout_s=settings.queue_timeout_s)
         retries = RetryPolicy(settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s)
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
-        tracer = Tracer(telemetry.tracer_provider, __version__)
-        self.intake = Intake(self.scheduling, registry, tracer, max_open_batches=settings.max_open_batches)
+        self.intake = Intake(self.scheduling, registry, telemetry.tracer, max_open_batches=settings.max_open_batches)
         self._tasks: set[asyncio.Task[None]] = set()
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, settings),
             AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
-            interceptors=[ObserveInterceptor(telemetry)],
+            interceptors=[ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)],
             max_message_bytes=settings.max_message_bytes,
             with_reflection=settings.reflection,
         )
-        self.metrics = Metrics(telemetry, self.scheduling.snapshot, self._backend_name, registry.name)
+        Metrics(
+            telemetry.meter_provider,
+            telemetry.histograms,
+            snapshot=self.scheduling.snapshot,
+            backend_name=self._backend_name,
+            model_name=registry.name,
+            version=__version__,
+        )
 
     async def start(self) -> str:
         """Reach the backends, then serve. Returns the bound address."""
@@ -125,10 +130,11 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
     """Run the service until SIGTERM or SIGINT; a second signal ends it at once. Returns the exit code."""
     try:
         configuration = load(environ)
+        telemetry = Telemetry.start(__version__, environ)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return EXIT_CONFIG
-    configure_logging(configuration.settings.log_level, configuration.settings.log_format)
+    configure_logs(configuration.settings.log_level, configuration.settings.log_format)
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
@@ -136,12 +142,11 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
     except ImportError:
         factory = asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_serve(configuration, environ))
+        return runner.run(_serve(configuration, telemetry, environ))
 
 
-async def _serve(configuration: Configuration, environ: Mapping[str, str]) -> int:
+async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Mapping[str, str]) -> int:
     settings = configuration.settings
-    telemetry = Telemetry.start(__version__, environ)
     app = App(settings, telemetry)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -169,7 +174,7 @@ async def _serve(configuration: Configuration, environ: Mapping[str, str]) -> in
         version=__version__,
         policy=settings.policy,
         backends=[f"{member.id} ({member.settings.kind})" for member in app.fleet.members],
-        simulated=configuration.simulated_only,
+        telemetry=list(telemetry.exporting),
     )
     if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
         Path(ready_file).write_text(address)  # noqa: ASYNC240 - once, a few bytes

@@ -41,6 +41,7 @@ class ModelRegistry:
         self._aliases = dict(aliases)
         self._wildcard = wildcard
         self._numbers: dict[str, int] = {}
+        self._names: list[str] = []
         self._served: dict[str, float] = {}
         self._unreached: tuple[str, ...] = ()
 
@@ -51,11 +52,14 @@ class ModelRegistry:
 
     def number(self, name: str) -> int:
         """The core's number for a canonical model name."""
-        return self._numbers.setdefault(name, len(self._numbers))
+        if name not in self._numbers:
+            self._names.append(name)
+            self._numbers[name] = len(self._names) - 1
+        return self._numbers[name]
 
     def name(self, number: int) -> str:
-        """The canonical name with this number."""
-        return next((name or "*" for name, known in self._numbers.items() if known == number), str(number))
+        """The canonical name with this number, `*` for the wildcard's. Safe to call from another thread."""
+        return self._names[number] or "*"
 
     def update(self, served: Mapping[str, float], unreached: Iterable[str]) -> None:
         """Replace what is served: name -> bytes per token; `unreached` backends have not told their models yet."""
