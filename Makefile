@@ -19,7 +19,7 @@ run: $(VENV)/.service ## Build, start on the simulated backend, send a sample ba
 serve: $(VENV)/.service ## Build and stay up (configured by EXPRESSLANE_* variables)
 	@$(BIN)/expresslane serve
 
-test: test-rust test-python test-contract ## Everything that needs no real engine
+test: test-rust test-python ## Everything that needs no real engine
 
 test-rust: ## The scheduling core: unit and property tests
 	cargo test --quiet --locked
@@ -28,6 +28,7 @@ test-python: $(VENV)/.dev ## Unit, integration and end to end, against the insta
 	$(BIN)/python -m pytest
 
 test-contract: $(VENV)/.dev ## Stubs of an independent gRPC stack (Node.js) against a running service
+	cd tests/contract/node && npm ci --silent --ignore-scripts
 	$(BIN)/python -m pytest tests/contract
 
 test-real: $(VENV)/.dev ## A real llama-server and a real trace backend (built once into a cache folder)
