@@ -100,7 +100,7 @@ def load(environ: Mapping[str, str]) -> Configuration:
 
 
 def describe(configuration: Configuration) -> list[Row]:
-    """Every setting that holds, with where it came from."""
+    """Every setting that holds, with where it came from; fed back as environment it gives the same settings."""
     settings = configuration.settings
     return [
         Row(
@@ -112,6 +112,7 @@ def describe(configuration: Configuration) -> list[Row]:
             variable.allowed,
         )
         for variable in variables(settings.backends).values()
+        if _applies(variable.path, settings)
     ]
 
 
@@ -123,6 +124,12 @@ def reference() -> list[Row]:
     ]
     rows += [Row("", name, "", "ignored", meaning, "") for name, meaning in OTHER_VARIABLES.items()]
     return rows
+
+
+def _applies(path: str, settings: Settings) -> bool:
+    """Whether a setting means anything here: the costs of a simulated engine do for simulated backends only."""
+    parts = path.split(".")
+    return parts[0] != "backends" or parts[2] != "simulated" or settings.backends[parts[1]].kind == "simulated"
 
 
 def _validate(

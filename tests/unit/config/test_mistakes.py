@@ -1,0 +1,179 @@
+"""Wrong environment values: each error names its variable, what is allowed, and an example (P39)."""
+
+from __future__ import annotations
+
+import pytest
+from expresslane.config import load
+from expresslane.errors import ConfigError
+
+VLLM = {"BACKENDS__A__KIND": "vllm", "BACKENDS__A__URL": "http://h:1"}
+
+
+def mistakes(**variables: str) -> list[str]:
+    """The lines of the error, without its heading."""
+    with pytest.raises(ConfigError) as caught:
+        load({f"EXPRESSLANE_{name}": value for name, value in variables.items()})
+    return str(caught.value).splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("POLICI", "POLICY"),
+        ("QUEUE_TIMEOUT", "QUEUE_TIMEOUT_S"),
+        ("REQUEST_TIMEOUT_S", "REQUEST_TIMEOUT"),
+        ("policy", "POLICY"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("BACKENDS__A__URI", "BACKENDS__A__URL"),
+        ("BACKENDS__A__SIMULATED__STEPS", "BACKENDS__A__SIMULATED__STEP_S"),
+        ("BACKEND__B__KIND", "BACKENDS__B__KIND"),
+        ("BACKENDS_B_URL", "BACKENDS__B__URL"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_closest_one(name: str, meant: str) -> None:
+    """P39: a misspelt variable is named together with the one that was meant."""
+    assert f"EXPRESSLANE_{name} is not a setting; did you mean EXPRESSLANE_{meant}?" in mistakes(**VLLM, **{name: "x"})
+
+
+def test_a_name_like_no_other_is_refused_with_the_way_to_the_list() -> None:
+    """A name that resembles nothing points to the list of all settings."""
+    assert mistakes(ZZZZ="1") == ["EXPRESSLANE_ZZZZ is not a setting; `expresslane config --all` lists all of them."]
+
+
+def test_the_value_of_an_unknown_name_is_not_shown() -> None:
+    """A misspelt API_KEY does not print the key."""
+    assert "sk-12345" not in "".join(mistakes(**VLLM, BACKENDS__A__APIKEY="sk-12345"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("LISTEN", "50051", "host:port"),
+        ("LISTEN", "localhost:99999", "0 to 65535"),
+        ("LISTEN", ":50051", "start with a host"),
+        ("LISTEN", "::1:50051", "brackets"),
+        ("POLICY", "fastest", "one of hrrn, fcfs, sjf, sjf-aged, ljf"),
+        ("QUEUE_LIMIT_PROMPTS", "0", "a whole number from 1 to 10000000"),
+        ("QUEUE_LIMIT_PROMPTS", "-5", "a whole number from 1"),
+        ("QUEUE_LIMIT_PROMPTS", "99999999999999999999", "to 10000000"),
+        ("QUEUE_LIMIT_PROMPTS", "1.5", "a whole number"),
+        ("QUEUE_TIMEOUT_S", "soon", "with a unit"),
+        ("QUEUE_TIMEOUT_S", "0", "more than 0"),
+        ("QUEUE_TIMEOUT_S", "25h", "at most 24 hours"),
+        ("QUEUE_TIMEOUT_S", "-1s", "with a unit"),
+        ("QUEUE_TIMEOUT_S", "nan", "with a unit"),
+        ("RETRY_ATTEMPTS", "100", "a whole number from 1 to 20"),
+        ("REFLECTION", "perhaps", "true or false"),
+        ("LOG_FORMAT", "xml", "one of auto, json, text"),
+        ("ALIASES", "fast", "alias=model"),
+        ("ALIASES", "a=x,a=y", "'a' is there twice"),
+        ("ALIASES", "a=", "'a=' is not an entry"),
+        ("BACKENDS__A__KIND", "openal", "one of openai, vllm, sglang, ollama, llamacpp, simulated"),
+        ("BACKENDS__A__URL", "gpu:8000", "does not start with http"),
+        ("BACKENDS__A__URL", "http://", "no host"),
+        ("BACKENDS__A__URL", "http://h:port", "http:// or https://"),
+        ("BACKENDS__A__CAP", "0", "a whole number from 1 to 100000"),
+        ("BACKENDS__A__MODELS", "a,,b", "comma-separated"),
+        ("BACKENDS__A__MODEL_CAPS", "small=0", "caps from 1"),
+        ("BACKENDS__A__MODEL_CAPS", "small=many", "caps from 1"),
+        ("BACKENDS__A__PREFILL_TOKENS_PER_S", "inf", "a number above 0"),
+        ("BACKENDS__A__PREFILL_TOKENS_PER_S", "0", "a number above 0"),
+        ("BACKENDS__A__CONCURRENCY", "2", "true or false"),
+        ("BACKENDS__A__SIMULATED__ERROR_RATE", "2", "a number from 0 to 1"),
+    ],
+)
+def test_a_wrong_value_names_variable_value_rule_and_example(name: str, value: str, says: str) -> None:
+    """P39: each wrong value is one line with the variable, its value, what is allowed, and an example that works."""
+    lines = [line for line in mistakes(**{**VLLM, name: value}) if line.startswith(f"EXPRESSLANE_{name}='{value}' ")]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert f"Example: EXPRESSLANE_{name}=" in lines[0]
+
+
+def test_the_example_of_an_error_is_itself_right() -> None:
+    """P39: what an error gives as an example is accepted."""
+    wrong = {"LISTEN": "x", "POLICY": "x", "QUEUE_TIMEOUT_S": "x", "BACKENDS__A__CAP": "x", "BACKENDS__A__MODELS": ","}
+    examples = dict(line.rpartition("Example: ")[2].split("=", 1) for line in mistakes(**{**VLLM, **wrong}))
+    assert len(examples) == len(wrong)
+    load({**{f"EXPRESSLANE_{name}": value for name, value in VLLM.items()}, **examples})
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"BACKENDS__B__URL": "http://h:2"}, "EXPRESSLANE_BACKENDS__B__KIND is missing. Allowed: one of openai"),
+        ({"BACKENDS__B__KIND": "vllm"}, "EXPRESSLANE_BACKENDS__B__URL is missing: a vllm backend needs it. Example: "),
+        (
+            {"WILDCARD_BACKEND": "nowhere"},
+            "EXPRESSLANE_WILDCARD_BACKEND='nowhere' names no backend. Allowed: one of a.",
+        ),
+        (
+            {"BACKENDS__A__MODELS": "small", "DEFAULT_MODEL": "large"},
+            "EXPRESSLANE_DEFAULT_MODEL='large' is served by no backend. Allowed: one of small.",
+        ),
+        (
+            {"BACKENDS__A__MODELS": "small", "ALIASES": "quick=large"},
+            "EXPRESSLANE_ALIASES='quick=large' makes 'quick' an alias of 'large', which no backend serves.",
+        ),
+        ({"ALIASES": "x=y,y=z"}, "makes 'x' an alias of 'y', which is an alias too; name the model itself."),
+        (
+            {"BACKENDS__A__MODELS": "small,big", "ALIASES": "small=big"},
+            "makes 'small' an alias of 'big', but it is the name of a model.",
+        ),
+        (
+            {"BACKENDS__A__MODELS": "small", "BACKENDS__A__MODEL_CAPS": "large=2"},
+            "EXPRESSLANE_BACKENDS__A__MODEL_CAPS='large=2' names 'large', which is not among the backend's models",
+        ),
+        (
+            {"BACKENDS__A__SIMULATED__SEED": "7"},
+            "EXPRESSLANE_BACKENDS__A__SIMULATED__SEED='7' is for backends of kind simulated; this one is vllm.",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(variables: dict[str, str], says: str) -> None:
+    """P39: what one value alone cannot show wrong is checked against the others, by name."""
+    assert any(says in line for line in mistakes(**{**VLLM, **variables}))
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"BACKENDS__S__KIND": "simulated", "BACKENDS__S__MODELS": "gpt-4o"}, "BACKENDS__S__MODELS"),
+        ({"BACKENDS__S__KIND": "simulated", "WILDCARD_BACKEND": "s"}, "WILDCARD_BACKEND"),
+        ({"WILDCARD_BACKEND": "simulated"}, "WILDCARD_BACKEND"),
+        ({"BACKENDS__S__KIND": "simulated", "ALIASES": "gpt-4o=simulated"}, "ALIASES"),
+        ({"DEFAULT_MODEL": "gpt-4o"}, "DEFAULT_MODEL"),
+    ],
+)
+def test_made_up_answers_are_given_under_no_real_name(variables: dict[str, str], name: str) -> None:
+    """G22: no setting lets a simulated backend answer for a model that is not called simulated."""
+    assert [line for line in mistakes(**variables) if line.startswith(f"EXPRESSLANE_{name}=")]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """P39: unknown names, wrong values and contradictions come in one error, one line each."""
+    lines = mistakes(
+        **VLLM, POLICI="x", LISTEN="x", BACKENDS__A__CAP="x", WILDCARD_BACKEND="x", BACKENDS__B__KIND="vllm"
+    )
+    assert [line.split("=")[0].split()[0] for line in lines] == [
+        "EXPRESSLANE_POLICI",
+        "EXPRESSLANE_LISTEN",
+        "EXPRESSLANE_BACKENDS__A__CAP",
+        "EXPRESSLANE_BACKENDS__B__URL",
+        "EXPRESSLANE_WILDCARD_BACKEND",
+    ]
+
+
+def test_secrets_are_not_in_errors() -> None:
+    """A key that cannot be sent, or a password inside a wrong URL, is masked where the mistake is told."""
+    text = "".join(mistakes(**{**VLLM, "BACKENDS__A__API_KEY": "sk secret", "BACKENDS__A__URL": "ftp://me:secret@h/"}))
+    assert "EXPRESSLANE_BACKENDS__A__API_KEY=********" in text
+    assert "EXPRESSLANE_BACKENDS__A__URL='ftp://********@h/'" in text
+    assert "secret" not in text
+
+
+def test_long_and_unprintable_values_are_cut_and_escaped() -> None:
+    """An error line stays one short line whatever the value holds."""
+    (line,) = mistakes(POLICY="é\n" + "x" * 10_000)
+    assert "\\n" in line
+    assert len(line) < 400
