@@ -1,0 +1,99 @@
+"""The command line: `expresslane serve`, `run`, `backends`, `status`, `config`, `version`, `demo`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    # Errors are told by the commands, in words; gRPC's own log would come between them.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from expresslane.cli.console import CommandError, Exit, problem  # noqa: PLC0415 - after the line above
+    from expresslane.cli.parser import build_parser  # noqa: PLC0415 - after the line above
+
+    arguments = build_parser().parse_args(argv)
+    try:
+        return _COMMANDS[arguments.command](arguments)
+    except CommandError as error:
+        return problem(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.PROMPTS_FAILED
+
+
+# Each imports only what it needs, so that `version` does not wait for the whole service.
+
+
+def _serve(_arguments: argparse.Namespace) -> int:
+    from expresslane.app import serve  # noqa: PLC0415
+
+    return serve()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.run import run  # noqa: PLC0415
+    from expresslane.cli.run_options import run_options  # noqa: PLC0415
+
+    return run(run_options(arguments))
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.backends import list_backends, update_backend  # noqa: PLC0415
+
+    match arguments.change:
+        case "enable" | "disable":
+            switch = arguments.change == "enable"
+            return update_backend(arguments.address, arguments.name, concurrency_enabled=switch)
+        case "set-cap":
+            return update_backend(arguments.address, arguments.name, cap=arguments.cap)
+        case _:
+            return list_backends(arguments.address, as_json=arguments.as_json)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.status import status  # noqa: PLC0415
+
+    return status(arguments.address, watch=arguments.watch, as_json=arguments.as_json)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.show_config import show_config, show_reference  # noqa: PLC0415
+
+    if arguments.reference:
+        return show_reference(as_json=arguments.as_json)
+    return show_config(as_json=arguments.as_json, everything=arguments.everything)
+
+
+def _version(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.version import show_version  # noqa: PLC0415
+
+    return show_version(as_json=arguments.as_json)
+
+
+def _demo(_arguments: argparse.Namespace) -> int:
+    from expresslane.cli.demo import demo  # noqa: PLC0415
+
+    return demo()
+
+
+_COMMANDS = {
+    "serve": _serve,
+    "run": _run,
+    "backends": _backends,
+    "status": _status,
+    "config": _config,
+    "version": _version,
+    "demo": _demo,
+}

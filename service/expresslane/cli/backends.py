@@ -1,0 +1,96 @@
+"""`expresslane backends`: what the backends do, and the switches that change it while work goes on (T07)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from expresslane.cli.console import Exit, joined, json_text, one_line, output
+from expresslane.cli.service_calls import connected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from expresslane_client import Backend
+    from rich.console import RenderableType
+
+__all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"]
+
+_NUMBERS = {"cap", "in force", "slots", "in flight", "peak"}
+_ON, _OFF = "bold green", "yellow"
+
+
+def list_backends(address: str, *, as_json: bool) -> Exit:
+    """Show all backends."""
+    backends = asyncio.run(_list(address))
+    if as_json:
+        for backend in backends:
+            print(json_text(backend_fields(backend)))  # noqa: T201
+    else:
+        output().print(*backends_table(backends), sep="\n")
+    return Exit.OK
+
+
+def update_backend(address: str, name: str, *, concurrency_enabled: bool | None = None, cap: int | None = None) -> Exit:
+    """Change one backend and show it as it is then."""
+    backend = asyncio.run(_update(address, name, concurrency_enabled, cap))
+    output().print(*backends_table([backend]), sep="\n")
+    return Exit.OK
+
+
+async def _list(address: str) -> list[Backend]:
+    async with connected(address) as client:
+        return await client.list_backends()
+
+
+async def _update(address: str, name: str, concurrency_enabled: bool | None, cap: int | None) -> Backend:
+    async with connected(address) as client:
+        return await client.update_backend(name, concurrency_enabled=concurrency_enabled, cap=cap)
+
+
+def backend_fields(backend: Backend) -> dict[str, object]:
+    """A backend as JSON."""
+    fields = {field.name: getattr(backend, field.name) for field in dataclasses.fields(backend)}
+    models = [dataclasses.asdict(model) for model in backend.models]
+    return fields | {"models": models, "outcomes": dict(backend.outcomes)}
+
+
+def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
+    """A table of backends, and below it what else is worth knowing."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("backend", "kind", "concurrency", "cap", "in force", "slots", "in flight", "peak", "state", "models"):
+        table.add_column(name, justify="right" if name in _NUMBERS else "left")
+    notices: list[RenderableType] = []
+    for backend in backends:
+        table.add_row(*_cells(backend))
+        prefix = f"  {one_line(backend.id)}: "
+        notices += [Text(f"{prefix}{one_line(notice)}", style="yellow") for notice in backend.notices]
+    return [table, *notices]
+
+
+def _cells(backend: Backend) -> list[Text]:
+    models = joined(one_line(model.model, 40) for model in backend.models[:3])
+    if len(backend.models) > 3:
+        models += f" and {len(backend.models) - 3} more"
+    return [
+        Text(one_line(backend.id), style="bold"),
+        Text(one_line(backend.kind)),
+        _switch(backend),
+        Text(str(backend.cap)),
+        Text(str(backend.effective_cap)),
+        Text(str(backend.discovered_slots or "-")),
+        Text(str(backend.in_flight)),
+        Text(str(backend.peak_in_flight)),
+        Text("available", style="green") if backend.available else Text("down", style="bold red"),
+        Text(models or "-"),
+    ]
+
+
+def _switch(backend: Backend) -> Text:
+    if not backend.can_run_concurrently:
+        return Text("impossible", style="dim")
+    return Text("● on", style=_ON) if backend.concurrency_enabled else Text("○ off", style=_OFF)

@@ -1,0 +1,140 @@
+"""The command line's grammar, help that teaches, and complaints with an example of what would be right (P39)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from difflib import get_close_matches
+from typing import NoReturn
+
+from expresslane.cli.run_options import add_run_arguments
+from expresslane.cli.service_calls import add_address
+
+__all__ = ["build_parser"]
+
+_EPILOG = """\
+first steps:
+  expresslane demo                                     see it work, on a simulated backend
+  expresslane serve                                    start the service (configured by EXPRESSLANE_* variables)
+  expresslane run prompts.jsonl -o results.jsonl       send it prompts, one JSON object a line:
+      {"custom_id": "a", "prompt": "Why is the sky blue?"}
+      {"custom_id": "b", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64}
+
+exit codes: 0 all went well, 1 some prompts failed, 2 wrong usage or input, 3 service unreachable or refusing,
+            130 interrupted
+"""
+_RUN_EPILOG = """\
+input lines (known: prompt | raw_prompt | messages, model, max_tokens, temperature, top_p, top_k, presence_penalty,
+frequency_penalty, seed, stop, logprobs, top_logprobs, tools, response_format, class; any other key goes to the backend
+byte for byte), or OpenAI batch input:
+  {"custom_id": "a", "prompt": "Why is the sky blue?", "max_tokens": 64}
+  {"custom_id": "b", "messages": [{"role": "user", "content": "Hi"}], "class": "interactive"}
+  {"custom_id": "c", "raw_prompt": "The sky is"}
+  {"custom_id": "d", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": [...]}}
+
+examples:
+  expresslane run prompts.jsonl -o results.jsonl
+  expresslane run results.failed.jsonl -o results.jsonl --append       what failed, once more
+  cat prompts.jsonl | expresslane run - --in-order --quiet | jq -r .text
+
+exit codes: 0 all succeeded, 1 some prompts failed, 2 wrong usage or input (nothing was sent), 3 service unreachable or
+            refusing, 130 interrupted
+"""
+_BACKENDS_EPILOG = """\
+examples:
+  expresslane backends                        the table
+  expresslane backends disable local          one request at a time; running work goes on, nothing is lost
+  expresslane backends enable local           up to its cap again
+  expresslane backends set-cap local 4        change the cap
+changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY or __CAP
+"""
+_COMMANDS_EXAMPLE = "expresslane run prompts.jsonl -o results.jsonl"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says where help is, shows an example, and guesses what was meant."""
+
+    def __init__(self, *, example: str = _COMMANDS_EXAMPLE, **arguments: object) -> None:
+        arguments.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **arguments)  # type: ignore[arg-type]
+        self.example = example
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, what was probably meant, and what would be right."""
+        guess = self._guess(message)
+        lines = [f"expresslane: {message}", *([f"  did you mean {guess}?"] if guess else [])]
+        lines += [f"  example:     {self.example}", f"  all options: {self.prog} --help"]
+        self.exit(2, "\n".join(lines) + "\n")
+
+    def _guess(self, message: str) -> str:
+        known = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # there is no public name
+                known += action.choices
+        wrong = [word.strip("',") for word in message.split() if word.strip("',") in sys.argv]
+        for word in reversed(wrong):
+            if close := get_close_matches(word.partition("=")[0], known, n=1):
+                return close[0]
+        return ""
+
+
+def build_parser() -> Parser:
+    """The whole grammar."""
+    parser = Parser(
+        prog="expresslane",
+        description="Batches of prompts to LLM backends, ordered by length under concurrency caps.",
+        epilog=_EPILOG,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    commands.add_parser("serve", help="run the service until SIGTERM or Ctrl-C", example="expresslane serve")
+    run = commands.add_parser(
+        "run",
+        help="send the prompts of a file and write the results",
+        epilog=_RUN_EPILOG,
+        usage="expresslane run PROMPTS.jsonl [options]",
+    )
+    add_run_arguments(run)
+    _add_backends(commands)
+    status = _add(commands, "status", "queue, work in flight and outcomes of the service", json=True)
+    status.add_argument("--watch", "-w", action="store_true", help="again every second, until Ctrl-C")
+    add_address(status)
+    config = _add(commands, "config", "the configuration that `serve` would run with here", json=True)
+    config.add_argument("--all", dest="everything", action="store_true", help="also what has its default")
+    config.add_argument("--reference", action="store_true", help="every setting there is, with its meaning")
+    _add(commands, "version", "versions of service, core, Python and libraries", json=True)
+    _add(commands, "demo", "a service of its own, a sample batch, the results")
+    return parser
+
+
+def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
+    backends = _add(commands, "backends", "the backends and their switches", json=True, epilog=_BACKENDS_EPILOG)
+    add_address(backends)
+    changes = backends.add_subparsers(dest="change", metavar="CHANGE", parser_class=Parser)
+    for name, meaning in (("enable", "turn concurrency on"), ("disable", "turn concurrency off: one at a time")):
+        change = changes.add_parser(name, help=meaning, example=f"expresslane backends {name} local")
+        change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
+        _add_address_again(change)
+    change = changes.add_parser("set-cap", help="change the cap", example="expresslane backends set-cap local 4")
+    change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
+    change.add_argument("cap", metavar="N", type=_cap, help="most requests in flight, 1 to 100,000")
+    _add_address_again(change)
+
+
+def _add_address_again(parser: argparse.ArgumentParser) -> None:
+    """The address after the subcommand too, without resetting one that came before it."""
+    parser.add_argument("--address", metavar="HOST:PORT", default=argparse.SUPPRESS, help="where the service is")
+
+
+def _add(
+    commands: argparse._SubParsersAction[Parser], name: str, meaning: str, *, json: bool = False, epilog: str = ""
+) -> Parser:
+    parser = commands.add_parser(name, help=meaning, description=meaning, epilog=epilog, example=f"expresslane {name}")
+    if json:
+        parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
+    return parser
+
+
+def _cap(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100000")
+    return int(text)

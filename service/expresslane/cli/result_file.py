@@ -1,0 +1,90 @@
+"""Where results go line by line, and where the prompts without success go so that they can be run again (A30)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from expresslane.cli.console import CommandError
+from expresslane.cli.result_lines import result_line
+
+if TYPE_CHECKING:
+    from expresslane_client import Result
+
+    from expresslane.cli.prompt_file import PromptFile
+
+__all__ = ["ResultFile", "failures_path"]
+
+_PENDING, _SUCCEEDED, _FAILED = 0, 1, 2
+
+
+def failures_path(source: str, output: str | None) -> Path:
+    """`<stem>.failed.jsonl` next to the output, or else next to the input."""
+    if output is None and source == "-":
+        return Path("expresslane.failed.jsonl")
+    base = Path(output if output is not None else source)
+    return base.with_name(f"{base.stem.removesuffix('.failed')}.failed.jsonl")
+
+
+class ResultFile:
+    """Writes each result as it comes and remembers which prompts have succeeded."""
+
+    def __init__(self, prompts: PromptFile, output: str | None, *, mode: str) -> None:
+        self._prompts = prompts
+        self._ends = bytearray(len(prompts))
+        self._file: BinaryIO = sys.stdout.buffer if output is None else _opened(Path(output), mode)
+        self.succeeded = 0
+        self.failed = 0
+
+    @property
+    def unfinished(self) -> int:
+        """Prompts without a result."""
+        return len(self._ends) - self.succeeded - self.failed
+
+    def write(self, result: Result) -> None:
+        """Write a result at once, so that nothing is lost when the process is killed. Raises OSError."""
+        self._file.write(result_line(result).encode() + b"\n")
+        self._file.flush()
+        if result.index >= len(self._ends) or self._ends[result.index] != _PENDING:
+            raise CommandError(f"the service sent a result that nobody asked for ({result.custom_id!r})")
+        self._ends[result.index] = _SUCCEEDED if result.ok else _FAILED
+        if result.ok:
+            self.succeeded += 1
+        else:
+            self.failed += 1
+
+    def write_failures(self, path: Path, *, append: bool) -> int:
+        """Write the original lines of all prompts without success, in the input's order; returns how many there are."""
+        indexes = [index for index, end in enumerate(self._ends) if end != _SUCCEEDED]
+        if not indexes:
+            return 0
+        # The input may be the failures file itself: it is replaced only once the new one is complete.
+        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+        with draft.open("wb") as file:
+            if append and path.exists():
+                file.write(path.read_bytes())
+            for index in indexes:
+                file.write(self._prompts.line(index))
+        draft.replace(path)
+        return len(indexes)
+
+    def close(self) -> None:
+        """Close the output file."""
+        if self._file is not sys.stdout.buffer:
+            self._file.close()
+
+
+def _opened(path: Path, mode: str) -> BinaryIO:
+    """Open the output. A file with results in it is not overwritten unless that was asked for: they were paid for."""
+    if mode == "refuse" and path.exists() and path.stat().st_size:
+        raise CommandError(
+            f"{path} already holds results",
+            "add to them:        --append",
+            "throw them away:    --overwrite",
+        )
+    try:
+        return path.open("ab" if mode == "append" else "wb")
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}") from None

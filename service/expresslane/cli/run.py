@@ -1,0 +1,180 @@
+"""`expresslane run`: the prompts of a file through the service, each result written as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from expresslane_client import Client, ExpresslaneClientError, MessageTooLargeError, RefusedError
+
+from expresslane.cli.console import CommandError, Exit, one_line, problem, report
+from expresslane.cli.progress import RunProgress
+from expresslane.cli.prompt_file import InputFileError, PromptFile
+from expresslane.cli.prompt_options import Defaults
+from expresslane.cli.result_file import ResultFile
+from expresslane.cli.service_calls import explained
+from expresslane.cli.signals import stopping_on_signals
+from expresslane.cli.summary_table import print_summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from expresslane_client import BatchCall, Event, PromptSession, Result, Summary
+
+    from expresslane.cli.run_options import RunOptions
+
+__all__ = ["run"]
+
+ONE_BATCH_BYTES_MAX = 16 * 1024 * 1024
+"""A file up to this size goes as one batch, which the scheduler sees whole; a larger one as a stream, of any length."""
+
+_EXAMPLES_MAX = 3
+_PROMPT_PATH = re.compile(r"prompts\[(\d+)\]\.?")
+
+
+def run(options: RunOptions) -> Exit:
+    """Check the whole file, then run it. Raises CommandError for what stops it before anything is sent."""
+    defaults = Defaults(options.model, options.max_tokens, options.prompt_class)
+    try:
+        prompts = PromptFile.open(options.source, defaults)
+    except OSError as error:
+        raise CommandError(f"cannot read {options.source}: {error.strerror}") from None
+    try:
+        prompts.check()
+        with _results(prompts, options) as results:
+            return asyncio.run(Run(options, prompts, results).run())
+    except InputFileError as error:
+        raise _bad_input(error) from None
+    finally:
+        prompts.close()
+
+
+class Run:
+    """One run: sends, writes, counts, and leaves behind what can be run again."""
+
+    def __init__(self, options: RunOptions, prompts: PromptFile, results: ResultFile) -> None:
+        self._options = options
+        self._prompts = prompts
+        self._results = results
+        self._progress = RunProgress(len(prompts), quiet=options.quiet)
+        self._summary: Summary | None = None
+        self._interrupted = False
+        self._error: CommandError | None = None
+        self._examples: dict[str, str] = {}
+
+    async def run(self) -> Exit:
+        """Run all prompts; whatever happens, the failures file is written and the end is told."""
+        with self._progress:
+            task = asyncio.create_task(self._send_all())
+            with stopping_on_signals(lambda: self._interrupt(task)):
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    if not self._interrupted:
+                        raise
+                except CommandError as error:
+                    self._error = error
+                except ExpresslaneClientError as error:
+                    self._error = explained(error, self._options.address, self._renamed)
+                except OSError as error:
+                    self._error = CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED)
+        return self._finish()
+
+    async def _send_all(self) -> None:
+        async with Client(self._options.address) as client:
+            if self._prompts.size <= ONE_BATCH_BYTES_MAX:
+                try:
+                    await self._take(self._as_batch(client))
+                except MessageTooLargeError:
+                    pass
+                except RefusedError as error:
+                    if error.reason != "BATCH_TOO_LARGE":
+                        raise
+                else:
+                    return
+            await self._take(self._as_stream(client))
+
+    def _as_batch(self, client: Client) -> BatchCall:
+        return client.generate_batch(
+            self._prompts.prompts(),
+            timeout_s=self._options.timeout_s,
+            on_event=self._on_event,
+            **self._options.batch,
+        )
+
+    def _as_stream(self, client: Client) -> PromptSession:
+        return client.stream_prompts(
+            self._prompts.prompts(),
+            timeout_s=self._options.timeout_s,
+            on_event=self._on_event,
+            **self._options.batch,
+        )
+
+    async def _take(self, call: BatchCall | PromptSession) -> None:
+        async with call:
+            async for result in call:
+                self._results.write(result)
+                self._progress.count(ok=result.ok)
+                self._remember(result)
+            self._summary = call.summary
+
+    def _remember(self, result: Result) -> None:
+        """Keep one example of each reason, for the end."""
+        if result.error is not None and len(self._examples) < _EXAMPLES_MAX:
+            shown = f"{result.custom_id}: {result.error.message}"
+            self._examples.setdefault(result.error.reason, one_line(shown, 200))
+
+    def _on_event(self, _event: Event) -> None:
+        self._progress.tick()
+
+    def _interrupt(self, task: asyncio.Task[None]) -> None:
+        self._interrupted = True
+        task.cancel()
+
+    def _renamed(self, field: str) -> str:
+        """`prompts[3].model` as `prompts.jsonl:4: model`."""
+        match = _PROMPT_PATH.match(field)
+        return f"{self._prompts.where(int(match.group(1)))}: {field[match.end() :]}" if match else field
+
+    def _finish(self) -> Exit:
+        console = report()
+        failures = self._options.failures
+        try:
+            left = self._results.write_failures(failures, append=self._options.mode == "append")
+        except OSError as error:
+            raise CommandError(f"cannot write {failures}: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
+        if self._summary is not None and not self._options.quiet:
+            print_summary(console, self._summary)
+        for reason, example in self._examples.items():
+            console.print(f"  {one_line(reason)}, for example {example}", style="red", soft_wrap=True)
+        if self._interrupted:
+            console.print(f"interrupted: {self._results.succeeded} succeeded, {self._results.unfinished} not finished")
+        code = problem(self._error) if self._error else Exit.OK
+        if left:
+            console.print(f"{left} prompts without success are in {failures}; run them again:", soft_wrap=True)
+            console.print(f"  {self._options.again}", soft_wrap=True)
+        if self._interrupted:
+            return Exit.INTERRUPTED
+        return code or (Exit.PROMPTS_FAILED if left else Exit.OK)
+
+
+@contextmanager
+def _results(prompts: PromptFile, options: RunOptions) -> Iterator[ResultFile]:
+    results = ResultFile(prompts, options.output, mode=options.mode)
+    try:
+        yield results
+    finally:
+        results.close()
+
+
+def _bad_input(error: InputFileError) -> CommandError:
+    lines: list[str] = []
+    for complaint in error.complaints:
+        lines += [str(complaint), f"    example: {complaint.error.example}"]
+    more = error.count - len(error.complaints)
+    if more:
+        lines.append(f"and {more} more")
+    count = f"{error.count} line{'s' if error.count > 1 else ''}"
+    return CommandError(f"nothing was sent: {count} of the input cannot be", *lines)

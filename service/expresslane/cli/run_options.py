@@ -1,0 +1,145 @@
+"""What `expresslane run` was asked to do, from its command line."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expresslane_client import BatchOptions, PromptClass
+
+from expresslane.cli.console import CommandError
+from expresslane.cli.result_file import failures_path
+from expresslane.cli.service_calls import add_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["RunOptions", "add_run_arguments", "run_options"]
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """A run. `mode` says what happens to an output that exists: refuse, append or overwrite."""
+
+    source: str
+    output: str | None
+    failures: Path
+    address: str
+    model: str
+    max_tokens: int | None
+    prompt_class: PromptClass | None
+    timeout_s: float | None
+    mode: str
+    quiet: bool
+    batch: BatchOptions
+
+    @property
+    def again(self) -> str:
+        """The command that runs the failed prompts again, keeping the results there are."""
+        words = ["expresslane", "run", str(self.failures)]
+        words += ["--output", self.output, "--append"] if self.output else []
+        return shlex.join(words)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("source", metavar="PROMPTS.jsonl", help="one prompt a line; - for standard input")
+    _add_files(parser.add_argument_group("files").add_argument)
+    _add_defaults(parser.add_argument_group("for prompts that do not say it themselves").add_argument)
+    batch = parser.add_argument_group("for the whole run")
+    _add_batch(batch.add_argument)
+    add_address(batch)
+
+
+def _add_files(add: Callable[..., object]) -> None:
+    add("--output", "-o", metavar="FILE", help="where results go (default: standard output)")
+    failures = "where the lines without success go, if there are any (default: OUTPUT's name with .failed.jsonl)"
+    add("--failures", metavar="FILE", help=failures)
+    add("--append", action="store_true", help="add to an output that exists")
+    add("--overwrite", action="store_true", help="replace an output that exists")
+
+
+def _add_defaults(add: Callable[..., object]) -> None:
+    add("--model", default="", metavar="NAME", help="model (default: the service's)")
+    add("--max-tokens", type=_positive, metavar="N", help="most output tokens")
+    classes = [str(one) for one in PromptClass]
+    add("--class", dest="prompt_class", choices=classes, help="scheduling class (default: standard)")
+
+
+def _add_batch(add: Callable[..., object]) -> None:
+    add("--in-order", action="store_true", help="results in the order of the input")
+    add("--fail-fast", action="store_true", help="cancel the rest when one prompt fails")
+    rate = "cancel the rest once more than this share has failed"
+    add("--max-failure-rate", type=_rate, metavar="SHARE", help=rate)
+    timeout = "longest time for all: 90, 90s, 10m or 1h; what is unfinished then expires"
+    add("--timeout", type=_seconds, metavar="TIME", help=timeout)
+    add("--request-id", default="", metavar="TEXT", help="name of this run in the service's logs and traces")
+    add("--quiet", "-q", action="store_true", help="no progress, no summary; errors only")
+
+
+def run_options(arguments: argparse.Namespace) -> RunOptions:
+    """The options. Raises CommandError for combinations that make no sense."""
+    source, output = arguments.source, arguments.output
+    if arguments.append and arguments.overwrite:
+        raise CommandError("--append and --overwrite exclude each other", "keep one of them")
+    failures = Path(arguments.failures) if arguments.failures else failures_path(source, output)
+    _refuse_same_files(source, output, failures)
+    batch = BatchOptions(in_order=arguments.in_order, fail_fast=arguments.fail_fast, request_id=arguments.request_id)
+    if arguments.max_failure_rate is not None:
+        batch["max_failure_rate"] = arguments.max_failure_rate
+    return RunOptions(
+        source=source,
+        output=output,
+        failures=failures,
+        address=arguments.address,
+        model=arguments.model,
+        max_tokens=arguments.max_tokens,
+        prompt_class=PromptClass(arguments.prompt_class) if arguments.prompt_class else None,
+        timeout_s=arguments.timeout,
+        mode="append" if arguments.append else "overwrite" if arguments.overwrite else "refuse",
+        quiet=arguments.quiet,
+        batch=batch,
+    )
+
+
+def _refuse_same_files(source: str, output: str | None, failures: Path) -> None:
+    if output is None:
+        return
+    if source != "-" and _same(Path(source), Path(output)):
+        raise CommandError(f"--output {output} is the input itself", "example: --output results.jsonl")
+    if _same(Path(output), failures):
+        raise CommandError(f"--failures {failures} is the output itself", "example: --failures failed.jsonl")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0; example: 64")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1; example: 0.1")
+    return rate
+
+
+def _seconds(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None or not float(match.group(1)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; examples: 90, 90s, 10m, 1h")
+    return float(match.group(1)) * _UNITS[match.group(2)]

@@ -1,0 +1,111 @@
+"""`expresslane status`: queue, work in flight and outcomes of the running service at a glance (A28)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from expresslane.cli.backends import backend_fields, backends_table
+from expresslane.cli.console import Exit, joined, json_text, one_line, output
+from expresslane.cli.service_calls import connected
+from expresslane.cli.summary_table import seconds
+
+if TYPE_CHECKING:
+    from expresslane_client import Snapshot
+    from rich.console import RenderableType
+
+__all__ = ["status"]
+
+_REFRESH_S = 1.0
+
+
+def status(address: str, *, watch: bool, as_json: bool) -> Exit:
+    """Show the service once, or again every second until Ctrl-C."""
+    asyncio.run(_watch(address, as_json=as_json) if watch else _once(address, as_json=as_json))
+    return Exit.OK
+
+
+async def _once(address: str, *, as_json: bool) -> None:
+    async with connected(address) as client:
+        snapshot = await client.get_snapshot()
+    if as_json:
+        print(json_text(_fields(snapshot)))  # noqa: T201
+    else:
+        output().print(_panel(snapshot, None))
+
+
+async def _watch(address: str, *, as_json: bool) -> None:
+    before: Snapshot | None = None
+    async with connected(address) as client:
+        with Live(console=output(), auto_refresh=False, transient=False) as live:
+            while True:
+                snapshot = await client.get_snapshot()
+                if as_json:
+                    print(json_text(_fields(snapshot)), flush=True)  # noqa: T201
+                else:
+                    live.update(_panel(snapshot, before), refresh=True)
+                before = snapshot
+                await asyncio.sleep(_REFRESH_S)
+
+
+def _fields(snapshot: Snapshot) -> dict[str, object]:
+    fields = {field.name: getattr(snapshot, field.name) for field in dataclasses.fields(snapshot)}
+    return fields | {
+        "queued_by_class": dict(snapshot.queued_by_class),
+        "queued_by_model": dict(snapshot.queued_by_model),
+        "backends": [backend_fields(backend) for backend in snapshot.backends],
+    }
+
+
+def _panel(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
+    state = ("draining: takes no more work", "bold yellow") if snapshot.draining else ("serving", "green")
+    head = Text.assemble(
+        ("expresslane ", "bold"),
+        f"{one_line(snapshot.version)}  ",
+        state,
+        f"  for {seconds(snapshot.uptime_ms)}  policy {one_line(snapshot.policy)}",
+    )
+    return Group(head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends))
+
+
+def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+    classes = joined(f"{name} {count:,}" for name, count in snapshot.queued_by_class.items() if count)
+    models = joined(f"{one_line(name, 40)} {count:,}" for name, count in snapshot.queued_by_model.items() if count)
+    limit = f"of {snapshot.queue_limit:,}"
+    waiting = f"{snapshot.queued_tokens:,} tokens" if snapshot.queued else ""
+    retries = f"{snapshot.retry_waiting:,} wait for a retry" if snapshot.retry_waiting else ""
+    table.add_row("queued", f"{snapshot.queued:,}", joined((limit, waiting, retries)))
+    if classes:
+        table.add_row("  by class", "", classes)
+    if models:
+        table.add_row("  by model", "", models)
+    cap = f"of {snapshot.in_flight_limit:,}" if snapshot.in_flight_limit else ""
+    table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open calls")))
+    rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
+    left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
+    table.add_row("rate", f"{rate:.1f}/s", left)
+    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "refused")
+    counts = joined(f"{getattr(snapshot, name):,} {name}" for name in ends if getattr(snapshot, name))
+    table.add_row("since start", f"{snapshot.submitted:,}", joined(("submitted", counts)))
+    return table
+
+
+def _rate(snapshot: Snapshot, before: Snapshot) -> float:
+    """Ended prompts per second between two looks."""
+    ended = _ended(snapshot) - _ended(before)
+    elapsed_ms = snapshot.uptime_ms - before.uptime_ms
+    return ended / elapsed_ms * 1e3 if elapsed_ms > 0 else 0.0
+
+
+def _ended(snapshot: Snapshot) -> int:
+    return snapshot.succeeded + snapshot.failed + snapshot.cancelled + snapshot.expired

@@ -1,0 +1,85 @@
+"""What became of a run, as a table for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from expresslane.cli.console import one_line
+
+if TYPE_CHECKING:
+    from expresslane_client import Percentiles, Summary
+    from rich.console import Console
+
+__all__ = ["SIMULATED", "print_summary", "seconds"]
+
+SIMULATED = "SIMULATED"
+
+
+def seconds(milliseconds: float | None) -> str:
+    """A duration for a person: two or three digits that matter."""
+    if milliseconds is None:
+        return "-"
+    if milliseconds < 1_000:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 120_000:
+        return f"{milliseconds / 1e3:.2f} s"
+    minutes, rest = divmod(round(milliseconds / 1e3), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """Counts, times, percentiles, and why prompts did not succeed."""
+    title = f"{summary.succeeded} of {summary.total_prompts} prompts succeeded"
+    if summary.state != "completed":
+        title += f" ({summary.state.replace('_', ' ')})"
+    if summary.simulated:
+        title += f"   {SIMULATED}: made-up text, no model has answered"
+    console.print(f"\n{title}", style="bold")
+    console.print(_facts(summary))
+    console.print(_percentiles(summary))
+    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
+        console.print(f"  {count} x {one_line(reason)}", style="red")
+
+
+def _facts(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    outcomes = [("failed", summary.failed), ("cancelled", summary.cancelled), ("expired", summary.expired)]
+    rest = ", ".join(f"{count} {name}" for name, count in outcomes if count)
+    if rest:
+        table.add_row("  not succeeded", rest)
+    table.add_row("  wall time", seconds(summary.wall_ms), f"{summary.throughput_per_s:.1f} prompts/s")
+    if summary.succeeded:
+        estimate = "all succeeded prompts one after the other, at most"
+        table.add_row("  sequential estimate", seconds(summary.sequential_estimate_ms), estimate)
+        table.add_row("  speed-up", f"{summary.speed_up:.1f} x", "sequential estimate / wall time")
+    if summary.first_result_ms is not None:
+        middle = f"half of the results by {seconds(summary.median_result_ms)}"
+        table.add_row("  first result", seconds(summary.first_result_ms), middle)
+    usage = summary.usage
+    if usage.input_tokens or usage.output_tokens:
+        cached = f", {usage.cached_input_tokens:,} cached" if usage.cached_input_tokens else ""
+        table.add_row("  tokens", f"{usage.input_tokens:,} in", f"{usage.output_tokens:,} out{cached}")
+    return table
+
+
+def _percentiles(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "P50", "P99", "max", "mean", "prompts"):
+        table.add_column(name, justify="left" if not name else "right", header_style="dim")
+    _row(table, "  queue wait", summary.queue_wait)
+    _row(table, "  first token (wait included)", summary.ttft)
+    _row(table, "  total (wait included)", summary.total)
+    return table
+
+
+def _row(table: Table, name: str, values: Percentiles) -> None:
+    if not values.count:
+        table.add_row(name, *["-"] * 4, "0")
+        return
+    durations = (values.p50_ms, values.p99_ms, values.max_ms, values.mean_ms)
+    table.add_row(name, *map(seconds, durations), str(values.count))
