@@ -1,0 +1,333 @@
+"""A scripted in-process service that speaks the contract, to test client and CLI without scheduler or engine."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+from expresslane_client.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, types_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped,unused-ignore]
+from grpc import aio
+from grpc_status import rpc_status  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from google.protobuf.message import Message
+
+__all__ = ["Refusal", "StubService", "serve_stub"]
+
+_Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+
+@dataclass
+class Refusal:
+    """A status error, with details as the service sends them when `reason` is set."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    retry_after_s: int = 0
+
+    async def abort(self, context: _Context) -> None:
+        """End the call with this status."""
+        if not self.reason:
+            await context.abort(self.code, self.message)
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain="expresslane.dev")
+        details: list[Message] = [info]
+        if self.fields:
+            violations = [{"field": name, "description": text} for name, text in self.fields.items()]
+            details.append(error_details_pb2.BadRequest(field_violations=violations))
+        if self.retry_after_s:
+            details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=self.retry_after_s)))
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        await context.abort_with_status(rpc_status.to_status(status))
+
+
+def answer(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
+    """A successful result that repeats the prompt's text."""
+    result = types_pb2.Result(
+        custom_id=prompt.custom_id,
+        index=index,
+        outcome=types_pb2.OUTCOME_SUCCEEDED,
+        usage=types_pb2.Usage(input_tokens=3, output_tokens=2),
+        attempts=1,
+        backend="backends/stub",
+        model=prompt.model or "stub-model",
+        simulated=True,
+    )
+    text = prompt.text or prompt.raw_prompt or prompt.chat.messages[0].content[0].text
+    result.choices.add(text=f"echo {text}", finish_reason=types_pb2.FINISH_REASON_STOP, finish_reason_raw="stop")
+    result.timings.queue_wait.FromMilliseconds(10)
+    result.timings.ttft.FromMilliseconds(30)
+    result.timings.attempt_ttft.FromMilliseconds(20)
+    result.timings.total.FromMilliseconds(50)
+    result.timings.attempt.FromMilliseconds(40)
+    return result
+
+
+@dataclass
+class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServicer):
+    """What the stub does and what it has seen. By default every prompt succeeds, the last one first.
+
+    `failing` custom_ids fail. `refusal` ends every inference and admin call. `break_after` ends a stream with
+    UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up.
+    """
+
+    failing: set[str] = field(default_factory=set)
+    refusal: Refusal | None = None
+    break_after: int | None = None
+    hold_after: int | None = None
+    credits: int = 4
+    health: bytes = SERVING
+    requests: list[object] = field(default_factory=list)
+    prompts: list[types_pb2.Prompt] = field(default_factory=list)
+    metadata: dict[str, str | bytes] = field(default_factory=dict)
+    time_remaining_s: float | None = None
+    unfinished_max: int = 0
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    backends: dict[str, admin_pb2.Backend] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, slots in (("hosted", 0), ("local", 4)):
+            self.backends[f"backends/{name}"] = admin_pb2.Backend(
+                name=f"backends/{name}",
+                kind="llamacpp" if slots else "openai",
+                models=[admin_pb2.BackendModel(model=f"{name}-model", backend_model=f"{name}-model.gguf")],
+                can_run_concurrently=True,
+                concurrency_enabled=True,
+                cap=10,
+                effective_cap=10,
+                discovered_slots=slots,
+                available=True,
+                notices=["cap 10 is above the 4 slots"] if slots else [],
+            )
+
+    # Inference
+
+    async def GenerateBatch(  # noqa: N802
+        self, request: inference_pb2.GenerateBatchRequest, context: _Context
+    ) -> AsyncIterator[inference_pb2.GenerateBatchResponse]:
+        """Results last to first, or in order, one message each."""
+        await self._enter(request, context)
+        yield inference_pb2.GenerateBatchResponse(events=[_accepted(request)])
+        results = self._results(request.prompts)
+        if request.config.delivery != inference_pb2.DELIVERY_IN_ORDER:
+            results.reverse()
+        for sent, result in enumerate(results):
+            await self._interrupt(sent, context)
+            deltas = [_delta(result)] if request.config.stream_deltas else []
+            yield inference_pb2.GenerateBatchResponse(deltas=deltas, results=[result])
+        await self._interrupt(len(results), context)
+        yield inference_pb2.GenerateBatchResponse(summary=_summary(request.config, results))
+
+    async def CollectBatch(  # noqa: N802
+        self, request: inference_pb2.CollectBatchRequest, context: _Context
+    ) -> inference_pb2.CollectBatchResponse:
+        """All results at once, in request order."""
+        await self._enter(request, context)
+        results = self._results(request.prompts)
+        return inference_pb2.CollectBatchResponse(results=results, summary=_summary(request.config, results))
+
+    async def Generate(  # noqa: N802
+        self, request: inference_pb2.GenerateRequest, context: _Context
+    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        """Two deltas and a result."""
+        await self._enter(request, context)
+        result = self._results([request.prompt])[0]
+        for piece in result.choices[0].text.split(" ", 1) if result.choices else ():
+            delta = inference_pb2.Delta(custom_id=result.custom_id, text=piece)
+            yield inference_pb2.GenerateResponse(deltas=[delta])
+        await self._interrupt(1, context)
+        yield inference_pb2.GenerateResponse(result=result)
+
+    async def StreamPrompts(  # noqa: N802
+        self, request_iterator: AsyncIterator[inference_pb2.StreamPromptsRequest], context: _Context
+    ) -> AsyncIterator[inference_pb2.StreamPromptsResponse]:
+        """Answers each message of prompts at once and grants as many credits again."""
+        results: list[types_pb2.Result] = []
+        config = inference_pb2.BatchConfig()
+        async for request in request_iterator:
+            if request.HasField("config"):
+                config = request.config
+                await self._enter(request, context)
+                yield inference_pb2.StreamPromptsResponse(credits=self.credits)
+            if request.cancel:
+                self.requests.append(request)
+            if not request.prompts:
+                continue
+            self.unfinished_max = max(self.unfinished_max, len(request.prompts))
+            finished = self._results(request.prompts, first=len(results))
+            for result in finished:
+                await self._interrupt(len(results), context)
+                results.append(result)
+                accepted = [result.custom_id]
+                yield inference_pb2.StreamPromptsResponse(results=[result], credits=1, accepted=accepted)
+        yield inference_pb2.StreamPromptsResponse(summary=_summary(config, results))
+
+    def _results(self, prompts: Iterable[types_pb2.Prompt], first: int = 0) -> list[types_pb2.Result]:
+        results = []
+        for index, prompt in enumerate(prompts, first):
+            self.prompts.append(prompt)
+            results.append(_failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index))
+        return results
+
+    async def _enter(self, request: object, context: _Context) -> None:
+        self.requests.append(request)
+        self.metadata = dict(context.invocation_metadata() or ())
+        self.time_remaining_s = context.time_remaining()
+        if self.refusal is not None:
+            await self.refusal.abort(context)
+
+    async def _interrupt(self, sent: int, context: _Context) -> None:
+        if sent == self.break_after:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+        if sent == self.hold_after:
+            self.held.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.set()
+
+    # Admin
+
+    async def ListBackends(  # noqa: N802
+        self, request: admin_pb2.ListBackendsRequest, context: _Context
+    ) -> admin_pb2.ListBackendsResponse:
+        """One backend a page, to make clients follow the tokens."""
+        await self._enter(request, context)
+        names = sorted(self.backends)
+        position = int(request.page_token or 0)
+        following = str(position + 1) if position + 1 < len(names) else ""
+        page = [self.backends[names[position]]]
+        return admin_pb2.ListBackendsResponse(backends=page, next_page_token=following)
+
+    async def GetBackend(  # noqa: N802
+        self, request: admin_pb2.GetBackendRequest, context: _Context
+    ) -> admin_pb2.Backend:
+        """The backend, or NOT_FOUND."""
+        await self._enter(request, context)
+        return await self._backend(request.name, context)
+
+    async def UpdateBackend(  # noqa: N802
+        self, request: admin_pb2.UpdateBackendRequest, context: _Context
+    ) -> admin_pb2.Backend:
+        """Sets what the mask names."""
+        await self._enter(request, context)
+        backend = await self._backend(request.backend.name, context)
+        for path in request.update_mask.paths:
+            setattr(backend, path, getattr(request.backend, path))
+        backend.effective_cap = backend.cap if backend.concurrency_enabled else 1
+        return backend
+
+    async def GetSnapshot(  # noqa: N802
+        self, request: admin_pb2.GetSnapshotRequest, context: _Context
+    ) -> admin_pb2.Snapshot:
+        """A busy service."""
+        await self._enter(request, context)
+        depth = admin_pb2.ClassDepth(queued=7)
+        setattr(depth, "class", types_pb2.PROMPT_CLASS_STANDARD)
+        return admin_pb2.Snapshot(
+            version="0.1.0",
+            uptime=Duration(seconds=90),
+            policy="hrrn",
+            queue_limit=200_000,
+            queued=7,
+            in_flight=3,
+            queued_tokens=1234,
+            queued_by_class=[depth],
+            queued_by_model={"stub-model": 7},
+            submitted=20,
+            succeeded=9,
+            failed=1,
+            drain_rate_per_s=2.5,
+            open_batches=1,
+            backends=[self.backends[name] for name in sorted(self.backends)],
+        )
+
+    async def Drain(  # noqa: N802
+        self, request: admin_pb2.DrainRequest, context: _Context
+    ) -> admin_pb2.DrainResponse:
+        """Reports what is left."""
+        await self._enter(request, context)
+        return admin_pb2.DrainResponse(queued=7, in_flight=3)
+
+    async def _backend(self, name: str, context: _Context) -> admin_pb2.Backend:
+        if name not in self.backends:
+            message = f"there is no backend {name!r}; there are backends/hosted, backends/local"
+            await Refusal(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_BACKEND").abort(context)
+        return self.backends[name]
+
+    async def check_health(self, _request: bytes, _context: _Context) -> bytes:
+        """The standard health check."""
+        return self.health
+
+
+@asynccontextmanager
+async def serve_stub(service: StubService) -> AsyncIterator[str]:
+    """Serve on a free port of loopback; yields the address."""
+    server = aio.server(options=[("grpc.max_receive_message_length", 64 * 1024 * 1024)])
+    inference_pb2_grpc.add_InferenceServicer_to_server(service, server)
+    admin_pb2_grpc.add_AdminServicer_to_server(service, server)
+    check: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(service.check_health)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(grace=None)
+
+
+def _accepted(request: inference_pb2.GenerateBatchRequest) -> inference_pb2.Event:
+    accepted = inference_pb2.Accepted(request_id=request.config.request_id or "made-up", prompts=len(request.prompts))
+    return inference_pb2.Event(accepted=accepted)
+
+
+def _delta(result: types_pb2.Result) -> inference_pb2.Delta:
+    text = result.choices[0].text if result.choices else ""
+    return inference_pb2.Delta(custom_id=result.custom_id, index=result.index, text=text)
+
+
+def _failure(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
+    result = types_pb2.Result(custom_id=prompt.custom_id, index=index, outcome=types_pb2.OUTCOME_FAILED, attempts=3)
+    result.error.MergeFrom(
+        types_pb2.PromptError(code=14, reason="BACKEND_UNREACHABLE", message="no route to backend", retryable=True)
+    )
+    result.error.history.add(backend="backends/stub", reason="BACKEND_UNREACHABLE", message="refused")
+    result.timings.total.FromMilliseconds(5)
+    return result
+
+
+def _summary(config: inference_pb2.BatchConfig, results: list[types_pb2.Result]) -> inference_pb2.BatchSummary:
+    succeeded = sum(result.outcome == types_pb2.OUTCOME_SUCCEEDED for result in results)
+    failed = len(results) - succeeded
+    summary = inference_pb2.BatchSummary(
+        request_id=config.request_id or "made-up",
+        state=inference_pb2.BATCH_STATE_COMPLETED,
+        total=len(results),
+        succeeded=succeeded,
+        failed=failed,
+        reasons={"BACKEND_UNREACHABLE": failed} if failed else {},
+        speed_up=2.5,
+        simulated=succeeded > 0,
+    )
+    summary.wall_time.FromMilliseconds(100)
+    summary.sequential_estimate.FromMilliseconds(250)
+    summary.queue_wait.count = succeeded
+    summary.queue_wait.p50.FromMilliseconds(10)
+    summary.queue_wait.p99.FromMilliseconds(12)
+    return summary
