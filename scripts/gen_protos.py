@@ -56,7 +56,9 @@ def differences(fresh: Path, committed: Path) -> list[str]:
 def main() -> int:
     """Generate, or with --check report drift by exit code 1."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the committed code is not up to date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if the committed code is not up to date"
+    )
     check: bool = parser.parse_args().check
     drift: list[str] = []
     for target, rename in ((SERVICE / "v1", None), (CLIENT / "v1", rename_for_client)):

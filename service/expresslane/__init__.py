@@ -1,4 +1,4 @@
-"""expresslane: batches of prompts in over gRPC, ordered by length under concurrency caps, streamed back as they finish."""
+"""expresslane: batches of prompts in over gRPC, ordered by length under caps, streamed back as they finish."""
 
 from expresslane._scheduler import __version__
 

@@ -31,7 +31,7 @@ from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from expresslane.config import Configuration
     from expresslane.settings import Settings
@@ -138,7 +138,7 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
-        factory = uvloop.new_event_loop
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     except ImportError:
         factory = asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:

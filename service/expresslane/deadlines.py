@@ -11,7 +11,7 @@ NONE_BEYOND_S = 10 * 365 * 86_400.0
 
 
 def batch_deadline_ns(now_ns: int, remaining_s: float | None) -> int:
-    """The batch's own deadline on the monotonic clock, 0 for none: 5 % before the caller's, between 50 ms and 2 s before."""
+    """The batch's own monotonic deadline, 0 for none: 5 % of `remaining_s` (50 ms to 2 s) before the caller's."""
     if remaining_s is None or remaining_s > NONE_BEYOND_S:
         return 0
     margin_s = min(MARGIN_MAX_S, max(MARGIN_MIN_S, remaining_s * MARGIN_SHARE))

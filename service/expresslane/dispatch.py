@@ -1,4 +1,4 @@
-"""Dispatch: one attempt at one backend, its stream, first token and outcome; retries are decided here, waited for in the core."""
+"""One attempt at one backend, its stream and its outcome; retries are decided here and waited for in the core."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from expresslane.errors import AttemptError, BackendError, PromptError, Reason
 from expresslane.results import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from expresslane._scheduler import Dispatch
     from expresslane.batches.ticket import Ticket
     from expresslane.fleet import Fleet, Member
@@ -35,7 +37,18 @@ _DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
 class Attempt:
     """One release of one ticket to one backend. `stopped` says why it was aborted: cancelled, batch or a deadline."""
 
-    __slots__ = ("answer", "begun", "first_token_ns", "member", "model", "number", "started_ns", "stopped", "task", "trace")
+    __slots__ = (
+        "answer",
+        "begun",
+        "first_token_ns",
+        "member",
+        "model",
+        "number",
+        "started_ns",
+        "stopped",
+        "task",
+        "trace",
+    )
 
     def __init__(self, member: Member, model: str, number: int, started_ns: int) -> None:
         self.member = member
@@ -136,7 +149,7 @@ class Dispatcher:
             attempt.trace.first_token(now)
 
     @staticmethod
-    def _on_delta(ticket: Ticket):  # noqa: ANN205
+    def _on_delta(ticket: Ticket) -> Callable[[str, str], None]:
         outbox, custom_id, index = ticket.batch.outbox, ticket.prompt.custom_id, ticket.index
         return lambda text, reasoning: outbox.put_delta(custom_id, index, text, reasoning)
 

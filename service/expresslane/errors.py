@@ -8,11 +8,14 @@ ExpresslaneError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "ERROR_DOMAIN",
@@ -51,7 +54,7 @@ class Reason(StrEnum):
     UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
     CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
     QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
-    FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"
+    FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"  # noqa: S105 - a token of a model
     IDLE_TIMEOUT = "IDLE_TIMEOUT"
     ATTEMPT_TIMEOUT = "ATTEMPT_TIMEOUT"
     CALLER_DEADLINE = "CALLER_DEADLINE"

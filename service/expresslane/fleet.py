@@ -1,22 +1,28 @@
-"""The backends as they are now: switch, caps, discovered models and slots, availability, each change told to the core."""
+"""The backends as they are now: switch, caps, models, slots, availability; each change is told to the core."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 from yarl import URL
 
-from expresslane.backends.base import Backend, Capabilities
 from expresslane.errors import BackendError, Reason, RefusedError
-from expresslane.models import ModelRegistry
 from expresslane.settings import MAX_CAP, BackendSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from expresslane.backends.base import Backend, Capabilities
+    from expresslane.models import ModelRegistry
 
 __all__ = ["Fleet", "Member"]
 
 log = structlog.get_logger(__name__)
+
+DISCOVERY_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -42,7 +48,7 @@ class Member:
 
     @property
     def can_run_concurrently(self) -> bool:
-        """Whether it can run requests side by side: its kind can, and it reports more than one slot or a cap was configured."""
+        """Whether requests can run side by side: the kind can, and it reports several slots or a cap is configured."""
         return self.capabilities.can_run_concurrently and (self.slots != 1 or self.settings.cap is not None)
 
     @property
@@ -86,7 +92,7 @@ class Member:
 
 
 class Fleet:
-    """All backends. Every change is told to the core: the member and (model number, its cap or 0) for each model served."""
+    """All backends. Every change is told to the core: the member, and (model number, its cap or 0) for each model."""
 
     def __init__(
         self,
@@ -156,7 +162,7 @@ class Fleet:
         if enabled and not member.can_run_concurrently:
             raise RefusedError(
                 Reason.CONCURRENCY_UNSUPPORTED,
-                f"backends/{member.id} ({member.settings.kind}, {member.slots or 'no'} parallel slots reported) runs one "
+                f"backends/{member.id} ({member.settings.kind}, parallel slots reported: {member.slots}) runs one "
                 f"request at a time; give it more slots, or set EXPRESSLANE_BACKENDS__{member.id.upper()}__CAP",
             )
 
@@ -191,7 +197,12 @@ class Fleet:
 
     async def _refresh(self, member: Member) -> None:
         try:
-            discovery = await member.adapter.discover()
+            discovery = await asyncio.wait_for(member.adapter.discover(), DISCOVERY_TIMEOUT_S)
+        except TimeoutError:
+            if not (member.reached or member.settings.models):
+                reason = f"no answer within {DISCOVERY_TIMEOUT_S:g} s when asked for its models"
+                self.unreachable(member, BackendError(Reason.BACKEND_UNREACHABLE, reason))
+            return
         except BackendError as error:
             if error.reason in (Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED):
                 self.unreachable(member, error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from expresslane.batches.batch import Batch, BatchOptions
@@ -12,12 +11,14 @@ from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
-from expresslane.prompts import Prompt
 from expresslane.results import Outcome, Result, Timings
 from expresslane.scheduling import Entry, Scheduling
 from expresslane.tokens import estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from expresslane.prompts import Prompt
     from expresslane.telemetry.spans import Tracer
 
 __all__ = ["Intake"]
@@ -51,7 +52,9 @@ class Intake:
     def open(self, options: BatchOptions, *, method: str, prompts: int, is_open: bool = False) -> Batch:
         """Begin a batch. Raises RefusedError (DRAINING, QUEUE_FULL). Every batch that was opened must be closed."""
         if self.draining:
-            raise RefusedError(Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9)
+            raise RefusedError(
+                Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9
+            )
         if len(self._open) >= self._max_open:
             message = f"{self._max_open:,} calls are open, the most this service serves at once"
             raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
@@ -65,6 +68,8 @@ class Intake:
 
         Returns the queued tickets. Raises RefusedError.
         """
+        if self.draining:
+            raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=10**9)
         first = batch.total
         entries: list[Entry] = []
         failures: list[Result] = []

@@ -27,7 +27,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a conversation. `parts` holds (is_json, text) pairs; JSON parts go to the backend byte for byte."""
+    """One message of a conversation. `parts`: (is_json, text) pairs; JSON parts go to the backend byte for byte."""
 
     role: str
     parts: tuple[tuple[bool, str], ...] = ()

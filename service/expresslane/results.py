@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from expresslane.errors import PromptError
-from expresslane.prompts import ToolCall
+if TYPE_CHECKING:
+    from expresslane.errors import PromptError
+    from expresslane.prompts import ToolCall
 
 __all__ = ["FinishReason", "Outcome", "Result", "Timings", "Usage"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +13,8 @@ from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.results import Outcome, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from expresslane._scheduler import Dispatch, Overdue, Snapshot
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
@@ -28,6 +29,15 @@ _EXPIRED = {
     "no_backend": (Reason.NO_BACKEND, "every backend of the model has been down for too long"),
 }
 _EXPIRED_DEADLINE = {"queue": "queue", "batch": "caller", "no_backend": "no_backend"}
+
+
+def _refused(error: _scheduler.SchedulerError) -> Exception:
+    match error:
+        case _scheduler.BatchTooLargeError():
+            return RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts")
+        case _scheduler.QueueFullError():
+            return RefusedError(Reason.QUEUE_FULL, error.args[0], retry_after_ns=error.args[1])
+    return error
 
 
 class Releaser(Protocol):
@@ -117,6 +127,7 @@ class Scheduling:
             )
             for entry in entries
         ]
+        batch.horizon = batch.outbox.horizon()
         if batch.horizon is not None:
             self._core.hold_batch(now, batch.id, batch.horizon)
         try:
@@ -127,10 +138,9 @@ class Scheduling:
                 queue_timeout_ns=self._queue_timeout_ns,
                 deadline_ns=batch.options.deadline_ns,
             )
-        except _scheduler.BatchTooLargeError as error:
-            raise RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts") from None
-        except _scheduler.QueueFullError as error:
-            raise RefusedError(Reason.QUEUE_FULL, error.args[0], retry_after_ns=error.args[1]) from None
+        except _scheduler.SchedulerError as error:
+            self._core.release_batch(now, batch.id)
+            raise _refused(error) from None
         for entry, number in zip(entries, numbers, strict=True):
             ticket = entry.ticket
             ticket.id = number
@@ -158,9 +168,7 @@ class Scheduling:
 
     def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> bool:
         """Put the ticket back in the queue, off-slot. Returns False when that makes no sense: end it with `finish`."""
-        requeued = self._core.retry(
-            now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend
-        )
+        requeued = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
         if requeued:
             ticket.batch.in_flight -= 1
             ticket.queued_ns = now_ns
@@ -192,6 +200,8 @@ class Scheduling:
 
     def reader_moved(self, batch: Batch) -> None:
         """The reader took something or fell behind: tell the core if the batch's horizon changed."""
+        if batch.id not in self._batches:
+            return
         horizon = batch.outbox.horizon()
         if horizon == batch.horizon:
             return

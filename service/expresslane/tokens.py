@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from expresslane.prompts import Chat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from expresslane.prompts import Chat
 
 __all__ = ["estimate", "utf8_bytes"]
 

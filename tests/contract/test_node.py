@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from expresslane.settings import BackendSettings, SimulatedSettings
+
 from tests.support.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from expresslane.app import App
 from expresslane.settings import BackendSettings, Settings
 from expresslane.telemetry.setup import Telemetry
 from expresslane_client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
 
 __all__ = ["Service", "backend"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import heapq
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["VirtualLoop", "now_ns", "virtual_time"]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from expresslane.results import Result
+if TYPE_CHECKING:
+    from expresslane.results import Result
 
 __all__ = ["Delta", "Outbox", "Parcel"]
 

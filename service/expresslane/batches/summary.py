@@ -5,9 +5,12 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from expresslane.errors import Reason
 from expresslane.results import Outcome, Result, Usage
+
+if TYPE_CHECKING:
+    from expresslane.errors import Reason
 
 __all__ = ["BatchState", "Percentiles", "Summary", "Tally", "percentiles"]
 

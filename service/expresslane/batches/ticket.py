@@ -58,7 +58,15 @@ class Ticket:
         if attempt is None:
             queue_wait_ns = self.queue_wait_ns + now_ns - self.queued_ns
             timings = Timings(queue_wait_ns=queue_wait_ns, total_ns=total_ns)
-            return Result(self.prompt.custom_id, self.index, outcome, timings, error=error, attempts=self.attempts)
+            return Result(
+                self.prompt.custom_id,
+                self.index,
+                outcome,
+                timings,
+                error=error,
+                attempts=self.attempts,
+                backend=self.history[-1].backend if self.history else "",
+            )
         answer = attempt.answer
         first_ns = attempt.first_token_ns
         timings = Timings(

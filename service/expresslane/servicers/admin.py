@@ -109,7 +109,7 @@ class AdminServicer:
             in_flight=now.in_flight,
             queued_tokens=now.queued_tokens,
             queued_by_class=[
-                pb.ClassDepth(**{"class": prompt_class, "queued": queued})  # type: ignore[arg-type]
+                pb.ClassDepth(**{"class": prompt_class, "queued": queued})
                 for prompt_class, queued in zip(_CLASSES, now.queued_by_class, strict=True)
             ],
             queued_by_model={registry.name(model): queued for model, queued in now.queued_by_model},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from expresslane.batches.batch import BatchOptions
@@ -15,6 +14,8 @@ from expresslane.servicers.status import MAX_VIOLATIONS
 from expresslane.v1 import inference_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import grpc.aio
 
     from expresslane.prompts import Prompt
@@ -74,9 +75,7 @@ def _config_violations(config: inference_pb2.BatchConfig) -> Sequence[FieldViola
     return violations
 
 
-async def decode_batch(
-    messages: Sequence[types_pb2.Prompt], settings: Settings
-) -> list[tuple[Prompt, int]]:
+async def decode_batch(messages: Sequence[types_pb2.Prompt], settings: Settings) -> list[tuple[Prompt, int]]:
     """Decode and check every prompt of a batch, giving way to other work in between.
 
     Returns (prompt, size in bytes). Raises RefusedError naming up to 20 fields at fault.

@@ -126,7 +126,9 @@ class PromptDecoder:
         )
         if not faults:
             for collision in colliding_keys(options):
-                count("extra_json", f"sets {collision!r}, which a typed field or the service sets", Reason.COLLIDING_KEY)
+                count(
+                    "extra_json", f"sets {collision!r}, which a typed field or the service sets", Reason.COLLIDING_KEY
+                )
         if not faults:
             self._options[key] = options
         return options
@@ -211,7 +213,7 @@ def _deadlines(message: types_pb2.Deadlines, report: Report) -> Deadlines:
     return Deadlines(values["queue"], values["first_token"], values["idle"], values["attempt"])
 
 
-def _json(text: str, field: str, kind: type[dict[str, object]] | type[list[object]], report: Report) -> str:
+def _json(text: str, field: str, kind: type[dict[str, object] | list[object]], report: Report) -> str:
     if not text:
         return ""
     wanted = "object" if kind is dict else "array"

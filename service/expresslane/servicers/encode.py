@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from expresslane.batches.outbox import Delta
 from expresslane.batches.summary import BatchState, Percentiles, Summary
 from expresslane.errors import AttemptError, PromptError, status_code
 from expresslane.results import FinishReason, Outcome, Result, Usage
 from expresslane.v1 import inference_pb2, types_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from expresslane.batches.outbox import Delta
 
 __all__ = ["delta_message", "duration", "in_parcels", "progress_event", "result_message", "summary_message"]
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["InferenceServicer"]
 
-Context = grpc.aio.ServicerContext  # type: ignore[type-arg]
-
 
 class InferenceServicer:
     """Serves expresslane.v1.Inference."""
@@ -114,7 +112,9 @@ class InferenceServicer:
             config = pb.BatchConfig(request_id=request.request_id, stream_deltas=True)
             if not request.prompt.custom_id:
                 request.prompt.custom_id = "prompt"
-            batch = await self._open(pb.GenerateBatchRequest(prompts=[request.prompt], config=config), "Generate", context)
+            batch = await self._open(
+                pb.GenerateBatchRequest(prompts=[request.prompt], config=config), "Generate", context
+            )
         except RefusedError as refusal:
             await abort(context, refusal)
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from expresslane.batches.summary import BatchState
 from expresslane.clock import monotonic_ns
 from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.servicers import encode
@@ -54,17 +55,31 @@ class Session:
             batch = await self._open()
         except RefusedError as refusal:
             await abort(self._context, refusal)
-        reading = asyncio.get_running_loop().create_task(self._read(batch))
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(self._read(batch))
+        ending = None
+        if batch.options.deadline_ns:
+            left_s = (batch.options.deadline_ns - monotonic_ns()) / 1e9
+            ending = loop.call_later(left_s, self._deadline, batch, reading)
         try:
             accepted = pb.Accepted(request_id=batch.options.request_id)
             events = [pb.Event(accepted=accepted)]
             await self._context.write(pb.StreamPromptsResponse(events=events, credits=self._credits))
             await self._deliver(batch)
         finally:
+            if ending is not None:
+                ending.cancel()
             reading.cancel()
             self._intake.close(batch)
         if self._refusal is not None:
             await abort(self._context, self._refusal)
+
+    @staticmethod
+    def _deadline(batch: Batch, reading: asyncio.Task[None]) -> None:
+        """The call's deadline is near: the core ends what is unfinished, nothing more is taken in."""
+        reading.cancel()
+        batch.stop(BatchState.PARTIAL_DEADLINE)
+        batch.end_input()
 
     async def _open(self) -> Batch:
         first = await self._context.read()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from expresslane.errors import ERROR_DOMAIN, RefusedError, status_code
+
+if TYPE_CHECKING:
+    import grpc.aio
 
 __all__ = ["abort", "details"]
 
@@ -43,7 +45,9 @@ async def abort(context: grpc.aio.ServicerContext, error: RefusedError) -> NoRet
     raise AssertionError("abort always raises")
 
 
-def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+def _pack(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
