@@ -27,6 +27,13 @@ pub(crate) struct Route {
     pub(crate) model_slot: u32,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct HeadScore {
+    arrival_ns: u64,
+    /// The score as a function of the head's wait.
+    line: Line,
+}
+
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) key: GroupKey,
@@ -38,12 +45,10 @@ pub(crate) struct Group {
     /// Since when none of the routes is available.
     pub(crate) down_since_ns: Option<u64>,
     pub(crate) timer_ns: u64,
-    /// Each bucket's score as a function of its head's wait.
-    pub(crate) lines: Vec<Line>,
     nonempty: BucketSet,
-    /// Each bucket's head and its arrival, side by side with `lines` so that a scan touches no ticket.
     heads: Vec<u32>,
-    arrivals_ns: Vec<u64>,
+    /// What a scan needs of each bucket, so that it touches no ticket.
+    scores: Vec<HeadScore>,
     fresh: Vec<Fifo<BUCKET>>,
     /// Tickets that came back out of order: a set, so that a thousand returns cost a thousand logarithms, not walks.
     returned: BTreeSet<(u8, TicketId)>,
@@ -59,10 +64,9 @@ impl Group {
             routes: Vec::new(),
             down_since_ns: None,
             timer_ns: NEVER,
-            lines: Vec::new(),
             nonempty: BucketSet::EMPTY,
             heads: vec![NONE; COUNT],
-            arrivals_ns: vec![0; COUNT],
+            scores: vec![HeadScore::default(); COUNT],
             fresh: vec![Fifo::EMPTY; COUNT],
             returned: BTreeSet::new(),
         }
@@ -77,11 +81,19 @@ impl Group {
     }
 
     pub(crate) fn head_arrival_ns(&self, bucket: u8) -> u64 {
-        self.arrivals_ns[usize::from(bucket)]
+        self.scores[usize::from(bucket)].arrival_ns
     }
 
     pub(crate) fn score(&self, bucket: u8, now_ns: u64) -> f64 {
-        self.lines[usize::from(bucket)].at(now_ns - self.head_arrival_ns(bucket))
+        let head = &self.scores[usize::from(bucket)];
+        head.line.at(now_ns - head.arrival_ns)
+    }
+
+    /// New scores for all buckets.
+    pub(crate) fn set_lines(&mut self, lines: impl Iterator<Item = Line>) {
+        for (score, line) in self.scores.iter_mut().zip(lines) {
+            score.line = line;
+        }
     }
 
     /// Appends a ticket that arrived after all that are here.
@@ -140,7 +152,7 @@ impl Group {
     fn set_head(&mut self, tickets: &Slab, bucket: u8, slot: u32) {
         self.nonempty.insert(bucket);
         self.heads[usize::from(bucket)] = slot;
-        self.arrivals_ns[usize::from(bucket)] = tickets[slot].arrival_ns;
+        self.scores[usize::from(bucket)].arrival_ns = tickets[slot].arrival_ns;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::group::{Group, GroupKey, Route};
-use crate::policy::{Policy, Size};
+use crate::policy::{Line, Policy, Size};
 use crate::ticket::NEVER;
 use crate::token_buckets::{COUNT, edge};
 use crate::{BackendId, CLASSES};
@@ -106,11 +106,11 @@ pub(crate) fn routes(key: &GroupKey, backends: &[Backend], by_id: &BTreeMap<Back
 }
 
 /// The score of each bucket for a model whose fastest backend needs `ns_per_token`.
-pub(crate) fn lines(policy: Policy, ns_per_token: Option<f64>) -> Vec<crate::policy::Line> {
+pub(crate) fn lines(policy: Policy, ns_per_token: Option<f64>) -> impl Iterator<Item = Line> {
     let ns_per_token = ns_per_token.unwrap_or(UNSERVED_NS_PER_TOKEN);
-    let size = |bucket| {
+    let size = move |bucket| {
         let tokens = f64::from(edge(bucket));
         Size { tokens, prefill_ns: STEP_NS + tokens * ns_per_token }
     };
-    (0..COUNT as u8).map(|bucket| policy.line(size(bucket))).collect()
+    (0..COUNT as u8).map(move |bucket| policy.line(size(bucket)))
 }

@@ -20,7 +20,7 @@ pub(crate) struct Size {
 }
 
 /// A bucket's score as a function of its head's wait; the highest score goes first, ties by arrival.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Line {
     /// Score per nanosecond of waiting, at least 0.
     pub(crate) slope: f64,
@@ -28,8 +28,9 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// A signed number becomes a float in one instruction, and no wait lasts 292 years.
     pub(crate) fn at(self, wait_ns: u64) -> f64 {
-        self.slope * wait_ns as f64 + self.intercept
+        self.slope * wait_ns.cast_signed() as f64 + self.intercept
     }
 }
 

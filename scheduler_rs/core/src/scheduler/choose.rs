@@ -74,18 +74,17 @@ impl Scheduler {
     /// The best-scored head of the given non-empty buckets.
     pub(super) fn best_of(&self, slot: u32, buckets: BucketSet) -> Option<Candidate> {
         let group = &self.groups[slot];
-        let mut best: Option<(f64, u8)> = None;
-        for bucket in buckets.iter() {
+        let mut buckets = buckets.iter();
+        let mut best_bucket = buckets.next()?;
+        let mut best_score = group.score(best_bucket, self.now_ns);
+        for bucket in buckets {
             let score = group.score(bucket, self.now_ns);
-            let better = best.is_none_or(|(best_score, best_bucket)| {
-                score > best_score
-                    || (score >= best_score && self.head_id(slot, bucket) < self.head_id(slot, best_bucket))
-            });
-            if better {
-                best = Some((score, bucket));
+            let is_tie = score >= best_score && score <= best_score;
+            if score > best_score || is_tie && self.head_id(slot, bucket) < self.head_id(slot, best_bucket) {
+                (best_bucket, best_score) = (bucket, score);
             }
         }
-        best.map(|(_, bucket)| self.candidate(slot, bucket))
+        Some(self.candidate(slot, best_bucket))
     }
 
     pub(super) fn candidate(&self, slot: u32, bucket: u8) -> Candidate {

@@ -27,7 +27,7 @@ impl Scheduler {
         let available = routes.iter().any(|route| self.backends[route.backend as usize].config.available);
         let group: &mut Group = &mut self.groups[slot];
         group.routes = routes;
-        group.lines = lines(self.config.policy, fastest);
+        group.set_lines(lines(self.config.policy, fastest));
         if available {
             group.down_since_ns = None;
         } else if group.down_since_ns.is_none() {
