@@ -1,0 +1,220 @@
+"""Metrics read from the core's counters, and its histograms in what exporters send."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from expresslane.telemetry.core_histograms import CoreHistograms
+from expresslane.telemetry.metrics import Metrics
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk.metrics import Histogram as HistogramInstrument
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    ConsoleMetricExporter,
+    Histogram,
+    InMemoryMetricReader,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+
+from tests.unit.telemetry.fake_snapshot import FakeHistogram, FakeSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from expresslane._scheduler import Snapshot
+
+NEVER_MS = float("inf")
+
+
+class KeepingExporter(MetricExporter):
+    """Keeps every export."""
+
+    def __init__(self, preferred_temporality: dict[type, AggregationTemporality] | None = None) -> None:
+        super().__init__(preferred_temporality)
+        self.exports: list[MetricsData] = []
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_kwargs: Any) -> MetricExportResult:
+        assert timeout_millis > 0
+        self.exports.append(metrics_data)
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return timeout_millis > 0
+
+    def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
+        assert timeout_millis >= 0
+
+
+def register(provider: MeterProvider, histograms: CoreHistograms, take: Callable[[], FakeSnapshot]) -> None:
+    """The service's metrics over fake snapshots of two backends and two models."""
+    Metrics(
+        provider,
+        histograms,
+        snapshot=cast("Callable[[], Snapshot]", take),
+        backend_name=["gpu", "cpu"].__getitem__,
+        model_name=["small", "big"].__getitem__,
+    )
+
+
+def values(data: MetricsData | None) -> dict[str, Any]:
+    """Metric → value, or → {attribute values: value} where it has attributes."""
+    assert data is not None
+    found: dict[str, Any] = {}
+    for metric in (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics):
+        for point in metric.data.data_points:
+            key = tuple((point.attributes or {}).values())
+            value = getattr(point, "value", point)
+            if key:
+                found.setdefault(metric.name, {})[key] = value
+            else:
+                found[metric.name] = value
+    return found
+
+
+def histograms_of(data: MetricsData) -> dict[str, Histogram]:
+    """The histograms of an export by metric."""
+    metrics = (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics)
+    return {metric.name: metric.data for metric in metrics if isinstance(metric.data, Histogram)}
+
+
+def test_every_counter_of_the_core_is_a_metric() -> None:
+    """Depth, lanes, caps, in flight, outcomes, retries and refusals are read from one snapshot, by name."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    register(provider, CoreHistograms(), FakeSnapshot)
+    assert values(reader.get_metrics_data()) == {
+        "expresslane.queue.prompts": {("interactive",): 1, ("standard",): 2, ("batch",): 3},
+        "expresslane.queue.model_prompts": {("small",): 4, ("big",): 2},
+        "expresslane.queue.tokens": 12_345,
+        "expresslane.queue.limit": 1_000,
+        "expresslane.queue.held": 2,
+        "expresslane.queue.retry_waiting": 1,
+        "expresslane.prompts.submitted": 50,
+        "expresslane.prompts.retried": 3,
+        "expresslane.prompts.refused": 7,
+        "expresslane.prompts.ended": {("success",): 30, ("failed",): 4, ("cancelled",): 5, ("expired",): 2},
+        "expresslane.backend.available": {("gpu",): 1},
+        "expresslane.backend.cap": {("gpu",): 8},
+        "expresslane.backend.in_flight": {("gpu",): 3},
+        "expresslane.backend.long_in_prefill": {("gpu",): 1},
+        "expresslane.backend.short_tokens_in_prefill": {("gpu",): 700},
+        "expresslane.backend.outstanding_prefill_tokens": {("gpu",): 9_000},
+        "expresslane.attempts.started": {("gpu",): 40},
+        "expresslane.attempts.ended": {("gpu", "success"): 30, ("gpu", "failed"): 4, ("gpu", "retry"): 3},
+    }
+
+
+def test_one_collection_takes_one_snapshot() -> None:
+    """All metrics of a collection come from the same snapshot, so they agree and the core is asked once."""
+    taken: list[FakeSnapshot] = []
+
+    def take() -> FakeSnapshot:
+        taken.append(FakeSnapshot())
+        return taken[-1]
+
+    reader = InMemoryMetricReader()
+    register(MeterProvider([reader], shutdown_on_exit=False), CoreHistograms(), take)
+    reader.get_metrics_data()
+    assert len(taken) == 1
+
+
+def test_no_snapshot_is_taken_while_nothing_collects() -> None:
+    """Without a reader the core is never asked."""
+
+    def take() -> FakeSnapshot:
+        pytest.fail("asked for a snapshot")
+
+    register(MeterProvider([], shutdown_on_exit=False), CoreHistograms(), take)
+
+
+def test_the_cores_histograms_are_in_each_export() -> None:
+    """Counts, sum and bounds arrive as an OTLP histogram by backend and class, cumulative."""
+    histograms, exporter = CoreHistograms("1.2"), KeepingExporter()
+    reader = PeriodicExportingMetricReader(histograms.wrap(exporter), NEVER_MS)
+    register(MeterProvider([reader], shutdown_on_exit=False), histograms, FakeSnapshot)
+    reader.collect()
+
+    data = histograms_of(exporter.exports[0])["expresslane.prompt.ttft"]
+    assert data.aggregation_temporality is AggregationTemporality.CUMULATIVE
+    (point,) = data.data_points
+    assert point.attributes == {"expresslane.backend": "gpu", "expresslane.class": "standard"}
+    assert (point.count, point.sum) == (6, 4.5)
+    assert (point.bucket_counts, point.explicit_bounds) == ((2, 3, 1), (0.1, 1.0))
+
+
+def test_the_cores_histograms_survive_the_otlp_encoding() -> None:
+    """What is sent has real buckets and leaves out the extremes that the core does not keep."""
+    histograms, exporter = CoreHistograms(), KeepingExporter()
+    reader = PeriodicExportingMetricReader(histograms.wrap(exporter), NEVER_MS)
+    register(MeterProvider([reader], shutdown_on_exit=False), histograms, FakeSnapshot)
+    reader.collect()
+
+    encoded = encode_metrics(exporter.exports[0])
+    metrics = [m for r in encoded.resource_metrics for s in r.scope_metrics for m in s.metrics]
+    (metric,) = (metric for metric in metrics if metric.HasField("histogram"))
+    (point,) = metric.histogram.data_points
+    assert (metric.name, metric.unit) == ("expresslane.prompt.ttft", "s")
+    assert list(point.bucket_counts) == [2, 3, 1]
+    assert not point.HasField("min")
+    assert not point.HasField("max")
+
+
+def test_a_collector_that_wants_deltas_gets_deltas() -> None:
+    """With delta temporality each export holds only what came since the last, and nothing when nothing came."""
+    snapshot = FakeSnapshot()
+    histograms = CoreHistograms()
+    histograms.bind(cast("Any", lambda: snapshot.histograms), ["gpu"].__getitem__)
+    exporter = KeepingExporter({HistogramInstrument: AggregationTemporality.DELTA})
+    wrapped = histograms.wrap(exporter)
+    empty = InMemoryMetricReader()
+    MeterProvider([empty], shutdown_on_exit=False).get_meter("test").create_counter("c").add(1)
+    data = empty.get_metrics_data()
+    assert data is not None
+
+    wrapped.export(data)
+    snapshot.histograms = [FakeHistogram("ttft", 0, 1, [0.1, 1.0], [2, 4, 3], 9.0)]
+    wrapped.export(data)
+    wrapped.export(data)
+
+    first, second = (histograms_of(export)["expresslane.prompt.ttft"] for export in exporter.exports[:2])
+    assert first.data_points[0].count == 6
+    assert second.aggregation_temporality is AggregationTemporality.DELTA
+    assert second.data_points[0].bucket_counts == (0, 1, 2)
+    assert second.data_points[0].sum == 4.5
+    assert second.data_points[0].start_time_unix_nano == first.data_points[0].time_unix_nano
+    assert histograms_of(exporter.exports[2]) == {}
+
+
+def test_the_console_exporter_shows_the_cores_histograms() -> None:
+    """OTEL_METRICS_EXPORTER=console prints them as valid JSON."""
+    out = io.StringIO()
+    histograms = CoreHistograms()
+    reader = PeriodicExportingMetricReader(histograms.wrap(ConsoleMetricExporter(out)), NEVER_MS)
+    register(MeterProvider([reader], shutdown_on_exit=False), histograms, FakeSnapshot)
+    reader.collect()
+
+    def refuse(text: str) -> None:
+        pytest.fail(f"{text} is not JSON")
+
+    printed = json.loads(out.getvalue(), parse_constant=refuse)
+    metrics = [m["name"] for r in printed["resource_metrics"] for s in r["scope_metrics"] for m in s["metrics"]]
+    assert "expresslane.prompt.ttft" in metrics
+    assert "expresslane.queue.prompts" in metrics
+
+
+def test_prompts_that_never_had_a_backend_are_counted_without_one() -> None:
+    """A histogram of prompts that were never released has an empty backend."""
+    histograms = CoreHistograms()
+    never = FakeHistogram("total", None, 2, [1.0], [1, 0], 0.5)
+    histograms.bind(cast("Any", lambda: [never]), str)
+    scope = histograms.scope_metrics(None)
+    assert scope is not None
+    (point,) = scope.metrics[0].data.data_points
+    assert point.attributes == {"expresslane.backend": "", "expresslane.class": "batch"}
