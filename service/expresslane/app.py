@@ -72,7 +72,9 @@ class App:
             no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
         )
         self.scheduling = Scheduling(core, queue_timeout_s=settings.queue_timeout_s)
-        retries = RetryPolicy(settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s)
+        retries = RetryPolicy(
+            settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
+        )
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
         self.intake = Intake(self.scheduling, registry, telemetry.tracer, max_open_batches=settings.max_open_batches)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,7 +179,9 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
         telemetry=list(telemetry.exporting),
     )
     if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
-        Path(ready_file).write_text(address)  # noqa: ASYNC240 - once, a few bytes
+        partial = Path(f"{ready_file}.partial")
+        partial.write_text(address)  # noqa: ASYNC240 - once, a few bytes
+        partial.replace(ready_file)  # noqa: ASYNC240 - whoever waits for the file finds it whole
     await stopping.wait()
     log.info("stopping", grace_s=settings.drain_grace_s)
     await app.stop(settings.drain_grace_s)

@@ -84,7 +84,7 @@ class Dispatcher:
         ticket.queue_wait_ns += now - ticket.queued_ns
         ticket.attempt = attempt
         on_delta = self._on_delta(ticket) if ticket.batch.options.stream_deltas else None
-        attempt.answer = Answer(lambda: self._first_token(ticket, attempt), on_delta)
+        attempt.answer = Answer(lambda: self._first_token(ticket, attempt), on_delta, clock=self._clock)
         headers = ticket.batch.trace.headers
         if ticket.trace is not None:
             ticket.trace.queued(ticket.queued_ns, now)
@@ -168,6 +168,7 @@ class Dispatcher:
             log.exception("defect in an adapter", backend=attempt.member.id)
             error = BackendError(Reason.INTERNAL, "a defect of the service; its log has the details")
         self._settle(ticket, attempt, error)
+        del attempt.answer  # it refers back to the attempt, and would keep the prompt until the next full collection
 
     def _settle(self, ticket: Ticket, attempt: Attempt, error: BackendError | None) -> None:
         """Turn an attempt's end into exactly one of: a result, or a place in the queue for the next attempt."""
@@ -197,7 +198,7 @@ class Dispatcher:
             self._fleet.unreachable(member, error)
 
     def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
-        delay_ns = self._retries.delay_ns(attempt.number, error)
+        delay_ns = self._retries.delay_ns(attempt.number, error, ticket.back_off_ns)
         delivered = ticket.batch.options.stream_deltas and attempt.answer.started
         if delay_ns is None or delivered or ticket.batch.stopped is not None:
             return False
@@ -208,6 +209,7 @@ class Dispatcher:
         failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)
         self._end_trace(attempt, "retry", error, now_ns)
         ticket.history = (*ticket.history, failed)
+        ticket.back_off_ns = delay_ns
         ticket.attempt = None
         return True
 

@@ -11,6 +11,7 @@ from yarl import URL
 
 from expresslane.errors import BackendError, Reason, RefusedError
 from expresslane.settings import MAX_CAP, BackendSettings
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -23,6 +24,7 @@ __all__ = ["Fleet", "Member"]
 log = structlog.get_logger(__name__)
 
 DISCOVERY_TIMEOUT_S = 10.0
+_DOWN = frozenset({Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED})
 
 
 @dataclass(slots=True)
@@ -163,7 +165,7 @@ class Fleet:
             raise RefusedError(
                 Reason.CONCURRENCY_UNSUPPORTED,
                 f"backends/{member.id} ({member.settings.kind}, parallel slots reported: {member.slots}) runs one "
-                f"request at a time; give it more slots, or set EXPRESSLANE_BACKENDS__{member.id.upper()}__CAP",
+                f"request at a time; give it more slots, or set {environment_name(f'backends.{member.id}.cap')}",
             )
 
     def set_cap(self, member: Member, cap: int) -> None:
@@ -204,19 +206,27 @@ class Fleet:
                 self.unreachable(member, BackendError(Reason.BACKEND_UNREACHABLE, reason))
             return
         except BackendError as error:
-            if error.reason in (Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED):
+            ready = member.reached and member.available
+            if error.reason in _DOWN or (error.reason is Reason.BACKEND_OVERLOADED and not ready):
                 self.unreachable(member, error)
-            elif not member.reached:
+            elif not ready:
                 log.warning("backend does not list its models", backend=member.id, error=error.message)
                 self._reach(member)
             return
         if not member.settings.models:
             member.models = {name: name for name in discovery.models}
         if discovery.slots:
+            if discovery.slots != member.slots and member.settings.cap is not None:
+                self._warn_cap(member, discovery.slots)
             member.slots = discovery.slots
             if member.settings.cap is None:
                 member.cap = discovery.slots
         self._reach(member)
+
+    @staticmethod
+    def _warn_cap(member: Member, slots: int) -> None:
+        if member.effective_cap > slots:
+            log.warning("cap above the backend's slots", backend=member.id, cap=member.effective_cap, slots=slots)
 
     def _reach(self, member: Member) -> None:
         if not member.available:

@@ -53,6 +53,7 @@ class Timings:
     attempt_ttft_ns: int | None = None
     total_ns: int = 0
     attempt_ns: int | None = None
+    tpot_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

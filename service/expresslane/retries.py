@@ -1,36 +1,56 @@
-"""When to try again: exponential back-off with full jitter, or as long as the backend asks.
+"""When to try again: exponential back-off with jitter, or as long as the backend asks.
 
-Full jitter: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+Full, equal and decorrelated jitter: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import Literal
 
 from expresslane.errors import BackendError, Reason
 
-__all__ = ["RetryPolicy"]
+__all__ = ["Jitter", "RetryPolicy"]
+
+MAX_WAIT_S = 86_400.0
+
+Jitter = Literal["full", "equal", "decorrelated", "none"]
 
 _OTHER_BACKEND = frozenset({Reason.FIRST_TOKEN_TIMEOUT, Reason.IDLE_TIMEOUT, Reason.ATTEMPT_TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`attempts` at most; the first back-off is uniform in [0, base_s], each later range twice as wide, up to cap_s."""
+    """At most `attempts`; the n-th back-off is bounded by min(cap_s, base_s * 2^(n-1)) and spread by `jitter`."""
 
     attempts: int
     base_s: float
     cap_s: float
+    jitter: Jitter = "full"
     random: random.Random = field(default_factory=random.Random)
 
-    def delay_ns(self, attempt: int, error: BackendError) -> int | None:
-        """Nanoseconds to wait after failed attempt number `attempt` (from 1); None: do not try again."""
+    def delay_ns(self, attempt: int, error: BackendError, last_ns: int = 0) -> int | None:
+        """Nanoseconds to wait after failed attempt number `attempt` (from 1); None: do not try again.
+
+        `last_ns` is the back-off before that attempt. What the backend asks for is waited for in full.
+        """
         if attempt >= self.attempts or not error.retryable:
             return None
-        ceiling = min(self.cap_s, self.base_s * 2 ** (attempt - 1))
-        jitter = self.random.uniform(0, ceiling)
-        return int(max(jitter, error.retry_after_s or 0.0) * 1e9)
+        back_off_s = self._back_off_s(attempt, last_ns / 1e9)
+        return int(max(back_off_s, min(error.retry_after_s or 0.0, MAX_WAIT_S)) * 1e9)
+
+    def _back_off_s(self, attempt: int, last_s: float) -> float:
+        bound = min(self.cap_s, self.base_s * 2 ** (attempt - 1))
+        match self.jitter:
+            case "full":
+                return self.random.uniform(0, bound)
+            case "equal":
+                return bound / 2 + self.random.uniform(0, bound / 2)
+            case "decorrelated":
+                return min(self.cap_s, self.random.uniform(self.base_s, max(self.base_s, last_s * 3)))
+            case "none":
+                return bound
 
     @staticmethod
     def excludes_backend(error: BackendError) -> bool:

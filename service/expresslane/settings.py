@@ -252,6 +252,9 @@ class Settings(_Frozen):
     """Upper bound of the first random back-off; doubles with each retry (full jitter)."""
     retry_cap_s: Seconds = 30.0
     """Upper bound of any random back-off."""
+    retry_jitter: Literal["full", "equal", "decorrelated", "none"] = "full"
+    """How the back-off is spread: full: uniform up to the bound; equal: half fixed, half uniform; decorrelated: uniform
+    up to three times the last one; none: the bound itself."""
     max_prompt_bytes: Annotated[int, Field(ge=1, le=2_147_483_647)] = 4 * 1024 * 1024
     """Largest prompt."""
     max_message_bytes: Annotated[int, Field(ge=4_096, le=2_147_483_647)] = 64 * 1024 * 1024

@@ -52,6 +52,7 @@ class Summary:
     median_result_ns: int | None
     queue_wait: Percentiles
     ttft: Percentiles
+    tpot: Percentiles
     total_time: Percentiles
     usage: Usage
     simulated: bool
@@ -102,6 +103,7 @@ class Tally:
     simulated: bool = False
     queue_waits: array[int] = field(default_factory=_samples)
     ttfts: array[int] = field(default_factory=_samples)
+    tpots: array[int] = field(default_factory=_samples)
     totals: array[int] = field(default_factory=_samples)
     finished_at: array[int] = field(default_factory=_samples)
 
@@ -128,6 +130,8 @@ class Tally:
             self.queue_waits.append(timings.queue_wait_ns)
         if timings.ttft_ns is not None:
             self.ttfts.append(timings.ttft_ns)
+        if timings.tpot_ns is not None:
+            self.tpots.append(timings.tpot_ns)
         if result.outcome is Outcome.SUCCEEDED:
             self.totals.append(timings.total_ns)
 
@@ -146,6 +150,7 @@ class Tally:
             median_result_ns=at[(len(at) + 1) // 2 - 1] if at else None,
             queue_wait=percentiles(self.queue_waits),
             ttft=percentiles(self.ttfts),
+            tpot=percentiles(self.tpots),
             total_time=percentiles(self.totals),
             usage=Usage(
                 self.input_tokens,

@@ -25,6 +25,7 @@ class Ticket:
     __slots__ = (
         "attempt",
         "attempts",
+        "back_off_ns",
         "batch",
         "history",
         "id",
@@ -47,6 +48,7 @@ class Ticket:
         self.queued_ns = 0
         self.queue_wait_ns = 0
         self.attempts = 0
+        self.back_off_ns = 0
         self.attempt: Attempt | None = None
         self.history: tuple[AttemptError, ...] = ()
         self.trace: PromptTrace | None = None
@@ -69,16 +71,18 @@ class Ticket:
             )
         answer = attempt.answer
         first_ns = attempt.first_token_ns
+        usage = answer.usage
+        if usage is None and answer.started:
+            usage = Usage(self.tokens, 0, max(1, answer.bytes // 4), input_estimated=True, output_estimated=True)
+        further_tokens = usage.output_tokens - 1 if usage is not None else 0
         timings = Timings(
             queue_wait_ns=self.queue_wait_ns,
             ttft_ns=first_ns - self.submitted_ns if first_ns else None,
             attempt_ttft_ns=first_ns - attempt.started_ns if first_ns else None,
             total_ns=total_ns,
             attempt_ns=now_ns - attempt.started_ns,
+            tpot_ns=(now_ns - first_ns) // further_tokens if first_ns and further_tokens > 0 else None,
         )
-        usage = answer.usage
-        if usage is None and answer.started:
-            usage = Usage(self.tokens, 0, max(1, answer.bytes // 4), input_estimated=True, output_estimated=True)
         return Result(
             custom_id=self.prompt.custom_id,
             index=self.index,

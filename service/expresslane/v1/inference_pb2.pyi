@@ -426,6 +426,7 @@ class BatchSummary(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     THROUGHPUT_PER_S_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
+    TPOT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The batch's request_id."""
     state: Global___BatchState.ValueType
@@ -484,6 +485,10 @@ class BatchSummary(_message.Message):
     def usage(self) -> _types_pb2.Usage:
         """Sum of the token counts of all results."""
 
+    @_builtins.property
+    def tpot(self) -> Global___Percentiles:
+        """TPOT (time per output token after the first) over the prompts that have one."""
+
     def __init__(
         self,
         *,
@@ -506,10 +511,11 @@ class BatchSummary(_message.Message):
         usage: _types_pb2.Usage | None = ...,
         throughput_per_s: _builtins.float = ...,
         simulated: _builtins.bool = ...,
+        tpot: Global___Percentiles | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_wait", b"queue_wait", "sequential_estimate", b"sequential_estimate", "time_to_first_result", b"time_to_first_result", "time_to_median_result", b"time_to_median_result", "total_time", b"total_time", "ttft", b"ttft", "usage", b"usage", "wall_time", b"wall_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_wait", b"queue_wait", "sequential_estimate", b"sequential_estimate", "time_to_first_result", b"time_to_first_result", "time_to_median_result", b"time_to_median_result", "total_time", b"total_time", "tpot", b"tpot", "ttft", b"ttft", "usage", b"usage", "wall_time", b"wall_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "expired", b"expired", "failed", b"failed", "queue_wait", b"queue_wait", "reasons", b"reasons", "request_id", b"request_id", "sequential_estimate", b"sequential_estimate", "simulated", b"simulated", "speed_up", b"speed_up", "state", b"state", "succeeded", b"succeeded", "throughput_per_s", b"throughput_per_s", "time_to_first_result", b"time_to_first_result", "time_to_median_result", b"time_to_median_result", "total", b"total", "total_time", b"total_time", "ttft", b"ttft", "usage", b"usage", "wall_time", b"wall_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "expired", b"expired", "failed", b"failed", "queue_wait", b"queue_wait", "reasons", b"reasons", "request_id", b"request_id", "sequential_estimate", b"sequential_estimate", "simulated", b"simulated", "speed_up", b"speed_up", "state", b"state", "succeeded", b"succeeded", "throughput_per_s", b"throughput_per_s", "time_to_first_result", b"time_to_first_result", "time_to_median_result", b"time_to_median_result", "total", b"total", "total_time", b"total_time", "tpot", b"tpot", "ttft", b"ttft", "usage", b"usage", "wall_time", b"wall_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

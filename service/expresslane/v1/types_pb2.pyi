@@ -771,6 +771,7 @@ class Timings(_message.Message):
     ATTEMPT_TTFT_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    TPOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queue_wait(self) -> _duration_pb2.Duration:
         """Time spent waiting for a release, back-off between attempts included."""
@@ -791,6 +792,12 @@ class Timings(_message.Message):
     def attempt(self) -> _duration_pb2.Duration:
         """From the last attempt's release to its end: total without queue_wait and earlier attempts. Unset: no attempt."""
 
+    @_builtins.property
+    def tpot(self) -> _duration_pb2.Duration:
+        """TPOT: mean time per output token after the first, (attempt - attempt_ttft) / (output tokens - 1).
+        Unset: fewer than two output tokens, or no first token was seen.
+        """
+
     def __init__(
         self,
         *,
@@ -799,10 +806,11 @@ class Timings(_message.Message):
         attempt_ttft: _duration_pb2.Duration | None = ...,
         total: _duration_pb2.Duration | None = ...,
         attempt: _duration_pb2.Duration | None = ...,
+        tpot: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ttft", b"attempt_ttft", "queue_wait", b"queue_wait", "total", b"total", "ttft", b"ttft"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ttft", b"attempt_ttft", "queue_wait", b"queue_wait", "total", b"total", "tpot", b"tpot", "ttft", b"ttft"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ttft", b"attempt_ttft", "queue_wait", b"queue_wait", "total", b"total", "ttft", b"ttft"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ttft", b"attempt_ttft", "queue_wait", b"queue_wait", "total", b"total", "tpot", b"tpot", "ttft", b"ttft"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,6 +66,7 @@ class Backend(_message.Message):
     SHORT_BUDGET_TOKENS_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    MEAN_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`backends/{id}`."""
     kind: _builtins.str
@@ -100,6 +101,8 @@ class Backend(_message.Message):
     """Long prompts that may prefill at once. 0 without lanes."""
     short_budget_tokens: _builtins.int
     """Tokens of short prompts that may prefill at once. 0 without lanes."""
+    mean_in_flight: _builtins.float
+    """Requests in flight, averaged over the time since start."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendModel]:
         """Models it serves, by the names that callers use."""
@@ -135,10 +138,11 @@ class Backend(_message.Message):
         short_budget_tokens: _builtins.int = ...,
         outcomes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         notices: _abc.Iterable[_builtins.str] | None = ...,
+        mean_in_flight: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
