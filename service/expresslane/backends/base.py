@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from expresslane.clock import monotonic_ns
+from expresslane.clock import Clock, monotonic_ns
 from expresslane.results import FinishReason, Usage
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_clock",
         "_on_delta",
         "_on_first_token",
         "active_ns",
@@ -78,11 +79,14 @@ class Answer:
         self,
         on_first_token: Callable[[], None] | None = None,
         on_delta: Callable[[str, str], None] | None = None,
+        *,
+        clock: Clock = monotonic_ns,
     ) -> None:
+        self._clock = clock
         self._on_first_token = on_first_token
         self._on_delta = on_delta
         self.started = False
-        self.active_ns = monotonic_ns()
+        self.active_ns = self._clock()
         self.bytes = 0
         self.text_parts: list[str] = []
         self.reasoning_parts: list[str] = []
@@ -98,7 +102,7 @@ class Answer:
             return
         if not self.started:
             self.start()
-        self.active_ns = monotonic_ns()
+        self.active_ns = self._clock()
         if text:
             self.text_parts.append(text)
             self.bytes += len(text) if text.isascii() else len(text.encode())
@@ -118,7 +122,7 @@ class Answer:
 
     def touch(self) -> None:
         """The stream is alive: restarts the idle clock."""
-        self.active_ns = monotonic_ns()
+        self.active_ns = self._clock()
 
     @property
     def text(self) -> str:

@@ -118,10 +118,10 @@ class HttpClient:
         """The whole body. Raises BackendError when it is larger than an answer may be."""
         limit = self.max_answer_bytes + _ENVELOPE_BYTES
         length = response.content_length
-        if length is not None and length <= limit:
-            return await response.read()
-        if length is not None:
+        if length is not None and length > limit:
             raise self._over_limit()
+        if length is not None and hdrs.CONTENT_ENCODING not in response.headers:
+            return await response.read()
         parts: list[bytes] = []
         size = 0
         while chunk := await response.content.readany():

@@ -58,7 +58,7 @@ class AnswerReader:
                 # The role-only chunk ends here: an engine sends it before it has generated anything.
                 if text or reasoning:
                     self._push(text, reasoning)
-                if len(delta) > 1:
+                if not text or len(delta) > 1:
                     self._take_rare(delta)
             if choice.get("logprobs"):
                 self._take_logprobs(choice["logprobs"])

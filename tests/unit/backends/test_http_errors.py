@@ -1,0 +1,192 @@
+"""From statuses, headers, bodies and exceptions to errors of the service."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+import orjson
+import pytest
+from expresslane.backends.http_errors import error_of_exception, error_of_object, error_of_response, retry_after_s
+from expresslane.errors import Reason
+from multidict import CIMultiDict
+
+STATUSES: list[tuple[int, Reason, bool]] = [
+    (301, Reason.BACKEND_REJECTED, False),
+    (307, Reason.BACKEND_REJECTED, False),
+    (400, Reason.BACKEND_REJECTED, False),
+    (401, Reason.BACKEND_UNAUTHORIZED, False),
+    (402, Reason.BACKEND_QUOTA_EXHAUSTED, False),
+    (403, Reason.BACKEND_UNAUTHORIZED, False),
+    (404, Reason.BACKEND_REJECTED, False),
+    (405, Reason.BACKEND_REJECTED, False),
+    (408, Reason.BACKEND_OVERLOADED, True),
+    (409, Reason.BACKEND_ERROR, True),
+    (413, Reason.BACKEND_REJECTED, False),
+    (422, Reason.BACKEND_REJECTED, False),
+    (429, Reason.BACKEND_RATE_LIMITED, True),
+    (500, Reason.BACKEND_ERROR, True),
+    (501, Reason.BACKEND_REJECTED, False),
+    (502, Reason.BACKEND_OVERLOADED, True),
+    (503, Reason.BACKEND_OVERLOADED, True),
+    (504, Reason.BACKEND_OVERLOADED, True),
+    (529, Reason.BACKEND_OVERLOADED, True),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "retryable"), STATUSES)
+def test_status(status: int, reason: Reason, retryable: bool) -> None:
+    """A12, A20, O16: each status has its reason, and is repeated only where repeating can help."""
+    error = error_of_response(status, CIMultiDict(), b"", "http://b")
+    assert (error.reason, error.retryable, error.http_status) == (reason, retryable, status)
+    assert error.message == f"http://b: HTTP {status}" or status < 400
+
+
+BODIES: list[tuple[bytes, str, str]] = [
+    (
+        b'{"error":{"message":"bad","type":"invalid_request_error","param":null,"code":"model_not_found"}}',
+        "model_not_found",
+        "bad",
+    ),
+    (b'{"error":{"message":"bad","type":"invalid_request_error","code":null}}', "invalid_request_error", "bad"),
+    (
+        b'{"object":"error","message":"too long","type":"BadRequestError","param":null,"code":400}',
+        "BadRequestError",
+        "too long",
+    ),
+    (
+        b'{"error":{"code":400,"message":"ctx","type":"exceed_context_size_error","n_ctx":64}}',
+        "exceed_context_size_error",
+        "ctx",
+    ),
+    (b'{"error":"model \'x\' not found"}', "", "model 'x' not found"),
+    (b'{"detail":"Not Found"}', "", "Not Found"),
+    (b'{"detail":[{"loc":["body"],"msg":"field required"}]}', "", '[{"loc":["body"],"msg":"field required"}]'),
+    (b"upstream connect error\nmore", "", "upstream connect error"),
+    (b"<html><title>502</title>", "", "<html><title>502</title>"),
+    (b"", "", ""),
+    (b"[1]", "", "[1]"),
+    (b'{"error":{"message":{"deep":1},"type":3,"code":[]}}', "", '{"deep":1}'),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "message"), BODIES)
+def test_body(body: bytes, code: str, message: str) -> None:
+    """A12: the provider's code and words are found in every shape of error body, and the body is kept."""
+    error = error_of_response(400, CIMultiDict({"X-Request-Id": "r-1"}), body, "http://b")
+    assert error.provider_code == code
+    assert error.message == "http://b: HTTP 400" + (f": {message}" if message else "")
+    assert error.provider_body == body.decode()
+    assert error.provider_request_id == "r-1"
+
+
+def test_body_is_cut() -> None:
+    """A12: a huge error body is kept only to 2,048 bytes, whole characters, and its message to 500."""
+    body = orjson.dumps({"error": {"message": "é" * 5_000}})
+    error = error_of_response(500, CIMultiDict(), body, "http://b")
+    assert len(error.provider_body.encode()) <= 2048
+    assert len(error.message) < 600
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"])
+@pytest.mark.parametrize("status", [403, 429])
+@pytest.mark.parametrize("place", ["code", "type"])
+def test_spent_quota_is_never_repeated(code: str, status: int, place: str) -> None:
+    """A20: a spent quota is told apart from a rate limit, whatever the status, and is not repeated even if asked to."""
+    body = orjson.dumps({"error": {"message": "pay", place: code}})
+    error = error_of_response(status, CIMultiDict({"x-should-retry": "true"}), body, "http://b")
+    assert (error.reason, error.retryable) == (Reason.BACKEND_QUOTA_EXHAUSTED, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "retryable"),
+    [(400, "true", True), (503, "false", False), (500, "perhaps", True), (400, "", False), (429, "FALSE", False)],
+)
+def test_should_retry(status: int, header: str, retryable: bool) -> None:
+    """P33: x-should-retry decides where it says true or false."""
+    error = error_of_response(status, CIMultiDict({"X-Should-Retry": header}), b"", "http://b")
+    assert error.retryable is retryable
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"Retry-After-Ms": "1500"}, 1.5),
+        ({"retry-after-ms": "250", "Retry-After": "9"}, 0.25),
+        ({"retry-after-ms": "x", "Retry-After": "9"}, 9.0),
+        ({"Retry-After": "-3"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0.0),
+    ],
+)
+def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
+    """P33, O16: how long to wait is read from milliseconds, seconds or a date; nonsense is no wish."""
+    assert retry_after_s(CIMultiDict(headers)) == expected
+
+
+def test_retry_after_date() -> None:
+    """P33: a date in the future is a wait until then."""
+    when = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 55 < (retry_after_s(CIMultiDict({"Retry-After": when})) or 0) <= 60
+
+
+def _connector_error(kind: Any) -> BaseException:
+    key = aiohttp.client_reqrep.ConnectionKey("b", 1, False, True, None, None, None)
+    return kind(key, OSError(111, "refused"))  # type: ignore[no-any-return]
+
+
+EXCEPTIONS: list[tuple[BaseException, Reason, bool]] = [
+    (_connector_error(aiohttp.ClientConnectorError), Reason.BACKEND_UNREACHABLE, True),
+    (_connector_error(aiohttp.ClientConnectorDNSError), Reason.BACKEND_UNREACHABLE, True),
+    (_connector_error(aiohttp.ClientConnectorSSLError), Reason.BACKEND_UNREACHABLE, False),
+    (
+        aiohttp.ClientConnectorCertificateError(Mock(host="b", port=1), ssl.CertificateError("x")),
+        Reason.BACKEND_UNREACHABLE,
+        False,
+    ),
+    (aiohttp.ConnectionTimeoutError("slow"), Reason.BACKEND_UNREACHABLE, True),
+    (aiohttp.ServerDisconnectedError(), Reason.BACKEND_DISCONNECTED, True),
+    (aiohttp.ClientConnectionResetError("reset"), Reason.BACKEND_DISCONNECTED, True),
+    (aiohttp.ClientOSError(104, "reset"), Reason.BACKEND_DISCONNECTED, True),
+    (aiohttp.ClientPayloadError("cut"), Reason.BACKEND_DISCONNECTED, True),
+    (ConnectionResetError(104, "reset"), Reason.BACKEND_DISCONNECTED, True),
+    (aiohttp.InvalidURL("x:"), Reason.BACKEND_UNREACHABLE, False),
+    (aiohttp.ClientResponseError(Mock(real_url="u"), (), status=400, message="bad"), Reason.BACKEND_MALFORMED, False),
+]
+
+
+@pytest.mark.parametrize(("exception", "reason", "retryable"), EXCEPTIONS, ids=lambda value: type(value).__name__)
+def test_exception(exception: BaseException, reason: Reason, retryable: bool) -> None:
+    """A20: not reaching a backend, losing it and not understanding it are three things; the first two are repeated."""
+    error = error_of_exception(exception, "http://b")
+    assert (error.reason, error.retryable) == (reason, retryable)
+    assert error.message.startswith("http://b: ")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "retryable"),
+    [
+        ({"message": "m", "type": "rate_limit_error"}, Reason.BACKEND_RATE_LIMITED, True),
+        ({"message": "m", "code": "insufficient_quota"}, Reason.BACKEND_QUOTA_EXHAUSTED, False),
+        ({"message": "m", "code": 400, "type": "exceed_context_size_error"}, Reason.BACKEND_REJECTED, False),
+        ({"message": "m", "code": 503}, Reason.BACKEND_OVERLOADED, True),
+        ({"message": "m", "code": "429"}, Reason.BACKEND_RATE_LIMITED, True),
+        ({"message": "m"}, Reason.BACKEND_ERROR, True),
+        ("the model stopped", Reason.BACKEND_ERROR, True),
+        (17, Reason.BACKEND_ERROR, True),
+    ],
+)
+def test_error_inside_an_answer(said: object, reason: Reason, retryable: bool) -> None:
+    """O02: an error object after a status of 200 is an error by its own code."""
+    error = error_of_object(said, "http://b")
+    assert (error.reason, error.retryable, error.http_status) == (reason, retryable, 200)
