@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"]
 
-_NUMBERS = {"cap", "in force", "slots", "in flight", "peak"}
+_NUMBERS = {"cap", "slots", "in flight", "peak"}
 _ON, _OFF = "bold green", "yellow"
 
 
@@ -62,8 +62,9 @@ def backend_fields(backend: Backend) -> dict[str, object]:
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
     """A table of backends, and below it what else is worth knowing."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("backend", "kind", "concurrency", "cap", "in force", "slots", "in flight", "peak", "state", "models"):
-        table.add_column(name, justify="right" if name in _NUMBERS else "left")
+    for name in ("backend", "kind", "concurrency", "cap", "slots", "in flight", "peak", "state"):
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
+    table.add_column("models", overflow="fold")
     notices: list[RenderableType] = []
     for backend in backends:
         table.add_row(*_cells(backend))
@@ -80,14 +81,19 @@ def _cells(backend: Backend) -> list[Text]:
         Text(one_line(backend.id), style="bold"),
         Text(one_line(backend.kind)),
         _switch(backend),
-        Text(str(backend.cap)),
-        Text(str(backend.effective_cap)),
+        Text(_cap(backend)),
         Text(str(backend.discovered_slots or "-")),
         Text(str(backend.in_flight)),
         Text(str(backend.peak_in_flight)),
-        Text("available", style="green") if backend.available else Text("down", style="bold red"),
+        Text("up", style="green") if backend.available else Text("down", style="bold red"),
         Text(models or "-"),
     ]
+
+
+def _cap(backend: Backend) -> str:
+    """The cap in force, and the cap it would be with concurrency on where that is another."""
+    same = backend.effective_cap == backend.cap
+    return str(backend.cap) if same else f"{backend.effective_cap} of {backend.cap}"
 
 
 def _switch(backend: Backend) -> Text:

@@ -24,7 +24,7 @@ _LOG_LINES = 20
 
 @asynccontextmanager
 async def local_service() -> AsyncIterator[str]:
-    """Start a service; yields its address, stops it at the end. Raises CommandError with its log if it does not start."""
+    """Start a service, yield its address, stop it. Raises CommandError with its log if it does not start."""
     with tempfile.TemporaryDirectory(prefix="expresslane-") as folder:
         ready, log = Path(folder, "address"), Path(folder, "log")
         with log.open("wb") as sink:  # noqa: ASYNC230 - nothing else runs yet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import re
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -48,6 +48,7 @@ examples:
   expresslane backends set-cap local 4        change the cap
 changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY or __CAP
 """
+_QUOTED_OR_OPTION = re.compile(r"'[^']*'|--[\w-]+")
 _COMMANDS_EXAMPLE = "expresslane run prompts.jsonl -o results.jsonl"
 
 
@@ -67,15 +68,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, "\n".join(lines) + "\n")
 
     def _guess(self, message: str) -> str:
+        wrong = _QUOTED_OR_OPTION.search(message)
+        close = get_close_matches(wrong.group().strip("'"), self._known(), n=1) if wrong else []
+        return close[0] if close else ""
+
+    def _known(self) -> list[str]:
+        """Every command and option from here on."""
         known = list(self._option_string_actions)
         for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # there is no public name
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - there is no public name
                 known += action.choices
-        wrong = [word.strip("',") for word in message.split() if word.strip("',") in sys.argv]
-        for word in reversed(wrong):
-            if close := get_close_matches(word.partition("=")[0], known, n=1):
-                return close[0]
-        return ""
+                known += [word for parser in action.choices.values() for word in parser._known()]  # noqa: SLF001
+        return known
 
 
 def build_parser() -> Parser:

@@ -39,8 +39,10 @@ def parse_line(line: bytes, defaults: Defaults) -> Prompt:
     try:
         prompt.to_proto()
     except InputError as error:
-        example = OPENAI_EXAMPLE if prefix else EXAMPLE
-        raise LineError(error.message, field=prefix + error.field, example=example) from None
+        given = next(name for name in _OWN_INPUTS if name in body)
+        example = OPENAI_EXAMPLE if prefix else _EXAMPLES[given]
+        field = given if error.field in ("text", "raw_prompt") else error.field.removeprefix("sampling.")
+        raise LineError(error.message, field=prefix + field, example=example) from None
     return prompt
 
 

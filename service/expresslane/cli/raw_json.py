@@ -42,7 +42,7 @@ def value(text: str) -> object:
 def members(text: str) -> dict[str, str]:
     """The members of a JSON object, each value as the very text that stands there. A repeated key is an error."""
     result: dict[str, str] = {}
-    position = _expect(text, 0, "{", "an object")
+    position = _expect(text, 0, "{", "an opening brace")
     if text[position : position + 1] == "}":
         _require_end(text, position + 1)
         return result
@@ -65,7 +65,7 @@ def members(text: str) -> dict[str, str]:
 def elements(text: str) -> list[str]:
     """The elements of a JSON list, each as the very text that stands there."""
     result: list[str] = []
-    position = _expect(text, 0, "[", "a list")
+    position = _expect(text, 0, "[", "an opening bracket")
     if text[position : position + 1] == "]":
         _require_end(text, position + 1)
         return result
@@ -100,7 +100,7 @@ def _expect(text: str, position: int, character: str, name: str) -> int:
     """The position of what follows `character`, which has to come next."""
     position = _skip(text, position)
     if text[position : position + 1] != character:
-        raise JsonError(f"{name} ({character}) should stand here", position)
+        raise JsonError(f"{name} should stand here", position)
     return _skip(text, position + 1)
 
 

@@ -30,7 +30,7 @@ __all__ = ["run"]
 ONE_BATCH_BYTES_MAX = 16 * 1024 * 1024
 """A file up to this size goes as one batch, which the scheduler sees whole; a larger one as a stream, of any length."""
 
-_EXAMPLES_MAX = 3
+_EXAMPLES_MAX = 8
 _PROMPT_PATH = re.compile(r"prompts\[(\d+)\]\.?")
 
 
@@ -133,31 +133,39 @@ class Run:
         self._interrupted = True
         task.cancel()
 
-    def _renamed(self, field: str) -> str:
-        """`prompts[3].model` as `prompts.jsonl:4: model`."""
-        match = _PROMPT_PATH.match(field)
-        return f"{self._prompts.where(int(match.group(1)))}: {field[match.end() :]}" if match else field
+    def _renamed(self, text: str) -> str:
+        """`prompts[3].model` as `prompts.jsonl:4: model`, wherever it stands in a text."""
+        return _PROMPT_PATH.sub(lambda match: f"{self._prompts.where(int(match.group(1)))}: ", text)
 
     def _finish(self) -> Exit:
         console = report()
-        failures = self._options.failures
-        try:
-            left = self._results.write_failures(failures, append=self._options.mode == "append")
-        except OSError as error:
-            raise CommandError(f"cannot write {failures}: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
         if self._summary is not None and not self._options.quiet:
-            print_summary(console, self._summary)
-        for reason, example in self._examples.items():
-            console.print(f"  {one_line(reason)}, for example {example}", style="red", soft_wrap=True)
+            print_summary(console, self._summary, self._examples)
         if self._interrupted:
             console.print(f"interrupted: {self._results.succeeded} succeeded, {self._results.unfinished} not finished")
         code = problem(self._error) if self._error else Exit.OK
-        if left:
-            console.print(f"{left} prompts without success are in {failures}; run them again:", soft_wrap=True)
-            console.print(f"  {self._options.again}", soft_wrap=True)
+        left = self._leave_failures()
         if self._interrupted:
             return Exit.INTERRUPTED
         return code or (Exit.PROMPTS_FAILED if left else Exit.OK)
+
+    def _leave_failures(self) -> int:
+        """Write what can be run again and say so; returns how many prompts that are."""
+        console = report()
+        path = self._options.failures
+        started = self._results.succeeded + self._results.failed
+        if not started and self._options.source != "-":
+            console.print("no prompt has a result: the input is still what there is to run", soft_wrap=True)
+            return len(self._prompts)
+        try:
+            left = self._results.write_failures(path, append=self._options.adds_failures)
+        except OSError as error:
+            raise CommandError(f"cannot write {path}: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
+        if left:
+            prompts = "1 prompt" if left == 1 else f"{left} prompts"
+            console.print(f"{prompts} without success in {path}; once more:", soft_wrap=True)
+            console.print(f"  {self._options.again}", soft_wrap=True)
+        return left
 
 
 @contextmanager

@@ -41,6 +41,11 @@ class RunOptions:
     batch: BatchOptions
 
     @property
+    def adds_failures(self) -> bool:
+        """Whether earlier failures stay in their file: unless they are the input, for then each has a new end."""
+        return self.mode == "append" and not (self.source != "-" and _same(Path(self.source), self.failures))
+
+    @property
     def again(self) -> str:
         """The command that runs the failed prompts again, keeping the results there are."""
         words = ["expresslane", "run", str(self.failures)]

@@ -49,15 +49,17 @@ async def connected(address: str) -> AsyncIterator[Client]:
 
 
 def explained(
-    error: ExpresslaneClientError, address: str, rename: Callable[[str], str] = lambda field: field
+    error: ExpresslaneClientError, address: str, rename: Callable[[str], str] = lambda text: text
 ) -> CommandError:
-    """A client's error as a CommandError. `rename` turns a field's path into what the user knows it by."""
+    """A client's error as a CommandError. `rename` turns paths of fields into what the user knows them by."""
     match error:
         case RefusedError():
+            message = rename(error.message)
             hints = [f"{rename(one.field)}: {one.description}" for one in error.violations]
+            hints = [hint for hint in hints if hint not in message]
             if error.retry_after_s is not None:
                 hints.append(f"try again in {error.retry_after_s:.0f} s")
-            return CommandError(f"refused ({error.reason}): {error.message}", *hints, code=Exit.SERVICE)
+            return CommandError(f"refused ({error.reason}): {message}", *hints, code=Exit.SERVICE)
         case UnavailableError():
             return CommandError(
                 f"no service answers at {address}: {error.message}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -9,6 +10,8 @@ from rich.table import Table
 from expresslane.cli.console import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from expresslane_client import Percentiles, Summary
     from rich.console import Console
 
@@ -21,6 +24,8 @@ def seconds(milliseconds: float | None) -> str:
     """A duration for a person: two or three digits that matter."""
     if milliseconds is None:
         return "-"
+    if 0 < milliseconds < 10:
+        return f"{milliseconds:.1f} ms"
     if milliseconds < 1_000:
         return f"{milliseconds:.0f} ms"
     if milliseconds < 120_000:
@@ -29,8 +34,8 @@ def seconds(milliseconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
-def print_summary(console: Console, summary: Summary) -> None:
-    """Counts, times, percentiles, and why prompts did not succeed."""
+def print_summary(console: Console, summary: Summary, examples: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Counts, times, percentiles, and why prompts did not succeed, with an example for each reason there is one for."""
     title = f"{summary.succeeded} of {summary.total_prompts} prompts succeeded"
     if summary.state != "completed":
         title += f" ({summary.state.replace('_', ' ')})"
@@ -40,7 +45,8 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(_facts(summary))
     console.print(_percentiles(summary))
     for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
-        console.print(f"  {count} x {one_line(reason)}", style="red")
+        example = f", for example {examples[reason]}" if reason in examples else ""
+        console.print(f"  {count} x {one_line(reason)}{example}", style="red", soft_wrap=True)
 
 
 def _facts(summary: Summary) -> Table:
@@ -54,9 +60,9 @@ def _facts(summary: Summary) -> Table:
         table.add_row("  not succeeded", rest)
     table.add_row("  wall time", seconds(summary.wall_ms), f"{summary.throughput_per_s:.1f} prompts/s")
     if summary.succeeded:
-        estimate = "all succeeded prompts one after the other, at most"
+        estimate = "sum of the last attempts"
         table.add_row("  sequential estimate", seconds(summary.sequential_estimate_ms), estimate)
-        table.add_row("  speed-up", f"{summary.speed_up:.1f} x", "sequential estimate / wall time")
+        table.add_row("  speed-up, at most", f"{summary.speed_up:.1f} x", "sequential estimate / wall time")
     if summary.first_result_ms is not None:
         middle = f"half of the results by {seconds(summary.median_result_ms)}"
         table.add_row("  first result", seconds(summary.first_result_ms), middle)
