@@ -96,18 +96,21 @@ class Intake:
     def close(self, batch: Batch) -> None:
         """The call is over: whatever is unfinished is cancelled."""
         if batch.unfinished or batch.open:
-            self._scheduling.cancel_batch(batch, BatchState.CANCELLED, Reason.CANCELLED, "the caller went away")
-            batch.end_input()
+            self._end(batch, Reason.CANCELLED, "the caller went away")
         state = batch.stopped or BatchState.COMPLETED
         counts = {outcome.value: count for outcome, count in batch.tally.outcomes.items() if count}
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
         self._open.discard(batch)
 
     def stop_all(self, message: str) -> None:
-        """Cancel every open batch: their callers are told in-band."""
+        """Cancel every open batch that is not over: their callers are told in-band."""
         for batch in list(self._open):
-            self._scheduling.cancel_batch(batch, BatchState.CANCELLED, Reason.DRAINING, message)
-            batch.end_input()
+            if batch.unfinished or batch.open:
+                self._end(batch, Reason.DRAINING, message)
+
+    def _end(self, batch: Batch, reason: Reason, message: str) -> None:
+        self._scheduling.cancel_batch(batch, BatchState.CANCELLED, reason, message)
+        batch.end_input()
 
     @staticmethod
     def request_id(given: str) -> str:

@@ -139,7 +139,8 @@ class Scheduling:
                 deadline_ns=batch.options.deadline_ns,
             )
         except _scheduler.SchedulerError as error:
-            self._core.release_batch(now, batch.id)
+            if batch.id not in self._batches:
+                self._core.release_batch(now, batch.id)
             raise _refused(error) from None
         for entry, number in zip(entries, numbers, strict=True):
             ticket = entry.ticket
@@ -228,10 +229,9 @@ class Scheduling:
 
     def _cancelled(self, cancelled: _scheduler.CancelResult, reason: Reason, message: str) -> None:
         now = self._clock()
-        error = PromptError(reason, message, retryable=True)
         for number in cancelled.removed:
             ticket = self._tickets[number]
-            ticket.attempt = None
+            error = PromptError(reason, message, retryable=True, history=ticket.history)
             self._complete(ticket, ticket.result(Outcome.CANCELLED, now, error), now)
         if self._releaser is not None:
             for number in cancelled.in_flight:
@@ -256,6 +256,7 @@ class Scheduling:
             self._fail_fast(batch)
 
     def _fail_fast(self, batch: Batch) -> None:
+        batch.end_input()
         self.cancel_batch(batch, BatchState.FAILED_FAST, Reason.BATCH_FAILED, "other prompts of the batch failed")
 
     def _wake(self) -> None:

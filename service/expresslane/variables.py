@@ -11,7 +11,17 @@ from pydantic import BaseModel, SecretStr
 
 from expresslane.settings import Settings
 
-__all__ = ["OTHER_NAMES", "OTHER_VARIABLES", "PREFIX", "Variable", "is_foreign", "masked", "show", "variables"]
+__all__ = [
+    "OTHER_NAMES",
+    "OTHER_VARIABLES",
+    "PREFIX",
+    "Variable",
+    "environment_name",
+    "is_foreign",
+    "masked",
+    "show",
+    "variables",
+]
 
 PREFIX = "EXPRESSLANE_"
 MASK = "********"

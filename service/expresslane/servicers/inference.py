@@ -6,6 +6,7 @@ it every prompt of the batch, alive until the call ends.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -86,6 +87,7 @@ class InferenceServicer:
         """Run a batch and answer once, in request order."""
         try:
             options = batch_options(request.config, self._settings, context, self._clock())
+            options = replace(options, stream_deltas=False, reorder_window=0)
             prompts = await decode_batch(request.prompts, self._settings)
             check_collectable(prompts, self._settings.collect_limit_bytes)
             batch = self._accept(prompts, options, "CollectBatch")

@@ -48,6 +48,7 @@ class Session:
         self._acknowledged: list[str] = []
         self._credits = settings.stream_credits
         self._refusal: RefusedError | None = None
+        self._defect: Exception | None = None
 
     async def run(self) -> None:
         """Serve the session to its end."""
@@ -71,6 +72,8 @@ class Session:
                 ending.cancel()
             reading.cancel()
             self._intake.close(batch)
+        if self._defect is not None:
+            raise self._defect
         if self._refusal is not None:
             await abort(self._context, self._refusal)
 
@@ -91,11 +94,14 @@ class Session:
 
     async def _read(self, batch: Batch) -> None:
         try:
-            while (message := await self._context.read()) is not grpc.aio.EOF:
+            while batch.open and (message := await self._context.read()) is not grpc.aio.EOF:
                 self._handle(batch, message)
                 batch.outbox.nudge()
         except RefusedError as refusal:
             self._refusal = refusal
+            batch.outbox.nudge()
+        except Exception as error:  # noqa: BLE001 - it ends the call, like any other of the handler's
+            self._defect = error
             batch.outbox.nudge()
         else:
             batch.end_input()
@@ -112,6 +118,8 @@ class Session:
             raise RefusedError(Reason.CREDITS_EXCEEDED, f"{excess}; wait for `credits` in the responses")
         good: list[tuple[Prompt, int]] = []
         for prompt in message.prompts:
+            if not batch.open:  # a failure has just ended a FAIL_FAST session
+                break
             self._take(batch, prompt, good)
         self._accept(batch, good)
 
@@ -154,7 +162,7 @@ class Session:
 
     async def _deliver(self, batch: Batch) -> None:
         reader = Reader(batch, self._scheduling)
-        while not reader.over and self._refusal is None:
+        while not reader.over and not self._broken:
             parcel = await reader.next()
             if parcel is None:
                 await self._context.write(pb.StreamPromptsResponse(events=[reader.progress()]))
@@ -167,8 +175,12 @@ class Session:
             self._delivered(parcel.results)
             for results in encode.in_parcels(map(encode.result_message, parcel.results)):
                 await self._context.write(pb.StreamPromptsResponse(results=results, credits=len(results)))
-        if self._refusal is None:
+        if not self._broken:
             await self._context.write(pb.StreamPromptsResponse(summary=encode.summary_message(batch.summary())))
+
+    @property
+    def _broken(self) -> bool:
+        return self._refusal is not None or self._defect is not None
 
     def _delivered(self, results: Sequence[Result]) -> None:
         self._credits += len(results)

@@ -17,26 +17,37 @@ __all__ = ["abort", "details"]
 
 MAX_VIOLATIONS = 20
 MAX_TEXT_CHARS = 120
-MAX_MESSAGE_CHARS = 1_024
+MAX_MESSAGE_BYTES = 512
+MAX_STATUS_BYTES = 1_900  # beside the details' base64 the trailers hold the message again, percent-encoded
 
 
 def details(error: RefusedError) -> status_pb2.Status:
-    """The status message of a refusal."""
+    """The status message of a refusal, with as many of its violations as fit."""
+    shown = len(error.violations[:MAX_VIOLATIONS])
+    while (status := _status(error, shown)).ByteSize() > MAX_STATUS_BYTES and shown > 1:
+        shown -= 1
+    return status
+
+
+def _status(error: RefusedError, shown: int) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
     packed = [_pack(info)]
     if error.violations:
         bad = error_details_pb2.BadRequest()
-        for violation in error.violations[:MAX_VIOLATIONS]:
+        for violation in error.violations[:shown]:
             bad.field_violations.add(
-                field=violation.field[:MAX_TEXT_CHARS], description=violation.description[:MAX_TEXT_CHARS]
+                field=violation.field[:MAX_TEXT_CHARS],
+                description=violation.description[:MAX_TEXT_CHARS],
+                reason=violation.reason,
             )
         packed.append(_pack(bad))
     if error.retry_after_ns is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(error.retry_after_ns)
         packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    message = error.message.encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
     code: int = status_code(error.reason).value[0]
-    return status_pb2.Status(code=code, message=error.message[:MAX_MESSAGE_CHARS], details=packed)
+    return status_pb2.Status(code=code, message=message, details=packed)
 
 
 async def abort(context: grpc.aio.ServicerContext, error: RefusedError) -> NoReturn:  # type: ignore[type-arg]
