@@ -87,6 +87,12 @@ def test_an_exception_is_one_line_with_its_traceback(out: io.StringIO) -> None:
     assert SECRET not in out.getvalue()
 
 
+def test_a_line_never_fails(out: io.StringIO) -> None:
+    """Broken UTF-8, huge numbers and objects are written somehow."""
+    structlog.get_logger("expresslane.test").info("odd", text="\udcff", number=2**70, thing=object())
+    assert lines(out)[0]["number"] == 2**70
+
+
 def test_credentials_inside_urls_are_hidden(out: io.StringIO) -> None:
     """A URL that carries a password is written without it."""
     structlog.get_logger("expresslane.test").warning("unreachable", url="http://me:hunter2@host/v1")
