@@ -106,6 +106,15 @@ async def test_api_key_is_sent_and_never_told(fake: FakeBackend) -> None:
     assert "sk-secret" not in f"{error!r} {error} {error.message} {error.provider_body} {error.args}"
 
 
+async def test_url_with_a_password(fake: FakeBackend) -> None:
+    """A09: user and password of the base URL go out as basic authentication and show in no error."""
+    fake.script(Script(status=403, body=b'{"error":"no hunter2 here"}'))
+    async with opened(fake.url.replace("//", "//ann:hunter2@")) as asker:
+        error = await asker.fail()
+    assert fake.requests[0].headers["authorization"] == "Basic YW5uOmh1bnRlcjI="
+    assert "hunter2" not in f"{error!r} {error.message} {error.provider_body}"
+
+
 async def test_call_headers_are_sent(fake: FakeBackend, asker: Asker) -> None:
     """The headers of a call, such as its trace context, go out with it."""
     call = asker.call()

@@ -75,7 +75,7 @@ class HttpClient:
     def url(self, path: str) -> URL:
         """An address under the base URL, with or without the `/v1` that people put at its end."""
         root = self._base.path.rstrip("/").removesuffix("/v1")
-        return self._base.with_path(root + path, keep_query=True)
+        return self._base.with_path(root + path).with_query(self._base.query)
 
     async def start(self) -> None:
         """Open the session."""
@@ -188,9 +188,12 @@ class HttpClient:
                 # Closes the connection unless the answer was read to its end.
                 response.release()
         except BackendError as error:
-            raise self._without_secret(error) from error.__cause__
+            self._cut_secret(error)
+            raise
         except (aiohttp.ClientError, OSError) as error:
-            raise self._without_secret(error_of_exception(error, self.where)) from None
+            known = error_of_exception(error, self.where)
+            self._cut_secret(known)
+            raise known from None
 
     async def _send(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]) -> ClientResponse:
         session = self._session
@@ -221,12 +224,12 @@ class HttpClient:
             pass  # The status says enough.
         return error_of_response(response.status, response.headers, body, self.where)
 
-    def _without_secret(self, error: BackendError) -> BackendError:
+    def _cut_secret(self, error: BackendError) -> None:
+        """Providers quote a key that they refuse."""
         if self._secret:
             error.message = error.message.replace(self._secret, "[secret]")
             error.provider_body = error.provider_body.replace(self._secret, "[secret]")
             error.args = (error.message,)
-        return error
 
     def _open_session(self, *, force_close: bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

@@ -52,6 +52,8 @@ class SseParser:
                 payloads.append(event[6:])
             else:
                 self._take_lines(event, payloads)
+                self._first = False
+        if events:
             self._first = False
         return payloads
 

@@ -9,11 +9,9 @@ from expresslane.backends.json_splice import array, members, splice
 from hypothesis import given
 from hypothesis import strategies as st
 
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-objects = st.dictionaries(st.text(), values)
+scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=4), scalars, max_size=3)
+objects = st.dictionaries(st.text(max_size=8), values, max_size=5)
 
 
 @given(objects, st.sampled_from([None, 1]), st.booleans())
