@@ -218,7 +218,7 @@ def _unknown(name: str, known: Mapping[str, Variable]) -> str:
     close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), rests, n=1, cutoff=0.7)
     if close:
         return f"{name} is not a setting; did you mean {PREFIX}{close[0]}?"
-    return f"{name} is not a setting; `expresslane config --all` lists all of them."
+    return f"{name} is not a setting; `expresslane config --reference` lists all of them."
 
 
 def _warnings(settings: Settings, simulated_only: bool) -> tuple[str, ...]:

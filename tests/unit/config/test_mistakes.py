@@ -37,7 +37,9 @@ def test_an_unknown_name_is_refused_with_the_closest_one(name: str, meant: str) 
 
 def test_a_name_like_no_other_is_refused_with_the_way_to_the_list() -> None:
     """A name that resembles nothing points to the list of all settings."""
-    assert mistakes(ZZZZ="1") == ["EXPRESSLANE_ZZZZ is not a setting; `expresslane config --all` lists all of them."]
+    assert mistakes(ZZZZ="1") == [
+        "EXPRESSLANE_ZZZZ is not a setting; `expresslane config --reference` lists all of them."
+    ]
 
 
 def test_the_value_of_an_unknown_name_is_not_shown() -> None:
