@@ -101,13 +101,24 @@ async def test_recorded_stream(fake: FakeBackend, asker: Asker, name: str) -> No
 
 @pytest.mark.parametrize("name", [name for name in EXCHANGES if name.endswith(".sse") and name != "native.sse"])
 async def test_recorded_stream_is_complete(fake: FakeBackend, asker: Asker, name: str) -> None:
-    """Every recorded stream, with pings, progress and held-back text, is read to its end, and its connection kept."""
+    """Every recorded stream, with pings, progress and held-back text, is read to its end."""
     fake.script(recorded(name))
     answer = await asker.ask(raw=name.startswith("completions"))
     assert answer.text
     assert answer.finish_reason in {FinishReason.STOP, FinishReason.LENGTH}
-    await asker.ask()
-    assert fake.connections == 1
+
+
+async def test_connection_is_closed_after_a_stream(fake: FakeBackend, asker: Asker) -> None:
+    """P32: no request goes out on a connection that llama-server closes after its stream; whole answers keep theirs."""
+    fake.on(lambda _: Script(close_after=True))
+    for _ in range(3):
+        await asker.ask()
+    assert [seen.connection for seen in fake.generations] == [0, 1, 2]
+    fake.on(lambda _: None)
+    async with opened(fake.url, "llamacpp", streaming=False) as whole:
+        for _ in range(3):
+            await whole.ask()
+    assert fake.connections == 4
 
 
 @pytest.mark.parametrize("name", ["chat.json", "chat_cached.json", "completions.json", "unknown_model.json"])

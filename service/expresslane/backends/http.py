@@ -47,8 +47,9 @@ class _Connector(aiohttp.TCPConnector):
 class HttpClient:
     """One backend's HTTP side. Safe for any number of exchanges at a time; the scheduler caps them."""
 
-    def __init__(self, settings: BackendSettings, *, max_answer_bytes: int) -> None:
+    def __init__(self, settings: BackendSettings, *, max_answer_bytes: int, reuse: bool = True) -> None:
         base = URL(settings.url)
+        self._reuse = reuse
         self.max_answer_bytes = max_answer_bytes
         self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
         self._headers = {
@@ -79,7 +80,7 @@ class HttpClient:
 
     async def start(self) -> None:
         """Open the session."""
-        self._session = self._open_session(force_close=False)
+        self._session = self._open_session(force_close=not self._reuse)
 
     async def close(self) -> None:
         """Close the session and every connection."""

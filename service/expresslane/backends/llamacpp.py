@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from expresslane.backends.base import Discovery
 from expresslane.backends.openai import OpenAIBackend
 from expresslane.errors import BackendError, Reason
+
+if TYPE_CHECKING:
+    from expresslane.settings import BackendSettings
 
 __all__ = ["LlamaCppBackend"]
 
 
 class LlamaCppBackend(OpenAIBackend):
     """llama-server. Raw prompts go to /v1/completions, which it answers in the same dialect as chat."""
+
+    def __init__(self, backend_id: str, settings: BackendSettings, *, max_answer_bytes: int) -> None:
+        # It closes the connection after every stream, although its headers promise to keep it: each next request would
+        # meet a dead one and be sent twice.
+        super().__init__(
+            backend_id, settings, max_answer_bytes=max_answer_bytes, reuse_connections=not settings.streaming
+        )
 
     async def discover(self) -> Discovery:
         """The models that it lists and the slots it has, from /props or else from /slots. Raises BackendError."""

@@ -28,11 +28,13 @@ _NOT_THE_DIALECT = (TypeError, AttributeError, LookupError, ValueError)
 class OpenAIBackend(Backend):
     """Any server of the OpenAI dialect; the engines' own servers among them."""
 
-    def __init__(self, backend_id: str, settings: BackendSettings, *, max_answer_bytes: int) -> None:
+    def __init__(
+        self, backend_id: str, settings: BackendSettings, *, max_answer_bytes: int, reuse_connections: bool = True
+    ) -> None:
         super().__init__(backend_id)
         self.capabilities = capabilities_of(settings.kind)
         self._stream = settings.streaming
-        self._http = HttpClient(settings, max_answer_bytes=max_answer_bytes)
+        self._http = HttpClient(settings, max_answer_bytes=max_answer_bytes, reuse=reuse_connections)
         self._chat_url = self._http.url("/v1/chat/completions")
         self._completions_url = self._http.url("/v1/completions")
         self._models_url = self._http.url("/v1/models")
