@@ -84,7 +84,8 @@ class Dispatcher:
         ticket.queue_wait_ns += now - ticket.queued_ns
         ticket.attempt = attempt
         on_delta = self._on_delta(ticket) if ticket.batch.options.stream_deltas else None
-        attempt.answer = Answer(lambda: self._first_token(ticket, attempt), on_delta, clock=self._clock)
+        on_first_token = (lambda: self._first_token(ticket, attempt)) if member.streams else None
+        attempt.answer = Answer(on_first_token, on_delta, clock=self._clock)
         headers = ticket.batch.trace.headers
         if ticket.trace is not None:
             ticket.trace.queued(ticket.queued_ns, now)

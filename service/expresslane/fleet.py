@@ -64,6 +64,11 @@ class Member:
         return self.capabilities.engine if self.settings.lanes is None else self.settings.lanes
 
     @property
+    def streams(self) -> bool:
+        """Whether its answers come as a stream, so that a first token can be seen."""
+        return self.capabilities.streams and self.settings.streaming
+
+    @property
     def attempt_timeout_s(self) -> float:
         """Longest attempt, from release."""
         return self.settings.attempt_timeout_s or self.capabilities.attempt_timeout_s
@@ -199,7 +204,8 @@ class Fleet:
 
     async def _refresh(self, member: Member) -> None:
         try:
-            discovery = await asyncio.wait_for(member.adapter.discover(), DISCOVERY_TIMEOUT_S)
+            async with asyncio.timeout(DISCOVERY_TIMEOUT_S):  # wait_for can lose the cancel that `close` sends
+                discovery = await member.adapter.discover()
         except TimeoutError:
             if not (member.reached or member.settings.models):
                 reason = f"no answer within {DISCOVERY_TIMEOUT_S:g} s when asked for its models"
