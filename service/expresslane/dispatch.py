@@ -100,7 +100,7 @@ class Dispatcher:
                 raw=ticket.prompt.raw,
             )
             headers = attempt.trace.headers
-        self._own_deadlines(ticket, now)
+        self._own_deadlines(ticket, member, now)
         call = Call(ticket.prompt, attempt.model, headers)
         attempt.task = asyncio.get_running_loop().create_task(self._run(ticket, attempt, call))
         self._tasks.add(attempt.task)
@@ -136,9 +136,9 @@ class Dispatcher:
             if attempt.begun:  # a task cancelled before its first step would never run, and never settle
                 attempt.task.cancel()
 
-    def _own_deadlines(self, ticket: Ticket, now_ns: int) -> None:
+    def _own_deadlines(self, ticket: Ticket, member: Member, now_ns: int) -> None:
         own = ticket.prompt.options.deadlines
-        if own.first_token_ns:
+        if own.first_token_ns and member.streams:
             self._scheduling.rearm(ticket, "first_token", now_ns + own.first_token_ns)
         if own.attempt_ns:
             self._scheduling.rearm(ticket, "attempt", now_ns + own.attempt_ns)

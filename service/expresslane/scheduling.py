@@ -106,7 +106,7 @@ class Scheduling:
             short_budget_tokens=settings.short_budget_tokens,
             lanes=member.lanes,
             prefill_tokens_per_s=settings.prefill_tokens_per_s,
-            first_token_timeout_ns=int((settings.first_token_timeout_s or 0) * 1e9),
+            first_token_timeout_ns=int((settings.first_token_timeout_s or 0) * 1e9) if member.streams else 0,
             idle_timeout_ns=int(settings.idle_timeout_s * 1e9),
             attempt_timeout_ns=int(member.attempt_timeout_s * 1e9),
         )
