@@ -13,6 +13,7 @@ from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
 from expresslane.scheduling import Entry, Scheduling
+from expresslane.telemetry import names
 from expresslane.tokens import estimate
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class Intake:
         if len(self._open) >= self._max_open:
             message = f"{self._max_open:,} calls are open, the most this service serves at once"
             raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
-        trace = self._tracer.start_batch(request_id=options.request_id, prompts=prompts, method=method)
+        trace = self._tracer.start_batch(
+            request_id=options.request_id, prompts=prompts, method=method, arrived_ns=options.arrived_ns
+        )
         batch = Batch(options, self._clock(), trace, is_open=is_open)
         self._open.add(batch)
         return batch
@@ -83,6 +86,8 @@ class Intake:
             ticket = Ticket(named, batch, index, estimate(size_bytes, model.bytes_per_token))
             entries.append(Entry(ticket, model))
         self._scheduling.submit(batch, entries)
+        if batch.options.arrived_ns is not None and not batch.open:
+            batch.trace.stage(names.SPAN_INGEST, batch.options.arrived_ns, self._clock())
         batch.expect(len(prompts))
         for failure in failures:
             self._scheduling.complete_unqueued(batch, failure)
@@ -98,6 +103,7 @@ class Intake:
         if batch.unfinished or batch.open:
             self._end(batch, Reason.CANCELLED, "the caller went away")
         state = batch.stopped or BatchState.COMPLETED
+        batch.trace.stage(names.SPAN_DELIVER, batch.last_ns, self._clock())
         counts = {outcome.value: count for outcome, count in batch.tally.outcomes.items() if count}
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
         self._open.discard(batch)

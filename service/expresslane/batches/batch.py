@@ -21,7 +21,10 @@ _ids = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """How to run a batch; zero means "no such limit" (`reorder_window` 0: results as they complete)."""
+    """How to run a batch; zero means "no such limit" (`reorder_window` 0: results as they complete).
+
+    `arrived_ns`: when its call came, before it was decoded and checked.
+    """
 
     request_id: str
     fail_fast: bool = False
@@ -31,6 +34,7 @@ class BatchOptions:
     outbox_limit: int = 1_024
     heartbeat_s: float = 15.0
     deadline_ns: int = 0
+    arrived_ns: int | None = None
 
 
 class Batch:

@@ -52,6 +52,7 @@ def batch_options(
         outbox_limit=settings.outbox_limit_results,
         heartbeat_s=heartbeat_s,
         deadline_ns=batch_deadline_ns(now_ns, context.time_remaining()),
+        arrived_ns=now_ns,
     )
 
 

@@ -14,6 +14,8 @@ SCOPE: Final = "expresslane"
 SPAN_BATCH: Final = "expresslane.batch"
 SPAN_PROMPT: Final = "expresslane.prompt"
 SPAN_QUEUE: Final = "expresslane.queue"
+SPAN_INGEST: Final = "expresslane.ingest"
+SPAN_DELIVER: Final = "expresslane.deliver"
 EVENT_FIRST_TOKEN: Final = "first_token"  # noqa: S105 - no password
 
 REQUEST_ID: Final = "expresslane.request_id"

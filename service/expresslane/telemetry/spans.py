@@ -52,15 +52,21 @@ class Tracer:
     def __init__(self, provider: TracerProvider | None = None, version: str = "") -> None:
         self._tracer = (provider or NoOpTracerProvider()).get_tracer(names.SCOPE, version)
 
-    def start_batch(self, *, request_id: str, prompts: int, method: str) -> BatchTrace:
-        """Start a batch's span below the current one (the RPC's). `prompts` is 0 where it is not known yet."""
+    def start_batch(
+        self, *, request_id: str, prompts: int, method: str, arrived_ns: int | None = None
+    ) -> BatchTrace:
+        """Start a batch's span below the current one (the RPC's), at `arrived_ns` or now.
+
+        `prompts` is 0 where it is not known yet.
+        """
         attributes: dict[str, AttributeValue] = {names.METHOD: method, names.BATCH_PROMPTS: prompts}
         if request_id:
             attributes[names.REQUEST_ID] = request_id
         parent = otel_context.get_current()
-        wall_ns = time.time_ns()
-        span = self._tracer.start_span(names.SPAN_BATCH, parent, attributes=attributes, start_time=wall_ns)
-        return BatchTrace(self._tracer, span, parent, wall_ns - time.monotonic_ns())
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        start_ns = (time.monotonic_ns() if arrived_ns is None else arrived_ns) + offset_ns
+        span = self._tracer.start_span(names.SPAN_BATCH, parent, attributes=attributes, start_time=start_ns)
+        return BatchTrace(self._tracer, span, parent, offset_ns)
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +101,12 @@ class BatchTrace:
         return PromptTrace(
             self._tracer, self._context, self._wall_offset_ns, custom_id, index, model, submitted_ns, prompt_class
         )
+
+    def stage(self, name: str, since_ns: int, until_ns: int) -> None:
+        """Record one stage of the whole batch, after it: taking it in, or handing the last results over."""
+        if self.recording:
+            span = self._tracer.start_span(name, self._context, start_time=since_ns + self._wall_offset_ns)
+            span.end(until_ns + self._wall_offset_ns)
 
     def end(self, state: str, counts: Mapping[str, int], cancelled: bool) -> None:
         """End the batch: its summary's state (`COMPLETED`, `FAILED_FAST`, ...) and prompts by outcome."""
