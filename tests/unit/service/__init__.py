@@ -1,0 +1,1 @@
+"""Unit tests of the service: no sockets, time is virtual."""
