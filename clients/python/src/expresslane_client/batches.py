@@ -103,6 +103,8 @@ class BatchCall:
                 response = await self._call.read()
         except BaseException:
             self._ended = True
+            # gRPC does so too, but not when the task is cancelled just as the request has been sent.
+            self._call.cancel()
             if self._cancelled:
                 return
             raise

@@ -60,6 +60,8 @@ class GenerateCall:
                 response = await self._call.read()
         except BaseException:
             self._ended = True
+            # gRPC does so too, but not when the task is cancelled just as the request has been sent.
+            self._call.cancel()
             if self._cancelled:
                 return
             raise

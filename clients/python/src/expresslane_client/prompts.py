@@ -186,6 +186,6 @@ def _add_deadlines(message: types_pb2.Prompt, deadlines: Deadlines) -> None:
 
 
 def _why(value: object, error: Exception) -> str:
-    if isinstance(value, str):
+    if isinstance(value, str) and isinstance(error, ValueError):
         return "is not valid Unicode text (a lone surrogate): remove it or replace it by U+FFFD"
     return f"cannot be {value!r} ({error})"
