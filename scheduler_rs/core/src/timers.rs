@@ -48,7 +48,12 @@ impl Timers {
     }
 
     pub(crate) fn compact(&mut self, mut is_live: impl FnMut(u64, Owner) -> bool) {
-        self.heap.retain(|&Reverse((at_ns, owner))| is_live(at_ns, owner));
+        let mut entries = std::mem::take(&mut self.heap).into_vec();
+        entries.retain(|&Reverse((at_ns, owner))| is_live(at_ns, owner));
+        // An owner that went back to a time that it had given up has two entries for it.
+        entries.sort_unstable();
+        entries.dedup();
+        self.heap = entries.into();
         self.stale = 0;
     }
 

@@ -79,8 +79,9 @@ impl Scheduler {
         let mut best_score = group.score(best_bucket, self.now_ns);
         for bucket in buckets {
             let score = group.score(bucket, self.now_ns);
-            let is_tie = score >= best_score && score <= best_score;
-            if score > best_score || is_tie && self.head_id(slot, bucket) < self.head_id(slot, best_bucket) {
+            let is_better = score > best_score
+                || (score >= best_score && self.head_id(slot, bucket) < self.head_id(slot, best_bucket));
+            if is_better {
                 (best_bucket, best_score) = (bucket, score);
             }
         }

@@ -249,6 +249,27 @@ mod tests {
         assert_eq!(scheduler.next_deadline(), None);
     }
 
+    /// A ticket whose timer goes back to a time that it had given up is reported once, also after a compaction.
+    #[test]
+    fn same_time_again() {
+        let mut scheduler = one_backend();
+        let models = vec![ModelRoute { model: 0, cap: 0 }];
+        let config = BackendConfig { cap: 100, models, lanes: false, ..BackendConfig::default() };
+        scheduler.update_backend(0, 0, config).unwrap();
+        let tickets: Vec<TicketId> = (0..100).map(|batch| run_one(&mut scheduler, batch)).collect();
+        for &ticket in &tickets {
+            scheduler.rearm(100, ticket, crate::AttemptDeadline::Attempt, 600 * SECOND).unwrap();
+            scheduler.rearm(100, ticket, crate::AttemptDeadline::Idle, SECOND).unwrap();
+        }
+        assert_eq!(scheduler.poll(SECOND).overdue.len(), 100);
+        for &ticket in &tickets[..10] {
+            scheduler.finish(SECOND, ticket, crate::Outcome::Success).unwrap();
+        }
+        scheduler.poll(SECOND);
+        assert_eq!(scheduler.poll(600 * SECOND).overdue.len(), 90);
+        assert_eq!(scheduler.next_deadline(), None);
+    }
+
     /// A deadline that is moved back is reported at its new time only, once.
     #[test]
     fn rearmed_deadline() {

@@ -1,0 +1,12 @@
+//! How the scheduler behaves, in virtual time: one module for each subject, and random traces against a naive model.
+
+mod admission;
+mod batches;
+mod deadlines;
+mod driver;
+mod invariants;
+mod model;
+mod ordering;
+mod retries;
+mod routing;
+mod short_lane;

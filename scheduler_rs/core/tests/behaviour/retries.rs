@@ -1,0 +1,95 @@
+//! Retries: off-slot, by arrival, and elsewhere when told so.
+
+use crate::driver::{Driver, MS, SECOND, plain};
+use expresslane_scheduler::{AttemptEnd, BatchOptions, Outcome};
+
+/// A retry waits without a slot and then goes before those that arrived later (A18).
+#[test]
+fn off_slot_by_arrival() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    let tickets = driver.submit(1, &[10; 4]);
+    driver.poll();
+    assert!(driver.retry(tickets[0], 100 * MS, false));
+    assert_eq!(driver.scheduler.snapshot().retry_waiting, 1);
+    assert_eq!(driver.released(), tickets[1..2], "the slot is free at once");
+    assert_eq!(driver.scheduler.next_deadline(), Some(100 * MS));
+    driver.advance(100 * MS);
+    driver.finish(tickets[1]);
+    let again = driver.dispatches();
+    assert_eq!((again[0].ticket, again[0].attempt), (tickets[0], 2));
+    assert_eq!(again[0].queue_wait_ns, 100 * MS);
+}
+
+/// Many retries that come back in any order leave by arrival.
+#[test]
+fn many_return_by_arrival() {
+    let mut driver = Driver::with("fcfs", &[plain(100)]);
+    let tickets = driver.submit(1, &[10; 100]);
+    driver.poll();
+    for (position, &ticket) in tickets.iter().enumerate() {
+        assert!(driver.retry(ticket, (position as u64 * 37 % 100) * MS, false));
+    }
+    driver.backend(0, plain(1));
+    driver.advance(100 * MS);
+    assert_eq!(driver.run_one_at_a_time(0), tickets);
+}
+
+/// An excluded backend is never tried again, over several retries, also when it alone is free.
+#[test]
+fn excluded_backends() {
+    let mut driver = Driver::with("fcfs", &[plain(1), plain(1), plain(1)]);
+    let ticket = driver.submit(1, &[10])[0];
+    let mut tried = Vec::new();
+    for _ in 0..3 {
+        let dispatches = driver.dispatches();
+        tried.push(dispatches[0].backend);
+        let is_last = tried.len() == 3;
+        assert_eq!(driver.retry(ticket, 0, true), !is_last, "the last has nowhere else to go");
+    }
+    tried.sort_unstable();
+    assert_eq!(tried, [0, 1, 2]);
+    driver.scheduler.finish(driver.now_ns, ticket, Outcome::Failed).unwrap();
+    assert_eq!(driver.scheduler.snapshot().failed, 1);
+}
+
+/// A retry that would start after its batch's deadline makes no sense, and changes nothing.
+#[test]
+fn not_past_the_deadline() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    let options = BatchOptions { deadline_ns: 10 * SECOND, queue_timeout_ns: 0 };
+    let ticket = driver.try_submit(1, &[(0, 1, 10)], options).unwrap()[0];
+    driver.poll();
+    assert!(!driver.retry(ticket, 10 * SECOND, false));
+    assert_eq!(driver.scheduler.snapshot().in_flight, 1);
+    assert!(driver.retry(ticket, 9 * SECOND, false));
+}
+
+/// A ticket that was cancelled while it ran is not retried.
+#[test]
+fn not_after_a_cancel() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    let ticket = driver.submit(1, &[10])[0];
+    driver.poll();
+    assert_eq!(driver.scheduler.cancel(driver.now_ns, ticket).in_flight, [ticket]);
+    assert!(!driver.retry(ticket, 0, false));
+    driver.scheduler.finish(driver.now_ns, ticket, Outcome::Cancelled).unwrap();
+    assert!(driver.scheduler.cancel(driver.now_ns, ticket).in_flight.is_empty());
+}
+
+/// Attempts are counted where they ended, retries apart from the ends of tickets.
+#[test]
+fn counters() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    let ticket = driver.submit(1, &[10])[0];
+    driver.poll();
+    driver.retry(ticket, 0, false);
+    driver.poll();
+    driver.first_token(ticket);
+    driver.finish(ticket);
+    let snapshot = driver.scheduler.snapshot();
+    assert_eq!((snapshot.retried, snapshot.succeeded, snapshot.submitted), (1, 1, 1));
+    let backend = &snapshot.backends[0];
+    let count = |end| backend.outcomes.iter().find(|(other, _)| *other == end).unwrap().1;
+    assert_eq!(backend.dispatched, 2);
+    assert_eq!((count(AttemptEnd::Retry), count(AttemptEnd::Ticket(Outcome::Success))), (1, 1));
+}

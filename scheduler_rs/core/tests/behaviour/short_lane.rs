@@ -1,0 +1,162 @@
+//! The short lane: its budget, and what happens to a prompt that it keeps back.
+
+use crate::driver::{BULK, Driver, INTERACTIVE, STANDARD, laned, plain, serving};
+use expresslane_scheduler::{BackendConfig, TicketId};
+
+fn reserved_for(driver: &Driver, backend: usize) -> Option<TicketId> {
+    driver.scheduler.snapshot().backends[backend].reserved_for
+}
+
+/// A backend whose short lane holds 1,024 tokens, under `fcfs`, with 960 of them in prefill.
+fn nearly_full() -> (Driver, Vec<TicketId>) {
+    let mut driver = Driver::with("fcfs", &[laned(1, 1_024)]);
+    driver.submit(1, &[64; 15]);
+    let in_prefill = driver.released();
+    assert_eq!(in_prefill.len(), 15);
+    (driver, in_prefill)
+}
+
+/// Lets shorts through one at a time until room is kept for `unfit`, and returns how many tokens passed it.
+fn pass_until_reserved(driver: &mut Driver, in_prefill: &mut Vec<TicketId>, unfit: TicketId) -> u32 {
+    let mut tokens = 0;
+    while reserved_for(driver, 0) != Some(unfit) {
+        driver.submit(2, &[64]);
+        let passed = driver.released();
+        assert!(!passed.contains(&unfit));
+        tokens += 64 * passed.len() as u32;
+        assert!(tokens <= 1_024, "nothing is kept for it");
+        in_prefill.extend(passed);
+        let oldest = in_prefill.remove(0);
+        driver.first_token(oldest);
+    }
+    tokens
+}
+
+/// A head that does not fit is passed by one budget of tokens; then the lane is kept for it until it fits.
+#[test]
+fn bypass_then_reserve() {
+    let (mut driver, mut in_prefill) = nearly_full();
+    let unfit = driver.submit(1, &[512])[0];
+    assert_eq!(pass_until_reserved(&mut driver, &mut in_prefill, unfit), 1_024);
+    driver.submit(2, &[64; 5]);
+    loop {
+        let released = driver.released();
+        if let Some(&first) = released.first() {
+            assert_eq!(first, unfit, "the lane is kept for it");
+            break;
+        }
+        driver.first_token(in_prefill.remove(0));
+    }
+    assert_eq!(reserved_for(&driver, 0), None);
+}
+
+/// While the lane is kept, a higher class is let in, the same and lower ones are not, and longs have their own lane.
+#[test]
+fn reservation_and_classes() {
+    let (mut driver, mut in_prefill) = nearly_full();
+    let unfit = driver.submit(1, &[512])[0];
+    pass_until_reserved(&mut driver, &mut in_prefill, unfit);
+    let others = [STANDARD, BULK].map(|class| driver.submit_one(0, class, 1));
+    let long = driver.submit_one(0, BULK, 8_192);
+    let higher = driver.submit_one(0, INTERACTIVE, 1);
+    let released = driver.released();
+    assert_eq!(released, [higher, long]);
+    assert!(!released.contains(&others[0]) && !released.contains(&others[1]));
+}
+
+/// While the lane is kept, nothing of another model gets in either, unless its class is higher.
+#[test]
+fn reservation_and_models() {
+    let both = BackendConfig { models: serving(&[0, 1]), ..laned(1, 1_024) };
+    let (mut driver, mut in_prefill) = nearly_full();
+    driver.backend(0, both);
+    let unfit = driver.submit(1, &[512])[0];
+    pass_until_reserved(&mut driver, &mut in_prefill, unfit);
+    driver.submit_one(1, STANDARD, 1);
+    assert!(driver.released().is_empty());
+    let higher = driver.submit_one(1, INTERACTIVE, 1);
+    assert_eq!(driver.released(), [higher]);
+}
+
+/// The kept room goes to the bucket's head: one that comes back from a retry and arrived earlier takes it.
+#[test]
+fn reservation_goes_to_the_head() {
+    let mut driver = Driver::with("fcfs", &[laned(1, 1_024)]);
+    let older = driver.submit(1, &[512])[0];
+    driver.submit(1, &[64; 8]);
+    let mut in_prefill = driver.released();
+    in_prefill.retain(|&ticket| ticket != older);
+    let newer = driver.submit(1, &[512])[0];
+    while reserved_for(&driver, 0) != Some(newer) {
+        driver.submit(2, &[64]);
+        in_prefill.extend(driver.released());
+        driver.first_token(in_prefill.remove(0));
+    }
+    driver.scheduler.cancel_batch(driver.now_ns, 2);
+    assert!(driver.retry(older, 0, false));
+    let released = driver.released();
+    assert_eq!(released, [older]);
+    assert_eq!(reserved_for(&driver, 0), None);
+}
+
+/// What was kept is free again when its ticket is cancelled, held, or its backend is described anew.
+#[test]
+fn reservation_is_dropped() {
+    type Drop = fn(&mut Driver, TicketId);
+    let drops: [Drop; 4] = [
+        |driver, unfit| drop(driver.scheduler.cancel(driver.now_ns, unfit)),
+        |driver, _| driver.scheduler.hold_batch(driver.now_ns, 7, 0),
+        |driver, _| driver.backend(0, BackendConfig { available: false, ..laned(1, 1_024) }),
+        |driver, _| driver.backend(0, laned(1, 4_096)),
+    ];
+    for drop_it in drops {
+        let (mut driver, mut in_prefill) = nearly_full();
+        let unfit = driver.submit(7, &[512])[0];
+        pass_until_reserved(&mut driver, &mut in_prefill, unfit);
+        drop_it(&mut driver, unfit);
+        assert_eq!(reserved_for(&driver, 0), None);
+        driver.poll();
+    }
+}
+
+/// The lane is kept where the fewest short tokens are outstanding.
+#[test]
+fn reserves_the_emptiest() {
+    let mut driver = Driver::with("fcfs", &[laned(1, 1_024), laned(1, 1_024)]);
+    driver.submit(1, &[64; 30]);
+    let mut in_prefill = driver.dispatches();
+    let unfit = driver.submit(1, &[512])[0];
+    let oldest_at_0 = in_prefill.iter().position(|dispatch| dispatch.backend == 0).unwrap();
+    driver.first_token(in_prefill.remove(oldest_at_0).ticket);
+    for _ in 0..100 {
+        driver.submit(2, &[64]);
+        in_prefill.extend(driver.dispatches());
+        let snapshot = driver.scheduler.snapshot();
+        if let Some(kept) = snapshot.backends.iter().find(|backend| backend.reserved_for == Some(unfit)) {
+            let least = snapshot.backends.iter().map(|backend| backend.short_tokens_in_prefill).min();
+            assert_eq!(Some(kept.short_tokens_in_prefill), least);
+            return;
+        }
+        driver.first_token(in_prefill.remove(0).ticket);
+    }
+    panic!("nothing was kept");
+}
+
+/// Nothing is kept where there is no budget.
+#[test]
+fn no_lanes_no_reservation() {
+    let mut driver = Driver::with("fcfs", &[plain(1_000)]);
+    driver.submit(1, &[4_096; 500]);
+    assert_eq!(driver.released().len(), 500);
+    assert_eq!(reserved_for(&driver, 0), None);
+}
+
+/// A prompt above the whole budget passes alone.
+#[test]
+fn oversize_passes_alone() {
+    let mut driver = Driver::with("fcfs", &[laned(1, 1_024)]);
+    let tickets = driver.submit(1, &[4_096, 4_096]);
+    assert_eq!(driver.released(), tickets[..1]);
+    driver.first_token(tickets[0]);
+    assert_eq!(driver.released(), tickets[1..]);
+}
