@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from expresslane import __version__, _scheduler
+from expresslane import __version__, _scheduler, collector
 from expresslane.backends.factory import make_backend
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
@@ -178,6 +178,7 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
         backends=[f"{member.id} ({member.settings.kind})" for member in app.fleet.members],
         telemetry=list(telemetry.exporting),
     )
+    collector.settle()
     if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
         partial = Path(f"{ready_file}.partial")
         partial.write_text(address)  # noqa: ASYNC240 - once, a few bytes

@@ -117,8 +117,10 @@ class Answer:
         if self.started:
             return
         self.started = True
-        if self._on_first_token is not None:
-            self._on_first_token()
+        # It leads back here: a cycle that would keep prompt and answer until the next garbage collection.
+        callback, self._on_first_token = self._on_first_token, None
+        if callback is not None:
+            callback()
 
     def touch(self) -> None:
         """The stream is alive: restarts the idle clock."""
