@@ -170,7 +170,7 @@ def _messages(messages: Iterable[types_pb2.ChatMessage], report: Report) -> Iter
                 parts.append((True, _json(part.json, f"{path}.content[{position}].json", dict, report)))
             else:
                 parts.append((False, part.text))
-        if not parts and message.role != "assistant":
+        if not message.content and message.role != "assistant":
             report(f"{path}.content", "empty", Reason.INVALID_FIELD)
         calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in message.tool_calls)
         yield ChatMessage(message.role, tuple(parts), calls, message.tool_call_id, message.name)

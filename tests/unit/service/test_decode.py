@@ -1,0 +1,168 @@
+"""Bad input: each prompt at fault is refused with the reason and the field, and with nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from expresslane.errors import Reason
+from expresslane.prompts import Chat, PromptClass
+from expresslane.servicers.decode import PromptDecoder
+from expresslane.v1 import types_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+
+LIMIT = 1_000
+
+
+def message(**fields: Any) -> pb.Prompt:
+    """A good prompt but for `fields`."""
+    plain: dict[str, Any] = {"custom_id": "a"}
+    if not fields.keys() & {"text", "raw_prompt", "chat", "nothing"}:
+        plain["text"] = "hi"
+    fields.pop("nothing", None)
+    return pb.Prompt(**(plain | fields))
+
+
+def chat(*messages: pb.ChatMessage) -> pb.Prompt:
+    """A prompt with a conversation."""
+    return message(chat=pb.Chat(messages=messages))
+
+
+def user(**fields: Any) -> pb.ChatMessage:
+    """A good message but for `fields`."""
+    return pb.ChatMessage(**({"role": "user", "content": [pb.ContentPart(text="hi")]} | fields))
+
+
+def sampling(**fields: Any) -> pb.Prompt:
+    """A prompt with sampling parameters."""
+    return message(sampling=pb.SamplingParams(**fields))
+
+
+INVALID, JSON = Reason.INVALID_FIELD, Reason.INVALID_JSON
+CASES = [
+    (message(custom_id=""), "custom_id", Reason.MISSING_CUSTOM_ID),
+    (message(custom_id="x" * 257), "custom_id", INVALID),
+    (message(custom_id="ü" * 129), "custom_id", INVALID),
+    (message(model="x" * 257), "model", INVALID),
+    (message(nothing=True), "", INVALID),
+    (message(text=""), "text", INVALID),
+    (message(raw_prompt=""), "raw_prompt", INVALID),
+    (message(text="x" * 1_001), "text", Reason.PROMPT_TOO_LARGE),
+    (message(raw_prompt="ü" * 501), "raw_prompt", Reason.PROMPT_TOO_LARGE),
+    (chat(user(content=[pb.ContentPart(text="x" * 1_000)])), "chat", Reason.PROMPT_TOO_LARGE),
+    (chat(), "chat.messages", INVALID),
+    (chat(user(role="robot")), "chat.messages[0].role", INVALID),
+    (chat(user(), user(role="")), "chat.messages[1].role", INVALID),
+    (chat(user(content=[])), "chat.messages[0].content", INVALID),
+    (chat(user(content=[pb.ContentPart()])), "chat.messages[0].content[0]", INVALID),
+    (chat(user(content=[pb.ContentPart(json="{")])), "chat.messages[0].content[0].json", JSON),
+    (chat(user(content=[pb.ContentPart(json="[]")])), "chat.messages[0].content[0].json", JSON),
+    (chat(user(tool_calls=[pb.ToolCall(name="f")])), "chat.messages[0].tool_calls", INVALID),
+    (chat(user(tool_call_id="1")), "chat.messages[0].tool_call_id", INVALID),
+    (chat(user(role="tool")), "chat.messages[0].tool_call_id", INVALID),
+    (sampling(max_tokens=0), "sampling.max_tokens", INVALID),
+    (sampling(max_tokens=-1), "sampling.max_tokens", INVALID),
+    (sampling(max_tokens=2**31 - 1), "sampling.max_tokens", INVALID),
+    (sampling(temperature=-0.1), "sampling.temperature", INVALID),
+    (sampling(temperature=float("nan")), "sampling.temperature", INVALID),
+    (sampling(temperature=float("inf")), "sampling.temperature", INVALID),
+    (sampling(top_p=0), "sampling.top_p", INVALID),
+    (sampling(top_p=1.1), "sampling.top_p", INVALID),
+    (sampling(top_k=0), "sampling.top_k", INVALID),
+    (sampling(top_k=-2), "sampling.top_k", INVALID),
+    (sampling(presence_penalty=2.1), "sampling.presence_penalty", INVALID),
+    (sampling(frequency_penalty=-2.1), "sampling.frequency_penalty", INVALID),
+    (sampling(logprobs=True, top_logprobs=21), "sampling.top_logprobs", INVALID),
+    (sampling(top_logprobs=2), "sampling.top_logprobs", INVALID),
+    (sampling(n=2), "sampling.n", INVALID),
+    (sampling(n=0), "sampling.n", INVALID),
+    (sampling(stop=[""]), "sampling.stop", INVALID),
+    (sampling(stop=["x"] * 17), "sampling.stop", INVALID),
+    (message(extra_json="{"), "extra_json", JSON),
+    (message(extra_json="[]"), "extra_json", JSON),
+    (message(extra_json='{"a": NaN}'), "extra_json", JSON),
+    (message(extra_json="[" * 10_000), "extra_json", JSON),
+    (message(tools_json="{}"), "tools_json", JSON),
+    (message(response_format_json="3"), "response_format_json", JSON),
+    (message(extra_json='{"stream": true}'), "extra_json", Reason.COLLIDING_KEY),
+    (message(extra_json='{"model": "other"}'), "extra_json", Reason.COLLIDING_KEY),
+    (message(extra_json='{"\\u006dodel": "other"}'), "extra_json", Reason.COLLIDING_KEY),
+    (
+        message(extra_json='{"temperature": 1}', sampling=pb.SamplingParams(temperature=0)),
+        "extra_json",
+        Reason.COLLIDING_KEY,
+    ),
+    (message(sequential=True), "sequential", Reason.UNSUPPORTED),
+    (message(**{"class": 9}), "class", INVALID),
+    (message(deadlines=pb.Deadlines(queue=Duration(seconds=-1))), "deadlines.queue", INVALID),
+    (message(deadlines=pb.Deadlines(idle=Duration(nanos=-1))), "deadlines.idle", INVALID),
+    (message(deadlines=pb.Deadlines(attempt=Duration(seconds=86_401))), "deadlines.attempt", INVALID),
+    (message(deadlines=pb.Deadlines(first_token=Duration(seconds=2**62))), "deadlines.first_token", INVALID),
+]
+
+
+@pytest.mark.parametrize(("bad", "field", "reason"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+def test_bad_prompt(bad: pb.Prompt, field: str, reason: Reason) -> None:
+    """The one field at fault is named by its path in the call, with the reason."""
+    decoded = PromptDecoder(LIMIT).decode(bad, "prompts[3]")
+    assert decoded.prompt is None
+    path = f"prompts[3].{field}" if field else "prompts[3]"
+    assert [(fault.field, fault.reason) for fault in decoded.violations] == [(path, reason)]
+    assert 0 < len(decoded.violations[0].description) < 300
+
+
+GOOD = [
+    message(custom_id="x" * 256, text="x" * LIMIT),
+    sampling(max_tokens=1, temperature=0, top_p=1, top_k=-1, seed=-(2**63), stop=["x"] * 16, n=1),
+    sampling(max_tokens=1_000_000, temperature=2, presence_penalty=-2, logprobs=True, top_logprobs=20),
+    message(extra_json='{"min_p": 0.1, "big": 9007199254740993}', tools_json="[]", response_format_json="{}"),
+    message(deadlines=pb.Deadlines(queue=Duration(seconds=86_400))),
+    chat(user(role="assistant", content=[], tool_calls=[pb.ToolCall(name="f")]), user(role="tool", tool_call_id="1")),
+    message(extra_json='{"temperature": 1}'),
+]
+
+
+@pytest.mark.parametrize("good", GOOD)
+def test_good_prompt(good: pb.Prompt) -> None:
+    """Everything at the edge of its range is taken."""
+    decoded = PromptDecoder(LIMIT).decode(good, "p")
+    assert decoded.violations == ()
+    assert decoded.prompt is not None
+
+
+def test_copies_byte_for_byte() -> None:
+    """Text, JSON and parameters come out as they went in; what is unset stays unset."""
+    extra = '{ "a":9007199254740993 ,"b":40}'
+    decoded = PromptDecoder(LIMIT).decode(message(extra_json=extra, sampling=pb.SamplingParams(temperature=0)), "p")
+    assert decoded.prompt is not None
+    options = decoded.prompt.options
+    assert options.extra_json == extra
+    assert (options.sampling.temperature, options.sampling.top_p, options.sampling.logprobs) == (0, None, None)
+    assert decoded.prompt.prompt_class is PromptClass.STANDARD
+    assert (decoded.prompt.raw, decoded.size_bytes) == (False, 2)
+
+
+def test_equal_options_are_held_once() -> None:
+    """A thousand prompts with the same options share them, and a bad one is never remembered as good."""
+    decoder = PromptDecoder(LIMIT)
+    decoded = [decoder.decode(sampling(max_tokens=7), "p").prompt for _ in range(3)]
+    assert decoded[0] is not None
+    assert all(one is not None and one.options is decoded[0].options for one in decoded)
+    for _ in range(2):
+        assert decoder.decode(sampling(max_tokens=0), "p").prompt is None
+
+
+def test_conversation() -> None:
+    """A conversation keeps its order, roles, parts and calls."""
+    decoded = PromptDecoder(LIMIT).decode(
+        chat(
+            user(role="system"),
+            user(content=[pb.ContentPart(text="look"), pb.ContentPart(json='{"type":"image_url"}')], name="eve"),
+        ),
+        "p",
+    )
+    assert decoded.prompt is not None
+    assert isinstance(decoded.prompt.content, Chat)
+    system, other = decoded.prompt.content.messages
+    assert (system.role, system.parts) == ("system", ((False, "hi"),))
+    assert (other.name, other.parts) == ("eve", ((False, "look"), (True, '{"type":"image_url"}')))

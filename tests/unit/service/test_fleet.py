@@ -1,0 +1,217 @@
+"""Backends at runtime: the switch, caps, discovery, and being down."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from expresslane.backends.base import Discovery
+from expresslane.errors import BackendError, Reason, RefusedError
+from expresslane.results import Outcome
+
+from tests.support.virtual_time import now_ns, virtual_time
+from tests.unit.service.world import SECOND, ScriptedBackend, World, drain, prompt, second
+
+DOWN = BackendError(Reason.BACKEND_UNREACHABLE, "nobody there", retryable=True)
+
+
+@virtual_time
+async def test_switched_off_takes_n_times_as_long() -> None:
+    """The same batch gives the same results in both modes, in N*t when off and N*t/cap when on (T01, T02, O03)."""
+    times_s = {}
+    for concurrency in (False, True):
+        backend = ScriptedBackend(default=second(2))
+        async with World(backend, settings={"cap": 5, "concurrency": concurrency}) as world:
+            started = now_ns()
+            results, summary = await world.run([prompt(str(number)) for number in range(20)])
+            assert {(one.custom_id, one.text) for one in results} == {(str(n), f"echo {n}") for n in range(20)}
+            times_s[concurrency] = (now_ns() - started) / SECOND
+            assert summary.speed_up == pytest.approx(40 / times_s[concurrency])
+        assert backend.peak == (5 if concurrency else 1)
+    assert times_s == {False: 40, True: 8}
+
+
+@virtual_time
+async def test_switching_off_during_a_run_loses_nothing() -> None:
+    """Turned off, what runs finishes and the rest goes one at a time; turned on again, the cap holds (T12, T07)."""
+    backend = ScriptedBackend(default=second(2))
+    async with World(backend, settings={"cap": 5}) as world:
+        member = world.fleet.get("b")
+        batch = world.submit([prompt(str(number)) for number in range(20)])
+        await asyncio.sleep(1)
+        assert backend.in_flight == 5
+        world.fleet.set_concurrency(member, enabled=False)
+        assert (member.effective_cap, member.cap) == (1, 5)
+        await asyncio.sleep(0.5)
+        assert backend.in_flight == 5
+        results = await drain(world, batch, count=5)
+        backend.peak = 0
+        results += await drain(world, batch, count=3)
+        assert backend.peak == 1
+        world.fleet.set_concurrency(member, enabled=True)
+        results += await drain(world, batch)
+        assert backend.peak == 5
+        assert sorted(one.index for one in results) == list(range(20))
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+    assert backend.cancelled == 0
+
+
+@pytest.mark.parametrize(
+    ("slots", "cap", "refused"), [(1, None, True), (1, 4, False), (4, None, False), (0, None, False)]
+)
+@virtual_time
+async def test_enabling_is_refused_where_it_cannot_be(slots: int, cap: int | None, refused: bool) -> None:
+    """A backend with one slot and no cap of its own cannot be switched on, and says what to do about it (T09)."""
+    backend = ScriptedBackend("one-slot", default_cap=1)
+    backend.discovery = Discovery(models=("m",), slots=slots)
+    async with World(backend, settings={"cap": cap, "concurrency": False}) as world:
+        member = world.fleet.get("one-slot")
+        if not refused:
+            world.fleet.set_concurrency(member, enabled=True)
+            assert member.enabled
+            return
+        with pytest.raises(RefusedError, match="EXPRESSLANE_BACKENDS__ONE_SLOT__CAP") as raised:
+            world.fleet.set_concurrency(member, enabled=True)
+        assert raised.value.reason is Reason.CONCURRENCY_UNSUPPORTED
+        assert not member.enabled
+
+
+@virtual_time
+async def test_a_kind_that_cannot() -> None:
+    """A kind that cannot run requests side by side stays at one whatever its cap says (T06, T09)."""
+    backend = ScriptedBackend(default=second(1), can_run_concurrently=False)
+    async with World(backend, settings={"cap": 8}) as world:
+        assert world.fleet.get("b").effective_cap == 1
+        await world.run([prompt(str(number)) for number in range(4)])
+    assert backend.peak == 1
+
+
+@virtual_time
+async def test_cap_changes_at_runtime() -> None:
+    """A smaller cap lets what runs finish and releases nothing until below it; a larger one is used at once (A06)."""
+    backend = ScriptedBackend(default=second(2))
+    async with World(backend, settings={"cap": 6}) as world:
+        member = world.fleet.get("b")
+        batch = world.submit([prompt(str(number)) for number in range(40)])
+        await asyncio.sleep(1)
+        world.fleet.set_cap(member, 2)
+        await asyncio.sleep(2)
+        assert backend.in_flight == 2
+        world.fleet.set_cap(member, 9)
+        await asyncio.sleep(0.1)
+        assert backend.in_flight == 9
+        await drain(world, batch)
+
+
+@virtual_time
+async def test_discovered_slots_and_models() -> None:
+    """Discovery brings the cap and the models, and later ones are found by the refresh (P32)."""
+    backend = ScriptedBackend(default_cap=1, default=second(1))
+    backend.discovery = Discovery(models=("found",), slots=3)
+    async with World(backend, settings={"models": ()}) as world:
+        member = world.fleet.get("b")
+        assert (member.slots, member.cap, list(member.models)) == (3, 3, ["found"])
+        backend.discovery = Discovery(models=("found", "newer"), slots=5)
+        await asyncio.sleep(61)
+        assert (member.cap, list(member.models)) == (5, ["found", "newer"])
+        results, _ = await world.run([prompt(str(number), model="newer") for number in range(10)])
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+    assert backend.peak == 5
+
+
+@virtual_time
+async def test_a_cap_above_the_slots_is_said() -> None:
+    """A configured cap above the slots holds, with a notice that the rest waits where ordering cannot help (O11)."""
+    backend = ScriptedBackend()
+    backend.discovery = Discovery(slots=2)
+    async with World(backend, settings={"cap": 8}) as world:
+        member = world.fleet.get("b")
+        assert member.effective_cap == 8
+        assert any("8" in notice and "2 parallel slots" in notice for notice in member.notices())
+
+
+@pytest.mark.parametrize("first_seen", [True, False])
+@virtual_time
+async def test_down_and_back(first_seen: bool) -> None:
+    """A backend that is down is probed every second; work that waits is released when it is there again."""
+    backend = ScriptedBackend()
+    backend.discovery = Discovery() if first_seen else DOWN
+    async with World(backend) as world:
+        member = world.fleet.get("b")
+        if first_seen:
+            world.fleet.unreachable(member, DOWN)
+            backend.discovery = DOWN
+        assert not member.available
+        assert any("nobody there" in notice for notice in member.notices())
+        batch = world.submit([prompt("a")])
+        await asyncio.sleep(4.5)
+        asked = backend.discoveries
+        assert backend.calls == []
+        backend.discovery = Discovery()
+        results = await drain(world, batch)
+        assert (results[0].outcome, results[0].timings.total_ns) == (Outcome.SUCCEEDED, 5 * SECOND)
+        assert member.available
+        await asyncio.sleep(10)
+        assert backend.discoveries == asked + 1
+
+
+@virtual_time
+async def test_back_without_a_list_of_models() -> None:
+    """A backend that answers, although it cannot list its models, is not down."""
+    backend = ScriptedBackend()
+    backend.discovery = BackendError(Reason.BACKEND_REJECTED, "no such path", http_status=404)
+    async with World(backend) as world:
+        member = world.fleet.get("b")
+        assert member.available
+        world.fleet.unreachable(member, DOWN)
+        await asyncio.sleep(1.5)
+        assert member.available
+
+
+@virtual_time
+async def test_one_that_is_still_loading() -> None:
+    """A backend that answers 503 while it starts is probed until it is ready; a busy one later stays available."""
+    backend = ScriptedBackend()
+    backend.discovery = loading = BackendError(Reason.BACKEND_OVERLOADED, "loading", retryable=True, http_status=503)
+    async with World(backend, settings={"models": ()}) as world:
+        member = world.fleet.get("b")
+        assert not member.available
+        backend.discovery = Discovery(models=("m",))
+        await asyncio.sleep(1.5)
+        assert (member.available, list(member.models)) == (True, ["m"])
+        backend.discovery = loading
+        await asyncio.sleep(120)
+        assert member.available
+
+
+@virtual_time
+async def test_discovery_that_never_answers() -> None:
+    """A backend that takes the question and says nothing does not keep the service from starting."""
+
+    class Mute(ScriptedBackend):
+        async def discover(self) -> Discovery:
+            """Nothing, for ever."""
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with World(Mute("mute"), ScriptedBackend("b")) as world:
+        results, _ = await world.run([prompt("a")])
+        assert results[0].outcome is Outcome.SUCCEEDED
+
+
+@virtual_time
+async def test_models_do_not_block_each_other() -> None:
+    """A backlog for one model on one backend does not hold up another model elsewhere (O05)."""
+    busy, idle = ScriptedBackend("a", default=second(100)), ScriptedBackend("b")
+    busy.discovery, idle.discovery = Discovery(models=("big",)), Discovery(models=("small",))
+    async with World(busy, idle, settings={"models": (), "cap": 1}) as world:
+        backlog = world.submit([prompt(f"big{n}", model="big") for n in range(5)])
+        results, _ = await world.run([prompt(f"small{n}", model="small") for n in range(50)])
+        assert {one.timings.total_ns for one in results} == {0}
+        world.intake.close(backlog)
+
+
+def test_unknown_backend_is_named() -> None:
+    """Asking for a backend that is not there names those that are."""
+    with pytest.raises(RefusedError, match="there are backends/a, backends/b"):
+        World(ScriptedBackend("b"), ScriptedBackend("a")).fleet.get("c")

@@ -1,0 +1,61 @@
+"""Refusals as statuses that any gRPC client can read."""
+
+from __future__ import annotations
+
+import pytest
+from expresslane.errors import FieldViolation, Reason, RefusedError, status_code
+from expresslane.servicers.encode import in_parcels
+from expresslane.servicers.status import details
+from expresslane.v1 import errors_pb2, types_pb2
+from google.rpc import error_details_pb2
+
+
+def test_every_reason_has_its_code_and_its_place_in_the_contract() -> None:
+    """The reasons in Python are those of errors.proto, one for one, and the contract's comment names the code."""
+    names = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118
+    assert names == {reason.value for reason in Reason}
+    assert all(status_code(reason).value[0] for reason in Reason)
+
+
+def test_details() -> None:
+    """Reason and domain are in ErrorInfo, fields in BadRequest, the time to come back in RetryInfo."""
+    violation = FieldViolation("prompts[3].custom_id", "required", Reason.MISSING_CUSTOM_ID)
+    status = details(RefusedError(Reason.QUEUE_FULL, "full", violations=[violation], retry_after_ns=1_500_000_000))
+    info, bad, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    assert [one.Unpack(into) for one, into in zip(status.details, (info, bad, retry), strict=True)] == [True] * 3
+    assert (info.reason, info.domain) == ("QUEUE_FULL", "expresslane.dev")
+    assert [(one.field, one.reason) for one in bad.field_violations] == [("prompts[3].custom_id", "MISSING_CUSTOM_ID")]
+    assert (retry.retry_delay.seconds, retry.retry_delay.nanos) == (1, 500_000_000)
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "漢"])
+def test_trailers_stay_under_4_kib(letter: str) -> None:
+    """However much is wrong, message (percent-encoded) and details (base64) fit in 4 KiB together."""
+    violations = [FieldViolation(letter * 500, letter * 500)] * 50
+    status = details(RefusedError(Reason.INVALID_FIELD, letter * 5_000, violations=violations))
+    bad = error_details_pb2.BadRequest()
+    assert status.details[1].Unpack(bad)
+    assert 1 <= len(bad.field_violations) <= 20
+    message = status.message.encode()
+    encoded = len(message) * (1 if letter == "x" else 3)
+    assert encoded + status.ByteSize() * 4 / 3 < 4_096
+
+
+def test_usual_violations_all_fit() -> None:
+    """Twenty violations of the usual length are all shown."""
+    violations = [FieldViolation(f"prompts[{n}].custom_id", "required: 1 to 256 bytes") for n in range(25)]
+    bad = error_details_pb2.BadRequest()
+    details(RefusedError(Reason.INVALID_FIELD, "no", violations=violations)).details[1].Unpack(bad)
+    assert len(bad.field_violations) == 20
+
+
+def test_messages_are_split_at_1_mib() -> None:
+    """Results are packed into messages of at most 1 MiB, in order; a larger one goes alone."""
+    sizes = [400_000, 400_000, 400_000, 3_000_000, 10, 20]
+    results = [types_pb2.Result(custom_id="x" * size) for size in sizes]
+    parcels = [[len(one.custom_id) for one in parcel] for parcel in in_parcels(results)]
+    assert parcels == [[400_000, 400_000], [400_000], [3_000_000], [10, 20]]
