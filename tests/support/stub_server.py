@@ -90,6 +90,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     refusal: Refusal | None = None
     break_after: int | None = None
     hold_after: int | None = None
+    batch_limit: int = 1_000_000
     credits: int = 4
     health: bytes = SERVING
     requests: list[object] = field(default_factory=list)
@@ -123,6 +124,9 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     ) -> AsyncIterator[inference_pb2.GenerateBatchResponse]:
         """Results last to first, or in order, one message each."""
         await self._enter(request, context)
+        if len(request.prompts) > self.batch_limit:
+            message = f"at most {self.batch_limit} prompts: use StreamPrompts"
+            await Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "BATCH_TOO_LARGE").abort(context)
         yield inference_pb2.GenerateBatchResponse(events=[_accepted(request)])
         results = self._results(request.prompts)
         if request.config.delivery != inference_pb2.DELIVERY_IN_ORDER:

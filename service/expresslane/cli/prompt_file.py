@@ -65,8 +65,11 @@ class PromptFile:
         """Open a file, or standard input for `-`. Raises OSError."""
         if path == "-":
             return cls(_copied(sys.stdin.buffer), "<stdin>", defaults)
-        file = Path(path).open("rb")  # noqa: SIM115  # closed by close()
-        return cls(file if file.seekable() else _copied(file), path, defaults)
+        file: BinaryIO = Path(path).open("rb")  # noqa: SIM115  # closed by close()
+        if not file.seekable():
+            with file as pipe:
+                file = _copied(pipe)
+        return cls(file, path, defaults)
 
     def __len__(self) -> int:
         return len(self._offsets)

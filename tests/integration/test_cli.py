@@ -1,0 +1,264 @@
+"""The command line as a user runs it: a process of its own against a scripted service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from tests.support.stub_server import Refusal, StubService, serve_stub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        """Standard output as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass
+class Shell:
+    """Runs commands in a folder against the service."""
+
+    folder: Path
+    address: str
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start a command."""
+        pipe = asyncio.subprocess.PIPE
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)  # noqa: PTH100, ASYNC240
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "expresslane", *arguments),
+            cwd=self.folder,
+            env=os.environ | {"EXPRESSLANE_ADDRESS": self.address, "PYTHONPATH": paths},
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+        )
+
+    async def run(self, *arguments: str, stdin: bytes = b"") -> Done:
+        """Run a command to its end."""
+        process = await self.start(*arguments)
+        out, err = await process.communicate(stdin)
+        return Done(process.returncode or 0, out.decode(), err.decode())
+
+    def write(self, name: str, *prompts: dict[str, object]) -> list[bytes]:
+        """Write a prompts file; returns its lines."""
+        lines = [json.dumps(prompt).encode() + b"\n" for prompt in prompts]
+        (self.folder / name).write_bytes(b"".join(lines))
+        return lines
+
+
+def numbered(count: int) -> list[dict[str, object]]:
+    """That many prompts."""
+    return [{"custom_id": f"p{number}", "prompt": f"text {number}"} for number in range(count)]
+
+
+@pytest.fixture
+def service() -> StubService:
+    """The scripted service."""
+    return StubService()
+
+
+@pytest.fixture
+async def shell(service: StubService, tmp_path: Path) -> AsyncIterator[Shell]:
+    """A shell that talks to it."""
+    async with serve_stub(service) as address:
+        yield Shell(tmp_path, address)
+
+
+async def test_results_go_to_the_output_and_the_summary_to_stderr(shell: Shell) -> None:
+    """One line for each result with all its fields, a table with a SIMULATED stamp, exit code 0 (A13, A14, T03)."""
+    shell.write("p.jsonl", *numbered(3))
+    done = await shell.run("run", "p.jsonl")
+    assert done.code == 0
+    assert {line["custom_id"]: line["text"] for line in done.lines} == {f"p{n}": f"echo text {n}" for n in range(3)}
+    wanted = "custom_id outcome text reasoning tool_calls finish_reason usage error queue_ms ttft_ms total_ms attempts"
+    assert list(done.lines[0]) == [*wanted.split(), "backend", "model", "simulated"]
+    assert (done.lines[0]["queue_ms"], done.lines[0]["ttft_ms"], done.lines[0]["total_ms"]) == (10.0, 30.0, 50.0)
+    assert "3 of 3 prompts succeeded   SIMULATED" in done.err
+    assert "speed-up, at most" in done.err
+    assert list(shell.folder.iterdir()) == [shell.folder / "p.jsonl"]
+
+
+async def test_standard_input_is_a_file_too(shell: Shell) -> None:
+    """`-` reads it, --quiet leaves standard error empty."""
+    done = await shell.run("run", "-", "--quiet", "--in-order", stdin=b'{"custom_id": "a", "prompt": "x"}\n')
+    assert (done.code, done.err, [line["text"] for line in done.lines]) == (0, "", ["echo x"])
+
+
+async def test_failed_lines_are_valid_input_byte_for_byte(shell: Shell, service: StubService) -> None:
+    """Exit code 1, the original lines in a file, and the command that runs them again adds to the results (A30)."""
+    lines = shell.write("p.jsonl", *numbered(4))
+    service.failing = {"p1", "p3"}
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    failed = shell.folder / "r.failed.jsonl"
+    assert done.code == 1
+    assert failed.read_bytes() == lines[1] + lines[3]
+    assert "2 x BACKEND_UNREACHABLE, for example p3: no route to backend" in done.err
+    assert "expresslane run r.failed.jsonl --output r.jsonl --append" in done.err
+    service.failing = {"p3"}
+    assert (await shell.run("run", "r.failed.jsonl", "-o", "r.jsonl", "--append")).code == 1
+    assert failed.read_bytes() == lines[3]
+    outcomes = [json.loads(line) for line in (shell.folder / "r.jsonl").read_text().splitlines()]
+    assert {one["custom_id"] for one in outcomes if one["outcome"] == "succeeded"} == {"p0", "p1", "p2"}
+
+
+async def test_paid_results_are_not_overwritten(shell: Shell, service: StubService) -> None:
+    """An output with results in it is refused unless the command says what to do with it."""
+    shell.write("p.jsonl", *numbered(1))
+    (shell.folder / "r.jsonl").write_text("precious\n")
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    assert (done.code, service.requests) == (2, [])
+    assert "--append" in done.err
+    assert (shell.folder / "r.jsonl").read_text() == "precious\n"
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--overwrite")).code == 0
+    assert "precious" not in (shell.folder / "r.jsonl").read_text()
+
+
+async def test_bad_input_is_told_before_anything_is_sent(shell: Shell, service: StubService) -> None:
+    """Exit code 2, every bad line with file:line, field, reason and example (P39)."""
+    shell.write("p.jsonl", {"custom_id": "a", "prompt": "x"}, {"prompt": "x"}, {"custom_id": "a", "prompt": "y"})
+    done = await shell.run("run", "p.jsonl")
+    assert (done.code, done.out, service.requests) == (2, "", [])
+    assert "nothing was sent: 2 lines" in done.err
+    assert "p.jsonl:2: custom_id: is missing" in done.err
+    assert "p.jsonl:3: custom_id: 'a' is taken by line 1" in done.err
+    assert 'example: {"custom_id": "a"' in done.err
+
+
+async def test_options_reach_the_service(shell: Shell, service: StubService) -> None:
+    """Defaults fill what lines leave open; the run's options are the batch's."""
+    shell.write("p.jsonl", {"custom_id": "a", "prompt": "x", "top_k": 5})
+    options = "--model m --max-tokens 7 --class batch --fail-fast --max-failure-rate 0.5 --timeout 30s --request-id r"
+    assert (await shell.run("run", "p.jsonl", *options.split())).code == 0
+    config, prompt = service.requests[0].config, service.prompts[0]  # type: ignore[attr-defined]
+    assert (prompt.model, prompt.sampling.max_tokens, prompt.sampling.top_k) == ("m", 7, 5)
+    assert (config.failure_policy, config.max_failure_rate, config.request_id) == (2, 0.5, "r")
+    assert service.time_remaining_s == pytest.approx(30, abs=5)
+
+
+async def test_a_refusal_names_the_line_of_the_file(shell: Shell, service: StubService) -> None:
+    """Exit code 3; a path of the contract becomes file:line, and the input stays what there is to run."""
+    shell.write("p.jsonl", *numbered(2))
+    fields = {"prompts[1].sampling.top_p": "2.0 is out of range", "prompts[0].model": "too long"}
+    service.refusal = Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT, "prompts[1].sampling.top_p: 2.0 is out", "INVALID_FIELD", fields, 3
+    )
+    done = await shell.run("run", "p.jsonl")
+    assert done.code == 3
+    assert "refused (INVALID_FIELD): p.jsonl:2: sampling.top_p: 2.0 is out" in done.err
+    assert "p.jsonl:1: model: too long" in done.err
+    assert "try again in 3 s" in done.err
+    assert not (shell.folder / "p.failed.jsonl").exists()
+
+
+async def test_a_batch_too_large_for_the_queue_goes_as_a_stream(shell: Shell, service: StubService) -> None:
+    """What one batch cannot hold is sent as credits allow, without a word to the user."""
+    service.batch_limit = 5
+    shell.write("p.jsonl", *numbered(50))
+    done = await shell.run("run", "p.jsonl")
+    assert (done.code, len(done.lines)) == (0, 50)
+    assert service.unfinished_max <= service.credits
+
+
+async def test_a_lost_connection_leaves_the_rest_to_run_again(shell: Shell, service: StubService) -> None:
+    """Exit code 3, what came is in the output, what did not is in the failures file."""
+    lines = shell.write("p.jsonl", *numbered(3))
+    service.break_after = 1
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    assert done.code == 3
+    assert (shell.folder / "r.jsonl").read_text().count("\n") == 1
+    assert (shell.folder / "r.failed.jsonl").read_bytes() == lines[0] + lines[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_run_can_be_resumed(shell: Shell, service: StubService, number: signal.Signals) -> None:
+    """Ctrl-C cancels at the service, keeps what came and leaves the rest as valid input; exit code 130."""
+    lines = shell.write("p.jsonl", *numbered(3))
+    service.hold_after = 2
+    process = await shell.start("run", "p.jsonl")
+    assert process.stdout is not None
+    await service.held.wait()
+    first = [await process.stdout.readline() for _ in range(2)]
+    process.send_signal(number)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert [json.loads(line)["custom_id"] for line in first] == ["p2", "p1"]
+    assert b"interrupted: 2 succeeded, 1 not finished" in err
+    assert (shell.folder / "p.failed.jsonl").read_bytes() == lines[0]
+    await asyncio.wait_for(service.cancelled.wait(), 10)
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    """Exit code 3 and how to start a service."""
+    shell = Shell(tmp_path, "127.0.0.1:1")
+    shell.write("p.jsonl", *numbered(1))
+    for command in (["run", "p.jsonl"], ["backends"], ["status"]):
+        done = await shell.run(*command)
+        assert done.code == 3
+        assert "no service answers at 127.0.0.1:1" in done.err
+        assert "expresslane serve" in done.err
+
+
+async def test_backends_and_their_switch(shell: Shell, service: StubService) -> None:
+    """The state is visible, and changes at once (T07)."""
+    table = (await shell.run("backends")).out
+    assert "● on" in table
+    assert "cap 10 is above the 4 slots" in table
+    off = await shell.run("backends", "disable", "local")
+    assert (off.code, "○ off" in off.out, "1 of 10" in off.out) == (0, True, True)
+    assert service.backends["backends/local"].effective_cap == 1
+    await shell.run("backends", "set-cap", "local", "4")
+    await shell.run("backends", "enable", "backends/local")
+    assert service.backends["backends/local"].effective_cap == 4
+    listed = (await shell.run("backends", "--json")).lines
+    assert [(one["name"], one["cap"]) for one in listed] == [("backends/hosted", 10), ("backends/local", 4)]
+    assert (await shell.run("backends", "enable", "none")).code == 3
+
+
+async def test_status_at_a_glance(shell: Shell) -> None:
+    """Queue by class, work in flight, rate and outcomes (A28), for people and for programs."""
+    shown = (await shell.run("status")).out
+    for part in ("hrrn", "standard 7", "in flight", "2.5/s", "9 succeeded", "1 failed", "local"):
+        assert part in shown
+    (fields,) = (await shell.run("status", "--json")).lines
+    assert (fields["queued"], fields["queued_by_class"], len(fields["backends"])) == (7, {"standard": 7}, 2)
+
+
+async def test_a_models_text_cannot_reach_the_terminal(shell: Shell) -> None:
+    """Control characters in an answer stay escaped in the output, and markup is only text."""
+    shell.write("p.jsonl", {"custom_id": "[red]\x1b", "prompt": "\x1b]0;owned\x07\x9b[bold]"})
+    done = await shell.run("run", "p.jsonl")
+    assert not set(done.out + done.err) & {"\x1b", "\x07", "\x9b"}
+    assert done.lines[0]["text"] == "echo \x1b]0;owned\x07\x9b[bold]"
+
+
+async def test_configuration_and_versions_without_a_service(tmp_path: Path) -> None:
+    """`config` tells values and mistakes, `version` what is installed; neither needs a service."""
+    shell = Shell(tmp_path, "127.0.0.1:1")
+    done = await shell.run("version", "--json")
+    assert {"expresslane", "core", "python", "grpcio", "protobuf"} <= done.lines[0].keys()
+    done = await shell.run("config", "--json")
+    assert any(row["name"] == "EXPRESSLANE_LISTEN" and row["origin"] == "default" for row in done.lines[0])
+    assert "EXPRESSLANE_POLICY" in (await shell.run("config", "--all")).out
+    assert "default:" in (await shell.run("config", "--reference")).out

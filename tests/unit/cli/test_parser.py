@@ -1,0 +1,74 @@
+"""The command line's grammar: what is understood, and what is said of what is not (P39)."""
+
+from __future__ import annotations
+
+import pytest
+from expresslane.cli.console import CommandError
+from expresslane.cli.parser import build_parser
+from expresslane.cli.run_options import run_options
+
+WRONG = [
+    (["bakends"], ["'bakends'", "did you mean backends?"]),
+    (["run"], ["PROMPTS.jsonl", "example:     expresslane run"]),
+    (["run", "p", "--in-oder"], ["--in-oder", "did you mean --in-order?"]),
+    (["run", "p", "--max-tokens", "0"], ["--max-tokens", "'0' is not a whole number above 0; example: 64"]),
+    (["run", "p", "--timeout", "soon"], ["--timeout", "'soon' is not a time; examples: 90, 90s, 10m, 1h"]),
+    (["run", "p", "--max-failure-rate", "2"], ["'2' is not above 0 and at most 1"]),
+    (["run", "p", "--class", "urgent"], ["--class", "interactive"]),
+    (["backends", "set-cap", "local", "many"], ["'many' is not a whole number", "backends set-cap local 4"]),
+    (["backends", "disable"], ["NAME", "example:     expresslane backends disable local"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), WRONG, ids=[" ".join(argv) for argv, _ in WRONG])
+def test_a_wrong_command_line_is_told_with_an_example(
+    argv: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, the word at fault, and what would be right."""
+    with pytest.raises(SystemExit) as caught:
+        build_parser().parse_args(argv)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert all(part in error for part in said)
+    assert "--help" in error
+
+
+def test_times_have_units() -> None:
+    """Seconds without a unit."""
+    parse = build_parser().parse_args
+    times = [parse(["run", "p", "--timeout", text]).timeout for text in ("90", "1.5s", "10m", "1h")]
+    assert times == [90.0, 1.5, 600.0, 3600.0]
+
+
+def test_the_address_has_an_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Option, then EXPRESSLANE_ADDRESS, then the default; before or after the subcommand."""
+    assert build_parser().parse_args(["status"]).address == "127.0.0.1:50051"
+    monkeypatch.setenv("EXPRESSLANE_ADDRESS", "there:1")
+    parse = build_parser().parse_args
+    assert parse(["run", "p"]).address == "there:1"
+    assert parse(["backends", "--address", "here:2", "enable", "x"]).address == "here:2"
+    assert parse(["backends", "enable", "x", "--address", "here:2"]).address == "here:2"
+
+
+def options(*argv: str) -> str:
+    """Where the failures of a run go."""
+    return str(run_options(build_parser().parse_args(["run", *argv])).failures)
+
+
+def test_failures_go_next_to_the_results() -> None:
+    """`<output stem>.failed.jsonl`, else after the input; a second round keeps the name (A30)."""
+    assert options("in/p.jsonl", "-o", "out/r.jsonl") == "out/r.failed.jsonl"
+    assert options("in/p.jsonl") == "in/p.failed.jsonl"
+    assert options("out/r.failed.jsonl") == "out/r.failed.jsonl"
+    assert options("-") == "expresslane.failed.jsonl"
+    assert options("p", "--failures", "f") == "f"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["p", "-o", "p"], ["p", "-o", "./p"], ["p", "-o", "r", "--failures", "r"], ["p", "--append", "--overwrite"]],
+)
+def test_files_that_would_destroy_each_other_are_refused(argv: list[str]) -> None:
+    """Input, output and failures are three files."""
+    with pytest.raises(CommandError):
+        options(*argv)
