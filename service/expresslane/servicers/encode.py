@@ -8,19 +8,27 @@ from google.protobuf.duration_pb2 import Duration
 
 from expresslane.batches.summary import BatchState, Percentiles, Summary
 from expresslane.errors import AttemptError, PromptError, status_code
-from expresslane.results import FinishReason, Outcome, Result, Usage
+from expresslane.results import FinishReason, Outcome, Result, Timings, Usage
 from expresslane.v1 import inference_pb2, types_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from expresslane.batches.outbox import Delta
 
-__all__ = ["delta_message", "duration", "in_parcels", "progress_event", "result_message", "summary_message"]
+__all__ = [
+    "delta_message",
+    "duration",
+    "fill_result",
+    "in_parcels",
+    "progress_event",
+    "result_responses",
+    "summary_message",
+]
 
 MAX_PARCEL_BYTES = 1024 * 1024
 NS = 10**9
-Piece = TypeVar("Piece", types_pb2.Result, inference_pb2.Delta)
+Response = TypeVar("Response", inference_pb2.GenerateBatchResponse, inference_pb2.StreamPromptsResponse)
 
 _OUTCOMES = {
     Outcome.SUCCEEDED: types_pb2.OUTCOME_SUCCEEDED,
@@ -62,51 +70,73 @@ def _optional(nanoseconds: int | None) -> Duration | None:
     return None if nanoseconds is None else duration(nanoseconds)
 
 
-def result_message(result: Result) -> types_pb2.Result:
-    """One prompt's end."""
-    timings = result.timings
-    message = types_pb2.Result(
-        custom_id=result.custom_id,
-        index=result.index,
-        outcome=_OUTCOMES[result.outcome],
-        timings=types_pb2.Timings(
-            queue_wait=duration(timings.queue_wait_ns),
-            ttft=_optional(timings.ttft_ns),
-            attempt_ttft=_optional(timings.attempt_ttft_ns),
-            total=duration(timings.total_ns),
-            attempt=_optional(timings.attempt_ns),
-            tpot=_optional(timings.tpot_ns),
-        ),
-        attempts=result.attempts,
-        backend=f"backends/{result.backend}" if result.backend else "",
-        model=result.model,
-        simulated=result.simulated,
-    )
+def fill_result(message: types_pb2.Result, result: Result) -> None:
+    """Write one prompt's end into an empty message in place; one built apart would be copied into its response."""
+    message.custom_id = result.custom_id
+    message.index = result.index
+    message.outcome = _OUTCOMES[result.outcome]
+    message.attempts = result.attempts
+    message.backend = f"backends/{result.backend}" if result.backend else ""
+    message.model = result.model
+    message.simulated = result.simulated
+    _fill_timings(message.timings, result.timings)
     if result.answered:
-        choice = message.choices.add(
-            text=result.text,
-            reasoning=result.reasoning,
-            logprobs_json=result.logprobs_json,
-            finish_reason=_FINISH[result.finish_reason],
-            finish_reason_raw=result.finish_reason_raw,
-        )
+        choice = message.choices.add()
+        choice.text = result.text
+        choice.reasoning = result.reasoning
+        choice.logprobs_json = result.logprobs_json
+        choice.finish_reason = _FINISH[result.finish_reason]
+        choice.finish_reason_raw = result.finish_reason_raw
         for call in result.tool_calls:
             choice.tool_calls.add(id=call.id, name=call.name, arguments=call.arguments)
     if result.usage is not None:
-        message.usage.CopyFrom(_usage(result.usage))
+        _fill_usage(message.usage, result.usage)
     if result.error is not None:
         message.error.CopyFrom(_error(result.error))
-    return message
 
 
-def _usage(usage: Usage) -> types_pb2.Usage:
-    return types_pb2.Usage(
-        input_tokens=usage.input_tokens,
-        cached_input_tokens=usage.cached_input_tokens,
-        output_tokens=usage.output_tokens,
-        input_estimated=usage.input_estimated,
-        output_estimated=usage.output_estimated,
-    )
+def result_responses(results: Iterable[Result], empty: Callable[[], Response]) -> Iterator[Response]:
+    """Responses of at most 1 MiB of results each; a single larger result has a response of its own."""
+    response = empty()
+    size = 0
+    for result in results:
+        message = response.results.add()
+        fill_result(message, result)
+        more = message.ByteSize()
+        if size and size + more > MAX_PARCEL_BYTES:
+            following = empty()
+            following.results.append(message)
+            del response.results[-1]
+            yield response
+            response, size = following, 0
+        size += more
+    if size:
+        yield response
+
+
+def _fill_timings(message: types_pb2.Timings, timings: Timings) -> None:
+    _fill_duration(message.queue_wait, timings.queue_wait_ns)
+    _fill_duration(message.total, timings.total_ns)
+    if timings.ttft_ns is not None:
+        _fill_duration(message.ttft, timings.ttft_ns)
+    if timings.attempt_ttft_ns is not None:
+        _fill_duration(message.attempt_ttft, timings.attempt_ttft_ns)
+    if timings.attempt_ns is not None:
+        _fill_duration(message.attempt, timings.attempt_ns)
+    if timings.tpot_ns is not None:
+        _fill_duration(message.tpot, timings.tpot_ns)
+
+
+def _fill_duration(message: Duration, nanoseconds: int) -> None:
+    message.seconds, message.nanos = divmod(nanoseconds, NS)
+
+
+def _fill_usage(message: types_pb2.Usage, usage: Usage) -> None:
+    message.input_tokens = usage.input_tokens
+    message.cached_input_tokens = usage.cached_input_tokens
+    message.output_tokens = usage.output_tokens
+    message.input_estimated = usage.input_estimated
+    message.output_estimated = usage.output_estimated
 
 
 def _error(error: PromptError) -> types_pb2.PromptError:
@@ -151,9 +181,9 @@ def progress_event(*, queued: int, in_flight: int, finished: int, elapsed_ns: in
     return inference_pb2.Event(progress=progress)
 
 
-def in_parcels(messages: Iterable[Piece]) -> Iterator[list[Piece]]:
+def in_parcels(messages: Iterable[inference_pb2.Delta]) -> Iterator[list[inference_pb2.Delta]]:
     """Split into lists of at most 1 MiB each; a single larger message is a list of its own."""
-    parcel: list[Piece] = []
+    parcel: list[inference_pb2.Delta] = []
     size = 0
     for message in messages:
         more = message.ByteSize()
@@ -168,7 +198,7 @@ def in_parcels(messages: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 def summary_message(summary: Summary) -> inference_pb2.BatchSummary:
     """What became of a batch."""
-    return inference_pb2.BatchSummary(
+    message = inference_pb2.BatchSummary(
         request_id=summary.request_id,
         state=_STATES[summary.state],
         total=summary.total,
@@ -186,10 +216,11 @@ def summary_message(summary: Summary) -> inference_pb2.BatchSummary:
         ttft=_percentiles(summary.ttft),
         tpot=_percentiles(summary.tpot),
         total_time=_percentiles(summary.total_time),
-        usage=_usage(summary.usage),
         throughput_per_s=summary.throughput_per_s,
         simulated=summary.simulated,
     )
+    _fill_usage(message.usage, summary.usage)
+    return message
 
 
 def _percentiles(values: Percentiles) -> inference_pb2.Percentiles:

@@ -78,9 +78,8 @@ class InferenceServicer:
                 continue
             for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
                 await context.write(pb.GenerateBatchResponse(deltas=deltas))
-            pieces = encode.in_parcels(map(encode.result_message, parcel.results))
-            for results in pieces:
-                await context.write(pb.GenerateBatchResponse(results=results))
+            for response in encode.result_responses(parcel.results, pb.GenerateBatchResponse):
+                await context.write(response)
         await context.write(pb.GenerateBatchResponse(summary=encode.summary_message(batch.summary())))
 
     async def CollectBatch(self, request: pb.CollectBatchRequest, context: Any) -> pb.CollectBatchResponse:  # noqa: N802
@@ -103,9 +102,10 @@ class InferenceServicer:
         finally:
             self._intake.close(batch)
         results.sort(key=lambda result: result.index)
-        return pb.CollectBatchResponse(
-            results=map(encode.result_message, results), summary=encode.summary_message(batch.summary())
-        )
+        response = pb.CollectBatchResponse(summary=encode.summary_message(batch.summary()))
+        for result in results:
+            encode.fill_result(response.results.add(), result)
+        return response
 
     async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
         """Run one prompt, token by token."""
@@ -131,7 +131,9 @@ class InferenceServicer:
                 for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
                     await context.write(pb.GenerateResponse(deltas=deltas))
                 for result in parcel.results:
-                    await context.write(pb.GenerateResponse(result=encode.result_message(result)))
+                    response = pb.GenerateResponse()
+                    encode.fill_result(response.result, result)
+                    await context.write(response)
         finally:
             self._intake.close(batch)
 

@@ -173,8 +173,9 @@ class Session:
             if acknowledged:
                 await self._context.write(pb.StreamPromptsResponse(accepted=acknowledged))
             self._delivered(parcel.results)
-            for results in encode.in_parcels(map(encode.result_message, parcel.results)):
-                await self._context.write(pb.StreamPromptsResponse(results=results, credits=len(results)))
+            for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse):
+                response.credits = len(response.results)
+                await self._context.write(response)
         if not self._broken:
             await self._context.write(pb.StreamPromptsResponse(summary=encode.summary_message(batch.summary())))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from expresslane.errors import FieldViolation, Reason, RefusedError, status_code
-from expresslane.servicers.encode import in_parcels
+from expresslane.results import Outcome, Result, Timings
+from expresslane.servicers.encode import in_parcels, result_responses
 from expresslane.servicers.status import details
-from expresslane.v1 import errors_pb2, types_pb2
+from expresslane.v1 import errors_pb2, inference_pb2
 from google.rpc import error_details_pb2
 
 
@@ -53,9 +54,23 @@ def test_usual_violations_all_fit() -> None:
     assert len(bad.field_violations) == 20
 
 
-def test_messages_are_split_at_1_mib() -> None:
-    """Results are packed into messages of at most 1 MiB, in order; a larger one goes alone."""
-    sizes = [400_000, 400_000, 400_000, 3_000_000, 10, 20]
-    results = [types_pb2.Result(custom_id="x" * size) for size in sizes]
-    parcels = [[len(one.custom_id) for one in parcel] for parcel in in_parcels(results)]
-    assert parcels == [[400_000, 400_000], [400_000], [3_000_000], [10, 20]]
+SIZES = [400_000, 400_000, 400_000, 3_000_000, 10, 20]
+SPLIT = [[400_000, 400_000], [400_000], [3_000_000], [10, 20]]
+
+
+def test_results_are_split_at_1_mib() -> None:
+    """Results are packed into responses of at most 1 MiB, in order; a larger one goes alone."""
+    results = [Result("x" * size, 0, Outcome.SUCCEEDED, Timings()) for size in SIZES]
+    responses = result_responses(results, inference_pb2.GenerateBatchResponse)
+    assert [[len(one.custom_id) for one in response.results] for response in responses] == SPLIT
+
+
+def test_no_results_need_no_response() -> None:
+    """A parcel without results gives no response."""
+    assert list(result_responses([], inference_pb2.StreamPromptsResponse)) == []
+
+
+def test_deltas_are_split_at_1_mib() -> None:
+    """Deltas are packed into messages of at most 1 MiB, in order; a larger one goes alone."""
+    deltas = [inference_pb2.Delta(text="x" * size) for size in SIZES]
+    assert [[len(one.text) for one in parcel] for parcel in in_parcels(deltas)] == SPLIT
