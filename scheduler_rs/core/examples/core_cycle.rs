@@ -27,14 +27,16 @@ fn main() {
         .into();
     println!(
         "{{\"core_cycle_ns_100k\": {}, \"core_cycle_ns_100k_worst_round\": {}, \
+         \"core_cycle_ns_100k_wall\": {}, \
          \"core_cycle_ns_100k_lanes_off\": {}, \"core_cycle_ns_100k_by_policy\": {{{}}}, \
          \"bytes_per_queued_ticket\": {queued_bytes}, \"conditions\": {{\"policy\": \"hrrn\", \"lanes\": true, \
-         \"queued\": {QUEUED}, \"nonempty_buckets\": {}, \"classes\": 1, \"models\": 1, \"backends\": {BACKENDS}, \
+         \"queued\": {QUEUED}, \"nonempty_buckets_min\": {}, \"classes\": 1, \"models\": 1, \"backends\": {BACKENDS}, \
          \"cap\": {CAP}, \"polls_per_ticket\": 3, \"timeouts\": \"queue, first token, idle, attempt\", \
-         \"lengths\": \"lognormal, median 800, sigma 1.5\", \"cycles\": {CYCLES}, \"rounds\": {ROUNDS}, \
-         \"statistic\": \"median of rounds\", \"debug_build\": {}}}}}",
+         \"lengths\": \"lognormal, median 800, sigma 1.5; each released prompt is followed by one of its length\", \"cycles\": {CYCLES}, \"rounds\": {ROUNDS}, \
+         \"statistic\": \"CPU time of the thread, median of rounds\", \"debug_build\": {}}}}}",
         lanes_on.median_ns,
         lanes_on.worst_ns,
+        lanes_on.wall_ns,
         lanes_off.median_ns,
         policies.join(", "),
         lanes_on.nonempty_buckets,
@@ -45,6 +47,7 @@ fn main() {
 struct Measured {
     median_ns: u64,
     worst_ns: u64,
+    wall_ns: u64,
     nonempty_buckets: usize,
 }
 
@@ -52,19 +55,23 @@ fn cycle(policy: Policy, lanes: bool) -> Measured {
     let mut world = World::new(policy, lanes);
     world.fill();
     world.run(CYCLES / 2);
-    let mut rounds: Vec<u64> = (0..ROUNDS)
+    let mut nonempty_buckets = usize::MAX;
+    let mut rounds: Vec<(u64, u64)> = (0..ROUNDS)
         .map(|_| {
-            let started_ns = now_ns();
+            let (wall_ns, cpu_ns) = (wall_ns(), cpu_ns());
             world.run(CYCLES);
-            now_ns().saturating_sub(started_ns) / CYCLES as u64
+            nonempty_buckets = nonempty_buckets.min(world.nonempty_buckets());
+            let cost = (self::cpu_ns() - cpu_ns, self::wall_ns() - wall_ns);
+            (cost.0 / CYCLES as u64, cost.1 / CYCLES as u64)
         })
         .collect();
     rounds.sort_unstable();
     assert!(world.scheduler.snapshot().queued as usize >= QUEUED - BATCH as usize);
     Measured {
-        median_ns: rounds[ROUNDS / 2],
-        worst_ns: rounds[ROUNDS - 1],
-        nonempty_buckets: world.nonempty_buckets(),
+        median_ns: rounds[ROUNDS / 2].0,
+        worst_ns: rounds[ROUNDS - 1].0,
+        wall_ns: rounds[ROUNDS / 2].1,
+        nonempty_buckets,
     }
 }
 
@@ -77,8 +84,9 @@ fn bytes_per_queued_ticket() -> u64 {
 
 struct World {
     scheduler: Scheduler,
-    /// Drawn beforehand, so that drawing is not measured.
-    lengths: std::iter::Cycle<std::vec::IntoIter<u32>>,
+    /// Drawn beforehand, so that drawing is not measured; then the lengths that were released, in order, so that what
+    /// waits stays as it was drawn.
+    lengths: VecDeque<u32>,
     now_ns: u64,
     submitted: u64,
     in_prefill: VecDeque<TicketId>,
@@ -104,7 +112,7 @@ impl World {
         }
         Self {
             scheduler,
-            lengths: lengths().into_iter().cycle(),
+            lengths: lengths(),
             now_ns: 0,
             submitted: 0,
             in_prefill: VecDeque::new(),
@@ -137,7 +145,7 @@ impl World {
     }
 
     fn submit(&mut self) {
-        let tokens = self.lengths.next().expect("it never ends");
+        let tokens = self.lengths.pop_front().expect("as many are released as submitted");
         let prompt = Prompt { model: 0, class: 1, tokens, queue_timeout_ns: 0, index: 0 };
         let options = BatchOptions { queue_timeout_ns: 36_000 * SECOND_NS, deadline_ns: 0 };
         self.scheduler
@@ -154,6 +162,7 @@ impl World {
             let bucket = token_buckets::bucket_of(dispatch.prefill_tokens);
             self.waiting_by_bucket[usize::from(bucket)] -= 1;
             self.in_prefill.push_back(dispatch.ticket);
+            self.lengths.push_back(dispatch.prefill_tokens);
         }
         std::hint::black_box(self.scheduler.next_deadline());
     }
@@ -163,9 +172,9 @@ impl World {
     }
 }
 
-fn lengths() -> Vec<u32> {
+fn lengths() -> VecDeque<u32> {
     let mut random = Random(1);
-    (0..1 << 17).map(|_| random.lognormal(800.0, 1.5)).collect()
+    (0..QUEUED + 1_000).map(|_| random.lognormal(800.0, 1.5)).collect()
 }
 
 /// `SplitMix64`: the same lengths in every run.
@@ -195,7 +204,13 @@ fn resident_bytes() -> u64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-fn now_ns() -> u64 {
+fn wall_ns() -> u64 {
     thread_local!(static START: std::time::Instant = std::time::Instant::now());
     START.with(|start| start.elapsed().as_nanos() as u64)
+}
+
+/// What the thread itself ran, so that a busy machine does not count; wall time where that is not known.
+fn cpu_ns() -> u64 {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    schedstat.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or_else(wall_ns)
 }
