@@ -76,8 +76,10 @@ def _config_violations(config: inference_pb2.BatchConfig) -> Sequence[FieldViola
     return violations
 
 
-async def decode_batch(messages: Sequence[types_pb2.Prompt], settings: Settings) -> list[tuple[Prompt, int]]:
-    """Decode and check every prompt of a batch, giving way to other work in between.
+async def decode_batch(
+    messages: Sequence[types_pb2.Prompt], settings: Settings, *, path: str = "prompts[{}]"
+) -> list[tuple[Prompt, int]]:
+    """Decode and check every prompt of a batch, giving way to other work in between; `path` names each in violations.
 
     Returns (prompt, size in bytes). Raises RefusedError naming up to 20 fields at fault.
     """
@@ -94,7 +96,7 @@ async def decode_batch(messages: Sequence[types_pb2.Prompt], settings: Settings)
     violations: list[FieldViolation] = []
     seen: dict[str, int] = {}
     for index, message in enumerate(messages):
-        decoded = decoder.decode(message, f"prompts[{index}]")
+        decoded = decoder.decode(message, path.format(index))
         violations += decoded.violations
         if decoded.prompt is not None:
             prompts.append((decoded.prompt, decoded.size_bytes))

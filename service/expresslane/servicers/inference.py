@@ -55,9 +55,11 @@ class InferenceServicer:
         finally:
             self._intake.close(batch)
 
-    async def _open(self, request: pb.GenerateBatchRequest, method: str, context: Any) -> Batch:
+    async def _open(
+        self, request: pb.GenerateBatchRequest, method: str, context: Any, *, path: str = "prompts[{}]"
+    ) -> Batch:
         options = batch_options(request.config, self._settings, context, self._clock())
-        prompts = await decode_batch(request.prompts, self._settings)
+        prompts = await decode_batch(request.prompts, self._settings, path=path)
         return self._accept(prompts, options, method)
 
     def _accept(self, prompts: list[tuple[Prompt, int]], options: Any, method: str) -> Batch:
@@ -114,9 +116,8 @@ class InferenceServicer:
             config = pb.BatchConfig(request_id=request.request_id, stream_deltas=True)
             if not request.prompt.custom_id:
                 request.prompt.custom_id = "prompt"
-            batch = await self._open(
-                pb.GenerateBatchRequest(prompts=[request.prompt], config=config), "Generate", context
-            )
+            whole = pb.GenerateBatchRequest(prompts=[request.prompt], config=config)
+            batch = await self._open(whole, "Generate", context, path="prompt")
         except RefusedError as refusal:
             await abort(context, refusal)
         try:
