@@ -74,18 +74,18 @@ impl Scheduler {
     /// The best-scored head of the given non-empty buckets.
     pub(super) fn best_of(&self, slot: u32, buckets: BucketSet) -> Option<Candidate> {
         let group = &self.groups[slot];
-        let mut buckets = buckets.iter();
-        let mut best_bucket = buckets.next()?;
-        let mut best_score = group.score(best_bucket, self.now_ns);
-        for bucket in buckets {
+        let mut best = (f64::NEG_INFINITY, None);
+        buckets.for_each(|bucket| {
             let score = group.score(bucket, self.now_ns);
-            let is_better = score > best_score
-                || (score >= best_score && self.head_id(slot, bucket) < self.head_id(slot, best_bucket));
-            if is_better {
-                (best_bucket, best_score) = (bucket, score);
+            if score > best.0 {
+                best = (score, Some(bucket));
+            } else if score >= best.0
+                && best.1.is_none_or(|best| self.head_id(slot, bucket) < self.head_id(slot, best))
+            {
+                best.1 = Some(bucket);
             }
-        }
-        Some(self.candidate(slot, best_bucket))
+        });
+        best.1.map(|bucket| self.candidate(slot, bucket))
     }
 
     pub(super) fn candidate(&self, slot: u32, bucket: u8) -> Candidate {

@@ -2,7 +2,6 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
-use crate::bucket_set::BucketSet;
 use crate::token_buckets::edge;
 
 /// What the next release is to the promotion account.
@@ -52,16 +51,16 @@ impl Scheduler {
         let mut oldest: Option<(Candidate, bool)> = None;
         for &slot in self.groups.of_class(class) {
             let (open, unfit) = (self.open(slot), self.unfit(slot));
-            let overdue = |&bucket: &u8| {
+            open.union(unfit).for_each(|bucket| {
                 let wait_ns = self.now_ns - self.groups[slot].head_arrival_ns(bucket);
-                self.promotion.is_overdue(wait_ns)
-            };
-            for bucket in BucketSet::union(open, unfit).iter().filter(overdue) {
+                if !self.promotion.is_overdue(wait_ns) {
+                    return;
+                }
                 let candidate = self.candidate(slot, bucket);
                 if oldest.is_none_or(|(oldest, _)| candidate.ticket < oldest.ticket) {
                     oldest = Some((candidate, open.contains(bucket)));
                 }
-            }
+            });
         }
         oldest
     }
