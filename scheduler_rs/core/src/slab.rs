@@ -22,8 +22,8 @@ impl Slab {
     /// Stores a ticket under a new id; the caller has checked that there is room.
     pub(crate) fn insert(&mut self, mut ticket: Ticket) -> u32 {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
-        ticket.id = TicketId::new(self.serial, slot);
         self.serial += 1;
+        ticket.id = TicketId::new(self.serial, slot);
         match self.slots.get_mut(slot as usize) {
             Some(place) => *place = ticket,
             None => self.slots.push(ticket),

@@ -10,7 +10,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 const SLOT_BITS: u32 = 22;
 pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 
-/// Names a ticket for ever: tickets submitted later have larger numbers, and none is used twice.
+/// Names a ticket for ever: tickets submitted later have larger numbers, none is used twice, and none is 0.
 ///
 /// The low 22 bits are the slot in memory, the rest a serial number (good for 10,000 tickets a second over 13 years).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
