@@ -43,7 +43,7 @@ lint: $(VENV)/.dev ## ruff, rustfmt, clippy
 
 types: $(VENV)/.dev ## mypy strict, pyright on the client's public API
 	$(BIN)/python -m mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python clients/python/src/expresslane_client
+	$(BIN)/pyright --pythonpath $(BIN)/python -p clients/python
 
 stubs: $(VENV)/.dev ## The extension against its hand-written stub
 	cd $(VENV) && bin/python -m mypy.stubtest expresslane._scheduler

@@ -37,8 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(_arguments: argparse.Namespace) -> int:
-    from expresslane.app import serve  # noqa: PLC0415
+    from expresslane.errors import ConfigError  # noqa: PLC0415
 
+    try:
+        from expresslane.app import serve  # noqa: PLC0415
+    except ConfigError as error:  # OpenTelemetry reads OTEL_PROPAGATORS while it is imported
+        raise CommandError(str(error)) from error
     return serve()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 try:
     from opentelemetry import propagate
-except ImportError:
+except (ImportError, ValueError):  # not installed, or OTEL_PROPAGATORS names one that is not
     propagate = None  # type: ignore[assignment,unused-ignore]
 
 __all__ = ["MESSAGE_BYTES_MAX", "Metadata", "check_size", "open_channel", "translated_errors", "with_trace_context"]
