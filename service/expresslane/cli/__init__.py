@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(_arguments: argparse.Namespace) -> int:
+    from expresslane.cli.console import CommandError  # noqa: PLC0415
     from expresslane.errors import ConfigError  # noqa: PLC0415
 
     try:
