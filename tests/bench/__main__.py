@@ -104,7 +104,7 @@ class Bench:
         batches, size = (5, 2_000) if self._quick else (20, 5_000)
         self.details["rss"] = report = memory.measure(upstream, batches=batches, size=size, seed=self._seed)
         self.result["rss_bytes_per_queued_prompt"] = report["rss_bytes_per_queued_prompt"]
-        table("rss", report)
+        table("rss, in bytes", report)
 
     def _core(self, _: Upstream) -> None:
         self.details["core"] = report = core.measure()

@@ -27,6 +27,8 @@ class Caller:
         self._stub = inference_pb2_grpc.InferenceStub(channel)
         self._texts = load.texts(2_000, seed)
         self._calls: list[Any] = []
+        self._sizes: list[int] = []
+        self._waiting_bytes = 0
         self._messages = 0
         self._finished = 0
 
@@ -64,7 +66,7 @@ class Caller:
 
     async def queue(self, *, batches: int, size: int, seed: int) -> dict[str, Any]:
         """Open batches at the same time; returns once all are accepted, with the size of their texts."""
-        texts = load.texts(batches * size, seed, median_bytes=200)
+        texts = load.texts(batches * size, seed, median_bytes=1_500)
 
         async def one(number: int) -> Any:
             call = self._stub.GenerateBatch(self._request(number * size, size, texts))
@@ -74,10 +76,12 @@ class Caller:
             return call
 
         self._calls = await asyncio.gather(*(one(number) for number in range(batches)))
-        return {"text_bytes": sum(map(len, texts))}
+        self._sizes = list(map(len, texts))
+        return {"text_bytes": sum(self._sizes)}
 
     async def drain(self, *, size: int, report_every: int) -> dict[str, Any]:
-        """Read the opened batches to their ends and tell how far they are."""
+        """Read the opened batches to their ends and tell how far they are, in prompts and in bytes of their texts."""
+        self._waiting_bytes = sum(self._sizes)
         calls, self._calls = self._calls, []
         summaries = await asyncio.gather(*(self._read(call, size, report_every) for call in calls))
         return summaries[-1]
@@ -90,8 +94,10 @@ class Caller:
             for result in message.results:
                 succeeded += result.outcome == types_pb2.OUTCOME_SUCCEEDED and bool(result.choices[0].text)
                 self._finished += 1
-                if report_every and self._finished % report_every == 0:
-                    child.reply(finished=self._finished)
+                if report_every:
+                    self._waiting_bytes -= self._sizes[int(result.custom_id.removeprefix("prompt-"))]
+                    if self._finished % report_every == 0:
+                        child.reply(finished=self._finished, waiting_text_bytes=self._waiting_bytes)
             if message.HasField("summary"):
                 summary = message.summary
         if succeeded != size:
