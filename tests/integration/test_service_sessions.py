@@ -1,0 +1,245 @@
+"""StreamPrompts: credits, acknowledgements, cancels that overtake prompts, and every way to break the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from expresslane_client import BatchState, Outcome, Prompt
+from expresslane_client.v1 import inference_pb2 as pb
+from expresslane_client.v1 import types_pb2
+from google.rpc import error_details_pb2
+from grpc_status.rpc_status import aio
+
+from tests.support.fake_backend import FakeBackend, Script
+from tests.support.service import Service, backend
+
+
+def prompts(*custom_ids: str, **fields: Any) -> pb.StreamPromptsRequest:
+    """A message of prompts, each with its custom_id as text."""
+    return pb.StreamPromptsRequest(
+        prompts=[types_pb2.Prompt(**({"custom_id": one, "text": one or "x"} | fields)) for one in custom_ids]
+    )
+
+
+CONFIG = pb.StreamPromptsRequest(config=pb.BatchConfig())
+
+
+class Raw:
+    """A session driven message by message."""
+
+    def __init__(self, service: Service, *, timeout_s: float | None = None) -> None:
+        self.call: Any = service.client.inference.StreamPrompts(timeout=timeout_s)
+        self.seen = pb.StreamPromptsResponse()
+
+    async def send(self, *messages: pb.StreamPromptsRequest) -> None:
+        """Send messages."""
+        for message in messages:
+            await self.call.write(message)
+
+    async def until(self, condition: Any) -> pb.StreamPromptsResponse:
+        """Read until what has been seen so far meets the condition; all of it merged."""
+        while not condition(self.seen):
+            message = await self.call.read()
+            assert message is not grpc.aio.EOF, "the session ended early"
+            credits_now = self.seen.credits + message.credits
+            self.seen.MergeFrom(message)
+            self.seen.credits = credits_now
+        return self.seen
+
+    async def end(self) -> pb.StreamPromptsResponse:
+        """Half-close, and read to the end."""
+        await self.call.done_writing()
+        await self.until(lambda seen: seen.HasField("summary"))
+        assert await self.call.read() is grpc.aio.EOF
+        assert await self.call.code() is grpc.StatusCode.OK
+        return self.seen
+
+    async def refusal(self) -> tuple[str, str]:
+        """Code and reason of a session that the service ends."""
+        with pytest.raises(grpc.aio.AioRpcError):
+            await self.until(lambda _: False)
+        code = await self.call.code()
+        status = await aio.from_call(self.call)
+        assert status is not None
+        info = error_details_pb2.ErrorInfo()
+        status.details[0].Unpack(info)
+        return code.name, info.reason
+
+
+async def test_a_session() -> None:
+    """Credits are granted at once and for each result, prompts acknowledged, and half-closing brings the summary."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), stream_credits=5) as service:
+        session = Raw(service)
+        await session.send(CONFIG)
+        await session.until(lambda seen: seen.credits == 5)
+        await session.send(prompts("a", "b"), prompts("c"))
+        seen = await session.until(lambda seen: len(seen.results) == 3)
+        assert sorted(seen.accepted) == ["a", "b", "c"]
+        assert seen.credits == 8
+        await session.send(prompts("a"))
+        seen = await session.end()
+        assert [result.index for result in sorted(seen.results, key=lambda one: one.index)] == [0, 1, 2, 3]
+        assert {result.choices[0].text for result in seen.results} == {"echo a", "echo b", "echo c"}
+        assert (seen.summary.total, seen.summary.succeeded) == (4, 4)
+        assert seen.summary.state == pb.BATCH_STATE_COMPLETED
+
+
+async def test_an_empty_session() -> None:
+    """A session without a prompt ends at once, with a summary of zeros (A14)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        session = Raw(service)
+        await session.send(CONFIG)
+        seen = await session.end()
+        assert (seen.summary.total, seen.summary.speed_up) == (0, 0)
+        assert not seen.results
+
+
+async def test_the_client_respects_credits() -> None:
+    """The Python client sends thousands of prompts through 8 credits; never more than those are unfinished."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=50), stream_credits=8) as service:
+        source = (Prompt(str(number), str(number)) for number in range(2_000))
+        async with service.client.stream_prompts(source) as session:
+            results = [result async for result in session]
+        assert {(one.custom_id, one.text) for one in results} == {(str(n), f"echo {n}") for n in range(2_000)}
+        assert session.summary.succeeded == 2_000
+        assert fake.peak <= 8
+
+
+async def test_cancels_do_not_queue_behind_prompts() -> None:
+    """With every credit used up and the backend stuck, a cancel is read and takes effect at once."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1), stream_credits=3) as service:
+        fake.on(lambda _: Script(before_headers=asyncio.Event()))
+        session = Raw(service)
+        await session.send(CONFIG, prompts("running"))
+        (request,) = await fake.wait_for_generations(1)
+        await session.send(prompts("waiting", "last"))
+        await session.send(pb.StreamPromptsRequest(cancel=["waiting", "unknown", "running"]))
+        seen = await session.until(lambda seen: len(seen.results) == 2)
+        assert {one.custom_id for one in seen.results} == {"running", "waiting"}
+        assert {one.outcome for one in seen.results} == {types_pb2.OUTCOME_CANCELLED}
+        await request.cancelled.wait()
+        await fake.wait_for_generations(2)
+        await session.send(pb.StreamPromptsRequest(cancel=["last", "running"]))
+        seen = await session.end()
+        assert len(seen.results) == 3
+        assert seen.summary.cancelled == 3
+
+
+VIOLATIONS = {
+    "prompts first": ([prompts("a")], "PROTOCOL_VIOLATION"),
+    "cancel first": ([pb.StreamPromptsRequest(cancel=["a"])], "PROTOCOL_VIOLATION"),
+    "nothing in the first": ([pb.StreamPromptsRequest()], "PROTOCOL_VIOLATION"),
+    "prompts beside the configuration": (
+        [pb.StreamPromptsRequest(config=pb.BatchConfig(), prompts=prompts("a").prompts)],
+        "PROTOCOL_VIOLATION",
+    ),
+    "configuration twice": ([CONFIG, CONFIG], "PROTOCOL_VIOLATION"),
+    "configuration at fault": (
+        [pb.StreamPromptsRequest(config=pb.BatchConfig(max_failure_rate=-1))],
+        "INVALID_FIELD",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VIOLATIONS)
+async def test_protocol_violation(case: str) -> None:
+    """Messages out of order end the session with INVALID_ARGUMENT, and nothing is run."""
+    messages, reason = VIOLATIONS[case]
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        session = Raw(service)
+        await session.send(*messages)
+        assert await session.refusal() == ("INVALID_ARGUMENT", reason)
+        assert fake.generations == []
+
+
+async def test_a_session_that_sends_nothing() -> None:
+    """Half-closing before the configuration is a violation too."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        session = Raw(service)
+        await session.call.done_writing()
+        assert await session.refusal() == ("INVALID_ARGUMENT", "PROTOCOL_VIOLATION")
+
+
+async def test_more_prompts_than_credits() -> None:
+    """One prompt above the credits ends the session, cancels its work, and says what to wait for."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1), stream_credits=2) as service:
+        fake.on(lambda _: Script(before_headers=asyncio.Event()))
+        session = Raw(service)
+        await session.send(CONFIG, prompts("a", "b"))
+        (request,) = await fake.wait_for_generations(1)
+        await session.send(prompts("c"))
+        assert await session.refusal() == ("RESOURCE_EXHAUSTED", "CREDITS_EXCEEDED")
+        assert "credits" in await session.call.details()
+        await request.cancelled.wait()
+
+
+IN_BAND = [
+    (prompts("dup"), "DUPLICATE_CUSTOM_ID", "custom_id", types_pb2.OUTCOME_FAILED),
+    (prompts(""), "MISSING_CUSTOM_ID", "custom_id", types_pb2.OUTCOME_FAILED),
+    (prompts("bad", extra_json="{"), "INVALID_JSON", "extra_json", types_pb2.OUTCOME_FAILED),
+    (prompts("bad", text=""), "INVALID_FIELD", "text", types_pb2.OUTCOME_FAILED),
+    (prompts("bad", model="none"), "UNKNOWN_MODEL", "model", types_pb2.OUTCOME_FAILED),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason", "field", "outcome"), IN_BAND, ids=lambda value: str(value)[:20])
+async def test_bad_prompt_fails_alone(
+    bad: pb.StreamPromptsRequest, reason: str, field: str, outcome: types_pb2.Outcome.ValueType
+) -> None:
+    """A prompt at fault fails in-band, gives its credit back, and hurts no other of the session."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        fake.on(lambda _: Script(before_headers=gate))
+        session = Raw(service)
+        await session.send(CONFIG, prompts("dup"), bad)
+        seen = await session.until(lambda seen: len(seen.results) == 1)
+        (result,) = seen.results
+        assert (result.index, result.outcome) == (1, outcome)
+        assert (result.error.reason, result.error.field) == (reason, field)
+        assert seen.credits == service.settings.stream_credits + 1
+        gate.set()
+        seen = await session.end()
+        assert (seen.summary.succeeded, seen.summary.failed, seen.summary.total) == (1, 1, 2)
+
+
+async def test_a_failure_ends_a_fail_fast_session() -> None:
+    """In a FAIL_FAST session the first failure cancels the rest and ends it with its summary (T16)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=2)) as service:
+        fake.on(
+            lambda request: Script(status=400) if b"bad" in request.body else Script(before_headers=asyncio.Event())
+        )
+        async with service.client.stream_prompts(fail_fast=True) as session:
+            await session.send(Prompt("a", "slow"), Prompt("b", "bad"), Prompt("c", "slow"))
+            results = {result.custom_id: result.outcome async for result in session}
+        assert results == {"a": Outcome.CANCELLED, "b": Outcome.FAILED, "c": Outcome.CANCELLED}
+        assert session.summary.state is BatchState.FAILED_FAST
+
+
+async def test_the_deadline_of_a_session() -> None:
+    """A session near its deadline ends in-band: what had finished is kept, the rest expires, the status is OK."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"slow" in request.body else None)
+        for texts, expired in ((("quick",), 0), (("quick", "slow"), 1)):
+            session = Raw(service, timeout_s=0.5)
+            await session.send(CONFIG, prompts(*texts))
+            seen = await session.until(lambda seen: seen.HasField("summary"))
+            assert seen.summary.state == pb.BATCH_STATE_PARTIAL_DEADLINE
+            assert (seen.summary.succeeded, seen.summary.expired) == (1, expired)
+            assert await session.call.code() is grpc.StatusCode.OK
+
+
+async def test_in_order_session() -> None:
+    """A session too can have its results in the order in which its prompts were sent."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), reorder_window=4) as service:
+        fake.on(lambda request: Script(before_headers=gate) if b'"0"' in request.body else None)
+        async with service.client.stream_prompts(in_order=True) as session:
+            await session.send(*[Prompt(str(number), str(number)) for number in range(10)])
+            for request in (await fake.wait_for_generations(4))[1:4]:
+                await request.answered.wait()
+            gate.set()
+            await session.done_sending()
+            assert [result.index async for result in session] == list(range(10))
