@@ -152,6 +152,9 @@ class BackendSnapshot:
     @property
     def peak_in_flight(self) -> int: ...
     @property
+    def slot_ns(self) -> int:
+        """Time that slots have been taken, summed over the slots: the integral of `in_flight` up to the last call."""
+    @property
     def in_flight_by_model(self) -> list[tuple[int, int]]:
         """(model, in flight), ascending by model."""
     @property

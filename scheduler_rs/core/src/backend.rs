@@ -26,6 +26,8 @@ pub(crate) struct Backend {
     pub(crate) reservation: Option<Reservation>,
     pub(crate) in_flight: u32,
     pub(crate) peak_in_flight: u32,
+    /// Sum of (end - release) of the ended attempts, less the release times of those in flight, modulo 2^64.
+    slot_ns: u64,
     /// Charged tokens of everything released and still without a first token.
     pub(crate) outstanding_tokens: u64,
     pub(crate) counters: BackendCounters,
@@ -41,6 +43,7 @@ impl Backend {
             reservation: None,
             in_flight: 0,
             peak_in_flight: 0,
+            slot_ns: 0,
             outstanding_tokens: 0,
             counters: BackendCounters::default(),
             ns_per_token: 0.0,
@@ -99,13 +102,20 @@ impl Backend {
         f64::from(self.in_flight) / f64::from(self.config.cap)
     }
 
-    pub(crate) fn take_slot(&mut self, model_slot: u32) {
+    /// Time that slots have been taken, summed over the slots: the integral of `in_flight` up to `now_ns`.
+    pub(crate) fn slot_ns(&self, now_ns: u64) -> u64 {
+        self.slot_ns.wrapping_add(u64::from(self.in_flight).wrapping_mul(now_ns))
+    }
+
+    pub(crate) fn take_slot(&mut self, model_slot: u32, now_ns: u64) {
+        self.slot_ns = self.slot_ns.wrapping_sub(now_ns);
         self.models[model_slot as usize].in_flight += 1;
         self.in_flight += 1;
         self.peak_in_flight = self.peak_in_flight.max(self.in_flight);
     }
 
-    pub(crate) fn give_back_slot(&mut self, model: ModelId) {
+    pub(crate) fn give_back_slot(&mut self, model: ModelId, now_ns: u64) {
+        self.slot_ns = self.slot_ns.wrapping_add(now_ns);
         let at = self.models.binary_search_by_key(&model, |slot| slot.model);
         self.models[at.expect("a model in flight stays listed")].in_flight -= 1;
         self.in_flight -= 1;

@@ -60,6 +60,8 @@ pub struct BackendSnapshot {
     pub in_flight: u32,
     /// The largest number of tickets in flight since start.
     pub peak_in_flight: u32,
+    /// Time that slots have been taken, summed over the slots, in nanoseconds: the integral of `in_flight`.
+    pub slot_ns: u64,
     /// In flight by model, ascending.
     pub in_flight_by_model: Vec<(ModelId, u32)>,
     /// Long prompts in prefill.

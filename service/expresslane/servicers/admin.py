@@ -138,10 +138,11 @@ class AdminServicer:
 
     def _describe(self, members: list[Member]) -> list[pb.Backend]:
         counted = {backend.backend: backend for backend in self._scheduling.snapshot().backends}
-        return [_backend(member, counted[member.number], self._fleet) for member in members]
+        uptime_ns = self._clock() - self._started_ns
+        return [_backend(member, counted[member.number], self._fleet, uptime_ns) for member in members]
 
 
-def _backend(member: Member, counted: BackendSnapshot, fleet: Fleet) -> pb.Backend:
+def _backend(member: Member, counted: BackendSnapshot, fleet: Fleet, uptime_ns: int) -> pb.Backend:
     settings = member.settings
     in_flight = {fleet.registry.name(model): count for model, count in counted.in_flight_by_model}
     return pb.Backend(
@@ -161,6 +162,7 @@ def _backend(member: Member, counted: BackendSnapshot, fleet: Fleet) -> pb.Backe
         discovered_slots=member.slots,
         in_flight=counted.in_flight,
         peak_in_flight=counted.peak_in_flight,
+        mean_in_flight=counted.slot_ns / uptime_ns if uptime_ns else 0.0,
         long_in_prefill=counted.long_in_prefill,
         short_tokens_in_prefill=counted.short_tokens_in_prefill,
         available=member.available,

@@ -62,7 +62,7 @@ impl Scheduler {
         ticket.first_token_due_ns = due_ns(backend.config.first_token_timeout_ns);
         ticket.idle_due_ns = NEVER;
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
-        backend.take_slot(route.model_slot);
+        backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);
         backend.counters.dispatched += 1;
         self.counters.in_flight += 1;

@@ -39,7 +39,7 @@ impl Scheduler {
             retried: counters.retried,
             refused: counters.refused,
             drain_rate_per_s: self.drain_rate.per_s(self.now_ns),
-            backends: self.backends.iter().map(backend_snapshot).collect(),
+            backends: self.backends.iter().map(|backend| backend_snapshot(backend, self.now_ns)).collect(),
             histograms: self.histograms(),
         }
     }
@@ -53,7 +53,7 @@ impl Scheduler {
     }
 }
 
-fn backend_snapshot(backend: &Backend) -> BackendSnapshot {
+fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
     let in_flight = backend.models.iter().filter(|slot| slot.in_flight > 0);
     BackendSnapshot {
         backend: backend.id,
@@ -61,6 +61,7 @@ fn backend_snapshot(backend: &Backend) -> BackendSnapshot {
         cap: backend.config.cap,
         in_flight: backend.in_flight,
         peak_in_flight: backend.peak_in_flight,
+        slot_ns: backend.slot_ns(now_ns),
         in_flight_by_model: in_flight.map(|slot| (slot.model, slot.in_flight)).collect(),
         long_in_prefill: backend.lanes.long_in_prefill(),
         short_tokens_in_prefill: backend.lanes.short_tokens(),

@@ -18,6 +18,23 @@ fn shrunk_cap() {
     assert_eq!(driver.scheduler.snapshot().backends[0].peak_in_flight, 4);
 }
 
+/// The time that slots were taken is the integral of what was in flight: its exact mean over any stretch (G01).
+#[test]
+fn slot_time_is_the_integral_of_in_flight() {
+    let mut driver = Driver::with("fcfs", &[plain(2)]);
+    let start_ns = driver.now_ns;
+    driver.submit(1, &[10; 3]);
+    let first = driver.released();
+    driver.now_ns = start_ns + 1_000;
+    driver.finish(first[0]);
+    let second = driver.released();
+    driver.now_ns = start_ns + 1_500;
+    driver.finish(first[1]);
+    driver.now_ns = start_ns + 4_000;
+    driver.finish(second[0]);
+    assert_eq!(driver.scheduler.snapshot().backends[0].slot_ns, 2 * 1_500 + 2_500);
+}
+
 /// Each model has its own cap within a backend, and one model's backlog does not hide another's (O05, O11).
 #[test]
 fn model_caps() {
