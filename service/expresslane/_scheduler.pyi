@@ -87,11 +87,11 @@ class Expired:
     def ticket(self) -> int: ...
     @property
     def reason(self) -> str:
-        """`queue` (queue timeout), `batch` (the batch's deadline) or `no_backend` (all its backends were down too long)."""
+        """`queue` (queue timeout), `batch` (the batch's deadline), `no_backend` (all its backends down too long)."""
 
 @final
 class Overdue:
-    """This in-flight ticket passed a deadline. Reported once per deadline; the caller aborts the attempt and calls `finish`."""
+    """This in-flight ticket passed a deadline; reported once per deadline. Abort the attempt and call `finish`."""
 
     @property
     def ticket(self) -> int: ...
@@ -239,10 +239,10 @@ class Scheduler:
     ) -> Self:
         """Make an empty scheduler.
 
-        `queue_limit`: most tickets waiting at once. `in_flight_limit`: the global cap, 0 = none.
-        `max_wait_ns`: a ticket that waited longer is promoted within its class, for at most 10 % of the released tokens;
-        0 = the policy's default (off for all but `sjf`, where it is 60 s).
-        `sjf_aging_tokens_per_s`: for `sjf-aged`, how many tokens of size one second of waiting makes up for.
+        `queue_limit`: most tickets waiting at once. `in_flight_limit`: the global cap, 0 = none. `max_wait_ns`: a
+        ticket that waited longer is promoted within its class, for at most 10 % of the released tokens; 0 = the
+        policy's default (off for all but `sjf`, where it is 60 s). `sjf_aging_tokens_per_s`: for `sjf-aged`, how many
+        tokens of size one second of waiting makes up for.
 
         Raises InvalidConfigError.
         """
@@ -266,11 +266,12 @@ class Scheduler:
     ) -> None:
         """Add a backend or replace its description; what is in flight there stays, counted against the new limits.
 
-        `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model served.
-        `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket edge:
-        a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill. `short_budget_tokens`:
-        most tokens of short prompts in prefill, each charged its bucket's edge, unless none is. Timeouts start at release (`idle`: at the first token); 0 = none.
-        A shrunk cap ends nothing: no ticket is released until in-flight is below it.
+        `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model
+        served. `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket
+        edge: a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill.
+        `short_budget_tokens`: most tokens of short prompts in prefill, each charged its bucket's edge, unless none is.
+        Timeouts start at release (`idle`: at the first token); 0 = none. A shrunk cap ends nothing: no ticket is
+        released until in-flight is below it.
 
         Raises InvalidConfigError.
         """
@@ -287,16 +288,17 @@ class Scheduler:
         """Queue all prompts or none, and return their tickets in the same order.
 
         prompts: (model, class, tokens, queue_timeout_ns, index). Class: 0 interactive, 1 standard, 2 batch. A prompt's
-        own queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` counts from when the prompt began to
-        wait (submit or retry) and restarts whenever a released ticket of the batch ends. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by. `deadline_ns` is absolute:
-        then what is queued expires and what is in flight becomes overdue.
-        A batch may be submitted to again (a stream of prompts): the timeouts given last count.
+        own queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` counts from when the prompt began
+        to wait (submit or retry) and restarts whenever a released ticket of the batch ends. `index` is the prompt's
+        place in its batch, ascending, what `hold_batch` goes by. `deadline_ns` is absolute: then what is queued expires
+        and what is in flight becomes overdue. A batch may be submitted to again (a stream of prompts): the timeouts
+        given last count.
 
         Raises BatchTooLargeError, QueueFullError, InvalidConfigError (a class above 2).
         """
 
     def poll(self, now_ns: int) -> Decisions:
-        """Expire what is due, then release everything that fits. Call it after any other call and at `next_deadline`."""
+        """Expire what is due, then release all that fits. Call it after any other call and at `next_deadline`."""
 
     def first_token(self, now_ns: int, ticket: int) -> bool:
         """The first token of an in-flight ticket has come: its lane share is free, its idle clock starts.
@@ -305,17 +307,20 @@ class Scheduler:
         """
 
     def rearm(self, now_ns: int, ticket: int, reason: str, at_ns: int) -> None:
-        """Replace one deadline of an in-flight ticket: `first_token`, `idle` or `attempt` is (again) overdue at `at_ns`.
+        """Replace one deadline of an in-flight ticket: `first_token`, `idle` or `attempt` is overdue at `at_ns`.
 
         Raises UnknownTicketError when not in flight, InvalidConfigError for another reason.
         """
 
     def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> bool:
-        """The attempt of an in-flight ticket is over and there shall be another: back to the queue with its arrival time,
-        released from `not_before_ns` on, off-slot; with `exclude_backend` never again on the backend that just had it.
+        """The attempt of an in-flight ticket is over and there shall be another.
 
-        Returns False, and changes nothing, when that makes no sense: no other backend (available or not) serves the model,
-        its batch's deadline would have passed, or it was cancelled meanwhile. Then the caller ends it with `finish`. Raises UnknownTicketError.
+        The ticket goes back to the queue with its arrival time, off-slot, to be released from `not_before_ns` on; with
+        `exclude_backend` never again on the backend that just had it.
+
+        Returns False, and changes nothing, when that makes no sense: no other backend (available or not) serves the
+        model, its batch's deadline would have passed, or it was cancelled meanwhile. Then the caller ends it with
+        `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str) -> None:
@@ -331,7 +336,7 @@ class Scheduler:
         """Cancel all tickets of a batch; an unknown batch gives an empty result."""
 
     def hold_batch(self, now_ns: int, batch: int, horizon: int) -> None:
-        """Release only the batch's prompts numbered below `horizon` (a slow reader, a reorder window). May be lowered or raised.
+        """Release only the batch's prompts numbered below `horizon` (a slow reader, a reorder window).
 
         It counts until the batch has no tickets left. Before the batch's first submit it counts from then on; that is
         remembered for 1,024 batches, the lowest numbers are forgotten first.
