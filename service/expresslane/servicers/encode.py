@@ -14,12 +14,13 @@ from expresslane.v1 import inference_pb2, types_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from expresslane.batches.outbox import Delta
+    from expresslane.batches.outbox import Delta, Parcel
 
 __all__ = [
     "delta_message",
     "duration",
     "fill_result",
+    "generate_responses",
     "in_parcels",
     "progress_event",
     "result_responses",
@@ -111,6 +112,25 @@ def result_responses(results: Iterable[Result], empty: Callable[[], Response]) -
             response, size = following, 0
         size += more
     if size:
+        yield response
+
+
+def generate_responses(parcel: Parcel) -> Iterator[inference_pb2.GenerateResponse]:
+    """The responses for one prompt's parcel: its last deltas share one with the result where both fit in 1 MiB."""
+    response: inference_pb2.GenerateResponse | None = None
+    for deltas in in_parcels(map(delta_message, parcel.deltas)):
+        if response is not None:
+            yield response
+        response = inference_pb2.GenerateResponse(deltas=deltas)
+    for result in parcel.results:
+        last = inference_pb2.GenerateResponse()
+        fill_result(last.result, result)
+        if response is not None and response.ByteSize() + last.ByteSize() > MAX_PARCEL_BYTES:
+            yield response
+        elif response is not None:
+            last.deltas.MergeFrom(response.deltas)
+        response = last
+    if response is not None:
         yield response
 
 

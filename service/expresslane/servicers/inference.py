@@ -129,11 +129,7 @@ class InferenceServicer:
                 if parcel is None:
                     await context.write(pb.GenerateResponse(events=[reader.progress()]))
                     continue
-                for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
-                    await context.write(pb.GenerateResponse(deltas=deltas))
-                for result in parcel.results:
-                    response = pb.GenerateResponse()
-                    encode.fill_result(response.result, result)
+                for response in encode.generate_responses(parcel):
                     await context.write(response)
         finally:
             self._intake.close(batch)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from expresslane.batches.outbox import Delta, Parcel
 from expresslane.errors import FieldViolation, Reason, RefusedError, status_code
 from expresslane.results import Outcome, Result, Timings
-from expresslane.servicers.encode import in_parcels, result_responses
+from expresslane.servicers.encode import generate_responses, in_parcels, result_responses
 from expresslane.servicers.status import details
 from expresslane.v1 import errors_pb2, inference_pb2
 from google.rpc import error_details_pb2
@@ -74,3 +75,16 @@ def test_deltas_are_split_at_1_mib() -> None:
     """Deltas are packed into messages of at most 1 MiB, in order; a larger one goes alone."""
     deltas = [inference_pb2.Delta(text="x" * size) for size in SIZES]
     assert [[len(one.text) for one in parcel] for parcel in in_parcels(deltas)] == SPLIT
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(10, [(1, True)]), (600_000, [(1, False), (0, True)])], ids=["small", "large"]
+)
+def test_last_deltas_come_with_the_result(size: int, expected: list[tuple[int, bool]]) -> None:
+    """A generation's last deltas and its result share a message, unless that would exceed 1 MiB."""
+    text = "x" * size
+    result = Result("p", 0, Outcome.SUCCEEDED, Timings(), answered=True, text=text)
+    responses = list(generate_responses(Parcel([result], [Delta("p", 0, [text])])))
+    assert [(len(one.deltas), one.HasField("result")) for one in responses] == expected
+    assert "".join(delta.text for one in responses for delta in one.deltas) == text
+    assert responses[-1].result.choices[0].text == text
