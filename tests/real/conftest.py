@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from .llama_server import LlamaServer
 from .phoenix import Phoenix
+from .proxy import RecordingProxy
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,11 @@ async def phoenix(real_folder: Path) -> AsyncIterator[Phoenix]:
     """An empty Phoenix; tests tell their spans apart by trace id."""
     async with Phoenix(real_folder) as backend:
         yield backend
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def proxy(llama_server: LlamaServer) -> AsyncIterator[RecordingProxy]:
+    """A recording proxy before the engine; the engine is idle again when it goes."""
+    async with RecordingProxy(llama_server.port) as proxy:
+        yield proxy
+    await llama_server.wait_idle()
