@@ -169,7 +169,8 @@ class Dispatcher:
             log.exception("defect in an adapter", backend=attempt.member.id)
             error = BackendError(Reason.INTERNAL, "a defect of the service; its log has the details")
         self._settle(ticket, attempt, error)
-        del attempt.answer  # it refers back to the attempt, and would keep the prompt until the next full collection
+        # Both refer back to what holds them: without this a failed prompt would stay until the next full collection.
+        del attempt.answer, error
 
     def _settle(self, ticket: Ticket, attempt: Attempt, error: BackendError | None) -> None:
         """Turn an attempt's end into exactly one of: a result, or a place in the queue for the next attempt."""
