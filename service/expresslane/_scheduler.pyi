@@ -29,7 +29,9 @@ __all__ = [
     "Scheduler",
     "SchedulerError",
     "Snapshot",
+    "TenantSnapshot",
     "UnknownTicketError",
+    "fairness_modes",
     "policies",
     "token_bucket_edge",
 ]
@@ -54,6 +56,9 @@ class UnknownTicketError(SchedulerError):
 
 def policies() -> list[str]:
     """Names accepted as `policy`: fcfs, hrrn, ljf, sjf, sjf-aged."""
+
+def fairness_modes() -> list[str]:
+    """Names accepted as `fairness`: none, tenant, tenant_batch."""
 
 def token_bucket_edge(tokens: int) -> int:
     """Upper edge of the token bucket that holds `tokens`: round(2^(k/5)), so every power of two is an edge."""
@@ -173,6 +178,27 @@ class BackendSnapshot:
         """Ended attempts since start by `success`, `failed`, `retry`, `cancelled`, `expired`."""
 
 @final
+class TenantSnapshot:
+    """What one tenant has and had in one class."""
+
+    @property
+    def tenant(self) -> int: ...
+    @property
+    def prompt_class(self) -> int: ...
+    @property
+    def weight(self) -> int:
+        """Its share relative to the others."""
+    @property
+    def unfinished(self) -> int:
+        """Tickets that have not ended."""
+    @property
+    def ready(self) -> int:
+        """Those of them that could be released as far as they themselves are concerned."""
+    @property
+    def used_tokens(self) -> int:
+        """What it was charged for ended attempts (uncached input + 2 x output), for as long as it is known."""
+
+@final
 class Snapshot:
     """A consistent copy of the counters. Always: submitted = sum of ended outcomes + queued + in_flight."""
 
@@ -236,13 +262,19 @@ class Scheduler:
         no_backend_timeout_ns: int = 10_000_000_000,
         max_wait_ns: int = 0,
         sjf_aging_tokens_per_s: float = 1_000.0,
+        fairness: str = "tenant_batch",
+        class_min_shares: Sequence[float] = ...,
     ) -> Self:
         """Make an empty scheduler.
 
         `queue_limit`: most tickets waiting at once. `in_flight_limit`: the global cap, 0 = none. `max_wait_ns`: a
         ticket that waited longer is promoted within its class, for at most 10 % of the released tokens; 0 = the
         policy's default (off for all but `sjf`, where it is 60 s). `sjf_aging_tokens_per_s`: for `sjf-aged`, how many
-        tokens of size one second of waiting makes up for.
+        tokens of size one second of waiting makes up for. `fairness`: among whom a class is shared before the policy
+        orders: `tenant_batch` (tenants by weight; within a tenant its batches of more than 16 unfinished prompts, and
+        all smaller ones together with a share each, ordered by the policy), `tenant`, or `none`. `class_min_shares`:
+        the least share of the released tokens for each class while it has work that could go; 0 = strictly after the
+        classes above it.
 
         Raises InvalidConfigError.
         """
@@ -284,6 +316,10 @@ class Scheduler:
         *,
         queue_timeout_ns: int = 0,
         deadline_ns: int = 0,
+        tenant: int = 0,
+        weight: int = 1,
+        output_tokens: Sequence[int] = ...,
+        sequential: Sequence[bool] = ...,
     ) -> list[int]:
         """Queue all prompts or none, and return their tickets in the same order.
 
@@ -294,7 +330,12 @@ class Scheduler:
         and what is in flight becomes overdue. A batch may be submitted to again (a stream of prompts): the timeouts
         given last count.
 
-        Raises BatchTooLargeError, QueueFullError, InvalidConfigError (a class above 2).
+        `tenant`: whose batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share
+        relative to others; the one given last counts. `output_tokens`: expected output of each prompt, for fairness:
+        its limit or a better estimate; none given = 0. `sequential`: for each prompt, whether it starts only when all
+        earlier ones of its batch have ended, and later ones wait for its end; none given = False.
+
+        Raises BatchTooLargeError, QueueFullError, InvalidConfigError (a class above 2, a list of another length).
         """
 
     def poll(self, now_ns: int) -> Decisions:
@@ -323,10 +364,12 @@ class Scheduler:
         `finish`. Raises UnknownTicketError.
         """
 
-    def finish(self, now_ns: int, ticket: int, outcome: str) -> None:
+    def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:
         """An in-flight ticket ends: its slot and lane share are released, exactly once.
 
-        outcome: `success`, `failed`, `cancelled` or `expired`. Raises UnknownTicketError, InvalidConfigError.
+        outcome: `success`, `failed`, `cancelled` or `expired`. usage: (uncached input tokens, output tokens) if known,
+        also of an attempt that failed: the tenant is charged that instead of the estimate. Without it a failure before
+        the first token is free, and a cancel or expiry before it costs the input only. Raises UnknownTicketError, InvalidConfigError.
         """
 
     def cancel(self, now_ns: int, ticket: int) -> CancelResult:
@@ -347,5 +390,8 @@ class Scheduler:
 
     def next_deadline(self) -> int | None:
         """When `poll` must be called next if nothing else happens; may change after any other call."""
+
+    def tenants(self) -> list[TenantSnapshot]:
+        """The tenants with unfinished tickets, and those whose service is still remembered; by class, then number."""
 
     def snapshot(self) -> Snapshot: ...

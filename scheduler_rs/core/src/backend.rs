@@ -1,8 +1,8 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
-use crate::bucket_set::BucketSet;
 use crate::counters::BackendCounters;
 use crate::lanes::Lanes;
+use crate::opening::Opening;
 use crate::reservation::Reservation;
 use crate::ticket::Ticket;
 use crate::{BackendConfig, BackendId, ModelId, ModelRoute};
@@ -85,13 +85,17 @@ impl Backend {
             && (model.cap == 0 || model.in_flight < model.cap)
     }
 
-    /// The buckets that the lanes let in from this group.
-    pub(crate) fn open_to(&self, group: u32, class: u8) -> BucketSet {
+    /// What the lanes let in of a class; one bucket more is open to the flow that it is kept for.
+    pub(crate) fn open_to(&self, class: u8) -> Opening {
         match self.reservation {
-            Some(kept) if kept.group == group => self.lanes.open_to_reserved(kept.bucket),
             Some(kept) if kept.class <= class => self.lanes.open_to_others(),
             _ => self.lanes.open(),
         }
+    }
+
+    /// What is kept here, if it fits by now.
+    pub(crate) fn open_reservation(&self) -> Option<&Reservation> {
+        self.reservation.as_ref().filter(|kept| self.lanes.open().contains(kept.bucket))
     }
 
     pub(crate) fn predicted_ttft_ns(&self, charge: u32) -> f64 {
@@ -122,7 +126,7 @@ impl Backend {
     }
 
     pub(crate) fn take_lane(&mut self, ticket: &mut Ticket) {
-        let lane = self.lanes.lane_of(ticket.bucket);
+        let lane = self.lanes.lane_of(ticket.bucket());
         self.lanes.take(lane, ticket.charge);
         self.outstanding_tokens += u64::from(ticket.charge);
         ticket.lane = Some(lane);

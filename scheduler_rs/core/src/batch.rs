@@ -1,15 +1,16 @@
 //! One batch: its tickets, its horizon and its deadlines.
 
-use crate::BatchId;
 use crate::fifo::{BATCH, Fifo};
 use crate::slab::Slab;
-use crate::ticket::NEVER;
+use crate::ticket::{NEVER, TicketId};
+use crate::{BatchId, CLASSES, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Known from the first submit until the last of its tickets has ended.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) id: BatchId,
+    pub(crate) tenant: TenantId,
     /// All that have not ended, in the order in which their present wait began.
     pub(crate) tickets: Fifo<BATCH>,
     pub(crate) len: u32,
@@ -26,13 +27,22 @@ pub(crate) struct Batch {
     pub(crate) horizon: u32,
     /// (index, slot) of the tickets that were met beyond the horizon.
     pub(crate) held: BTreeSet<(u32, u32)>,
+    /// Those that wait for earlier ones, in the order of their submit.
+    pub(crate) barred: BTreeSet<TicketId>,
+    /// Whether what is not barred is a sequential prompt.
+    pub(crate) runs_sequential: bool,
+    /// Its unfinished tickets in its tenant's pool, by class.
+    pub(crate) pooled: [u32; CLASSES],
+    /// Whether it was ever large.
+    pub(crate) has_own_flow: bool,
     pub(crate) timer_ns: u64,
 }
 
 impl Batch {
-    fn new(id: BatchId) -> Self {
+    fn new(id: BatchId, tenant: TenantId) -> Self {
         Self {
             id,
+            tenant,
             tickets: Fifo::EMPTY,
             len: 0,
             queued: 0,
@@ -43,6 +53,10 @@ impl Batch {
             restarted_ns: 0,
             horizon: u32::MAX,
             held: BTreeSet::new(),
+            barred: BTreeSet::new(),
+            runs_sequential: false,
+            pooled: [0; CLASSES],
+            has_own_flow: false,
             timer_ns: NEVER,
         }
     }
@@ -85,11 +99,12 @@ impl Batches {
         self.by_id.get(&id).copied()
     }
 
-    pub(crate) fn find_or_insert(&mut self, id: BatchId) -> u32 {
+    /// The tenant counts for a new batch only.
+    pub(crate) fn find_or_insert(&mut self, id: BatchId, tenant: TenantId) -> u32 {
         if let Some(slot) = self.find(id) {
             return slot;
         }
-        let mut batch = Batch::new(id);
+        let mut batch = Batch::new(id, tenant);
         if let Some(horizon) = self.early_horizons.remove(&id) {
             batch.horizon = horizon;
         }

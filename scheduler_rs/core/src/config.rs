@@ -1,6 +1,6 @@
 //! What the caller says: limits, backends, prompts. Plain values, checked before anything is applied.
 
-use crate::{BackendId, CLASSES, Error, ModelId, Policy, QUEUE_LIMIT_MAX, TOKENS_MAX};
+use crate::{BackendId, CLASSES, Error, Fairness, ModelId, Policy, QUEUE_LIMIT_MAX, TOKENS_MAX, TenantId};
 
 const MODELS_MAX: usize = 4_096;
 
@@ -17,6 +17,11 @@ pub struct Config {
     pub no_backend_timeout_ns: u64,
     /// A ticket that waited longer is promoted; 0 = the policy's default.
     pub max_wait_ns: u64,
+    /// Among whom the service of a class is shared before the policy orders.
+    pub fairness: Fairness,
+    /// The least share of the released tokens that each class gets while it has work that could be released, whatever
+    /// the classes above it have: 0 to 1 each, less than 1 in all; 0 = strictly after them.
+    pub class_min_shares: [f64; CLASSES],
 }
 
 impl Default for Config {
@@ -27,6 +32,8 @@ impl Default for Config {
             in_flight_limit: 0,
             no_backend_timeout_ns: 10_000_000_000,
             max_wait_ns: 0,
+            fairness: Fairness::default(),
+            class_min_shares: [0.0; CLASSES],
         }
     }
 }
@@ -36,6 +43,11 @@ impl Config {
         if !(1..=QUEUE_LIMIT_MAX).contains(&self.queue_limit) {
             let rule = format!("must be from 1 to {QUEUE_LIMIT_MAX}");
             return Err(Error::invalid("queue_limit", &self.queue_limit, rule));
+        }
+        let shares = self.class_min_shares;
+        if shares.iter().any(|share| !(0.0..1.0).contains(share)) || shares.iter().sum::<f64>() >= 1.0 {
+            let rule = "must be from 0 to 1 each, and less than 1 in all";
+            return Err(Error::invalid("class_min_shares", &format!("{shares:?}"), rule));
         }
         self.policy.check()
     }
@@ -124,7 +136,7 @@ pub(crate) fn check_rate(field: &'static str, per_s: f64) -> Result<(), Error> {
 }
 
 /// One prompt to be queued.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Prompt {
     /// Which model is to answer it.
     pub model: ModelId,
@@ -136,6 +148,11 @@ pub struct Prompt {
     pub queue_timeout_ns: u64,
     /// Its place in its batch, what a horizon goes by.
     pub index: u32,
+    /// Expected output, at most [`TOKENS_MAX`]: its limit, or a better estimate. Fairness charges it twice until the
+    /// real number is known.
+    pub output_tokens: u32,
+    /// Whether it starts only when all earlier prompts of its batch have ended, and later ones wait for its end.
+    pub sequential: bool,
 }
 
 impl Prompt {
@@ -149,6 +166,10 @@ impl Prompt {
         if self.tokens > TOKENS_MAX {
             return Err(Error::invalid("tokens", &self.tokens, format!("must be at most {TOKENS_MAX}")));
         }
+        if self.output_tokens > TOKENS_MAX {
+            let rule = format!("must be at most {TOKENS_MAX}");
+            return Err(Error::invalid("output_tokens", &self.output_tokens, rule));
+        }
         Ok(())
     }
 }
@@ -160,4 +181,8 @@ pub struct BatchOptions {
     pub queue_timeout_ns: u64,
     /// When the batch's time is over; 0 = never.
     pub deadline_ns: u64,
+    /// Whose batch it is, from the first submit until its last ticket has ended.
+    pub tenant: TenantId,
+    /// The tenant's share of each class, relative to the weights of others; 0 = 1.
+    pub weight: u32,
 }

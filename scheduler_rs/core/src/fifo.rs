@@ -10,12 +10,20 @@ pub(crate) const BATCH: usize = 1;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fifo<const CHAIN: usize> {
-    pub(crate) head: u32,
+    head: u32,
     tail: u32,
 }
 
 impl<const CHAIN: usize> Fifo<CHAIN> {
     pub(crate) const EMPTY: Self = Self { head: NONE, tail: NONE };
+
+    pub(crate) fn first(self) -> Option<u32> {
+        (self.head != NONE).then_some(self.head)
+    }
+
+    pub(crate) fn tail(self) -> Option<u32> {
+        (self.tail != NONE).then_some(self.tail)
+    }
 
     pub(crate) fn push_back(&mut self, tickets: &mut Slab, slot: u32) {
         tickets[slot].links[CHAIN] = Links { prev: self.tail, next: NONE };

@@ -1,7 +1,7 @@
 //! The two prefill lanes of a backend: a few long prompts at a time, and a token budget for the short ones.
 
 use crate::BackendConfig;
-use crate::bucket_set::BucketSet;
+use crate::opening::Opening;
 use crate::ticket::Lane;
 use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
 
@@ -15,7 +15,7 @@ pub(crate) struct Lanes {
     long_in_prefill: u32,
     short_tokens: u64,
     /// Buckets whose lane has room for one more prompt.
-    open: BucketSet,
+    open: Opening,
 }
 
 impl Lanes {
@@ -27,7 +27,7 @@ impl Lanes {
             short_count: 0,
             long_in_prefill: 0,
             short_tokens: 0,
-            open: BucketSet::EMPTY,
+            open: Opening::CLOSED,
         };
         lanes.configure(config);
         lanes
@@ -65,31 +65,18 @@ impl Lanes {
         self.refresh();
     }
 
-    pub(crate) fn open(&self) -> BucketSet {
+    pub(crate) fn open(&self) -> Opening {
         self.open
     }
 
-    /// What is open while the short lane is kept for `bucket`.
-    pub(crate) fn open_to_reserved(&self, bucket: u8) -> BucketSet {
-        let mut open = self.open_to_others();
-        if self.open.contains(bucket) {
-            open.insert(bucket);
-        }
-        open
+    /// What is open to all others while the short lane is kept for one prompt.
+    pub(crate) fn open_to_others(&self) -> Opening {
+        Opening { below: 0, ..self.open }
     }
 
-    /// What is open to all others meanwhile.
-    pub(crate) fn open_to_others(&self) -> BucketSet {
-        self.open.difference(BucketSet::first(self.short_count))
-    }
-
-    /// The buckets that the short budget can keep back.
-    pub(crate) fn budgeted(&self) -> BucketSet {
-        if self.limited && self.short_budget > 0 {
-            BucketSet::first(self.short_count)
-        } else {
-            BucketSet::EMPTY
-        }
+    /// The short budget can keep back the buckets below this one.
+    pub(crate) fn budgeted(&self) -> u8 {
+        if self.limited && self.short_budget > 0 { self.short_count } else { 0 }
     }
 
     pub(crate) fn short_budget(&self) -> u32 {
@@ -106,21 +93,19 @@ impl Lanes {
 
     fn refresh(&mut self) {
         if !self.limited {
-            self.open = BucketSet::all();
+            self.open = Opening::ALL;
             return;
         }
-        let short = BucketSet::first(self.short_count);
-        self.open = if self.long_slots == 0 || self.long_in_prefill < self.long_slots {
-            BucketSet::all().difference(short)
-        } else {
-            BucketSet::EMPTY
-        };
+        let takes_long = self.long_slots == 0 || self.long_in_prefill < self.long_slots;
         let room = if self.short_budget == 0 || self.short_tokens == 0 {
             u64::from(edge(COUNT as u8 - 1))
         } else {
             u64::from(self.short_budget).saturating_sub(self.short_tokens)
         };
-        self.open = self.open.union(BucketSet::first(count_within(room).min(self.short_count)));
+        self.open = Opening {
+            below: count_within(room).min(self.short_count),
+            from: if takes_long { self.short_count } else { COUNT as u8 },
+        };
     }
 }
 
@@ -165,9 +150,9 @@ mod tests {
                 lanes.take(Lane::Long, 10_000);
                 lanes.take(Lane::Short, 4_096);
             }
-            assert_eq!(lanes.open(), BucketSet::all());
+            assert!((0..COUNT as u8).all(|bucket| lanes.open().contains(bucket)));
             assert_eq!((lanes.long_in_prefill(), lanes.short_tokens()), (100, 409_600));
-            assert!(lanes.budgeted().is_empty());
+            assert_eq!(lanes.budgeted(), 0);
         }
     }
 

@@ -4,32 +4,41 @@
 //! Every method of [`Scheduler`] takes `now_ns`, monotonic nanoseconds. [`Scheduler::poll`] returns what is to
 //! be done now; [`Scheduler::next_deadline`] says when it must be called if nothing else happens.
 //!
-//! One prompt is a *ticket*. Waiting tickets lie in FIFOs by token bucket ([`token_buckets`]); all tickets of
-//! one bucket can go to exactly the same backends, so only bucket heads are ever compared. A [`Policy`] gives
-//! each bucket a line, `score = slope * wait + intercept`, and the highest score among the heads that some
-//! backend can take is released.
+//! One prompt is a *ticket*. What is released next is decided in three tiers: the highest class; in it the tenant that
+//! has had least, and of this tenant the flow that has had least ([`Fairness`]); in the flow the policy.
+//!
+//! The waiting tickets of a flow lie in FIFOs by token bucket ([`token_buckets`]); all tickets of one bucket can go to
+//! exactly the same backends, so only bucket heads are ever compared. A [`Policy`] gives each bucket a line,
+//! `score = slope * wait + intercept`, and the highest score among the heads that some backend can take is released.
 #![forbid(unsafe_code)]
 
+mod account;
 mod backend;
 mod batch;
-mod bucket_set;
+mod class_shares;
 mod config;
 mod counters;
 mod decision;
 mod drain_rate;
 mod error;
+mod fair_tree;
+mod fairness;
 mod fifo;
+mod flows;
 mod group;
 mod groups;
 mod histogram;
 mod lanes;
+mod opening;
 mod outcome;
 mod policy;
 mod promotion;
+mod queue;
 mod reservation;
 mod scheduler;
 mod slab;
 mod snapshot;
+mod tenant;
 mod ticket;
 mod timers;
 pub mod token_buckets;
@@ -39,17 +48,20 @@ pub use decision::{
     AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Overdue, OverdueReason,
 };
 pub use error::Error;
+pub use fairness::{Fairness, POOLED_MAX};
 pub use histogram::BOUNDS_NS;
-pub use outcome::{AttemptEnd, Outcome};
+pub use outcome::{AttemptEnd, Outcome, Usage};
 pub use policy::Policy;
 pub use scheduler::Scheduler;
-pub use snapshot::{BackendSnapshot, HistogramName, HistogramSnapshot, Snapshot};
+pub use snapshot::{BackendSnapshot, HistogramName, HistogramSnapshot, Snapshot, TenantSnapshot};
 pub use ticket::TicketId;
 
 /// A model, numbered by the caller.
 pub type ModelId = u32;
 /// A backend, numbered by the caller.
 pub type BackendId = u32;
+/// A tenant, numbered by the caller.
+pub type TenantId = u32;
 /// A batch, numbered by the caller.
 pub type BatchId = u64;
 /// Classes are 0 (interactive), 1 (standard) and 2 (batch): strictly in this order.

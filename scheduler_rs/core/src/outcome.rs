@@ -29,6 +29,15 @@ impl Outcome {
     }
 }
 
+/// The tokens that an attempt really used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input tokens that were not found in a cache.
+    pub uncached_input_tokens: u32,
+    /// Output tokens.
+    pub output_tokens: u32,
+}
+
 /// The end of an attempt: that of its ticket, or back to the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttemptEnd {

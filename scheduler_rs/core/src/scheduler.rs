@@ -1,6 +1,7 @@
 //! The state machine: what there is. What happens to it stands in one file for each call.
 
 mod attempt;
+mod barrier;
 mod bypass;
 mod cancel;
 mod choose;
@@ -9,14 +10,17 @@ mod hold;
 mod promote;
 mod queue;
 mod release;
+mod settle;
 mod snapshot;
 mod submit;
 mod update_backend;
 
 use crate::backend::Backend;
 use crate::batch::Batches;
+use crate::class_shares::ClassShares;
 use crate::counters::Counters;
 use crate::drain_rate::DrainRate;
+use crate::flows::Flows;
 use crate::groups::Groups;
 use crate::promotion::Promotion;
 use crate::slab::Slab;
@@ -34,11 +38,13 @@ pub struct Scheduler {
     now_ns: u64,
     tickets: Slab,
     groups: Groups,
+    flows: Flows,
     batches: Batches,
     backends: Vec<Backend>,
     backends_by_id: BTreeMap<BackendId, u32>,
     timers: Timers,
     promotion: Promotion,
+    class_shares: ClassShares,
     drain_rate: DrainRate,
     counters: Counters,
 }
@@ -52,10 +58,12 @@ impl Scheduler {
             max_wait_ns => max_wait_ns,
         };
         Ok(Self {
+            class_shares: ClassShares::new(config.class_min_shares),
             config,
             now_ns: 0,
             tickets: Slab::default(),
             groups: Groups::default(),
+            flows: Flows::default(),
             batches: Batches::default(),
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),

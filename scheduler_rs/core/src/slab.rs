@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn waiting() -> Ticket {
-        Ticket { place: Place::Fresh, ..Ticket::FREE }
+        Ticket { place: Place::InFifo, ..Ticket::FREE }
     }
 
     /// A slot that is used again has a new id, and the old id finds nothing.

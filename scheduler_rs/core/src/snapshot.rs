@@ -1,6 +1,6 @@
 //! A consistent copy of the counters.
 
-use crate::{AttemptEnd, BackendId, CLASSES, ModelId, TicketId};
+use crate::{AttemptEnd, BackendId, CLASSES, ModelId, TenantId, TicketId};
 
 /// Always: submitted = succeeded + failed + cancelled + expired + queued + in flight.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +76,23 @@ pub struct BackendSnapshot {
     pub dispatched: u64,
     /// Ended attempts since start.
     pub outcomes: [(AttemptEnd, u64); AttemptEnd::ALL.len()],
+}
+
+/// What one tenant has and had in one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantSnapshot {
+    /// The caller's number.
+    pub tenant: TenantId,
+    /// The class.
+    pub class: u32,
+    /// Its share relative to the others.
+    pub weight: u32,
+    /// Tickets that have not ended.
+    pub unfinished: u32,
+    /// Those of them that could be released as far as they themselves are concerned.
+    pub ready: u32,
+    /// What it was charged for ended attempts, in virtual tokens, for as long as it is known.
+    pub used_tokens: u64,
 }
 
 /// What a histogram measures.

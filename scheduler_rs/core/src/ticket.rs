@@ -1,5 +1,6 @@
 //! A ticket: one prompt in the core, from submit to its single end.
 
+use crate::queue::BucketKey;
 use std::fmt;
 
 /// A time that never comes.
@@ -37,10 +38,12 @@ impl fmt::Display for TicketId {
 pub(crate) enum Place {
     /// Ended: the slot is free.
     Free,
-    /// In its bucket's FIFO, where it was put at submit.
-    Fresh,
-    /// Back in its bucket after a retry or a hold, ordered by arrival.
-    Returned,
+    /// In its bucket's FIFO.
+    InFifo,
+    /// In its bucket, at its place before others that came earlier.
+    InOrder,
+    /// Behind an unfinished prompt of its batch that it must not overtake.
+    Barred,
     /// Beyond its batch's horizon.
     Held,
     /// Waiting for its `not_before`.
@@ -76,6 +79,8 @@ pub(crate) struct Ticket {
     /// The prompt's own queue timeout, as a time.
     pub(crate) queue_due_ns: u64,
     pub(crate) not_before_ns: u64,
+    /// When its first token is wanted.
+    pub(crate) due_ns: u64,
     pub(crate) first_token_due_ns: u64,
     pub(crate) idle_due_ns: u64,
     pub(crate) attempt_due_ns: u64,
@@ -86,7 +91,10 @@ pub(crate) struct Ticket {
     pub(crate) batch: u32,
     pub(crate) index: u32,
     pub(crate) group: u32,
+    pub(crate) flow: u32,
     pub(crate) tokens: u32,
+    /// Expected output.
+    pub(crate) output_tokens: u32,
     /// What its prefill takes from a lane: given back exactly.
     pub(crate) charge: u32,
     /// Short-lane tokens that were released past it while only the short budget kept it back.
@@ -94,7 +102,8 @@ pub(crate) struct Ticket {
     /// Position of the backend of the last release.
     pub(crate) backend: u32,
     pub(crate) attempts: u32,
-    pub(crate) bucket: u8,
+    /// Which bucket it waits in.
+    pub(crate) key: BucketKey,
     pub(crate) class: u8,
     pub(crate) place: Place,
     /// The lane it holds: from its release to the first token or the end of the attempt.
@@ -104,6 +113,8 @@ pub(crate) struct Ticket {
     /// Whether a backend's short lane is kept for it.
     pub(crate) reserved: bool,
     pub(crate) cancelled: bool,
+    /// Whether it runs after all earlier and before all later ones of its batch.
+    pub(crate) sequential: bool,
 }
 
 impl Ticket {
@@ -115,6 +126,7 @@ impl Ticket {
         released_ns: 0,
         queue_due_ns: NEVER,
         not_before_ns: 0,
+        due_ns: NEVER,
         first_token_due_ns: NEVER,
         idle_due_ns: NEVER,
         attempt_due_ns: NEVER,
@@ -123,22 +135,30 @@ impl Ticket {
         batch: NONE,
         index: 0,
         group: NONE,
+        flow: NONE,
         tokens: 0,
+        output_tokens: 0,
         charge: 0,
         bypassed: 0,
         backend: NONE,
         attempts: 0,
-        bucket: 0,
+        key: BucketKey { tokens: 0, cost: 0, dated: false },
         class: 0,
         place: Place::Free,
         lane: None,
         first_token_seen: false,
         reserved: false,
         cancelled: false,
+        sequential: false,
     };
 
     pub(crate) fn is_queued(&self) -> bool {
         !matches!(self.place, Place::Free | Place::InFlight)
+    }
+
+    /// The bucket of its prompt tokens: what it fits in.
+    pub(crate) fn bucket(&self) -> u8 {
+        self.key.tokens
     }
 
     pub(crate) fn attempt_dues(&self) -> [u64; 3] {
@@ -146,4 +166,4 @@ impl Ticket {
     }
 }
 
-const _: () = assert!(size_of::<Ticket>() <= 160);
+const _: () = assert!(size_of::<Ticket>() <= 176);

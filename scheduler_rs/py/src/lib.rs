@@ -19,9 +19,9 @@ mod module {
     #[pymodule_export]
     use crate::scheduler::Scheduler;
     #[pymodule_export]
-    use crate::snapshot::{BackendSnapshot, Histogram, Snapshot};
+    use crate::snapshot::{BackendSnapshot, Histogram, Snapshot, TenantSnapshot};
 
-    use expresslane_scheduler::{Policy, token_buckets};
+    use expresslane_scheduler::{Fairness, Policy, token_buckets};
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -36,6 +36,12 @@ mod module {
     #[pyfunction]
     fn policies() -> Vec<&'static str> {
         Policy::NAMES.to_vec()
+    }
+
+    /// Names accepted as `fairness`.
+    #[pyfunction]
+    fn fairness_modes() -> Vec<&'static str> {
+        Fairness::NAMES.to_vec()
     }
 
     /// Upper edge of the token bucket that holds `tokens`.

@@ -2,10 +2,10 @@
 
 use crate::convert::{self, attempt_deadline};
 use crate::decisions::{CancelResult, Decisions};
-use crate::errors::to_py;
-use crate::snapshot::Snapshot;
+use crate::errors::{InvalidConfigError, to_py};
+use crate::snapshot::{Snapshot, TenantSnapshot};
 use expresslane_scheduler::{
-    self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, TicketId,
+    self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, TicketId, Usage,
 };
 use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,10 @@ impl Scheduler {
         no_backend_timeout_ns = 10_000_000_000,
         max_wait_ns = 0,
         sjf_aging_tokens_per_s = 1_000.0,
+        fairness = "tenant_batch",
+        class_min_shares = [0.0; 3],
     ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         policy: &str,
         queue_limit: u32,
@@ -39,12 +42,22 @@ impl Scheduler {
         no_backend_timeout_ns: u64,
         max_wait_ns: u64,
         sjf_aging_tokens_per_s: f64,
+        fairness: &str,
+        class_min_shares: [f64; 3],
     ) -> PyResult<Self> {
         let policy = match policy.parse().map_err(to_py)? {
             Policy::SjfAged { .. } => Policy::SjfAged { tokens_per_s: sjf_aging_tokens_per_s },
             policy => policy,
         };
-        let config = Config { policy, queue_limit, in_flight_limit, no_backend_timeout_ns, max_wait_ns };
+        let config = Config {
+            policy,
+            queue_limit,
+            in_flight_limit,
+            no_backend_timeout_ns,
+            max_wait_ns,
+            fairness: fairness.parse().map_err(to_py)?,
+            class_min_shares,
+        };
         core::Scheduler::new(config).map(|scheduler| Self(Mutex::new(scheduler))).map_err(to_py)
     }
 
@@ -99,7 +112,20 @@ impl Scheduler {
     }
 
     /// Queue all prompts or none, and return their tickets in the same order.
-    #[pyo3(signature = (now_ns, batch, prompts, *, queue_timeout_ns = 0, deadline_ns = 0))]
+    #[pyo3(signature = (
+        now_ns,
+        batch,
+        prompts,
+        *,
+        queue_timeout_ns = 0,
+        deadline_ns = 0,
+        tenant = 0,
+        weight = 1,
+        output_tokens = Vec::new(),
+        sequential = Vec::new(),
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    #[expect(clippy::needless_pass_by_value, reason = "what PyO3 extracts is owned")]
     fn submit(
         &self,
         now_ns: u64,
@@ -107,18 +133,27 @@ impl Scheduler {
         prompts: Vec<(u32, u32, u32, u64, u32)>,
         queue_timeout_ns: u64,
         deadline_ns: u64,
+        tenant: u32,
+        weight: u32,
+        output_tokens: Vec<u32>,
+        sequential: Vec<bool>,
     ) -> PyResult<Vec<u64>> {
+        check_length("output_tokens", output_tokens.len(), prompts.len())?;
+        check_length("sequential", sequential.len(), prompts.len())?;
         let prompts: Vec<Prompt> = prompts
             .into_iter()
-            .map(|(model, class, tokens, queue_timeout_ns, index)| Prompt {
+            .enumerate()
+            .map(|(at, (model, class, tokens, queue_timeout_ns, index))| Prompt {
                 model,
                 class,
                 tokens,
                 queue_timeout_ns,
                 index,
+                output_tokens: output_tokens.get(at).copied().unwrap_or(0),
+                sequential: sequential.get(at).copied().unwrap_or(false),
             })
             .collect();
-        let options = BatchOptions { queue_timeout_ns, deadline_ns };
+        let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight };
         let tickets = self.lock().submit(now_ns, batch, &prompts, options).map_err(to_py)?;
         Ok(tickets.into_iter().map(|ticket| ticket.0).collect())
     }
@@ -147,9 +182,12 @@ impl Scheduler {
     }
 
     /// An in-flight ticket ends.
-    fn finish(&self, now_ns: u64, ticket: u64, outcome: &str) -> PyResult<()> {
+    #[pyo3(signature = (now_ns, ticket, outcome, *, usage = None))]
+    fn finish(&self, now_ns: u64, ticket: u64, outcome: &str, usage: Option<(u32, u32)>) -> PyResult<()> {
         let outcome = convert::outcome(outcome)?;
-        self.lock().finish(now_ns, TicketId(ticket), outcome).map_err(to_py)
+        let usage = usage
+            .map(|(uncached_input_tokens, output_tokens)| Usage { uncached_input_tokens, output_tokens });
+        self.lock().finish_with_usage(now_ns, TicketId(ticket), outcome, usage).map_err(to_py)
     }
 
     /// Cancel one ticket.
@@ -177,8 +215,24 @@ impl Scheduler {
         self.lock().next_deadline()
     }
 
+    /// What each tenant has and had in each class.
+    fn tenants(&self) -> Vec<TenantSnapshot> {
+        let tenants = self.lock().tenants();
+        tenants.into_iter().map(Into::into).collect()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let snapshot = self.lock().snapshot();
         snapshot.into()
     }
+}
+
+/// A list beside the prompts has an entry for each of them, or none at all.
+fn check_length(field: &str, length: usize, prompts: usize) -> PyResult<()> {
+    if length == 0 || length == prompts {
+        return Ok(());
+    }
+    let message =
+        format!("{field} = {length} entries: must be one for each of the {prompts} prompts, or none");
+    Err(InvalidConfigError::new_err(message))
 }

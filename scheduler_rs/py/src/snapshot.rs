@@ -67,6 +67,31 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
     }
 }
 
+/// What one tenant has and had in one class.
+#[pyclass(frozen, get_all, skip_from_py_object, module = "expresslane._scheduler")]
+#[derive(Clone)]
+pub(crate) struct TenantSnapshot {
+    tenant: u32,
+    prompt_class: u32,
+    weight: u32,
+    unfinished: u32,
+    ready: u32,
+    used_tokens: u64,
+}
+
+impl From<core::TenantSnapshot> for TenantSnapshot {
+    fn from(tenant: core::TenantSnapshot) -> Self {
+        Self {
+            tenant: tenant.tenant,
+            prompt_class: tenant.class,
+            weight: tenant.weight,
+            unfinished: tenant.unfinished,
+            ready: tenant.ready,
+            used_tokens: tenant.used_tokens,
+        }
+    }
+}
+
 /// A consistent copy of the counters.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Snapshot {

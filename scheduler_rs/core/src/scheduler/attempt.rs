@@ -4,7 +4,7 @@ use super::Scheduler;
 use crate::group::GroupKey;
 use crate::groups::routes;
 use crate::ticket::{NEVER, Place};
-use crate::{AttemptDeadline, AttemptEnd, Error, HistogramName, Outcome, TicketId};
+use crate::{AttemptDeadline, AttemptEnd, Error, HistogramName, Outcome, TicketId, Usage};
 
 impl Scheduler {
     /// The first token has come: the lane share is free and the idle clock starts. False when it had already come.
@@ -79,6 +79,7 @@ impl Scheduler {
                 return Ok(false);
             }
         }
+        self.settle_flow(slot, None, None);
         self.leave_backend(slot, AttemptEnd::Retry);
         self.requeue(slot, key, not_before_ns);
         Ok(true)
@@ -86,8 +87,23 @@ impl Scheduler {
 
     /// A ticket in flight ends: slot and lane are given back.
     pub fn finish(&mut self, now_ns: u64, ticket: TicketId, outcome: Outcome) -> Result<(), Error> {
+        self.finish_with_usage(now_ns, ticket, outcome, None)
+    }
+
+    /// Like [`Self::finish`], with the tokens that were really used if they are known.
+    ///
+    /// Without them the flow keeps being charged the estimate; before the first token a failure is free, and a cancel
+    /// or an expiry costs the input only.
+    pub fn finish_with_usage(
+        &mut self,
+        now_ns: u64,
+        ticket: TicketId,
+        outcome: Outcome,
+        usage: Option<Usage>,
+    ) -> Result<(), Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
+        self.settle_flow(slot, Some(outcome), usage);
         self.leave_backend(slot, AttemptEnd::Ticket(outcome));
         let batch = self.tickets[slot].batch;
         self.batches[batch].restarted_ns = self.now_ns;
@@ -111,6 +127,8 @@ impl Scheduler {
         self.groups[ticket.group].users -= 1;
         self.groups[group].users += 1;
         ticket.group = group;
+        self.rejoin_flow(slot);
+        let ticket = &mut self.tickets[slot];
         ticket.queued_since_ns = self.now_ns;
         ticket.not_before_ns = not_before_ns;
         let batch = ticket.batch;

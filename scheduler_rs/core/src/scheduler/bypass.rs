@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::TicketId;
+use crate::opening::Opening;
 use crate::reservation::Reservation;
 use crate::ticket::Lane;
 use crate::token_buckets::edge;
@@ -11,7 +12,7 @@ impl Scheduler {
     /// Charges a release into a short lane to the unfit heads that it passes; returns those that it passes.
     pub(super) fn count_bypass(&mut self, chosen: &Candidate, backend: u32) -> Vec<TicketId> {
         let lanes = &self.backends[backend as usize].lanes;
-        if lanes.budgeted().is_empty() || lanes.lane_of(chosen.bucket) == Lane::Long {
+        if lanes.budgeted() == 0 || lanes.lane_of(chosen.bucket()) == Lane::Long {
             return Vec::new();
         }
         let mut passed = Vec::new();
@@ -20,7 +21,7 @@ impl Scheduler {
                 let group = self.groups.of_class(class)[at];
                 if let Some(head) = self.passed_head(group, chosen, backend) {
                     let ticket = &mut self.tickets[head.slot()];
-                    ticket.bypassed = ticket.bypassed.saturating_add(edge(chosen.bucket));
+                    ticket.bypassed = ticket.bypassed.saturating_add(edge(chosen.bucket()));
                     passed.push(head);
                 }
             }
@@ -30,15 +31,27 @@ impl Scheduler {
 
     /// The group's best unfit head, if `chosen` passes it on its way to `backend`.
     fn passed_head(&mut self, group: u32, chosen: &Candidate, backend: u32) -> Option<TicketId> {
-        if !self.groups[group].routes.iter().any(|route| route.backend == backend) {
+        let here = &self.groups[group];
+        if here.tenants.is_empty() || !here.routes.iter().any(|route| route.backend == backend) {
             return None;
         }
         loop {
-            let head = self.best_of(group, self.unfit(group)).filter(|head| head.outranks(chosen))?;
-            if !self.park_held(group, head.bucket) {
+            let head = self.unfit_head(group, chosen).filter(|head| head.outranks(chosen))?;
+            if !self.park_held(head.flow, head.group, head.key) {
                 return Some(head.ticket);
             }
         }
+    }
+
+    /// The best unfit head of the flow that has had least, or of the chosen flow itself.
+    ///
+    /// A flow before the chosen one has no head that could go, so all that it has in short buckets is unfit.
+    fn unfit_head(&self, group: u32, chosen: &Candidate) -> Option<Candidate> {
+        let budgeted = Opening::first(self.budgeted(group));
+        let (_, tenant) = self.groups[group].tenants.first(budgeted)?;
+        let (_, flow) = self.flows.tenant(tenant).cell(group)?.flows.first(budgeted)?;
+        let first = self.best_unfit(flow, group).filter(|head| head.outranks(chosen));
+        first.or_else(|| self.best_unfit(chosen.flow, group))
     }
 
     /// Keeps the short lane of one backend for a ticket that was passed by that lane's budget of tokens, or, with
@@ -48,18 +61,20 @@ impl Scheduler {
         if ticket.reserved {
             return false;
         }
-        let (group, class, bucket, bypassed) = (ticket.group, ticket.class, ticket.bucket, ticket.bypassed);
+        let (group, flow, class) = (ticket.group, ticket.flow, ticket.class);
+        let (bucket, bypassed) = (ticket.bucket(), ticket.bypassed);
         let candidates = self.groups[group].routes.iter().filter(|route| {
             let backend = &self.backends[route.backend as usize];
             backend.has_slot(route.model_slot)
-                && backend.lanes.budgeted().contains(bucket)
+                && bucket < backend.lanes.budgeted()
                 && (promoted || bypassed >= backend.lanes.short_budget())
                 && backend.reservation.is_none_or(|kept| class < kept.class)
         });
         let least = candidates.min_by_key(|route| self.backends[route.backend as usize].lanes.short_tokens());
         let Some(backend) = least.map(|route| route.backend) else { return false };
         self.clear_reservation(backend);
-        self.backends[backend as usize].reservation = Some(Reservation { ticket: id, class, group, bucket });
+        self.backends[backend as usize].reservation =
+            Some(Reservation { ticket: id, class, group, flow, bucket });
         self.tickets[id.slot()].reserved = true;
         true
     }

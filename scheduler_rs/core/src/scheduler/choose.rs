@@ -2,104 +2,179 @@
 
 use super::Scheduler;
 use crate::CLASSES;
-use crate::bucket_set::BucketSet;
+use crate::fair_tree::Rank;
+use crate::group::Route;
+use crate::opening::Opening;
+use crate::policy::Policy;
+use crate::queue::{Bucket, BucketKey};
+use crate::reservation::Reservation;
 use crate::ticket::TicketId;
 
-/// A bucket head with its score at this moment.
+/// A bucket head with what it is chosen by, at this moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
+    pub(super) class: u8,
+    pub(super) tenant: Rank,
+    pub(super) flow_rank: Rank,
+    pub(super) policy: Policy,
     pub(super) score: f64,
     pub(super) ticket: TicketId,
-    pub(super) class: u8,
+    pub(super) flow: u32,
     pub(super) group: u32,
-    pub(super) bucket: u8,
+    pub(super) key: BucketKey,
 }
 
 impl Candidate {
-    /// Strict class order, then score, then arrival.
+    /// Strict class order, then the tenant and the flow that have had least, then score, then arrival.
     pub(super) fn outranks(&self, other: &Self) -> bool {
-        if self.class != other.class {
-            return self.class < other.class;
+        let flow = (self.class, self.tenant, self.flow_rank);
+        let other_flow = (other.class, other.tenant, other.flow_rank);
+        if flow != other_flow {
+            return flow < other_flow;
+        }
+        // Scores of two policies are no measure of each other: then arrival decides.
+        if self.policy != other.policy {
+            return self.ticket < other.ticket;
         }
         self.score > other.score || (self.score >= other.score && self.ticket < other.ticket)
+    }
+
+    /// The bucket that decides where it fits.
+    pub(super) fn bucket(&self) -> u8 {
+        self.key.tokens
     }
 }
 
 impl Scheduler {
-    /// The best head of the highest class that some backend can take.
-    pub(super) fn choose(&self) -> Option<Candidate> {
-        (0..CLASSES as u8).find_map(|class| {
-            let mut best: Option<Candidate> = None;
-            for &slot in self.groups.of_class(class) {
-                let candidate = self.best_of(slot, self.open(slot));
-                if let Some(candidate) = candidate
-                    && best.is_none_or(|best| candidate.outranks(&best))
-                {
-                    best = Some(candidate);
-                }
-            }
-            best
-        })
-    }
-
-    /// The waiting buckets that at least one backend can take from this group.
-    pub(super) fn open(&self, slot: u32) -> BucketSet {
-        let group = &self.groups[slot];
-        if group.nonempty().is_empty() {
-            return BucketSet::EMPTY;
-        }
-        let mut open = BucketSet::EMPTY;
-        for route in &group.routes {
-            let backend = &self.backends[route.backend as usize];
-            if backend.has_slot(route.model_slot) {
-                open = open.union(backend.open_to(slot, group.key.class));
-            }
-        }
-        group.nonempty().intersection(open)
-    }
-
-    /// The waiting buckets that only a short budget (or what it is kept for) keeps back.
-    pub(super) fn unfit(&self, slot: u32) -> BucketSet {
-        let group = &self.groups[slot];
-        let mut budgeted = BucketSet::EMPTY;
-        for route in &group.routes {
-            let backend = &self.backends[route.backend as usize];
-            if backend.has_slot(route.model_slot) {
-                budgeted = budgeted.union(backend.lanes.budgeted());
-            }
-        }
-        group.nonempty().intersection(budgeted).difference(self.open(slot))
-    }
-
-    /// The best-scored head of the given non-empty buckets.
-    pub(super) fn best_of(&self, slot: u32, buckets: BucketSet) -> Option<Candidate> {
-        let group = &self.groups[slot];
-        let mut best = (f64::NEG_INFINITY, None);
-        buckets.for_each(|bucket| {
-            let score = group.score(bucket, self.now_ns);
-            if score > best.0 {
-                best = (score, Some(bucket));
-            } else if score >= best.0
-                && best.1.is_none_or(|best| self.head_id(slot, bucket) < self.head_id(slot, best))
+    /// The best head of a class that is owed its share, or else of the highest class, that some backend can take.
+    pub(super) fn choose(&mut self) -> Option<Candidate> {
+        for class in 0..CLASSES as u8 {
+            if self.class_shares.is_owed(class)
+                && let Some(owed) = self.choose_in(class)
             {
-                best.1 = Some(bucket);
+                return Some(owed);
             }
-        });
-        best.1.map(|bucket| self.candidate(slot, bucket))
+        }
+        (0..CLASSES as u8).find_map(|class| self.choose_in(class))
     }
 
-    pub(super) fn candidate(&self, slot: u32, bucket: u8) -> Candidate {
+    /// The tenant that has had least, of it the flow that has had least, of this the head with the best score: each
+    /// among those that some backend can take.
+    pub(super) fn choose_in(&mut self, class: u8) -> Option<Candidate> {
+        let kept = self.look_at_backends(class);
+        let contenders = self.groups.of_class(class).iter().filter_map(|&slot| {
+            let group = &self.groups[slot];
+            group.tenants.first(group.opening)
+        });
+        let reserved = kept.iter().map(|kept| {
+            let tenant = self.flows.flow(kept.flow).tenant;
+            (self.flows.tenant(tenant).account.rank, tenant)
+        });
+        let (_, tenant) = contenders.chain(reserved).min()?;
+        let cells = self.flows.tenant(tenant).cells.iter();
+        let contenders = cells.filter_map(|cell| cell.flows.first(self.groups[cell.group].opening));
+        let reserved = kept.iter().filter(|kept| self.flows.flow(kept.flow).tenant == tenant);
+        let reserved = reserved.map(|kept| (self.flows.flow(kept.flow).account.rank, kept.flow));
+        let (_, flow) = contenders.chain(reserved).min().expect("a tenant in the opening has a flow in it");
+        self.best_of_flow(flow, &kept)
+    }
+
+    /// Notes for each group of the class what some backend can take now; returns what is kept and fits by now.
+    fn look_at_backends(&mut self, class: u8) -> Vec<Reservation> {
+        let mut kept = Vec::new();
+        for at in 0..self.groups.of_class(class).len() {
+            let slot = self.groups.of_class(class)[at];
+            if !self.groups[slot].tenants.is_empty() {
+                self.groups[slot].opening = self.opening(slot, &mut kept);
+            }
+        }
+        kept
+    }
+
+    /// What at least one backend can take from this group.
+    fn opening(&self, slot: u32, kept: &mut Vec<Reservation>) -> Opening {
+        let group = &self.groups[slot];
+        let mut opening = Opening::CLOSED;
+        for route in &group.routes {
+            let backend = &self.backends[route.backend as usize];
+            if backend.has_slot(route.model_slot) {
+                opening = opening.union(backend.open_to(group.key.class));
+                kept.extend(backend.open_reservation().filter(|kept| kept.group == slot));
+            }
+        }
+        opening
+    }
+
+    fn best_of_flow(&self, flow: u32, kept: &[Reservation]) -> Option<Candidate> {
+        let mut best: Option<Candidate> = None;
+        for queue in &self.flows.flow(flow).queues {
+            let group = &self.groups[queue.group];
+            let opening = group.opening;
+            let is_kept = |bucket| {
+                kept.iter().any(|kept| (kept.flow, kept.group, kept.bucket) == (flow, queue.group, bucket))
+            };
+            let of_queue = queue.best(group, &self.tickets, self.now_ns, |bucket| {
+                opening.contains(bucket) || (!kept.is_empty() && is_kept(bucket))
+            });
+            let candidate = of_queue.map(|(score, bucket)| self.candidate(flow, queue.group, bucket, score));
+            if let Some(candidate) = candidate
+                && best.is_none_or(|best| candidate.outranks(&best))
+            {
+                best = Some(candidate);
+            }
+        }
+        best
+    }
+
+    /// The best-scored head of a flow in a group that only a short budget (or what it is kept for) keeps back.
+    pub(super) fn best_unfit(&self, flow: u32, slot: u32) -> Option<Candidate> {
+        let (group, budgeted) = (&self.groups[slot], self.budgeted(slot));
+        let queue = self.flows.flow(flow).queue(slot)?;
+        let (score, bucket) = queue.best(group, &self.tickets, self.now_ns, |bucket| {
+            bucket < budgeted && !group.opening.contains(bucket)
+        })?;
+        Some(self.candidate(flow, slot, bucket, score))
+    }
+
+    /// Whether some backend can take it now.
+    pub(super) fn is_open(&self, head: &Candidate) -> bool {
+        self.groups[head.group].routes.iter().any(|&route| self.takes(route, head))
+    }
+
+    pub(super) fn takes(&self, route: Route, head: &Candidate) -> bool {
+        let backend = &self.backends[route.backend as usize];
+        let is_kept = || {
+            let kept = backend.open_reservation();
+            kept.is_some_and(|kept| {
+                (kept.flow, kept.group, kept.bucket) == (head.flow, head.group, head.bucket())
+            })
+        };
+        backend.has_slot(route.model_slot)
+            && (backend.open_to(head.class).contains(head.bucket()) || is_kept())
+    }
+
+    /// A short budget can keep back the buckets below this one.
+    pub(super) fn budgeted(&self, slot: u32) -> u8 {
+        let routes = self.groups[slot].routes.iter();
+        let with_slot = routes.filter_map(|route| {
+            let backend = &self.backends[route.backend as usize];
+            backend.has_slot(route.model_slot).then(|| backend.lanes.budgeted())
+        });
+        with_slot.max().unwrap_or(0)
+    }
+
+    pub(super) fn candidate(&self, flow: u32, slot: u32, bucket: &Bucket, score: f64) -> Candidate {
         let group = &self.groups[slot];
         Candidate {
-            score: group.score(bucket, self.now_ns),
-            ticket: self.head_id(slot, bucket),
             class: group.key.class,
+            tenant: self.flows.tenant_of(flow).account.rank,
+            flow_rank: self.flows.flow(flow).account.rank,
+            policy: group.policy,
+            score,
+            ticket: self.tickets[bucket.head].id,
+            flow,
             group: slot,
-            bucket,
+            key: bucket.key,
         }
-    }
-
-    fn head_id(&self, slot: u32, bucket: u8) -> TicketId {
-        self.tickets[self.groups[slot].head(bucket)].id
     }
 }

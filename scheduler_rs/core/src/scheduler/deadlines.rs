@@ -231,8 +231,10 @@ mod tests {
     }
 
     fn run_one(scheduler: &mut Scheduler, now_ns: u64) -> TicketId {
-        let prompt = Prompt { model: 0, class: 1, tokens: 10, queue_timeout_ns: 0, index: 0 };
-        let options = BatchOptions { queue_timeout_ns: 300 * SECOND, deadline_ns: 0 };
+        let prompt =
+            Prompt { model: 0, class: 1, tokens: 10, queue_timeout_ns: 0, index: 0, ..Prompt::default() };
+        let options =
+            BatchOptions { queue_timeout_ns: 300 * SECOND, deadline_ns: 0, ..BatchOptions::default() };
         scheduler.submit(now_ns, now_ns, &[prompt], options).unwrap();
         scheduler.poll(now_ns).dispatches[0].ticket
     }

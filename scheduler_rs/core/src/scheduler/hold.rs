@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use crate::BatchId;
+use crate::queue::BucketKey;
 use crate::ticket::Place;
 
 impl Scheduler {
@@ -52,16 +53,16 @@ impl Scheduler {
     /// Moves held tickets from the head of a bucket to their batches; returns whether there were any.
     ///
     /// A hold is constant work: its tickets are looked at only when they would be next.
-    pub(super) fn park_held(&mut self, group: u32, bucket: u8) -> bool {
+    pub(super) fn park_held(&mut self, flow: u32, group: u32, key: BucketKey) -> bool {
         let mut any = false;
-        while self.groups[group].nonempty().contains(bucket) {
-            let slot = self.groups[group].head(bucket);
+        let head = |this: &Self| Some(this.flows.flow(flow).queue(group)?.find(key)?.head);
+        while let Some(slot) = head(self) {
             let ticket = &self.tickets[slot];
             let (batch, index) = (ticket.batch, ticket.index);
             if index < self.batches[batch].horizon {
                 break;
             }
-            self.groups[group].take(&mut self.tickets, slot);
+            self.flows.take(&mut self.groups, &mut self.tickets, slot);
             self.tickets[slot].place = Place::Held;
             self.batches[batch].held.insert((index, slot));
             self.counters.held += 1;

@@ -1,4 +1,4 @@
-//! Promotion: an overdue ticket takes the turn of the policy's choice when its class has earned it.
+//! Promotion: an overdue ticket takes the turn of the policy's choice when its flow has earned it.
 
 use super::Scheduler;
 use super::choose::Candidate;
@@ -19,48 +19,53 @@ impl Scheduler {
         if !self.promotion.is_on() {
             return Some((best, Turn::Ordinary));
         }
-        let Some((overdue, open)) = self.oldest_overdue(best.class) else {
+        let Some((overdue, open)) = self.oldest_overdue(best.flow) else {
             return Some((best, Turn::Ordinary));
         };
         if overdue.ticket == best.ticket {
             return Some((best, Turn::Ordinary));
         }
-        if !self.promotion.affords(best.class, edge(overdue.bucket)) {
+        if !self.flows.flow(best.flow).passed.afford(edge(overdue.bucket())) {
             return Some((best, Turn::PassesOverdue));
         }
         if open {
             return Some((overdue, Turn::Promoted));
         }
-        if self.park_held(overdue.group, overdue.bucket) || self.reserve(overdue.ticket, true) {
+        if self.park_held(overdue.flow, overdue.group, overdue.key) || self.reserve(overdue.ticket, true) {
             return None;
         }
         Some((best, Turn::PassesOverdue))
     }
 
     pub(super) fn settle_turn(&mut self, chosen: &Candidate, turn: Turn) {
-        let charge = edge(chosen.bucket);
+        let charge = edge(chosen.bucket());
+        let passed = &mut self.flows.flow_mut(chosen.flow).passed;
         match turn {
             Turn::Ordinary => {}
-            Turn::PassesOverdue => self.promotion.passed_over(chosen.class, charge),
-            Turn::Promoted => self.promotion.promoted(chosen.class, charge),
+            Turn::PassesOverdue => passed.passed_over(charge),
+            Turn::Promoted => passed.promoted(charge),
         }
     }
 
-    /// The overdue head of this class that arrived first, if it is open or unfit, and whether it is open.
-    fn oldest_overdue(&self, class: u8) -> Option<(Candidate, bool)> {
+    /// The overdue head of this flow that arrived first, if it is open or unfit, and whether it is open.
+    fn oldest_overdue(&self, flow: u32) -> Option<(Candidate, bool)> {
         let mut oldest: Option<(Candidate, bool)> = None;
-        for &slot in self.groups.of_class(class) {
-            let (open, unfit) = (self.open(slot), self.unfit(slot));
-            open.union(unfit).for_each(|bucket| {
-                let wait_ns = self.now_ns - self.groups[slot].head_arrival_ns(bucket);
+        for queue in &self.flows.flow(flow).queues {
+            let budgeted = self.budgeted(queue.group);
+            for bucket in queue.buckets() {
+                let wait_ns = self.now_ns - self.tickets[bucket.head].arrival_ns;
                 if !self.promotion.is_overdue(wait_ns) {
-                    return;
+                    continue;
                 }
-                let candidate = self.candidate(slot, bucket);
-                if oldest.is_none_or(|(oldest, _)| candidate.ticket < oldest.ticket) {
-                    oldest = Some((candidate, open.contains(bucket)));
+                let candidate = self.candidate(flow, queue.group, bucket, 0.0);
+                if oldest.is_some_and(|(oldest, _)| oldest.ticket < candidate.ticket) {
+                    continue;
                 }
-            });
+                let open = self.is_open(&candidate);
+                if open || candidate.bucket() < budgeted {
+                    oldest = Some((candidate, open));
+                }
+            }
         }
         oldest
     }

@@ -27,7 +27,7 @@ impl Scheduler {
         let available = routes.iter().any(|route| self.backends[route.backend as usize].config.available);
         let group: &mut Group = &mut self.groups[slot];
         group.routes = routes;
-        group.set_lines(lines(self.config.policy, fastest));
+        group.set_lines(self.config.policy, lines(self.config.policy, fastest));
         if available {
             group.down_since_ns = None;
         } else if group.down_since_ns.is_none() {
@@ -57,7 +57,8 @@ impl Scheduler {
         self.batches[batch].queued -= 1;
         self.counters.queued -= 1;
         match ticket.place {
-            Place::Fresh | Place::Returned => self.groups[group].take(&mut self.tickets, slot),
+            Place::InFifo | Place::InOrder => self.flows.take(&mut self.groups, &mut self.tickets, slot),
+            Place::Barred => _ = self.batches[batch].barred.remove(&ticket.id),
             Place::Held => {
                 self.batches[batch].held.remove(&(ticket.index, slot));
                 self.counters.held -= 1;
@@ -70,8 +71,7 @@ impl Scheduler {
 
     /// Puts a ticket that is neither waiting in a bucket nor in flight back into its bucket.
     pub(super) fn return_to_bucket(&mut self, slot: u32) {
-        let group = self.tickets[slot].group;
-        self.groups[group].push_returned(&mut self.tickets, slot);
+        self.flows.push(&mut self.groups, &mut self.tickets, slot);
     }
 
     /// Ends a waiting ticket.
@@ -96,6 +96,7 @@ impl Scheduler {
             self.timers.note_stale();
         }
         self.groups[group].users -= 1;
+        self.leave_flow(slot);
         self.batches[batch].tickets.remove(&mut self.tickets, slot);
         self.tickets.remove(slot);
         self.leave_batch(batch);
@@ -105,10 +106,14 @@ impl Scheduler {
         let batch = &mut self.batches[slot];
         batch.len -= 1;
         if batch.len > 0 {
+            self.lift_barrier(slot);
             return;
         }
         if batch.timer_ns != NEVER {
             self.timers.note_stale();
+        }
+        if batch.has_own_flow {
+            self.flows.remove_own(slot);
         }
         self.batches.remove(slot);
     }

@@ -2,21 +2,23 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
+use crate::fairness::charge;
 use crate::group::Route;
 use crate::ticket::{NEVER, Place};
-use crate::{Decisions, Dispatch, HistogramName};
+use crate::{CLASSES, Decisions, Dispatch, HistogramName};
 
 impl Scheduler {
     pub(super) fn release(&mut self, out: &mut Decisions) {
         while self.has_global_slot() {
             let Some(best) = self.choose() else { return };
             let Some((chosen, turn)) = self.promote(best) else { continue };
-            if self.park_held(chosen.group, chosen.bucket) {
+            if self.park_held(chosen.flow, chosen.group, chosen.key) {
                 continue;
             }
             let route = self.bind(&chosen);
             let passed = self.count_bypass(&chosen, route.backend);
             self.settle_turn(&chosen, turn);
+            self.settle_class_shares(&chosen);
             out.dispatches.push(self.dispatch(chosen.ticket.slot(), route));
             for ticket in passed {
                 self.reserve(ticket, false);
@@ -32,12 +34,8 @@ impl Scheduler {
     /// Late binding: the backend with the least predicted time to first token, then the emptiest, then by id.
     fn bind(&self, chosen: &Candidate) -> Route {
         let group = &self.groups[chosen.group];
-        let charge = crate::token_buckets::edge(chosen.bucket);
-        let feasible = group.routes.iter().filter(|route| {
-            let backend = &self.backends[route.backend as usize];
-            backend.has_slot(route.model_slot)
-                && backend.open_to(chosen.group, chosen.class).contains(chosen.bucket)
-        });
+        let charge = crate::token_buckets::edge(chosen.bucket());
+        let feasible = group.routes.iter().filter(|route| self.takes(**route, chosen));
         let best = feasible.min_by(|a, b| {
             let (a, b) = (&self.backends[a.backend as usize], &self.backends[b.backend as usize]);
             let by_ttft = a.predicted_ttft_ns(charge).total_cmp(&b.predicted_ttft_ns(charge));
@@ -46,13 +44,28 @@ impl Scheduler {
         *best.expect("an open bucket has a backend that takes it")
     }
 
+    /// Classes below the chosen one that could have gone are owed their share; one that went before its turn pays.
+    fn settle_class_shares(&mut self, chosen: &Candidate) {
+        let ticket = &self.tickets[chosen.ticket.slot()];
+        let tokens = charge(ticket.tokens, ticket.output_tokens);
+        if self.class_shares.is_owed(chosen.class) {
+            self.class_shares.repaid(chosen.class, tokens);
+        }
+        for class in chosen.class + 1..CLASSES as u8 {
+            if self.class_shares.has_share(class) && self.choose_in(class).is_some() {
+                self.class_shares.passed_over(class, tokens);
+            }
+        }
+    }
+
     fn dispatch(&mut self, slot: u32, route: Route) -> Dispatch {
         let now_ns = self.now_ns;
         self.take_queued(slot);
+        self.charge_flow(slot);
         let ticket = &mut self.tickets[slot];
         let backend = &mut self.backends[route.backend as usize];
-        let fulfils = |group, bucket| group == ticket.group && bucket == ticket.bucket;
-        let fulfilled = backend.reservation.is_some_and(|kept| fulfils(kept.group, kept.bucket));
+        let own = (ticket.flow, ticket.group, ticket.bucket());
+        let fulfilled = backend.reservation.is_some_and(|kept| (kept.flow, kept.group, kept.bucket) == own);
         let due_ns = |timeout_ns| if timeout_ns == 0 { NEVER } else { now_ns.saturating_add(timeout_ns) };
         ticket.place = Place::InFlight;
         ticket.backend = route.backend;

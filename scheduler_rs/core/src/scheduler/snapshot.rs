@@ -3,7 +3,10 @@
 use super::Scheduler;
 use crate::backend::Backend;
 use crate::counters::Histograms;
-use crate::{AttemptEnd, BackendId, BackendSnapshot, CLASSES, HistogramSnapshot, Outcome, Snapshot};
+use crate::tenant::Tenant;
+use crate::{
+    AttemptEnd, BackendId, BackendSnapshot, CLASSES, HistogramSnapshot, Outcome, Snapshot, TenantSnapshot,
+};
 use std::collections::BTreeMap;
 
 impl Scheduler {
@@ -42,6 +45,20 @@ impl Scheduler {
             backends: self.backends.iter().map(|backend| backend_snapshot(backend, self.now_ns)).collect(),
             histograms: self.histograms(),
         }
+    }
+
+    /// The tenants with unfinished tickets, and those whose service is still remembered; by class, then by number.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantSnapshot> {
+        let snapshot = |tenant: &Tenant| TenantSnapshot {
+            tenant: tenant.id,
+            class: u32::from(tenant.class),
+            weight: tenant.weight,
+            unfinished: tenant.users,
+            ready: tenant.waiting,
+            used_tokens: tenant.used_tokens,
+        };
+        self.flows.tenants().map(snapshot).collect()
     }
 
     fn histograms(&self) -> Vec<HistogramSnapshot> {

@@ -2,9 +2,10 @@
 
 use super::Scheduler;
 use crate::group::GroupKey;
+use crate::queue::BucketKey;
 use crate::ticket::{NEVER, Ticket};
 use crate::token_buckets::{bucket_of, edge};
-use crate::{BatchId, BatchOptions, Error, Prompt, TicketId};
+use crate::{BatchId, BatchOptions, Error, POOLED_MAX, Prompt, TicketId};
 
 impl Scheduler {
     /// Queues all prompts or none, and returns their tickets in the same order.
@@ -44,24 +45,28 @@ impl Scheduler {
     }
 
     fn enqueue(&mut self, id: BatchId, prompts: &[Prompt], options: BatchOptions) -> Vec<TicketId> {
-        let batch_slot = self.batches.find_or_insert(id);
+        let batch_slot = self.batches.find_or_insert(id, options.tenant);
+        let is_large = self.batches[batch_slot].len as usize + prompts.len() > POOLED_MAX as usize;
         self.counters.submitted += prompts.len() as u64;
-        let mut last_group = None;
+        let mut last = None;
         let mut ids = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             let class = prompt.class as u8;
-            let group = match last_group {
-                Some((of, group)) if of == (class, prompt.model) => group,
-                _ => self.group_for(GroupKey { class, model: prompt.model, excluded: Vec::new() }),
+            let (group, flow) = match last {
+                Some((of, places)) if of == (class, prompt.model) => places,
+                _ => {
+                    let key = GroupKey { class, model: prompt.model, excluded: Vec::new() };
+                    (self.group_for(key), self.flow_for(class, batch_slot, options.weight, is_large))
+                }
             };
-            last_group = Some(((class, prompt.model), group));
-            ids.push(self.enqueue_one(batch_slot, group, prompt));
+            last = Some(((class, prompt.model), (group, flow)));
+            ids.push(self.enqueue_one(batch_slot, group, flow, prompt));
         }
         self.set_batch_timeouts(batch_slot, options);
         ids
     }
 
-    fn enqueue_one(&mut self, batch: u32, group: u32, prompt: &Prompt) -> TicketId {
+    fn enqueue_one(&mut self, batch: u32, group: u32, flow: u32, prompt: &Prompt) -> TicketId {
         let now_ns = self.now_ns;
         let bucket = bucket_of(prompt.tokens);
         let queue_due_ns = match prompt.queue_timeout_ns {
@@ -75,16 +80,25 @@ impl Scheduler {
             batch,
             index: prompt.index,
             group,
+            flow,
             tokens: prompt.tokens,
+            output_tokens: prompt.output_tokens,
+            sequential: prompt.sequential,
             charge: edge(bucket),
-            bucket,
+            key: BucketKey { tokens: bucket, cost: bucket, dated: false },
             class: prompt.class as u8,
             ..Ticket::FREE
         });
-        self.groups[group].push_fresh(&mut self.tickets, slot);
         self.groups[group].users += 1;
+        self.enter_flow(slot);
         self.batches[batch].len += 1;
         self.link_queued(slot);
+        if self.is_barred(slot) {
+            self.bar(slot);
+        } else {
+            self.batches[batch].runs_sequential = prompt.sequential;
+            self.return_to_bucket(slot);
+        }
         self.arm_ticket(slot);
         self.tickets[slot].id
     }

@@ -7,7 +7,7 @@ use expresslane_scheduler::{
 };
 
 fn queue_timeout(timeout_ns: u64) -> BatchOptions {
-    BatchOptions { queue_timeout_ns: timeout_ns, deadline_ns: 0 }
+    BatchOptions { queue_timeout_ns: timeout_ns, deadline_ns: 0, ..BatchOptions::default() }
 }
 
 fn submit(driver: &mut Driver, batch: u64, prompts: usize, options: BatchOptions) -> Vec<TicketId> {
@@ -67,7 +67,14 @@ fn queue_timeout_counts_from_the_wait() {
 #[test]
 fn own_queue_timeout() {
     let mut driver = Driver::with("fcfs", &[plain(1)]);
-    let prompt = |queue_timeout_ns| Prompt { model: 0, class: 1, tokens: 10, queue_timeout_ns, index: 0 };
+    let prompt = |queue_timeout_ns| Prompt {
+        model: 0,
+        class: 1,
+        tokens: 10,
+        queue_timeout_ns,
+        index: 0,
+        ..Prompt::default()
+    };
     let prompts = [prompt(0), prompt(0), prompt(5 * SECOND), prompt(3 * SECOND)];
     let tickets = driver.scheduler.submit(0, 1, &prompts, queue_timeout(4 * SECOND)).unwrap();
     driver.poll();
@@ -85,7 +92,7 @@ fn own_queue_timeout() {
 #[test]
 fn batch_deadline() {
     let mut driver = Driver::with("fcfs", &[plain(1)]);
-    let options = BatchOptions { queue_timeout_ns: 0, deadline_ns: 10 * SECOND };
+    let options = BatchOptions { queue_timeout_ns: 0, deadline_ns: 10 * SECOND, ..BatchOptions::default() };
     let tickets = submit(&mut driver, 1, 2, options);
     driver.poll();
     driver.advance(10 * SECOND);

@@ -69,6 +69,7 @@ impl Driver {
                 tokens,
                 queue_timeout_ns: 0,
                 index,
+                ..Prompt::default()
             })
             .collect();
         *first += prompts.len() as u32;

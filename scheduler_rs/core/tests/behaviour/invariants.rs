@@ -3,15 +3,17 @@
 use crate::driver::{MS, SECOND};
 use crate::model::{At, Model, ModelBatch, ModelTicket, edge_of, reserved};
 use expresslane_scheduler::{
-    BackendConfig, BackendId, BatchId, BatchOptions, Config, Decisions, ModelRoute, Outcome, Policy, Prompt,
-    Scheduler, TicketId,
+    BackendConfig, BackendId, BatchId, BatchOptions, Config, Decisions, Fairness, ModelRoute, Outcome,
+    Policy, Prompt, Scheduler, TicketId,
 };
 use proptest::prelude::*;
+
+const FAIRNESS: [Fairness; 3] = [Fairness::None, Fairness::Tenant, Fairness::TenantBatch];
 
 /// One thing that happens; numbers pick among what is there.
 #[derive(Clone, Debug)]
 enum Event {
-    Submit { batch: BatchId, prompts: Vec<(u32, u32, u32, u64)>, queue_timeout_ns: u64, deadline_in_ns: u64 },
+    Submit { batch: BatchId, prompts: Vec<Prompt>, queue_timeout_ns: u64, deadline_in_ns: u64 },
     FirstToken(usize),
     Finish(usize, Outcome),
     Retry { pick: usize, delay_ns: u64, exclude_backend: bool },
@@ -53,7 +55,11 @@ fn backends() -> impl Strategy<Value = BackendConfig> {
 
 fn events() -> impl Strategy<Value = Event> {
     let batch = || 0..4_u64;
-    let prompt = (0..3_u32, 0..3_u32, sizes(), prop_oneof![4 => Just(0), 1 => durations()]);
+    let limits = (prop_oneof![4 => Just(0), 1 => durations()], 0..2_000_u32, prop::bool::weighted(0.05));
+    let prompt = (0..3_u32, 0..3_u32, sizes(), limits).prop_map(|(model, class, tokens, limits)| {
+        let (queue_timeout_ns, output_tokens, sequential) = limits;
+        Prompt { model, class, tokens, queue_timeout_ns, output_tokens, sequential, index: 0 }
+    });
     let outcome = prop::sample::select(Outcome::ALL.to_vec());
     let deadline = prop_oneof![4 => Just(0), 1 => durations()];
     prop_oneof![
@@ -84,10 +90,10 @@ struct World {
 }
 
 impl World {
-    fn new(policy: &str, in_flight_limit: u32, max_wait_ns: u64) -> Self {
+    fn new(policy: &str, fairness: Fairness, in_flight_limit: u32, max_wait_ns: u64) -> Self {
         let policy: Policy = policy.parse().unwrap();
-        let config = Config { policy, in_flight_limit, max_wait_ns, ..Config::default() };
-        let model = Model { in_flight_limit, ..Model::default() };
+        let config = Config { policy, in_flight_limit, max_wait_ns, fairness, ..Config::default() };
+        let model = Model { in_flight_limit, fairness, ..Model::default() };
         Self { scheduler: Scheduler::new(config).unwrap(), model, now_ns: SECOND, log: Vec::new() }
     }
 
@@ -178,29 +184,27 @@ impl World {
         }
     }
 
-    fn submit(&mut self, batch: BatchId, sizes: &[(u32, u32, u32, u64)], queue_timeout_ns: u64, in_ns: u64) {
+    fn submit(&mut self, batch: BatchId, sizes: &[Prompt], queue_timeout_ns: u64, in_ns: u64) {
         let deadline_ns = if in_ns == 0 { 0 } else { self.now_ns + in_ns };
-        let prompts: Vec<Prompt> = (0..)
-            .zip(sizes)
-            .map(|(index, &(model, class, tokens, queue_timeout_ns))| Prompt {
-                model,
-                class,
-                tokens,
-                queue_timeout_ns,
-                index,
-            })
-            .collect();
-        let options = BatchOptions { queue_timeout_ns, deadline_ns };
+        let prompts: Vec<Prompt> =
+            (0..).zip(sizes).map(|(index, &prompt)| Prompt { index, ..prompt }).collect();
+        let options = BatchOptions {
+            queue_timeout_ns,
+            deadline_ns,
+            tenant: (batch % 3) as u32,
+            weight: 1 + batch as u32 % 2,
+        };
         let tickets = self.scheduler.submit(self.now_ns, batch, &prompts, options).unwrap();
         assert!(tickets.is_sorted() && tickets.iter().all(|id| !self.model.tickets.contains_key(id)));
         let horizon = self.model.early_horizons.remove(&batch);
-        let known = ModelBatch { horizon, ..ModelBatch::default() };
+        let known = ModelBatch { horizon, tenant: options.tenant, ..ModelBatch::default() };
         let known = self.model.batches.entry(batch).or_insert(known);
         (known.queue_timeout_ns, known.deadline_ns) = (queue_timeout_ns, deadline_ns);
         self.model.submitted += tickets.len() as u64;
         for (id, prompt) in tickets.into_iter().zip(prompts) {
             let ticket = ModelTicket {
                 batch,
+                number: id.0 >> 22,
                 prompt,
                 edge: edge_of(prompt.tokens),
                 submitted_ns: self.now_ns,
@@ -285,12 +289,13 @@ proptest! {
     #[test]
     fn invariants_hold(
         policy in prop::sample::select(Policy::NAMES.to_vec()),
+        fairness in prop::sample::select(FAIRNESS.to_vec()),
         in_flight_limit in prop_oneof![3 => Just(0), 1 => 1..8_u32],
         max_wait_ns in durations(),
         first in prop::collection::vec(backends(), 3),
         events in prop::collection::vec(events(), 1..120),
     ) {
-        let mut world = World::new(policy, in_flight_limit, max_wait_ns);
+        let mut world = World::new(policy, fairness, in_flight_limit, max_wait_ns);
         for (backend, config) in (0..).zip(first) {
             world.step(&Event::Update(backend, config));
         }
@@ -308,7 +313,7 @@ proptest! {
         events in prop::collection::vec(events(), 1..80),
     ) {
         let run = || {
-            let mut world = World::new(policy, 0, 0);
+            let mut world = World::new(policy, Fairness::TenantBatch, 0, 0);
             for (backend, config) in (0..).zip(&first) {
                 world.step(&Event::Update(backend, config.clone()));
             }

@@ -1,9 +1,11 @@
 //! How the scheduler behaves, in virtual time: one module for each subject, and random traces against a naive model.
 
 mod admission;
+mod barriers;
 mod batches;
 mod deadlines;
 mod driver;
+mod fairness;
 mod invariants;
 mod model;
 mod ordering;

@@ -1,8 +1,8 @@
 //! A naive model of the rules: it looks at every pair of ticket and backend, and knows nothing of buckets or heaps.
 
 use expresslane_scheduler::{
-    BackendConfig, BackendId, BackendSnapshot, BatchId, Decisions, Dispatch, ExpiryReason, ModelId, Prompt,
-    Snapshot, TicketId, token_buckets,
+    BackendConfig, BackendId, BackendSnapshot, BatchId, Decisions, Dispatch, ExpiryReason, Fairness, ModelId,
+    Prompt, Snapshot, TenantId, TicketId, token_buckets,
 };
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub(crate) enum At {
 #[derive(Clone, Debug)]
 pub(crate) struct ModelTicket {
     pub(crate) batch: BatchId,
+    /// Ascending with the submit.
+    pub(crate) number: u64,
     pub(crate) prompt: Prompt,
     pub(crate) edge: u32,
     pub(crate) submitted_ns: u64,
@@ -29,12 +31,14 @@ pub(crate) struct ModelBatch {
     pub(crate) queue_timeout_ns: u64,
     pub(crate) deadline_ns: u64,
     pub(crate) restarted_ns: u64,
+    pub(crate) tenant: TenantId,
     pub(crate) horizon: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) in_flight_limit: u32,
+    pub(crate) fairness: Fairness,
     pub(crate) tickets: BTreeMap<TicketId, ModelTicket>,
     pub(crate) batches: BTreeMap<BatchId, ModelBatch>,
     pub(crate) early_horizons: BTreeMap<BatchId, u32>,
@@ -132,7 +136,18 @@ impl Model {
     pub(crate) fn is_ready(&self, ticket: &ModelTicket, now_ns: u64) -> bool {
         let horizon = self.batches[&ticket.batch].horizon;
         let in_horizon = horizon.is_none_or(|horizon| ticket.prompt.index < horizon);
-        in_horizon && matches!(ticket.at, At::Waiting { not_before_ns, .. } if not_before_ns <= now_ns)
+        in_horizon
+            && !self.is_barred(ticket)
+            && matches!(ticket.at, At::Waiting { not_before_ns, .. } if not_before_ns <= now_ns)
+    }
+
+    /// Whether an unfinished earlier prompt of its batch must end before it.
+    fn is_barred(&self, ticket: &ModelTicket) -> bool {
+        self.tickets.values().any(|other| {
+            other.batch == ticket.batch
+                && other.number < ticket.number
+                && (ticket.prompt.sequential || other.prompt.sequential)
+        })
     }
 
     /// Ready tickets with the backends that could take them, those whose short lane is kept for another left out.
@@ -194,14 +209,26 @@ impl Model {
                 ticket.prompt.class,
                 other.prompt.class
             );
-            let is_alike = (other.prompt.class, other.prompt.model, other.edge, &other.excluded)
-                == (ticket.prompt.class, ticket.prompt.model, ticket.edge, &ticket.excluded);
+            let kind = |ticket: &ModelTicket| (ticket.prompt.class, ticket.prompt.model, ticket.edge);
+            let is_alike = kind(other) == kind(&ticket)
+                && other.excluded == ticket.excluded
+                && self.is_same_flow(other, &ticket);
             assert!(!is_alike || other_id >= id, "{id} went before {other_id}, which is alike and older");
         }
         let config = &self.backends[&dispatch.backend];
         let is_long = is_long(config, ticket.edge);
         let at = At::Backend { backend: dispatch.backend, in_prefill: true };
         self.tickets.insert(id, ModelTicket { is_long, at, ..ticket });
+    }
+
+    /// Whether only the policy decides between the two. Of two small batches of a tenant the model cannot tell.
+    fn is_same_flow(&self, a: &ModelTicket, b: &ModelTicket) -> bool {
+        let tenant = |ticket: &ModelTicket| self.batches[&ticket.batch].tenant;
+        match self.fairness {
+            Fairness::None => true,
+            Fairness::Tenant => tenant(a) == tenant(b),
+            Fairness::TenantBatch => a.batch == b.batch,
+        }
     }
 
     fn queue_due_ns(&self, ticket: &ModelTicket) -> u64 {

@@ -1,7 +1,7 @@
 //! The order in which waiting prompts are released: policies, classes, starvation bounds, promotion.
 
 use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, STANDARD, laned, plain, policy};
-use expresslane_scheduler::{BackendConfig, BatchOptions, Config, TicketId};
+use expresslane_scheduler::{BackendConfig, BatchOptions, Config, Fairness, TicketId};
 
 /// The positions in which tickets of these sizes, submitted `gap_ns` apart, are released one at a time.
 fn order(policy_name: &str, sizes: &[u32], gap_ns: u64) -> Vec<usize> {
@@ -153,7 +153,12 @@ fn long_lane_is_its_own() {
 }
 
 fn promoted_share(max_wait_ns: u64) -> (u64, u64) {
-    let mut driver = Driver::new(Config { policy: policy("sjf"), max_wait_ns, ..Config::default() });
+    let mut driver = Driver::new(Config {
+        policy: policy("sjf"),
+        max_wait_ns,
+        fairness: Fairness::None,
+        ..Config::default()
+    });
     driver.backend(0, plain(1));
     let longs = driver.submit(1, &[1_024; 200]);
     driver.submit(2, &[64; 20]);

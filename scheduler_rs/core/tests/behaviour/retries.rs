@@ -56,7 +56,7 @@ fn excluded_backends() {
 #[test]
 fn not_past_the_deadline() {
     let mut driver = Driver::with("fcfs", &[plain(1)]);
-    let options = BatchOptions { deadline_ns: 10 * SECOND, queue_timeout_ns: 0 };
+    let options = BatchOptions { deadline_ns: 10 * SECOND, queue_timeout_ns: 0, ..BatchOptions::default() };
     let ticket = driver.try_submit(1, &[(0, 1, 10)], options).unwrap()[0];
     driver.poll();
     assert!(!driver.retry(ticket, 10 * SECOND, false));

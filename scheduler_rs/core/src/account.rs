@@ -1,0 +1,83 @@
+//! What one contender has had: settled service, and the estimates of what is in flight.
+
+use crate::fair_tree::Rank;
+
+/// Virtual tokens are counted in this fraction, so that weights divide them.
+const UNIT: u64 = 4_096;
+
+/// Released work counts at once, by estimate, when the next one is chosen; it is settled when its real size is known.
+///
+/// Newcomers are lifted to settled service only: an estimate that was far too high never holds them up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    /// Settled, in units; it never falls.
+    settled: u64,
+    /// Estimates of what is in flight, in tokens.
+    pending: u64,
+    /// As it stands in the trees.
+    pub(crate) rank: Rank,
+}
+
+impl Account {
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Begins to wait: service that was not asked for is not made up for.
+    pub(crate) fn wake(&mut self, clock: u64, serial: u64, weight: u32) {
+        self.settled = self.settled.max(clock);
+        self.rank = Rank { had: self.had(weight), serial };
+    }
+
+    pub(crate) fn charge(&mut self, tokens: u64) {
+        self.pending += tokens;
+    }
+
+    /// What was charged as `charged` turned out to be `used`.
+    pub(crate) fn settle(&mut self, charged: u64, used: u64, weight: u32) {
+        self.pending -= charged;
+        self.settled = self.settled.saturating_add(units(used, weight));
+    }
+
+    /// Its rank by what it has had now.
+    pub(crate) fn new_rank(&self, weight: u32) -> Rank {
+        Rank { had: self.had(weight), ..self.rank }
+    }
+
+    fn had(&self, weight: u32) -> u64 {
+        self.settled.saturating_add(units(self.pending, weight))
+    }
+}
+
+/// Rounded up, so that service is never free.
+pub(crate) fn units(tokens: u64, weight: u32) -> u64 {
+    tokens.saturating_mul(UNIT).div_ceil(u64::from(weight.max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Estimates count until they are settled, and a refund leaves nothing behind.
+    #[test]
+    fn settle_and_refund() {
+        let mut account = Account::default();
+        account.wake(1_000, 1, 1);
+        assert_eq!(account.rank, Rank { had: 1_000, serial: 1 });
+        account.charge(50);
+        account.charge(30);
+        assert_eq!(account.new_rank(1).had, 1_000 + 80 * UNIT);
+        account.settle(50, 0, 1);
+        account.settle(30, 10, 1);
+        assert_eq!((account.new_rank(1).had, account.settled()), (1_000 + 10 * UNIT, 1_000 + 10 * UNIT));
+        account.wake(5, 2, 1);
+        assert_eq!(account.settled(), 1_000 + 10 * UNIT);
+    }
+
+    /// Twice the weight is charged half.
+    #[test]
+    fn weights() {
+        assert_eq!(units(100, 2) * 2, units(100, 1));
+        assert_eq!(units(1, u32::MAX), 1);
+    }
+}

@@ -1,0 +1,327 @@
+//! Who waits: the tenants of each class, their flows, and the queues of these, in the order of what each has had.
+
+use crate::account::units;
+use crate::fair_tree::{FairTree, Rank};
+use crate::groups::Groups;
+use crate::opening::Span;
+use crate::queue::Queue;
+use crate::slab::Slab;
+use crate::tenant::{Cell, Flow, Tenant};
+use crate::ticket::NONE;
+use crate::{CLASSES, TenantId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most tenants without tickets whose service is remembered; those nearest to the others are forgotten first.
+const REMEMBERED_MAX: usize = 16_384;
+
+#[derive(Debug, Default)]
+pub(crate) struct Flows {
+    tenants: Vec<Tenant>,
+    free_tenants: Vec<u32>,
+    by_tenant: BTreeMap<(u8, TenantId), u32>,
+    slots: Vec<Flow>,
+    free: Vec<u32>,
+    /// Flows of large batches by class and batch.
+    by_batch: BTreeMap<(u8, u32), u32>,
+    /// What tenants that begin to wait are lifted to: the most that anyone had settled when it was chosen.
+    clocks: [u64; CLASSES],
+    users: [u32; CLASSES],
+    /// Tenants without tickets that have had more than the clock.
+    remembered: [BTreeSet<(u64, u32)>; CLASSES],
+    serial: u64,
+}
+
+impl Flows {
+    pub(crate) fn flow(&self, flow: u32) -> &Flow {
+        &self.slots[flow as usize]
+    }
+
+    pub(crate) fn flow_mut(&mut self, flow: u32) -> &mut Flow {
+        &mut self.slots[flow as usize]
+    }
+
+    pub(crate) fn tenant(&self, tenant: u32) -> &Tenant {
+        &self.tenants[tenant as usize]
+    }
+
+    pub(crate) fn tenant_of(&self, flow: u32) -> &Tenant {
+        self.tenant(self.flow(flow).tenant)
+    }
+
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.by_tenant.values().map(|&tenant| self.tenant(tenant))
+    }
+
+    /// The tenant in this class, made when it is new; the weight given last counts.
+    pub(crate) fn find_tenant(&mut self, class: u8, id: TenantId, weight: u32) -> u32 {
+        let tenant = self.by_tenant.get(&(class, id)).copied();
+        let tenant = tenant.unwrap_or_else(|| self.insert_tenant(class, id));
+        self.tenants[tenant as usize].weight = weight.max(1);
+        tenant
+    }
+
+    /// The common flow of a tenant's small batches.
+    pub(crate) fn pool_of(&mut self, tenant: u32) -> u32 {
+        let pool = self.tenants[tenant as usize].pool;
+        if pool != NONE {
+            return pool;
+        }
+        let pool = self.insert_flow(Flow::new(tenant, None));
+        self.tenants[tenant as usize].pool = pool;
+        pool
+    }
+
+    pub(crate) fn find_own(&self, class: u8, batch: u32) -> Option<u32> {
+        self.by_batch.get(&(class, batch)).copied()
+    }
+
+    /// The tenant may have been forgotten while the flow had no tickets.
+    pub(crate) fn rehome(&mut self, flow: u32, tenant: u32) {
+        let flow = self.flow_mut(flow);
+        if flow.users == 0 && flow.tenant != tenant {
+            *flow = Flow::new(tenant, flow.batch);
+        }
+    }
+
+    /// A large batch's own flow.
+    pub(crate) fn insert_own(&mut self, tenant: u32, batch: u32) -> u32 {
+        let flow = self.insert_flow(Flow::new(tenant, Some(batch)));
+        self.by_batch.insert((self.tenant(tenant).class, batch), flow);
+        flow
+    }
+
+    /// The batch has no tickets left.
+    pub(crate) fn remove_own(&mut self, batch: u32) {
+        for class in 0..CLASSES as u8 {
+            if let Some(flow) = self.by_batch.remove(&(class, batch)) {
+                self.free.push(flow);
+            }
+        }
+    }
+
+    /// One more ticket of this flow.
+    pub(crate) fn enter(&mut self, flow: u32) {
+        let tenant = self.flow(flow).tenant;
+        self.flow_mut(flow).users += 1;
+        let tenant_slot = tenant;
+        let tenant = &mut self.tenants[tenant_slot as usize];
+        let class = usize::from(tenant.class);
+        if tenant.users == 0 {
+            self.remembered[class].remove(&(tenant.account.settled(), tenant_slot));
+        }
+        tenant.users += 1;
+        self.users[class] += 1;
+    }
+
+    /// A ticket of this flow has ended.
+    pub(crate) fn leave(&mut self, flow_slot: u32) {
+        let flow = self.flow_mut(flow_slot);
+        flow.users -= 1;
+        let tenant_slot = flow.tenant;
+        let tenant = &mut self.tenants[tenant_slot as usize];
+        tenant.users -= 1;
+        let (class, is_idle, settled) = (tenant.class, tenant.users == 0, tenant.account.settled());
+        let class = usize::from(class);
+        self.users[class] -= 1;
+        if is_idle {
+            self.remembered[class].insert((settled, tenant_slot));
+            self.forget(class);
+        }
+    }
+
+    /// Puts a ticket into its bucket.
+    pub(crate) fn push(&mut self, groups: &mut Groups, tickets: &mut Slab, slot: u32) {
+        let (flow_slot, group) = (tickets[slot].flow, tickets[slot].group);
+        self.wake(flow_slot);
+        let flow = &mut self.slots[flow_slot as usize];
+        flow.waiting += 1;
+        self.tenants[flow.tenant as usize].waiting += 1;
+        let (queue, old) = match flow.queues.binary_search_by_key(&group, |queue| queue.group) {
+            Ok(at) => {
+                let old = flow.queues[at].span();
+                (&mut flow.queues[at], Some(old))
+            }
+            Err(at) => {
+                flow.queues.insert(at, Queue::new(group));
+                (&mut flow.queues[at], None)
+            }
+        };
+        queue.push(tickets, slot);
+        let new = Some(queue.span());
+        self.set_span(groups, flow_slot, group, old, new);
+    }
+
+    /// Takes a ticket out of its bucket; the caller says where it is now.
+    pub(crate) fn take(&mut self, groups: &mut Groups, tickets: &mut Slab, slot: u32) {
+        let (flow_slot, group) = (tickets[slot].flow, tickets[slot].group);
+        let flow = &mut self.slots[flow_slot as usize];
+        let tenant = &mut self.tenants[flow.tenant as usize];
+        flow.waiting -= 1;
+        tenant.waiting -= 1;
+        if flow.waiting == 0 && flow.batch.is_some() {
+            tenant.own_waiting -= 1;
+        }
+        let at = flow.queues.binary_search_by_key(&group, |queue| queue.group);
+        let at = at.expect("a waiting ticket has its queue");
+        let queue = &mut flow.queues[at];
+        let old = Some(queue.span());
+        queue.take(tickets, slot);
+        let new = (!queue.is_empty()).then(|| queue.span());
+        if new.is_none() {
+            flow.queues.remove(at);
+        }
+        self.set_span(groups, flow_slot, group, old, new);
+    }
+
+    /// A ticket of this flow is released: its estimate counts from now on.
+    pub(crate) fn charge(&mut self, groups: &mut Groups, flow: u32, tokens: u64) {
+        let tenant = self.flow(flow).tenant;
+        let flow_settled = self.flow(flow).account.settled();
+        self.flow_mut(flow).account.charge(tokens);
+        let holder = &mut self.tenants[tenant as usize];
+        holder.account.charge(tokens);
+        holder.clock = holder.clock.max(flow_settled);
+        let (class, settled) = (usize::from(holder.class), holder.account.settled());
+        if settled > self.clocks[class] {
+            self.clocks[class] = settled;
+            self.forget(class);
+        }
+        self.rank_anew(groups, flow);
+    }
+
+    /// What was charged at release turned out to be `used`: nothing, for a refund.
+    pub(crate) fn settle(&mut self, groups: &mut Groups, flow: u32, charged: u64, used: u64) {
+        let tenant = self.flow(flow).tenant as usize;
+        let weight = self.flow(flow).batches;
+        self.flow_mut(flow).account.settle(charged, used, weight);
+        let shares = self.waiting_shares(tenant);
+        let holder = &mut self.tenants[tenant];
+        holder.used_tokens = holder.used_tokens.saturating_add(used);
+        holder.account.settle(charged, used, holder.weight);
+        // Each batch that begins to wait is new, so the clock must go on by itself: with the service that each of those
+        // that wait is due. Otherwise newcomers for ever would pass the rest for ever.
+        if shares > 0 {
+            holder.clock = holder.clock.saturating_add(units(used, shares));
+        }
+        self.rank_anew(groups, flow);
+    }
+
+    fn waiting_shares(&self, tenant: usize) -> u32 {
+        let tenant = &self.tenants[tenant];
+        let pool = self.slots.get(tenant.pool as usize).filter(|pool| pool.waiting > 0);
+        tenant.own_waiting + pool.map_or(0, |pool| pool.batches)
+    }
+
+    fn wake(&mut self, flow_slot: u32) {
+        let flow = &mut self.slots[flow_slot as usize];
+        if flow.waiting > 0 {
+            return;
+        }
+        let tenant = &mut self.tenants[flow.tenant as usize];
+        self.serial += 2;
+        flow.account.wake(tenant.clock, self.serial, flow.batches);
+        tenant.own_waiting += u32::from(flow.batch.is_some());
+        if tenant.waiting == 0 {
+            let clock = self.clocks[usize::from(tenant.class)];
+            tenant.account.wake(clock, self.serial + 1, tenant.weight);
+        }
+    }
+
+    /// Tells the trees that the flow's buckets in this group have changed.
+    fn set_span(&mut self, groups: &mut Groups, flow: u32, group: u32, old: Option<Span>, new: Option<Span>) {
+        if old == new {
+            return;
+        }
+        let rank = self.flow(flow).account.rank;
+        let tenant_slot = self.flow(flow).tenant;
+        let tenant = &mut self.tenants[tenant_slot as usize];
+        let at = match tenant.cells.binary_search_by_key(&group, |cell| cell.group) {
+            Ok(at) => at,
+            Err(at) => {
+                tenant.cells.insert(at, Cell { group, flows: FairTree::new() });
+                at
+            }
+        };
+        let flows = &mut tenant.cells[at].flows;
+        let cover = |flows: &FairTree| (!flows.is_empty()).then(|| flows.cover());
+        let old_cover = cover(flows);
+        change_span(flows, rank, flow, old, new);
+        let new_cover = cover(flows);
+        if new_cover.is_none() {
+            tenant.cells.remove(at);
+        }
+        let rank = tenant.account.rank;
+        change_span(&mut groups[group].tenants, rank, tenant_slot, old_cover, new_cover);
+    }
+
+    /// Moves a flow and its tenant to where they now belong.
+    fn rank_anew(&mut self, groups: &mut Groups, flow_slot: u32) {
+        let flow = &mut self.slots[flow_slot as usize];
+        let tenant = &mut self.tenants[flow.tenant as usize];
+        let (old, new) = (flow.account.rank, flow.account.new_rank(flow.batches));
+        if old != new && flow.waiting > 0 {
+            flow.account.rank = new;
+            for queue in &flow.queues {
+                let at = tenant.cells.binary_search_by_key(&queue.group, |cell| cell.group);
+                let cell = &mut tenant.cells[at.expect("a queue has its cell")];
+                cell.flows.move_to(old, new, flow_slot, queue.span());
+            }
+        }
+        let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight));
+        if old != new && tenant.waiting > 0 {
+            tenant.account.rank = new;
+            for cell in &tenant.cells {
+                let contenders = &mut groups[cell.group].tenants;
+                contenders.move_to(old, new, flow.tenant, cell.flows.cover());
+            }
+        }
+    }
+
+    /// Drops tenants without tickets whose service makes no difference any more.
+    fn forget(&mut self, class: usize) {
+        while let Some(&(settled, tenant)) = self.remembered[class].first() {
+            let makes_no_difference = settled <= self.clocks[class] || self.users[class] == 0;
+            if !makes_no_difference && self.remembered[class].len() <= REMEMBERED_MAX {
+                return;
+            }
+            self.remembered[class].pop_first();
+            let gone = &self.tenants[tenant as usize];
+            self.by_tenant.remove(&(gone.class, gone.id));
+            if gone.pool != NONE {
+                self.free.push(gone.pool);
+            }
+            self.free_tenants.push(tenant);
+        }
+    }
+
+    fn insert_tenant(&mut self, class: u8, id: TenantId) -> u32 {
+        let tenant = Tenant::new(class, id);
+        let slot = if let Some(slot) = self.free_tenants.pop() {
+            self.tenants[slot as usize] = tenant;
+            slot
+        } else {
+            self.tenants.push(tenant);
+            self.tenants.len() as u32 - 1
+        };
+        self.by_tenant.insert((class, id), slot);
+        slot
+    }
+
+    fn insert_flow(&mut self, flow: Flow) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = flow;
+            return slot;
+        }
+        self.slots.push(flow);
+        self.slots.len() as u32 - 1
+    }
+}
+
+fn change_span(tree: &mut FairTree, rank: Rank, id: u32, old: Option<Span>, new: Option<Span>) {
+    match (old, new) {
+        (None, Some(span)) => tree.insert(rank, id, span),
+        (Some(old), Some(span)) if old != span => tree.set_span(rank, span),
+        (Some(_), None) => tree.remove(rank),
+        _ => {}
+    }
+}

@@ -1,0 +1,223 @@
+//! The waiting tickets of one flow in one group, by bucket: constant-time entry and exit, heads in one small list.
+
+use crate::fifo::{BUCKET, Fifo};
+use crate::group::Group;
+use crate::opening::Span;
+use crate::slab::Slab;
+use crate::ticket::{Place, Ticket, TicketId};
+use std::collections::BTreeSet;
+
+/// What tickets of one bucket have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BucketKey {
+    /// By prompt tokens: decides where a ticket fits.
+    pub(crate) tokens: u8,
+    /// By what the policy takes for its size.
+    pub(crate) cost: u8,
+    /// Whether it has a deadline that the policy goes by.
+    pub(crate) dated: bool,
+}
+
+/// One non-empty bucket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    pub(crate) key: BucketKey,
+    pub(crate) head: u32,
+    /// What the policy measures the head's wait from: its arrival, or the deadline of a dated one.
+    pub(crate) since_ns: u64,
+    fifo: Fifo<BUCKET>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) group: u32,
+    /// Ascending by key.
+    buckets: Vec<Bucket>,
+    /// Tickets that came out of order: a set, so that a thousand returns cost a thousand logarithms, not walks.
+    sorted: BTreeSet<(BucketKey, u64, TicketId)>,
+}
+
+/// The order within a bucket.
+fn place_in_bucket(ticket: &Ticket) -> (u64, TicketId) {
+    (if ticket.key.dated { ticket.due_ns } else { 0 }, ticket.id)
+}
+
+fn since_ns(ticket: &Ticket) -> u64 {
+    if ticket.key.dated { ticket.due_ns } else { ticket.arrival_ns }
+}
+
+impl Queue {
+    pub(crate) fn new(group: u32) -> Self {
+        Self { group, buckets: Vec::new(), sorted: BTreeSet::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    pub(crate) fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    pub(crate) fn find(&self, key: BucketKey) -> Option<&Bucket> {
+        self.buckets.binary_search_by_key(&key, |bucket| bucket.key).ok().map(|at| &self.buckets[at])
+    }
+
+    /// The queue is not empty.
+    pub(crate) fn span(&self) -> Span {
+        let (low, high) = (self.buckets[0].key.tokens, self.buckets[self.buckets.len() - 1].key.tokens);
+        Span { low, high }
+    }
+
+    pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
+        let ticket = &tickets[slot];
+        let (key, place) = (ticket.key, place_in_bucket(ticket));
+        let bucket = match self.buckets.binary_search_by_key(&key, |bucket| bucket.key) {
+            Ok(at) => &mut self.buckets[at],
+            Err(at) => {
+                let bucket = Bucket { key, head: slot, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
+                self.buckets.insert(at, bucket);
+                &mut self.buckets[at]
+            }
+        };
+        if bucket.fifo.tail().is_none_or(|tail| place_in_bucket(&tickets[tail]) < place) {
+            bucket.fifo.push_back(tickets, slot);
+            tickets[slot].place = Place::InFifo;
+        } else {
+            self.sorted.insert((key, place.0, place.1));
+            tickets[slot].place = Place::InOrder;
+        }
+        if place < place_in_bucket(&tickets[bucket.head]) {
+            bucket.head = slot;
+            bucket.since_ns = since_ns(&tickets[slot]);
+        }
+    }
+
+    /// Takes a ticket out of its bucket; the caller says where it is now.
+    pub(crate) fn take(&mut self, tickets: &mut Slab, slot: u32) {
+        let key = tickets[slot].key;
+        let at = self.buckets.binary_search_by_key(&key, |bucket| bucket.key);
+        let at = at.expect("a waiting ticket has its bucket");
+        let bucket = &mut self.buckets[at];
+        if tickets[slot].place == Place::InFifo {
+            bucket.fifo.remove(tickets, slot);
+        } else {
+            debug_assert_eq!(tickets[slot].place, Place::InOrder);
+            let (order, id) = place_in_bucket(&tickets[slot]);
+            self.sorted.remove(&(key, order, id));
+        }
+        if bucket.head != slot {
+            return;
+        }
+        let first = bucket.fifo.first();
+        let sorted = if self.sorted.is_empty() {
+            None
+        } else {
+            let rest = self.sorted.range((key, 0, TicketId(0))..).next();
+            rest.filter(|(of, _, _)| *of == key).map(|(_, _, id)| id.slot())
+        };
+        let head = [first, sorted].into_iter().flatten().min_by_key(|&slot| place_in_bucket(&tickets[slot]));
+        if let Some(head) = head {
+            bucket.head = head;
+            bucket.since_ns = since_ns(&tickets[head]);
+        } else {
+            self.buckets.remove(at);
+        }
+    }
+
+    /// The best score among the heads in buckets that `admits` lets in; ties go to the lower ticket.
+    #[inline]
+    pub(crate) fn best(
+        &self,
+        group: &Group,
+        tickets: &Slab,
+        now_ns: u64,
+        admits: impl Fn(u8) -> bool,
+    ) -> Option<(f64, &Bucket)> {
+        let mut best: Option<(f64, &Bucket)> = None;
+        let mut best_score = f64::NEG_INFINITY;
+        for bucket in &self.buckets {
+            if !admits(bucket.key.tokens) {
+                continue;
+            }
+            let score = group.score(bucket, now_ns);
+            if score > best_score {
+                (best_score, best) = (score, Some((score, bucket)));
+            } else if score >= best_score
+                && best.is_none_or(|(_, best)| tickets[bucket.head].id < tickets[best.head].id)
+            {
+                best = Some((score, bucket));
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(tokens: u8, due_ns: Option<u64>) -> Ticket {
+        let key = BucketKey { tokens, cost: tokens, dated: due_ns.is_some() };
+        Ticket { key, due_ns: due_ns.unwrap_or(0), ..Ticket::FREE }
+    }
+
+    fn drain(queue: &mut Queue, tickets: &mut Slab, key: BucketKey) -> Vec<u32> {
+        let mut order = Vec::new();
+        while let Some(bucket) = queue.find(key) {
+            let slot = bucket.head;
+            queue.take(tickets, slot);
+            order.push(slot);
+        }
+        order
+    }
+
+    /// Tickets that come back in any order leave by arrival, between those that never left.
+    #[test]
+    fn returned_by_arrival() {
+        let (mut queue, mut tickets) = (Queue::new(0), Slab::default());
+        let slots: Vec<u32> = (0..6).map(|_| tickets.insert(waiting(70, None))).collect();
+        for &slot in &slots {
+            queue.push(&mut tickets, slot);
+        }
+        for slot in [4, 1, 5, 0] {
+            queue.take(&mut tickets, slot);
+        }
+        for slot in [5, 0, 4, 1] {
+            queue.push(&mut tickets, slot);
+        }
+        let key = tickets[0].key;
+        assert_eq!(queue.find(key).unwrap().head, 0);
+        assert_eq!(drain(&mut queue, &mut tickets, key), [0, 1, 2, 3, 4, 5]);
+        assert!(queue.is_empty());
+    }
+
+    /// Dated tickets leave by deadline, in whatever order they came.
+    #[test]
+    fn dated_by_deadline() {
+        let (mut queue, mut tickets) = (Queue::new(0), Slab::default());
+        for due_ns in [30, 10, 40, 20, 10] {
+            let slot = tickets.insert(waiting(70, Some(due_ns)));
+            queue.push(&mut tickets, slot);
+        }
+        let key = tickets[0].key;
+        assert_eq!(drain(&mut queue, &mut tickets, key), [1, 4, 3, 0, 2]);
+    }
+
+    /// Buckets do not mix, and the span is that of what waits.
+    #[test]
+    fn buckets_are_apart() {
+        let (mut queue, mut tickets) = (Queue::new(0), Slab::default());
+        for bucket in [3, 4, 3] {
+            let slot = tickets.insert(waiting(bucket, None));
+            queue.push(&mut tickets, slot);
+        }
+        assert_eq!(queue.span(), Span { low: 3, high: 4 });
+        queue.take(&mut tickets, 1);
+        queue.push(&mut tickets, 1);
+        let keys = [tickets[0].key, tickets[1].key];
+        assert_eq!(drain(&mut queue, &mut tickets, keys[0]), [0, 2]);
+        assert_eq!(queue.span(), Span { low: 4, high: 4 });
+        assert_eq!(drain(&mut queue, &mut tickets, keys[1]), [1]);
+    }
+}

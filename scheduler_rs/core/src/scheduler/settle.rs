@@ -1,0 +1,106 @@
+//! Fairness accounts: which flow a ticket belongs to, and what the flow is charged for it.
+
+use super::Scheduler;
+use crate::fairness::charge;
+use crate::ticket::Place;
+use crate::{Fairness, Outcome, TenantId, Usage};
+
+impl Scheduler {
+    /// The flow for a prompt of a batch.
+    pub(super) fn flow_for(&mut self, class: u8, batch: u32, weight: u32, is_large: bool) -> u32 {
+        let fairness = self.config.fairness;
+        let tenant: TenantId = if fairness == Fairness::None { 0 } else { self.batches[batch].tenant };
+        let weight = if fairness == Fairness::None { 1 } else { weight };
+        let tenant = self.flows.find_tenant(class, tenant, weight);
+        if fairness != Fairness::TenantBatch {
+            return self.flows.pool_of(tenant);
+        }
+        if let Some(own) = self.flows.find_own(class, batch) {
+            self.flows.rehome(own, tenant);
+            return own;
+        }
+        if !is_large {
+            return self.flows.pool_of(tenant);
+        }
+        let own = self.flows.insert_own(tenant, batch);
+        self.batches[batch].has_own_flow = true;
+        for slot in self.batches[batch].tickets.iter(&self.tickets).collect::<Vec<_>>() {
+            if self.tickets[slot].class == class && self.tickets[slot].is_queued() {
+                self.change_flow(slot, own);
+            }
+        }
+        own
+    }
+
+    /// The flow of a ticket that comes back from an attempt, during which its batch may have become large.
+    pub(super) fn rejoin_flow(&mut self, slot: u32) {
+        let ticket = &self.tickets[slot];
+        if let Some(own) = self.flows.find_own(ticket.class, ticket.batch)
+            && own != ticket.flow
+        {
+            self.change_flow(slot, own);
+        }
+    }
+
+    fn change_flow(&mut self, slot: u32, flow: u32) {
+        let is_in_bucket = matches!(self.tickets[slot].place, Place::InFifo | Place::InOrder);
+        if is_in_bucket {
+            self.flows.take(&mut self.groups, &mut self.tickets, slot);
+            self.drop_reservation_of(slot);
+        }
+        // Entered before it is left, so that the tenant is not forgotten in between.
+        let old = std::mem::replace(&mut self.tickets[slot].flow, flow);
+        self.enter_flow(slot);
+        self.tickets[slot].flow = old;
+        self.leave_flow(slot);
+        self.tickets[slot].flow = flow;
+        if is_in_bucket {
+            self.return_to_bucket(slot);
+        }
+    }
+
+    pub(super) fn enter_flow(&mut self, slot: u32) {
+        let ticket = &self.tickets[slot];
+        let (flow, batch, class) = (ticket.flow, ticket.batch, usize::from(ticket.class));
+        self.flows.enter(flow);
+        if self.flows.flow(flow).batch.is_none() {
+            let pooled = &mut self.batches[batch].pooled[class];
+            *pooled += 1;
+            self.flows.flow_mut(flow).batches += u32::from(*pooled == 1);
+        }
+    }
+
+    pub(super) fn leave_flow(&mut self, slot: u32) {
+        let ticket = &self.tickets[slot];
+        let (flow, batch, class) = (ticket.flow, ticket.batch, usize::from(ticket.class));
+        if self.flows.flow(flow).batch.is_none() {
+            let pooled = &mut self.batches[batch].pooled[class];
+            *pooled -= 1;
+            self.flows.flow_mut(flow).batches -= u32::from(*pooled == 0);
+        }
+        self.flows.leave(flow);
+    }
+
+    pub(super) fn charge_flow(&mut self, slot: u32) {
+        let ticket = &self.tickets[slot];
+        let tokens = charge(ticket.tokens, ticket.output_tokens);
+        self.flows.charge(&mut self.groups, ticket.flow, tokens);
+    }
+
+    /// The end of an attempt: what it really cost replaces the estimate.
+    ///
+    /// With a known usage, that. Without one, the estimate, but before the first token there was no output, and a
+    /// failure there costs nothing. `outcome` is none for a retry.
+    pub(super) fn settle_flow(&mut self, slot: u32, outcome: Option<Outcome>, usage: Option<Usage>) {
+        let ticket = &self.tickets[slot];
+        let charged = charge(ticket.tokens, ticket.output_tokens);
+        let in_prefill = ticket.lane.is_some();
+        let used = match (usage, outcome) {
+            (Some(usage), _) => charge(usage.uncached_input_tokens, usage.output_tokens),
+            (None, None | Some(Outcome::Failed)) if in_prefill => 0,
+            (None, Some(Outcome::Cancelled | Outcome::Expired)) if in_prefill => charge(ticket.tokens, 0),
+            (None, _) => charged,
+        };
+        self.flows.settle(&mut self.groups, ticket.flow, charged, used);
+    }
+}
