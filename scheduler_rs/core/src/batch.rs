@@ -2,9 +2,25 @@
 
 use crate::fifo::{BATCH, Fifo};
 use crate::slab::Slab;
-use crate::ticket::{NEVER, TicketId};
+use crate::ticket::{NEVER, NONE, TicketId};
 use crate::{BatchId, CLASSES, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a batch's tickets of one class belong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchFlows {
+    pub(crate) unfinished: u32,
+    /// Those of them in the tenant's pool.
+    pub(crate) pooled: u32,
+    /// Its tenant in this class; good while there is anything unfinished.
+    pub(crate) tenant: u32,
+    /// Its own flow, once it was large.
+    pub(crate) own: u32,
+}
+
+impl BatchFlows {
+    const NONE: Self = Self { unfinished: 0, pooled: 0, tenant: NONE, own: NONE };
+}
 
 /// Known from the first submit until the last of its tickets has ended.
 #[derive(Debug)]
@@ -31,10 +47,8 @@ pub(crate) struct Batch {
     pub(crate) barred: BTreeSet<TicketId>,
     /// Whether what is not barred is a sequential prompt.
     pub(crate) runs_sequential: bool,
-    /// Its unfinished tickets in its tenant's pool, by class.
-    pub(crate) pooled: [u32; CLASSES],
-    /// Whether it was ever large.
-    pub(crate) has_own_flow: bool,
+    /// By class.
+    pub(crate) flows: [BatchFlows; CLASSES],
     pub(crate) timer_ns: u64,
 }
 
@@ -55,8 +69,7 @@ impl Batch {
             held: BTreeSet::new(),
             barred: BTreeSet::new(),
             runs_sequential: false,
-            pooled: [0; CLASSES],
-            has_own_flow: false,
+            flows: [BatchFlows::NONE; CLASSES],
             timer_ns: NEVER,
         }
     }

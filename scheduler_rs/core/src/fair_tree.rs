@@ -17,6 +17,7 @@ pub(crate) struct Rank {
 struct Node {
     rank: Rank,
     id: u32,
+    priority: u32,
     below: [u32; 2],
     span: Span,
     /// Of the whole subtree.
@@ -68,7 +69,7 @@ impl FairTree {
     }
 
     pub(crate) fn insert(&mut self, rank: Rank, id: u32, span: Span) {
-        let node = Node { rank, id, below: [NONE; 2], span, cover: span };
+        let node = Node { rank, id, priority: priority(rank), below: [NONE; 2], span, cover: span };
         let new = if let Some(at) = self.free.pop() {
             self.nodes[at as usize] = node;
             at
@@ -105,8 +106,9 @@ impl FairTree {
         if at == NONE {
             return new;
         }
-        let (rank, new_rank) = (self.nodes[at as usize].rank, self.nodes[new as usize].rank);
-        if priority(new_rank) > priority(rank) {
+        let (rank, priority) = (self.nodes[at as usize].rank, self.nodes[at as usize].priority);
+        let (new_rank, new_priority) = (self.nodes[new as usize].rank, self.nodes[new as usize].priority);
+        if new_priority > priority {
             let below = self.split(at, new_rank);
             self.nodes[new as usize].below = below;
             self.refresh(new);
@@ -163,7 +165,7 @@ impl FairTree {
             return if less == NONE { more } else { less };
         }
         let (a, b) = (self.nodes[less as usize], self.nodes[more as usize]);
-        let top = if priority(a.rank) > priority(b.rank) {
+        let top = if a.priority > b.priority {
             self.nodes[less as usize].below[MORE] = self.merge(a.below[MORE], more);
             less
         } else {
@@ -187,11 +189,11 @@ impl FairTree {
 }
 
 /// `SplitMix64` of the serial number.
-fn priority(rank: Rank) -> u64 {
+fn priority(rank: Rank) -> u32 {
     let mut z = rank.serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    (z >> 32) as u32
 }
 
 #[cfg(test)]

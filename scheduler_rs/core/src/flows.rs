@@ -21,8 +21,6 @@ pub(crate) struct Flows {
     by_tenant: BTreeMap<(u8, TenantId), u32>,
     slots: Vec<Flow>,
     free: Vec<u32>,
-    /// Flows of large batches by class and batch.
-    by_batch: BTreeMap<(u8, u32), u32>,
     /// What tenants that begin to wait are lifted to: the most that anyone had settled when it was chosen.
     clocks: [u64; CLASSES],
     users: [u32; CLASSES],
@@ -56,8 +54,12 @@ impl Flows {
     pub(crate) fn find_tenant(&mut self, class: u8, id: TenantId, weight: u32) -> u32 {
         let tenant = self.by_tenant.get(&(class, id)).copied();
         let tenant = tenant.unwrap_or_else(|| self.insert_tenant(class, id));
-        self.tenants[tenant as usize].weight = weight.max(1);
+        self.set_weight(tenant, weight);
         tenant
+    }
+
+    pub(crate) fn set_weight(&mut self, tenant: u32, weight: u32) {
+        self.tenants[tenant as usize].weight = weight.max(1);
     }
 
     /// The common flow of a tenant's small batches.
@@ -71,10 +73,6 @@ impl Flows {
         pool
     }
 
-    pub(crate) fn find_own(&self, class: u8, batch: u32) -> Option<u32> {
-        self.by_batch.get(&(class, batch)).copied()
-    }
-
     /// The tenant may have been forgotten while the flow had no tickets.
     pub(crate) fn rehome(&mut self, flow: u32, tenant: u32) {
         let flow = self.flow_mut(flow);
@@ -85,18 +83,12 @@ impl Flows {
 
     /// A large batch's own flow.
     pub(crate) fn insert_own(&mut self, tenant: u32, batch: u32) -> u32 {
-        let flow = self.insert_flow(Flow::new(tenant, Some(batch)));
-        self.by_batch.insert((self.tenant(tenant).class, batch), flow);
-        flow
+        self.insert_flow(Flow::new(tenant, Some(batch)))
     }
 
-    /// The batch has no tickets left.
-    pub(crate) fn remove_own(&mut self, batch: u32) {
-        for class in 0..CLASSES as u8 {
-            if let Some(flow) = self.by_batch.remove(&(class, batch)) {
-                self.free.push(flow);
-            }
-        }
+    /// The batch of this flow has no tickets left.
+    pub(crate) fn remove_own(&mut self, flow: u32) {
+        self.free.push(flow);
     }
 
     /// One more ticket of this flow.

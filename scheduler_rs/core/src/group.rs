@@ -63,7 +63,7 @@ impl Group {
     }
 
     pub(crate) fn score(&self, bucket: &Bucket, now_ns: u64) -> f64 {
-        let line = &self.lines[usize::from(bucket.key.cost)];
+        let line = &self.lines[usize::from(bucket.key.cost())];
         line.at(now_ns.wrapping_sub(bucket.since_ns))
     }
 

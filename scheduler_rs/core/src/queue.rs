@@ -7,15 +7,29 @@ use crate::slab::Slab;
 use crate::ticket::{Place, Ticket, TicketId};
 use std::collections::BTreeSet;
 
-/// What tickets of one bucket have in common.
+/// What tickets of one bucket have in common, in one number that sorts by prompt tokens first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BucketKey {
-    /// By prompt tokens: decides where a ticket fits.
-    pub(crate) tokens: u8,
-    /// By what the policy takes for its size.
-    pub(crate) cost: u8,
+pub(crate) struct BucketKey(u32);
+
+impl BucketKey {
+    pub(crate) const fn new(tokens: u8, cost: u8, is_dated: bool) -> Self {
+        Self((tokens as u32) << 16 | (cost as u32) << 8 | is_dated as u32)
+    }
+
+    /// The bucket of its prompt tokens: decides where a ticket fits.
+    pub(crate) fn tokens(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    /// The bucket of what the policy takes for its size.
+    pub(crate) fn cost(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
     /// Whether it has a deadline that the policy goes by.
-    pub(crate) dated: bool,
+    pub(crate) fn is_dated(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 /// One non-empty bucket.
@@ -39,11 +53,11 @@ pub(crate) struct Queue {
 
 /// The order within a bucket.
 fn place_in_bucket(ticket: &Ticket) -> (u64, TicketId) {
-    (if ticket.key.dated { ticket.due_ns } else { 0 }, ticket.id)
+    (if ticket.key.is_dated() { ticket.due_ns } else { 0 }, ticket.id)
 }
 
 fn since_ns(ticket: &Ticket) -> u64 {
-    if ticket.key.dated { ticket.due_ns } else { ticket.arrival_ns }
+    if ticket.key.is_dated() { ticket.due_ns } else { ticket.arrival_ns }
 }
 
 impl Queue {
@@ -65,7 +79,7 @@ impl Queue {
 
     /// The queue is not empty.
     pub(crate) fn span(&self) -> Span {
-        let (low, high) = (self.buckets[0].key.tokens, self.buckets[self.buckets.len() - 1].key.tokens);
+        let (low, high) = (self.buckets[0].key.tokens(), self.buckets[self.buckets.len() - 1].key.tokens());
         Span { low, high }
     }
 
@@ -80,9 +94,13 @@ impl Queue {
                 &mut self.buckets[at]
             }
         };
-        if bucket.fifo.tail().is_none_or(|tail| place_in_bucket(&tickets[tail]) < place) {
+        let tail = bucket.fifo.tail();
+        if tail.is_none_or(|tail| place_in_bucket(&tickets[tail]) < place) {
             bucket.fifo.push_back(tickets, slot);
             tickets[slot].place = Place::InFifo;
+            if tail.is_some() {
+                return;
+            }
         } else {
             self.sorted.insert((key, place.0, place.1));
             tickets[slot].place = Place::InOrder;
@@ -137,7 +155,7 @@ impl Queue {
         let mut best: Option<(f64, &Bucket)> = None;
         let mut best_score = f64::NEG_INFINITY;
         for bucket in &self.buckets {
-            if !admits(bucket.key.tokens) {
+            if !admits(bucket.key.tokens()) {
                 continue;
             }
             let score = group.score(bucket, now_ns);
@@ -158,7 +176,7 @@ mod tests {
     use super::*;
 
     fn waiting(tokens: u8, due_ns: Option<u64>) -> Ticket {
-        let key = BucketKey { tokens, cost: tokens, dated: due_ns.is_some() };
+        let key = BucketKey::new(tokens, tokens, due_ns.is_some());
         Ticket { key, due_ns: due_ns.unwrap_or(0), ..Ticket::FREE }
     }
 

@@ -142,7 +142,7 @@ impl Ticket {
         bypassed: 0,
         backend: NONE,
         attempts: 0,
-        key: BucketKey { tokens: 0, cost: 0, dated: false },
+        key: BucketKey::new(0, 0, false),
         class: 0,
         place: Place::Free,
         lane: None,
@@ -158,7 +158,7 @@ impl Ticket {
 
     /// The bucket of its prompt tokens: what it fits in.
     pub(crate) fn bucket(&self) -> u8 {
-        self.key.tokens
+        self.key.tokens()
     }
 
     pub(crate) fn attempt_dues(&self) -> [u64; 3] {

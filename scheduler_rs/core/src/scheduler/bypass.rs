@@ -50,8 +50,13 @@ impl Scheduler {
         let budgeted = Opening::first(self.budgeted(group));
         let (_, tenant) = self.groups[group].tenants.first(budgeted)?;
         let (_, flow) = self.flows.tenant(tenant).cell(group)?.flows.first(budgeted)?;
-        let first = self.best_unfit(flow, group).filter(|head| head.outranks(chosen));
-        first.or_else(|| self.best_unfit(chosen.flow, group))
+        let class = self.groups[group].key.class;
+        let ranks = (class, self.flows.tenant(tenant).account.rank, self.flows.flow(flow).account.rank);
+        if ranks < (chosen.class, chosen.tenant, chosen.flow_rank) {
+            self.best_unfit(flow, group)
+        } else {
+            self.best_unfit(chosen.flow, group)
+        }
     }
 
     /// Keeps the short lane of one backend for a ticket that was passed by that lane's budget of tokens, or, with

@@ -41,7 +41,7 @@ impl Candidate {
 
     /// The bucket that decides where it fits.
     pub(super) fn bucket(&self) -> u8 {
-        self.key.tokens
+        self.key.tokens()
     }
 }
 

@@ -207,8 +207,14 @@ impl Scheduler {
 
     pub(super) fn set_batch_timeouts(&mut self, slot: u32, options: BatchOptions) {
         let batch = &mut self.batches[slot];
+        let deadline_ns = if options.deadline_ns == 0 { NEVER } else { options.deadline_ns };
+        let is_same = (batch.queue_timeout_ns, batch.deadline_ns) == (options.queue_timeout_ns, deadline_ns);
+        if is_same && batch.timer_ns != NEVER && deadline_ns == NEVER {
+            // What was submitted now is due after the rest.
+            return;
+        }
         batch.queue_timeout_ns = options.queue_timeout_ns;
-        batch.deadline_ns = if options.deadline_ns == 0 { NEVER } else { options.deadline_ns };
+        batch.deadline_ns = deadline_ns;
         batch.deadline_pending = options.deadline_ns != 0;
         self.arm_batch(slot, self.batches[slot].due_ns(&self.tickets));
     }

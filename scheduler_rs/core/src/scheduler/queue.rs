@@ -112,9 +112,7 @@ impl Scheduler {
         if batch.timer_ns != NEVER {
             self.timers.note_stale();
         }
-        if batch.has_own_flow {
-            self.flows.remove_own(slot);
-        }
+        self.drop_flows(slot);
         self.batches.remove(slot);
     }
 }

@@ -2,28 +2,40 @@
 
 use super::Scheduler;
 use crate::fairness::charge;
-use crate::ticket::Place;
-use crate::{Fairness, Outcome, TenantId, Usage};
+use crate::ticket::{NONE, Place};
+use crate::{Fairness, Outcome, POOLED_MAX, TenantId, Usage};
 
 impl Scheduler {
-    /// The flow for a prompt of a batch.
-    pub(super) fn flow_for(&mut self, class: u8, batch: u32, weight: u32, is_large: bool) -> u32 {
-        let fairness = self.config.fairness;
-        let tenant: TenantId = if fairness == Fairness::None { 0 } else { self.batches[batch].tenant };
-        let weight = if fairness == Fairness::None { 1 } else { weight };
-        let tenant = self.flows.find_tenant(class, tenant, weight);
-        if fairness != Fairness::TenantBatch {
+    /// The flow for the `coming` prompts of a class that are submitted to a batch now.
+    pub(super) fn flow_for(&mut self, class: u8, batch: u32, weight: u32, coming: usize) -> u32 {
+        let known = self.batches[batch].flows[usize::from(class)];
+        let is_shared = self.config.fairness != Fairness::None;
+        let weight = if is_shared { weight } else { 1 };
+        let tenant = if known.unfinished > 0 {
+            self.flows.set_weight(known.tenant, weight);
+            known.tenant
+        } else {
+            let tenant: TenantId = if is_shared { self.batches[batch].tenant } else { 0 };
+            self.flows.find_tenant(class, tenant, weight)
+        };
+        self.batches[batch].flows[usize::from(class)].tenant = tenant;
+        if self.config.fairness != Fairness::TenantBatch {
             return self.flows.pool_of(tenant);
         }
-        if let Some(own) = self.flows.find_own(class, batch) {
-            self.flows.rehome(own, tenant);
-            return own;
+        if known.own != NONE {
+            self.flows.rehome(known.own, tenant);
+            return known.own;
         }
-        if !is_large {
+        if known.pooled as usize + coming <= POOLED_MAX as usize {
             return self.flows.pool_of(tenant);
         }
+        self.separate(class, batch, tenant)
+    }
+
+    /// Gives a batch that has become large a flow of its own, and takes what waits of it out of the pool.
+    fn separate(&mut self, class: u8, batch: u32, tenant: u32) -> u32 {
         let own = self.flows.insert_own(tenant, batch);
-        self.batches[batch].has_own_flow = true;
+        self.batches[batch].flows[usize::from(class)].own = own;
         for slot in self.batches[batch].tickets.iter(&self.tickets).collect::<Vec<_>>() {
             if self.tickets[slot].class == class && self.tickets[slot].is_queued() {
                 self.change_flow(slot, own);
@@ -35,10 +47,18 @@ impl Scheduler {
     /// The flow of a ticket that comes back from an attempt, during which its batch may have become large.
     pub(super) fn rejoin_flow(&mut self, slot: u32) {
         let ticket = &self.tickets[slot];
-        if let Some(own) = self.flows.find_own(ticket.class, ticket.batch)
-            && own != ticket.flow
-        {
+        let own = self.batches[ticket.batch].flows[usize::from(ticket.class)].own;
+        if own != NONE && own != ticket.flow {
             self.change_flow(slot, own);
+        }
+    }
+
+    /// The batch has no tickets left.
+    pub(super) fn drop_flows(&mut self, batch: u32) {
+        for flows in self.batches[batch].flows {
+            if flows.own != NONE {
+                self.flows.remove_own(flows.own);
+            }
         }
     }
 
@@ -63,20 +83,22 @@ impl Scheduler {
         let ticket = &self.tickets[slot];
         let (flow, batch, class) = (ticket.flow, ticket.batch, usize::from(ticket.class));
         self.flows.enter(flow);
+        let flows = &mut self.batches[batch].flows[class];
+        flows.unfinished += 1;
         if self.flows.flow(flow).batch.is_none() {
-            let pooled = &mut self.batches[batch].pooled[class];
-            *pooled += 1;
-            self.flows.flow_mut(flow).batches += u32::from(*pooled == 1);
+            flows.pooled += 1;
+            self.flows.flow_mut(flow).batches += u32::from(flows.pooled == 1);
         }
     }
 
     pub(super) fn leave_flow(&mut self, slot: u32) {
         let ticket = &self.tickets[slot];
         let (flow, batch, class) = (ticket.flow, ticket.batch, usize::from(ticket.class));
+        let flows = &mut self.batches[batch].flows[class];
+        flows.unfinished -= 1;
         if self.flows.flow(flow).batch.is_none() {
-            let pooled = &mut self.batches[batch].pooled[class];
-            *pooled -= 1;
-            self.flows.flow_mut(flow).batches -= u32::from(*pooled == 0);
+            flows.pooled -= 1;
+            self.flows.flow_mut(flow).batches -= u32::from(flows.pooled == 0);
         }
         self.flows.leave(flow);
     }

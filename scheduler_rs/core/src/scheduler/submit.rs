@@ -5,7 +5,7 @@ use crate::group::GroupKey;
 use crate::queue::BucketKey;
 use crate::ticket::{NEVER, Ticket};
 use crate::token_buckets::{bucket_of, edge};
-use crate::{BatchId, BatchOptions, Error, POOLED_MAX, Prompt, TicketId};
+use crate::{BatchId, BatchOptions, CLASSES, Error, Prompt, TicketId};
 
 impl Scheduler {
     /// Queues all prompts or none, and returns their tickets in the same order.
@@ -46,8 +46,11 @@ impl Scheduler {
 
     fn enqueue(&mut self, id: BatchId, prompts: &[Prompt], options: BatchOptions) -> Vec<TicketId> {
         let batch_slot = self.batches.find_or_insert(id, options.tenant);
-        let is_large = self.batches[batch_slot].len as usize + prompts.len() > POOLED_MAX as usize;
         self.counters.submitted += prompts.len() as u64;
+        let mut coming = [0; CLASSES];
+        for prompt in prompts {
+            coming[prompt.class as usize] += 1;
+        }
         let mut last = None;
         let mut ids = Vec::with_capacity(prompts.len());
         for prompt in prompts {
@@ -56,7 +59,10 @@ impl Scheduler {
                 Some((of, places)) if of == (class, prompt.model) => places,
                 _ => {
                     let key = GroupKey { class, model: prompt.model, excluded: Vec::new() };
-                    (self.group_for(key), self.flow_for(class, batch_slot, options.weight, is_large))
+                    (
+                        self.group_for(key),
+                        self.flow_for(class, batch_slot, options.weight, coming[usize::from(class)]),
+                    )
                 }
             };
             last = Some(((class, prompt.model), (group, flow)));
@@ -85,7 +91,7 @@ impl Scheduler {
             output_tokens: prompt.output_tokens,
             sequential: prompt.sequential,
             charge: edge(bucket),
-            key: BucketKey { tokens: bucket, cost: bucket, dated: false },
+            key: BucketKey::new(bucket, bucket, false),
             class: prompt.class as u8,
             ..Ticket::FREE
         });

@@ -268,9 +268,9 @@ fn class_min_share() {
     for _ in 0..400 {
         let ticket = driver.released()[0];
         if tickets[..500].contains(&ticket) {
-            interactive += 100
+            interactive += 100;
         } else {
-            bulk += 300
+            bulk += 300;
         }
         driver.finish(ticket);
     }
