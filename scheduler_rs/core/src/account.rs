@@ -51,7 +51,8 @@ impl Account {
 
 /// Rounded up, so that service is never free.
 pub(crate) fn units(tokens: u64, weight: u32) -> u64 {
-    tokens.saturating_mul(UNIT).div_ceil(u64::from(weight.max(1)))
+    let units = tokens.saturating_mul(UNIT);
+    if weight <= 1 { units } else { units.div_ceil(u64::from(weight)) }
 }
 
 #[cfg(test)]

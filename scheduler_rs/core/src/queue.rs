@@ -2,7 +2,7 @@
 
 use crate::fifo::{BUCKET, Fifo};
 use crate::group::Group;
-use crate::opening::Span;
+use crate::opening::{Opening, Span};
 use crate::slab::Slab;
 use crate::ticket::{Place, Ticket, TicketId};
 use std::collections::BTreeSet;
@@ -143,32 +143,41 @@ impl Queue {
         }
     }
 
-    /// The best score among the heads in buckets that `admits` lets in; ties go to the lower ticket.
-    #[inline]
-    pub(crate) fn best(
-        &self,
-        group: &Group,
-        tickets: &Slab,
-        now_ns: u64,
-        admits: impl Fn(u8) -> bool,
-    ) -> Option<(f64, &Bucket)> {
-        let mut best: Option<(f64, &Bucket)> = None;
-        let mut best_score = f64::NEG_INFINITY;
-        for bucket in &self.buckets {
-            if !admits(bucket.key.tokens()) {
-                continue;
-            }
-            let score = group.score(bucket, now_ns);
-            if score > best_score {
-                (best_score, best) = (score, Some((score, bucket)));
-            } else if score >= best_score
-                && best.is_none_or(|(_, best)| tickets[bucket.head].id < tickets[best.head].id)
-            {
-                best = Some((score, bucket));
-            }
-        }
-        best
+    /// The buckets from one token bucket on and below another.
+    pub(crate) fn between(&self, from: u8, below: u8) -> &[Bucket] {
+        let position = |tokens| self.buckets.partition_point(|bucket| bucket.key.tokens() < tokens);
+        let (start, end) = (position(from), position(below));
+        &self.buckets[start..end.max(start)]
     }
+
+    /// The buckets that the opening lets in.
+    pub(crate) fn open(&self, opening: Opening) -> [&[Bucket]; 2] {
+        let below = opening.below;
+        [self.between(0, below), self.between(opening.from.max(below), u8::MAX)]
+    }
+}
+
+/// The best score among the heads; ties go to the lower ticket.
+#[inline]
+pub(crate) fn best<'a>(
+    parts: &[&'a [Bucket]],
+    group: &Group,
+    tickets: &Slab,
+    now_ns: u64,
+) -> Option<(f64, &'a Bucket)> {
+    let mut best: Option<&Bucket> = None;
+    let mut best_score = f64::NEG_INFINITY;
+    for bucket in parts.iter().copied().flatten() {
+        let score = group.score(bucket, now_ns);
+        if score > best_score {
+            (best_score, best) = (score, Some(bucket));
+        } else if score >= best_score
+            && best.is_none_or(|best| tickets[bucket.head].id < tickets[best.head].id)
+        {
+            best = Some(bucket);
+        }
+    }
+    best.map(|bucket| (best_score, bucket))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::fair_tree::Rank;
 use crate::group::Route;
 use crate::opening::Opening;
 use crate::policy::Policy;
-use crate::queue::{Bucket, BucketKey};
+use crate::queue::{Bucket, BucketKey, best};
 use crate::reservation::Reservation;
 use crate::ticket::TicketId;
 
@@ -106,33 +106,34 @@ impl Scheduler {
     }
 
     fn best_of_flow(&self, flow: u32, kept: &[Reservation]) -> Option<Candidate> {
-        let mut best: Option<Candidate> = None;
+        let mut first: Option<Candidate> = None;
         for queue in &self.flows.flow(flow).queues {
             let group = &self.groups[queue.group];
-            let opening = group.opening;
-            let is_kept = |bucket| {
-                kept.iter().any(|kept| (kept.flow, kept.group, kept.bucket) == (flow, queue.group, bucket))
+            let [low, high] = queue.open(group.opening);
+            let of_queue = if kept.is_empty() {
+                best(&[low, high], group, &self.tickets, self.now_ns)
+            } else {
+                let here = kept.iter().filter(|kept| (kept.flow, kept.group) == (flow, queue.group));
+                let mut parts = vec![low, high];
+                parts.extend(here.map(|kept| queue.between(kept.bucket, kept.bucket + 1)));
+                best(&parts, group, &self.tickets, self.now_ns)
             };
-            let of_queue = queue.best(group, &self.tickets, self.now_ns, |bucket| {
-                opening.contains(bucket) || (!kept.is_empty() && is_kept(bucket))
-            });
             let candidate = of_queue.map(|(score, bucket)| self.candidate(flow, queue.group, bucket, score));
             if let Some(candidate) = candidate
-                && best.is_none_or(|best| candidate.outranks(&best))
+                && first.is_none_or(|first| candidate.outranks(&first))
             {
-                best = Some(candidate);
+                first = Some(candidate);
             }
         }
-        best
+        first
     }
 
     /// The best-scored head of a flow in a group that only a short budget (or what it is kept for) keeps back.
     pub(super) fn best_unfit(&self, flow: u32, slot: u32) -> Option<Candidate> {
         let (group, budgeted) = (&self.groups[slot], self.budgeted(slot));
-        let queue = self.flows.flow(flow).queue(slot)?;
-        let (score, bucket) = queue.best(group, &self.tickets, self.now_ns, |bucket| {
-            bucket < budgeted && !group.opening.contains(bucket)
-        })?;
+        let unfit =
+            self.flows.flow(flow).queue(slot)?.between(group.opening.below, budgeted.min(group.opening.from));
+        let (score, bucket) = best(&[unfit], group, &self.tickets, self.now_ns)?;
         Some(self.candidate(flow, slot, bucket, score))
     }
 
