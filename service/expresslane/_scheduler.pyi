@@ -55,7 +55,7 @@ class UnknownTicketError(SchedulerError):
     """The ticket is not in the state that the call needs (already ended, or not in flight)."""
 
 def policies() -> list[str]:
-    """Names accepted as `policy`: fcfs, hrrn, ljf, sjf, sjf-aged."""
+    """Names accepted as `policy`: edf, fcfs, hrrn, lars, ljf, sjf, sjf-aged."""
 
 def fairness_modes() -> list[str]:
     """Names accepted as `fairness`: none, tenant, tenant_batch."""
@@ -264,6 +264,7 @@ class Scheduler:
         sjf_aging_tokens_per_s: float = 1_000.0,
         fairness: str = "tenant_batch",
         class_min_shares: Sequence[float] = ...,
+        cost_includes_output: bool = False,
     ) -> Self:
         """Make an empty scheduler.
 
@@ -274,7 +275,7 @@ class Scheduler:
         orders: `tenant_batch` (tenants by weight; within a tenant its batches of more than 16 unfinished prompts, and
         all smaller ones together with a share each, ordered by the policy), `tenant`, or `none`. `class_min_shares`:
         the least share of the released tokens for each class while it has work that could go; 0 = strictly after the
-        classes above it.
+        classes above it. `cost_includes_output`: whether policies that go by size count `output_tokens` too.
 
         Raises InvalidConfigError.
         """
@@ -320,6 +321,7 @@ class Scheduler:
         weight: int = 1,
         output_tokens: Sequence[int] = ...,
         sequential: Sequence[bool] = ...,
+        ttft_deadlines_ns: Sequence[int] = ...,
     ) -> list[int]:
         """Queue all prompts or none, and return their tickets in the same order.
 
@@ -334,8 +336,27 @@ class Scheduler:
         relative to others; the one given last counts. `output_tokens`: expected output of each prompt, for fairness:
         its limit or a better estimate; none given = 0. `sequential`: for each prompt, whether it starts only when all
         earlier ones of its batch have ended, and later ones wait for its end; none given = False.
+        `ttft_deadlines_ns`: within which time from now each first token is wanted, for `lars` and `edf`; 0 = none.
 
         Raises BatchTooLargeError, QueueFullError, InvalidConfigError (a class above 2, a list of another length).
+        """
+
+    def set_policy(
+        self,
+        now_ns: int,
+        policy: str | None,
+        *,
+        prompt_class: int | None = None,
+        model: int | None = None,
+        sjf_aging_tokens_per_s: float = 1_000.0,
+    ) -> None:
+        """Order what waits and what comes by another policy from now on; no ticket leaves the queue.
+
+        It counts for one model in one class, a model, a class, or (neither given) everything that has no policy of its
+        own; the narrowest counts. None takes a scope's own policy back. Heads that different policies order are
+        compared by arrival.
+
+        Raises InvalidConfigError.
         """
 
     def poll(self, now_ns: int) -> Decisions:

@@ -22,6 +22,8 @@ pub struct Config {
     /// The least share of the released tokens that each class gets while it has work that could be released, whatever
     /// the classes above it have: 0 to 1 each, less than 1 in all; 0 = strictly after them.
     pub class_min_shares: [f64; CLASSES],
+    /// Whether policies that go by size count the expected output with the prompt.
+    pub cost_includes_output: bool,
 }
 
 impl Default for Config {
@@ -34,6 +36,7 @@ impl Default for Config {
             max_wait_ns: 0,
             fairness: Fairness::default(),
             class_min_shares: [0.0; CLASSES],
+            cost_includes_output: false,
         }
     }
 }
@@ -153,7 +156,13 @@ pub struct Prompt {
     pub output_tokens: u32,
     /// Whether it starts only when all earlier prompts of its batch have ended, and later ones wait for its end.
     pub sequential: bool,
+    /// Within which time from the submit its first token is wanted, for the policies `lars` and `edf`; 0 = none, at
+    /// most [`TTFT_DEADLINE_MAX_NS`].
+    pub ttft_deadline_ns: u64,
 }
+
+/// Largest value for [`Prompt::ttft_deadline_ns`]: a year.
+pub const TTFT_DEADLINE_MAX_NS: u64 = 365 * 86_400 * 1_000_000_000;
 
 impl Prompt {
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -165,6 +174,10 @@ impl Prompt {
         }
         if self.tokens > TOKENS_MAX {
             return Err(Error::invalid("tokens", &self.tokens, format!("must be at most {TOKENS_MAX}")));
+        }
+        if self.ttft_deadline_ns > TTFT_DEADLINE_MAX_NS {
+            let rule = format!("must be at most {TTFT_DEADLINE_MAX_NS}");
+            return Err(Error::invalid("ttft_deadline_ns", &self.ttft_deadline_ns, rule));
         }
         if self.output_tokens > TOKENS_MAX {
             let rule = format!("must be at most {TOKENS_MAX}");

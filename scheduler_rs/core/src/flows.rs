@@ -4,7 +4,7 @@ use crate::account::units;
 use crate::fair_tree::{FairTree, Rank};
 use crate::groups::Groups;
 use crate::opening::Span;
-use crate::queue::Queue;
+use crate::queue::{BucketKey, Queue};
 use crate::slab::Slab;
 use crate::tenant::{Cell, Flow, Tenant};
 use crate::ticket::NONE;
@@ -141,6 +141,17 @@ impl Flows {
         queue.push(tickets, slot);
         let new = Some(queue.span());
         self.set_span(groups, flow_slot, group, old, new);
+    }
+
+    /// Moves a ticket to another bucket of the same prompt tokens.
+    pub(crate) fn change_key(&mut self, tickets: &mut Slab, slot: u32, key: BucketKey) {
+        let (flow, group) = (tickets[slot].flow, tickets[slot].group);
+        let queues = &mut self.slots[flow as usize].queues;
+        let at = queues.binary_search_by_key(&group, |queue| queue.group);
+        let queue = &mut queues[at.expect("a waiting ticket has its queue")];
+        queue.take(tickets, slot);
+        tickets[slot].key = key;
+        queue.push(tickets, slot);
     }
 
     /// Takes a ticket out of its bucket; the caller says where it is now.

@@ -41,8 +41,8 @@ pub(crate) struct Group {
     /// What some backend could take when it was last looked at.
     pub(crate) opening: Opening,
     pub(crate) policy: Policy,
-    /// The score of each bucket as a function of its head's wait.
-    lines: Vec<Line>,
+    /// The score of each bucket as a function of its head's wait, without and with a deadline.
+    lines: Vec<[Line; 2]>,
 }
 
 impl Group {
@@ -58,17 +58,17 @@ impl Group {
             tenants: FairTree::new(),
             opening: Opening::CLOSED,
             policy: Policy::Fcfs,
-            lines: vec![Line::default(); COUNT],
+            lines: vec![[Line::default(); 2]; COUNT],
         }
     }
 
     pub(crate) fn score(&self, bucket: &Bucket, now_ns: u64) -> f64 {
-        let line = &self.lines[usize::from(bucket.key.cost())];
+        let line = self.lines[usize::from(bucket.key.cost())][usize::from(bucket.key.is_dated())];
         line.at(now_ns.wrapping_sub(bucket.since_ns))
     }
 
     /// New scores for all buckets.
-    pub(crate) fn set_lines(&mut self, policy: Policy, lines: impl Iterator<Item = Line>) {
+    pub(crate) fn set_lines(&mut self, policy: Policy, lines: impl Iterator<Item = [Line; 2]>) {
         self.policy = policy;
         self.lines.clear();
         self.lines.extend(lines);

@@ -105,12 +105,12 @@ pub(crate) fn routes(key: &GroupKey, backends: &[Backend], by_id: &BTreeMap<Back
         .collect()
 }
 
-/// The score of each bucket for a model whose fastest backend needs `ns_per_token`.
-pub(crate) fn lines(policy: Policy, ns_per_token: Option<f64>) -> impl Iterator<Item = Line> {
+/// The scores of each bucket, without and with a deadline, for a model whose fastest backend needs `ns_per_token`.
+pub(crate) fn lines(policy: Policy, ns_per_token: Option<f64>) -> impl Iterator<Item = [Line; 2]> {
     let ns_per_token = ns_per_token.unwrap_or(UNSERVED_NS_PER_TOKEN);
     let size = move |bucket| {
         let tokens = f64::from(edge(bucket));
         Size { tokens, prefill_ns: STEP_NS + tokens * ns_per_token }
     };
-    (0..COUNT as u8).map(move |bucket| policy.line(size(bucket)))
+    (0..COUNT as u8).map(move |bucket| [policy.line(size(bucket)), policy.dated_line(size(bucket))])
 }

@@ -30,6 +30,7 @@ mod groups;
 mod histogram;
 mod lanes;
 mod opening;
+mod ordering;
 mod outcome;
 mod policy;
 mod promotion;
@@ -43,13 +44,14 @@ mod ticket;
 mod timers;
 pub mod token_buckets;
 
-pub use config::{BackendConfig, BatchOptions, Config, ModelRoute, Prompt};
+pub use config::{BackendConfig, BatchOptions, Config, ModelRoute, Prompt, TTFT_DEADLINE_MAX_NS};
 pub use decision::{
     AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Overdue, OverdueReason,
 };
 pub use error::Error;
 pub use fairness::{Fairness, POOLED_MAX};
 pub use histogram::BOUNDS_NS;
+pub use ordering::Scope;
 pub use outcome::{AttemptEnd, Outcome, Usage};
 pub use policy::Policy;
 pub use scheduler::Scheduler;

@@ -1,7 +1,9 @@
 //! The order among waiting prompts of one class: a pure score over bucket heads, never falling while one waits.
 
+mod edf;
 mod fcfs;
 mod hrrn;
+mod lars;
 mod ljf;
 mod sjf;
 mod sjf_aged;
@@ -10,7 +12,7 @@ use crate::Error;
 use crate::config::check_rate;
 use std::str::FromStr;
 
-/// What a policy knows of a prompt: nothing but its bucket.
+/// What a policy knows of a prompt besides its deadline: nothing but its bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     /// The bucket's edge.
@@ -37,10 +39,14 @@ impl Line {
 /// An ordering policy by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Policy {
+    /// Earliest deadline first.
+    Edf,
     /// First come, first served.
     Fcfs,
     /// Highest response ratio next: the default.
     Hrrn,
+    /// Least slack relative to length first: like `hrrn`, with deadlines for the first token.
+    Lars,
     /// Longest job first.
     Ljf,
     /// Shortest job first, without a bound on waiting of its own.
@@ -54,14 +60,16 @@ pub enum Policy {
 
 impl Policy {
     /// The names, sorted.
-    pub const NAMES: [&str; 5] = ["fcfs", "hrrn", "ljf", "sjf", "sjf-aged"];
+    pub const NAMES: [&str; 7] = ["edf", "fcfs", "hrrn", "lars", "ljf", "sjf", "sjf-aged"];
 
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Edf => "edf",
             Self::Fcfs => "fcfs",
             Self::Hrrn => "hrrn",
+            Self::Lars => "lars",
             Self::Ljf => "ljf",
             Self::Sjf => "sjf",
             Self::SjfAged { .. } => "sjf-aged",
@@ -72,24 +80,40 @@ impl Policy {
     pub(crate) fn default_max_wait_ns(self) -> u64 {
         match self {
             Self::Sjf => sjf::MAX_WAIT_NS,
-            Self::Fcfs | Self::Hrrn | Self::Ljf | Self::SjfAged { .. } => 0,
+            Self::Edf | Self::Fcfs | Self::Hrrn | Self::Lars | Self::Ljf | Self::SjfAged { .. } => 0,
         }
     }
 
     pub(crate) fn line(self, size: Size) -> Line {
         match self {
+            Self::Edf => edf::line(),
             Self::Fcfs => fcfs::line(),
             Self::Hrrn => hrrn::line(size),
+            Self::Lars => lars::line(size),
             Self::Ljf => ljf::line(size),
             Self::Sjf => sjf::line(size),
             Self::SjfAged { tokens_per_s } => sjf_aged::line(size, tokens_per_s),
         }
     }
 
+    /// Whether a deadline for the first token changes the order.
+    pub(crate) fn reads_deadlines(self) -> bool {
+        matches!(self, Self::Edf | Self::Lars)
+    }
+
+    /// The line of prompts with a deadline, whose wait is counted from it; below zero before it.
+    pub(crate) fn dated_line(self, size: Size) -> Line {
+        match self {
+            Self::Edf => edf::dated_line(),
+            Self::Lars => lars::dated_line(size),
+            Self::Fcfs | Self::Hrrn | Self::Ljf | Self::Sjf | Self::SjfAged { .. } => self.line(size),
+        }
+    }
+
     pub(crate) fn check(self) -> Result<(), Error> {
         match self {
             Self::SjfAged { tokens_per_s } => check_rate("sjf_aging_tokens_per_s", tokens_per_s),
-            Self::Fcfs | Self::Hrrn | Self::Ljf | Self::Sjf => Ok(()),
+            Self::Edf | Self::Fcfs | Self::Hrrn | Self::Lars | Self::Ljf | Self::Sjf => Ok(()),
         }
     }
 }
@@ -100,8 +124,10 @@ impl FromStr for Policy {
     /// `sjf-aged` comes with 1,000 tokens per second.
     fn from_str(name: &str) -> Result<Self, Error> {
         match name {
+            "edf" => Ok(Self::Edf),
             "fcfs" => Ok(Self::Fcfs),
             "hrrn" => Ok(Self::Hrrn),
+            "lars" => Ok(Self::Lars),
             "ljf" => Ok(Self::Ljf),
             "sjf" => Ok(Self::Sjf),
             "sjf-aged" => Ok(Self::SjfAged { tokens_per_s: 1_000.0 }),
@@ -125,7 +151,7 @@ mod tests {
         for name in Policy::NAMES {
             let policy: Policy = name.parse().unwrap();
             assert_eq!(policy.name(), name);
-            assert!(policy.line(size).slope >= 0.0);
+            assert!(policy.line(size).slope >= 0.0 && policy.dated_line(size).slope >= 0.0);
         }
         assert!("lifo".parse::<Policy>().unwrap_err().to_string().contains("lifo"));
     }

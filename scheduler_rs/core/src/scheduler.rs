@@ -10,6 +10,7 @@ mod hold;
 mod promote;
 mod queue;
 mod release;
+mod set_policy;
 mod settle;
 mod snapshot;
 mod submit;
@@ -22,7 +23,7 @@ use crate::counters::Counters;
 use crate::drain_rate::DrainRate;
 use crate::flows::Flows;
 use crate::groups::Groups;
-use crate::promotion::Promotion;
+use crate::ordering::Ordering;
 use crate::slab::Slab;
 use crate::ticket::{Place, TicketId};
 use crate::timers::Timers;
@@ -43,7 +44,7 @@ pub struct Scheduler {
     backends: Vec<Backend>,
     backends_by_id: BTreeMap<BackendId, u32>,
     timers: Timers,
-    promotion: Promotion,
+    ordering: Ordering,
     class_shares: ClassShares,
     drain_rate: DrainRate,
     counters: Counters,
@@ -53,10 +54,6 @@ impl Scheduler {
     /// An empty scheduler.
     pub fn new(config: Config) -> Result<Self, Error> {
         config.check()?;
-        let max_wait_ns = match config.max_wait_ns {
-            0 => config.policy.default_max_wait_ns(),
-            max_wait_ns => max_wait_ns,
-        };
         Ok(Self {
             class_shares: ClassShares::new(config.class_min_shares),
             config,
@@ -68,7 +65,7 @@ impl Scheduler {
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
             timers: Timers::default(),
-            promotion: Promotion::new(max_wait_ns),
+            ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
             counters: Counters::default(),
         })

@@ -5,7 +5,7 @@ use crate::decisions::{CancelResult, Decisions};
 use crate::errors::{InvalidConfigError, to_py};
 use crate::snapshot::{Snapshot, TenantSnapshot};
 use expresslane_scheduler::{
-    self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, TicketId, Usage,
+    self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, Scope, TicketId, Usage,
 };
 use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,7 @@ impl Scheduler {
         sjf_aging_tokens_per_s = 1_000.0,
         fairness = "tenant_batch",
         class_min_shares = [0.0; 3],
+        cost_includes_output = false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
@@ -44,11 +45,9 @@ impl Scheduler {
         sjf_aging_tokens_per_s: f64,
         fairness: &str,
         class_min_shares: [f64; 3],
+        cost_includes_output: bool,
     ) -> PyResult<Self> {
-        let policy = match policy.parse().map_err(to_py)? {
-            Policy::SjfAged { .. } => Policy::SjfAged { tokens_per_s: sjf_aging_tokens_per_s },
-            policy => policy,
-        };
+        let policy = parse_policy(policy, sjf_aging_tokens_per_s)?;
         let config = Config {
             policy,
             queue_limit,
@@ -57,6 +56,7 @@ impl Scheduler {
             max_wait_ns,
             fairness: fairness.parse().map_err(to_py)?,
             class_min_shares,
+            cost_includes_output,
         };
         core::Scheduler::new(config).map(|scheduler| Self(Mutex::new(scheduler))).map_err(to_py)
     }
@@ -111,6 +111,21 @@ impl Scheduler {
         self.lock().update_backend(now_ns, backend, config).map_err(to_py)
     }
 
+    /// Set the policy of a scope from now on; None takes it back.
+    #[pyo3(signature = (now_ns, policy, *, prompt_class = None, model = None, sjf_aging_tokens_per_s = 1_000.0))]
+    fn set_policy(
+        &self,
+        now_ns: u64,
+        policy: Option<&str>,
+        prompt_class: Option<u32>,
+        model: Option<u32>,
+        sjf_aging_tokens_per_s: f64,
+    ) -> PyResult<()> {
+        let policy = policy.map(|name| parse_policy(name, sjf_aging_tokens_per_s)).transpose()?;
+        let scope = Scope { class: prompt_class, model };
+        self.lock().set_policy(now_ns, scope, policy).map_err(to_py)
+    }
+
     /// Queue all prompts or none, and return their tickets in the same order.
     #[pyo3(signature = (
         now_ns,
@@ -123,6 +138,7 @@ impl Scheduler {
         weight = 1,
         output_tokens = Vec::new(),
         sequential = Vec::new(),
+        ttft_deadlines_ns = Vec::new(),
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     #[expect(clippy::needless_pass_by_value, reason = "what PyO3 extracts is owned")]
@@ -137,9 +153,11 @@ impl Scheduler {
         weight: u32,
         output_tokens: Vec<u32>,
         sequential: Vec<bool>,
+        ttft_deadlines_ns: Vec<u64>,
     ) -> PyResult<Vec<u64>> {
         check_length("output_tokens", output_tokens.len(), prompts.len())?;
         check_length("sequential", sequential.len(), prompts.len())?;
+        check_length("ttft_deadlines_ns", ttft_deadlines_ns.len(), prompts.len())?;
         let prompts: Vec<Prompt> = prompts
             .into_iter()
             .enumerate()
@@ -151,6 +169,7 @@ impl Scheduler {
                 index,
                 output_tokens: output_tokens.get(at).copied().unwrap_or(0),
                 sequential: sequential.get(at).copied().unwrap_or(false),
+                ttft_deadline_ns: ttft_deadlines_ns.get(at).copied().unwrap_or(0),
             })
             .collect();
         let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight };
@@ -225,6 +244,13 @@ impl Scheduler {
         let snapshot = self.lock().snapshot();
         snapshot.into()
     }
+}
+
+fn parse_policy(name: &str, sjf_aging_tokens_per_s: f64) -> PyResult<Policy> {
+    Ok(match name.parse().map_err(to_py)? {
+        Policy::SjfAged { .. } => Policy::SjfAged { tokens_per_s: sjf_aging_tokens_per_s },
+        policy => policy,
+    })
 }
 
 /// A list beside the prompts has an entry for each of them, or none at all.

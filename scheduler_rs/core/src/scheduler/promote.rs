@@ -16,9 +16,6 @@ pub(super) enum Turn {
 impl Scheduler {
     /// Who goes instead of `best`; none when room was reserved for an overdue ticket and all must be looked at again.
     pub(super) fn promote(&mut self, best: Candidate) -> Option<(Candidate, Turn)> {
-        if !self.promotion.is_on() {
-            return Some((best, Turn::Ordinary));
-        }
         let Some((overdue, open)) = self.oldest_overdue(best.flow) else {
             return Some((best, Turn::Ordinary));
         };
@@ -47,14 +44,26 @@ impl Scheduler {
         }
     }
 
+    /// The wait after which a ticket of this group is overdue; 0 = never.
+    fn max_wait_ns(&self, group: u32) -> u64 {
+        match self.config.max_wait_ns {
+            0 => self.groups[group].policy.default_max_wait_ns(),
+            max_wait_ns => max_wait_ns,
+        }
+    }
+
     /// The overdue head of this flow that arrived first, if it is open or unfit, and whether it is open.
     fn oldest_overdue(&self, flow: u32) -> Option<(Candidate, bool)> {
         let mut oldest: Option<(Candidate, bool)> = None;
         for queue in &self.flows.flow(flow).queues {
+            let max_wait_ns = self.max_wait_ns(queue.group);
+            if max_wait_ns == 0 {
+                continue;
+            }
             let budgeted = self.budgeted(queue.group);
             for bucket in queue.buckets() {
                 let wait_ns = self.now_ns - self.tickets[bucket.head].arrival_ns;
-                if !self.promotion.is_overdue(wait_ns) {
+                if wait_ns <= max_wait_ns {
                     continue;
                 }
                 let candidate = self.candidate(flow, queue.group, bucket, 0.0);

@@ -21,13 +21,14 @@ impl Scheduler {
     /// Works out where a group's tickets may go, how they score, and whether that is down.
     pub(super) fn route(&mut self, slot: u32) {
         let routes = routes(&self.groups[slot].key, &self.backends, &self.backends_by_id);
-        let model = self.groups[slot].key.model;
+        let (class, model) = (self.groups[slot].key.class, self.groups[slot].key.model);
+        let policy = self.ordering.find(class, model).unwrap_or(self.config.policy);
         let serving = self.backends.iter().filter(|backend| backend.serves(model).is_some());
         let fastest = serving.map(Backend::ns_per_token).reduce(f64::min);
         let available = routes.iter().any(|route| self.backends[route.backend as usize].config.available);
         let group: &mut Group = &mut self.groups[slot];
         group.routes = routes;
-        group.set_lines(self.config.policy, lines(self.config.policy, fastest));
+        group.set_lines(policy, lines(policy, fastest));
         if available {
             group.down_since_ns = None;
         } else if group.down_since_ns.is_none() {
@@ -71,6 +72,7 @@ impl Scheduler {
 
     /// Puts a ticket that is neither waiting in a bucket nor in flight back into its bucket.
     pub(super) fn return_to_bucket(&mut self, slot: u32) {
+        self.tickets[slot].key = self.key_of(slot);
         self.flows.push(&mut self.groups, &mut self.tickets, slot);
     }
 

@@ -79,6 +79,10 @@ impl Scheduler {
             0 => NEVER,
             timeout_ns => now_ns.saturating_add(timeout_ns),
         };
+        let due_ns = match prompt.ttft_deadline_ns {
+            0 => NEVER,
+            within_ns => now_ns.saturating_add(within_ns),
+        };
         let slot = self.tickets.insert(Ticket {
             arrival_ns: now_ns,
             queued_since_ns: now_ns,
@@ -90,6 +94,7 @@ impl Scheduler {
             tokens: prompt.tokens,
             output_tokens: prompt.output_tokens,
             sequential: prompt.sequential,
+            due_ns,
             charge: edge(bucket),
             key: BucketKey::new(bucket, bucket, false),
             class: prompt.class as u8,

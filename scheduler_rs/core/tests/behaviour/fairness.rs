@@ -2,8 +2,8 @@
 
 use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, STANDARD, laned, plain, policy};
 use expresslane_scheduler::{
-    BackendConfig, BatchId, BatchOptions, CLASSES, Config, Fairness, Outcome, Prompt, TenantId, TicketId,
-    Usage,
+    BackendConfig, BatchId, BatchOptions, CLASSES, Config, Fairness, Outcome, Policy, Prompt, TenantId,
+    TicketId, Usage,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -393,7 +393,7 @@ proptest! {
     /// With one tenant and one batch fairness changes nothing at all.
     #[test]
     fn one_batch_is_as_without(
-        name in prop::sample::select(vec!["fcfs", "hrrn", "ljf", "sjf", "sjf-aged"]),
+        name in prop::sample::select(Policy::NAMES.to_vec()),
         steps in prop::collection::vec((1..20_000_u32, 0..3_u32, any::<bool>(), 0..2_000_u64), 1..120),
     ) {
         let run = |fairness| {

@@ -4,7 +4,7 @@ use crate::driver::{MS, SECOND};
 use crate::model::{At, Model, ModelBatch, ModelTicket, edge_of, reserved};
 use expresslane_scheduler::{
     BackendConfig, BackendId, BatchId, BatchOptions, Config, Decisions, Fairness, ModelRoute, Outcome,
-    Policy, Prompt, Scheduler, TicketId,
+    Policy, Prompt, Scheduler, Scope, TicketId,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,7 @@ enum Event {
     Release(BatchId),
     Update(BackendId, BackendConfig),
     Advance(u64),
+    Policy(Scope, Option<&'static str>),
 }
 
 fn sizes() -> impl Strategy<Value = u32> {
@@ -53,12 +54,26 @@ fn backends() -> impl Strategy<Value = BackendConfig> {
     )
 }
 
+fn policies() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(Policy::NAMES.to_vec())
+}
+
 fn events() -> impl Strategy<Value = Event> {
     let batch = || 0..4_u64;
-    let limits = (prop_oneof![4 => Just(0), 1 => durations()], 0..2_000_u32, prop::bool::weighted(0.05));
+    let limits =
+        (prop_oneof![4 => Just(0), 1 => durations()], 0..2_000_u32, prop::bool::weighted(0.05), durations());
     let prompt = (0..3_u32, 0..3_u32, sizes(), limits).prop_map(|(model, class, tokens, limits)| {
-        let (queue_timeout_ns, output_tokens, sequential) = limits;
-        Prompt { model, class, tokens, queue_timeout_ns, output_tokens, sequential, index: 0 }
+        let (queue_timeout_ns, output_tokens, sequential, ttft_deadline_ns) = limits;
+        Prompt {
+            model,
+            class,
+            tokens,
+            queue_timeout_ns,
+            output_tokens,
+            sequential,
+            ttft_deadline_ns,
+            index: 0,
+        }
     });
     let outcome = prop::sample::select(Outcome::ALL.to_vec());
     let deadline = prop_oneof![4 => Just(0), 1 => durations()];
@@ -79,6 +94,9 @@ fn events() -> impl Strategy<Value = Event> {
         2 => batch().prop_map(Event::Release),
         2 => (0..3_u32, backends()).prop_map(|(backend, config)| Event::Update(backend, config)),
         4 => durations().prop_map(Event::Advance),
+        1 => (prop::option::of(0..3_u32), prop::option::of(0..3_u32), prop::option::of(policies())).prop_map(
+            |(class, model, policy)| Event::Policy(Scope { class, model }, policy)
+        ),
     ]
 }
 
@@ -90,9 +108,22 @@ struct World {
 }
 
 impl World {
-    fn new(policy: &str, fairness: Fairness, in_flight_limit: u32, max_wait_ns: u64) -> Self {
+    fn new(
+        policy: &str,
+        fairness: Fairness,
+        in_flight_limit: u32,
+        max_wait_ns: u64,
+        cost_includes_output: bool,
+    ) -> Self {
         let policy: Policy = policy.parse().unwrap();
-        let config = Config { policy, in_flight_limit, max_wait_ns, fairness, ..Config::default() };
+        let config = Config {
+            policy,
+            in_flight_limit,
+            max_wait_ns,
+            fairness,
+            cost_includes_output,
+            ..Config::default()
+        };
         let model = Model { in_flight_limit, fairness, ..Model::default() };
         Self { scheduler: Scheduler::new(config).unwrap(), model, now_ns: SECOND, log: Vec::new() }
     }
@@ -181,6 +212,11 @@ impl World {
                 self.model.backends.insert(backend, config.clone());
             }
             Event::Advance(by_ns) => self.now_ns += by_ns,
+            Event::Policy(scope, name) => {
+                let policy = name.map(|name| name.parse().unwrap());
+                let is_set = self.scheduler.set_policy(now_ns, scope, policy).is_ok();
+                assert_eq!(is_set, policy.is_some() || scope != Scope::default());
+            }
         }
     }
 
@@ -288,14 +324,15 @@ proptest! {
     /// after every event of any trace (A06, A07, O05, O08).
     #[test]
     fn invariants_hold(
-        policy in prop::sample::select(Policy::NAMES.to_vec()),
+        policy in policies(),
         fairness in prop::sample::select(FAIRNESS.to_vec()),
+        cost_includes_output in any::<bool>(),
         in_flight_limit in prop_oneof![3 => Just(0), 1 => 1..8_u32],
         max_wait_ns in durations(),
         first in prop::collection::vec(backends(), 3),
         events in prop::collection::vec(events(), 1..120),
     ) {
-        let mut world = World::new(policy, fairness, in_flight_limit, max_wait_ns);
+        let mut world = World::new(policy, fairness, in_flight_limit, max_wait_ns, cost_includes_output);
         for (backend, config) in (0..).zip(first) {
             world.step(&Event::Update(backend, config));
         }
@@ -308,12 +345,12 @@ proptest! {
     /// The same trace gives the same decisions, tickets and deadlines.
     #[test]
     fn deterministic(
-        policy in prop::sample::select(Policy::NAMES.to_vec()),
+        policy in policies(),
         first in prop::collection::vec(backends(), 3),
         events in prop::collection::vec(events(), 1..80),
     ) {
         let run = || {
-            let mut world = World::new(policy, Fairness::TenantBatch, 0, 0);
+            let mut world = World::new(policy, Fairness::TenantBatch, 0, 0, false);
             for (backend, config) in (0..).zip(&first) {
                 world.step(&Event::Update(backend, config.clone()));
             }

@@ -9,6 +9,7 @@ mod fairness;
 mod invariants;
 mod model;
 mod ordering;
+mod policies;
 mod retries;
 mod routing;
 mod short_lane;

@@ -209,7 +209,10 @@ impl Model {
                 ticket.prompt.class,
                 other.prompt.class
             );
-            let kind = |ticket: &ModelTicket| (ticket.prompt.class, ticket.prompt.model, ticket.edge);
+            let kind = |ticket: &ModelTicket| {
+                let prompt = &ticket.prompt;
+                (prompt.class, prompt.model, ticket.edge, prompt.ttft_deadline_ns, prompt.output_tokens)
+            };
             let is_alike = kind(other) == kind(&ticket)
                 && other.excluded == ticket.excluded
                 && self.is_same_flow(other, &ticket);

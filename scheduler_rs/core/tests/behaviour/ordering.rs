@@ -1,7 +1,7 @@
 //! The order in which waiting prompts are released: policies, classes, starvation bounds, promotion.
 
 use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, STANDARD, laned, plain, policy};
-use expresslane_scheduler::{BackendConfig, BatchOptions, Config, Fairness, TicketId};
+use expresslane_scheduler::{BackendConfig, BatchOptions, Config, Fairness, Policy, TicketId};
 
 /// The positions in which tickets of these sizes, submitted `gap_ns` apart, are released one at a time.
 fn order(policy_name: &str, sizes: &[u32], gap_ns: u64) -> Vec<usize> {
@@ -63,7 +63,7 @@ fn sjf_aged() {
 /// Prompts of equal length leave in the order in which they came, under every policy (O07).
 #[test]
 fn equal_lengths_are_fifo() {
-    for name in ["fcfs", "hrrn", "ljf", "sjf", "sjf-aged"] {
+    for name in Policy::NAMES {
         assert_eq!(order(name, &[64; 20], MS), (0..20).collect::<Vec<_>>(), "{name}");
     }
 }
