@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final, Self, final
 
 __all__ = [
+    "AboveLimitError",
     "BackendSnapshot",
     "BatchTooLargeError",
     "CancelResult",
@@ -24,6 +25,7 @@ __all__ = [
     "Expired",
     "Histogram",
     "InvalidConfigError",
+    "Limited",
     "Overdue",
     "QueueFullError",
     "Scheduler",
@@ -50,6 +52,9 @@ class BatchTooLargeError(SchedulerError):
 
 class QueueFullError(SchedulerError):
     """The batch does not fit now. `args = (message, retry_after_ns)`, from the measured drain rate."""
+
+class AboveLimitError(SchedulerError):
+    """A prompt is larger than the tokens per minute of every backend of its model: it could never be released."""
 
 class UnknownTicketError(SchedulerError):
     """The ticket is not in the state that the call needs (already ended, or not in flight)."""
@@ -105,6 +110,19 @@ class Overdue:
         """`first_token`, `idle`, `attempt` or `batch`. May be answered with `rearm` instead of an abort."""
 
 @final
+class Limited:
+    """Waiting work is kept back by this limit of a backend; told once until its reset."""
+
+    @property
+    def backend(self) -> int: ...
+    @property
+    def limit(self) -> str:
+        """`requests_per_min`, `tokens_per_min` or `pause`."""
+    @property
+    def reset_at_ns(self) -> int:
+        """When the next release there is possible."""
+
+@final
 class Decisions:
     """What `poll` decided, in the order in which it is to be carried out within each list."""
 
@@ -114,6 +132,8 @@ class Decisions:
     def expired(self) -> list[Expired]: ...
     @property
     def overdue(self) -> list[Overdue]: ...
+    @property
+    def limited(self) -> list[Limited]: ...
 
 @final
 class CancelResult:
@@ -170,6 +190,15 @@ class BackendSnapshot:
         """Charged tokens of short prompts released and still without a first token."""
     @property
     def outstanding_prefill_tokens(self) -> int: ...
+    @property
+    def limited(self) -> tuple[str, int] | None:
+        """(limit, reset_at_ns) of what closes it now: see `Limited`."""
+    @property
+    def requests_in_window(self) -> int:
+        """Releases within the last minute, 0 when they are not limited."""
+    @property
+    def tokens_in_window(self) -> int:
+        """Tokens of the releases within the last minute, 0 when they are not limited."""
     @property
     def dispatched(self) -> int:
         """Releases since start, retries counted again."""
@@ -265,6 +294,7 @@ class Scheduler:
         fairness: str = "tenant_batch",
         class_min_shares: Sequence[float] = ...,
         cost_includes_output: bool = False,
+        retry_ratio: float = 0.0,
     ) -> Self:
         """Make an empty scheduler.
 
@@ -276,6 +306,7 @@ class Scheduler:
         all smaller ones together with a share each, ordered by the policy), `tenant`, or `none`. `class_min_shares`:
         the least share of the released tokens for each class while it has work that could go; 0 = strictly after the
         classes above it. `cost_includes_output`: whether policies that go by size count `output_tokens` too.
+        `retry_ratio`: most retries of a tenant in a class per first attempt, beside a burst of ten; 0 = no limit.
 
         Raises InvalidConfigError.
         """
@@ -296,6 +327,8 @@ class Scheduler:
         first_token_timeout_ns: int = 0,
         idle_timeout_ns: int = 0,
         attempt_timeout_ns: int = 0,
+        requests_per_min: int = 0,
+        tokens_per_min: int = 0,
     ) -> None:
         """Add a backend or replace its description; what is in flight there stays, counted against the new limits.
 
@@ -304,7 +337,9 @@ class Scheduler:
         edge: a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill.
         `short_budget_tokens`: most tokens of short prompts in prefill, each charged its bucket's edge, unless none is.
         Timeouts start at release (`idle`: at the first token); 0 = none. A shrunk cap ends nothing: no ticket is
-        released until in-flight is below it.
+        released until in-flight is below it. `requests_per_min` and `tokens_per_min` (input and expected output) hold
+        over any 60 seconds, counted at the release and settled by the usage given to `finish`; 0 = no limit. What waits
+        for them keeps its order: a prompt that does not fit keeps later ones back.
 
         Raises InvalidConfigError.
         """
@@ -338,7 +373,14 @@ class Scheduler:
         earlier ones of its batch have ended, and later ones wait for its end; none given = False.
         `ttft_deadlines_ns`: within which time from now each first token is wanted, for `lars` and `edf`; 0 = none.
 
-        Raises BatchTooLargeError, QueueFullError, InvalidConfigError (a class above 2, a list of another length).
+        Raises BatchTooLargeError, QueueFullError, AboveLimitError, InvalidConfigError (a class above 2, a list of
+        another length).
+        """
+
+    def pause(self, now_ns: int, backend: int, *, until_ns: int, model: int | None = None) -> None:
+        """Release nothing to a backend, or to one model of it, before `until_ns` (a Retry-After).
+
+        The later of two pauses counts; a time that is past lifts them. Unknown numbers are ignored.
         """
 
     def set_policy(
@@ -381,8 +423,8 @@ class Scheduler:
         `exclude_backend` never again on the backend that just had it.
 
         Returns False, and changes nothing, when that makes no sense: no other backend (available or not) serves the
-        model, its batch's deadline would have passed, or it was cancelled meanwhile. Then the caller ends it with
-        `finish`. Raises UnknownTicketError.
+        model, its batch's deadline would have passed, its tenant's retry budget is used up, or it was cancelled
+        meanwhile. Then the caller ends it with `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:
@@ -390,7 +432,9 @@ class Scheduler:
 
         outcome: `success`, `failed`, `cancelled` or `expired`. usage: (uncached input tokens, output tokens) if known,
         also of an attempt that failed: the tenant is charged that instead of the estimate. Without it a failure before
-        the first token is free, and a cancel or expiry before it costs the input only. Raises UnknownTicketError, InvalidConfigError.
+        the first token is free, and a cancel or expiry before it costs the input only.
+
+        Raises UnknownTicketError, InvalidConfigError.
         """
 
     def cancel(self, now_ns: int, ticket: int) -> CancelResult:

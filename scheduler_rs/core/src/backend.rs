@@ -2,10 +2,11 @@
 
 use crate::counters::BackendCounters;
 use crate::lanes::Lanes;
+use crate::limits::Limits;
 use crate::opening::Opening;
 use crate::reservation::Reservation;
-use crate::ticket::Ticket;
-use crate::{BackendConfig, BackendId, ModelId, ModelRoute};
+use crate::ticket::{NEVER, Ticket};
+use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute};
 
 /// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct ModelSlot {
     pub(crate) cap: u32,
     pub(crate) served: bool,
     pub(crate) in_flight: u32,
+    /// Nothing is released before this.
+    pub(crate) paused_until_ns: u64,
 }
 
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub(crate) struct Backend {
     /// Ascending by model.
     pub(crate) models: Vec<ModelSlot>,
     pub(crate) lanes: Lanes,
+    pub(crate) limits: Limits,
+    /// Whether some model may be paused.
+    pub(crate) is_paused: bool,
+    pub(crate) timer_ns: u64,
     pub(crate) reservation: Option<Reservation>,
     pub(crate) in_flight: u32,
     pub(crate) peak_in_flight: u32,
@@ -40,6 +47,9 @@ impl Backend {
             id,
             models: Vec::new(),
             lanes: Lanes::new(&config),
+            limits: Limits::default(),
+            is_paused: false,
+            timer_ns: NEVER,
             reservation: None,
             in_flight: 0,
             peak_in_flight: 0,
@@ -58,11 +68,14 @@ impl Backend {
         for &ModelRoute { model, cap } in &config.models {
             match self.models.binary_search_by_key(&model, |slot| slot.model) {
                 Ok(at) => (self.models[at].cap, self.models[at].served) = (cap, true),
-                Err(at) => self.models.insert(at, ModelSlot { model, cap, served: true, in_flight: 0 }),
+                Err(at) => self
+                    .models
+                    .insert(at, ModelSlot { model, cap, served: true, in_flight: 0, paused_until_ns: 0 }),
             }
         }
         self.models.retain(|slot| slot.served || slot.in_flight > 0);
         self.lanes.configure(&config);
+        self.limits.configure(&config);
         self.reservation = None;
         self.ns_per_token = 1e9 / config.prefill_tokens_per_s;
         self.config = config;
@@ -82,7 +95,30 @@ impl Backend {
         let model = &self.models[model_slot as usize];
         self.config.available
             && self.in_flight < self.config.cap
+            && self.limits.closed.is_none()
+            && model.paused_until_ns == 0
             && (model.cap == 0 || model.in_flight < model.cap)
+    }
+
+    /// Ends the pauses that are over.
+    pub(crate) fn refresh_pauses(&mut self, now_ns: u64) {
+        self.is_paused = false;
+        for model in &mut self.models {
+            if model.paused_until_ns <= now_ns {
+                model.paused_until_ns = 0;
+            }
+            self.is_paused |= model.paused_until_ns > 0;
+        }
+    }
+
+    /// What keeps work from it besides caps and lanes, and until when.
+    pub(crate) fn closed(&self) -> Option<(LimitKind, u64)> {
+        if !self.is_paused {
+            return self.limits.closed;
+        }
+        let paused =
+            self.models.iter().map(|model| model.paused_until_ns).filter(|&until_ns| until_ns > 0).min();
+        self.limits.closed.or(paused.map(|until_ns| (LimitKind::Pause, until_ns)))
     }
 
     /// What the lanes let in of a class; one bucket more is open to the flow that it is kept for.

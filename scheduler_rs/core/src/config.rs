@@ -24,6 +24,8 @@ pub struct Config {
     pub class_min_shares: [f64; CLASSES],
     /// Whether policies that go by size count the expected output with the prompt.
     pub cost_includes_output: bool,
+    /// Most retries of a tenant in a class per first attempt of its, beside a burst of ten; 0 = no limit.
+    pub retry_ratio: f64,
 }
 
 impl Default for Config {
@@ -37,6 +39,7 @@ impl Default for Config {
             fairness: Fairness::default(),
             class_min_shares: [0.0; CLASSES],
             cost_includes_output: false,
+            retry_ratio: 0.0,
         }
     }
 }
@@ -51,6 +54,9 @@ impl Config {
         if shares.iter().any(|share| !(0.0..1.0).contains(share)) || shares.iter().sum::<f64>() >= 1.0 {
             let rule = "must be from 0 to 1 each, and less than 1 in all";
             return Err(Error::invalid("class_min_shares", &format!("{shares:?}"), rule));
+        }
+        if !(0.0..=1_000.0).contains(&self.retry_ratio) {
+            return Err(Error::invalid("retry_ratio", &self.retry_ratio, "must be from 0 to 1000"));
         }
         self.policy.check()
     }
@@ -90,6 +96,10 @@ pub struct BackendConfig {
     pub idle_timeout_ns: u64,
     /// From release to the end of the attempt; 0 = no limit.
     pub attempt_timeout_ns: u64,
+    /// Most releases within any 60 seconds; 0 = no limit.
+    pub requests_per_min: u32,
+    /// Most tokens, input and expected output, of the releases within any 60 seconds; 0 = no limit.
+    pub tokens_per_min: u64,
 }
 
 impl Default for BackendConfig {
@@ -106,6 +116,8 @@ impl Default for BackendConfig {
             first_token_timeout_ns: 0,
             idle_timeout_ns: 0,
             attempt_timeout_ns: 0,
+            requests_per_min: 0,
+            tokens_per_min: 0,
         }
     }
 }

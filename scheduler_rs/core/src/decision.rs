@@ -81,6 +81,30 @@ pub struct Decisions {
     pub expired: Vec<Expired>,
     /// To be aborted.
     pub overdue: Vec<Overdue>,
+    /// What keeps waiting work back now, each told once until its reset.
+    pub limited: Vec<Limited>,
+}
+
+/// What closes a backend for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Requests per minute.
+    Requests,
+    /// Tokens per minute.
+    Tokens,
+    /// A pause that was asked for.
+    Pause,
+}
+
+/// Work waits for this limit of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// The backend.
+    pub backend: BackendId,
+    /// Which limit.
+    pub kind: LimitKind,
+    /// When the next release there is possible.
+    pub reset_at_ns: u64,
 }
 
 /// What a cancel did.

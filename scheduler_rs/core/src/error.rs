@@ -36,6 +36,16 @@ pub enum Error {
         /// When it may fit, from the measured drain rate.
         retry_after_ns: u64,
     },
+    /// A prompt is larger than a limit of tokens per minute, at every backend of its model; it could never be released.
+    #[error(
+        "a prompt of {tokens} tokens with its output is above the whole limit of {limit} tokens per minute"
+    )]
+    AboveLimit {
+        /// Its input and expected output.
+        tokens: u64,
+        /// The largest limit among the backends of its model.
+        limit: u64,
+    },
     /// The ticket has ended or is not in flight.
     #[error("ticket {ticket} is not in flight")]
     UnknownTicket {

@@ -5,6 +5,7 @@ use crate::fair_tree::{FairTree, Rank};
 use crate::groups::Groups;
 use crate::opening::Span;
 use crate::queue::{BucketKey, Queue};
+use crate::retry_budget::RetryBudget;
 use crate::slab::Slab;
 use crate::tenant::{Cell, Flow, Tenant};
 use crate::ticket::NONE;
@@ -40,6 +41,11 @@ impl Flows {
 
     pub(crate) fn tenant(&self, tenant: u32) -> &Tenant {
         &self.tenants[tenant as usize]
+    }
+
+    pub(crate) fn retries_of(&mut self, flow: u32) -> &mut RetryBudget {
+        let tenant = self.flow(flow).tenant;
+        &mut self.tenants[tenant as usize].retries
     }
 
     pub(crate) fn tenant_of(&self, flow: u32) -> &Tenant {

@@ -29,6 +29,7 @@ mod group;
 mod groups;
 mod histogram;
 mod lanes;
+mod limits;
 mod opening;
 mod ordering;
 mod outcome;
@@ -36,6 +37,7 @@ mod policy;
 mod promotion;
 mod queue;
 mod reservation;
+mod retry_budget;
 mod scheduler;
 mod slab;
 mod snapshot;
@@ -43,10 +45,12 @@ mod tenant;
 mod ticket;
 mod timers;
 pub mod token_buckets;
+mod window;
 
 pub use config::{BackendConfig, BatchOptions, Config, ModelRoute, Prompt, TTFT_DEADLINE_MAX_NS};
 pub use decision::{
-    AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Overdue, OverdueReason,
+    AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, LimitKind, Limited, Overdue,
+    OverdueReason,
 };
 pub use error::Error;
 pub use fairness::{Fairness, POOLED_MAX};

@@ -7,6 +7,7 @@ mod cancel;
 mod choose;
 mod deadlines;
 mod hold;
+mod limit;
 mod promote;
 mod queue;
 mod release;
@@ -43,6 +44,8 @@ pub struct Scheduler {
     batches: Batches,
     backends: Vec<Backend>,
     backends_by_id: BTreeMap<BackendId, u32>,
+    /// Whether some backend has a limit of tokens per minute.
+    limits_tokens: bool,
     timers: Timers,
     ordering: Ordering,
     class_shares: ClassShares,
@@ -64,6 +67,7 @@ impl Scheduler {
             batches: Batches::default(),
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
+            limits_tokens: false,
             timers: Timers::default(),
             ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
@@ -78,7 +82,9 @@ impl Scheduler {
         self.advance(now_ns);
         let mut decisions = Decisions::default();
         self.run_timers(&mut decisions);
+        self.refresh_limits();
         self.release(&mut decisions);
+        self.report_limits(&mut decisions);
         decisions
     }
 

@@ -1,6 +1,6 @@
 //! A consistent copy of the counters.
 
-use crate::{AttemptEnd, BackendId, CLASSES, ModelId, TenantId, TicketId};
+use crate::{AttemptEnd, BackendId, CLASSES, LimitKind, ModelId, TenantId, TicketId};
 
 /// Always: submitted = succeeded + failed + cancelled + expired + queued + in flight.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,12 @@ pub struct BackendSnapshot {
     pub outstanding_prefill_tokens: u64,
     /// The ticket that the short lane is kept for.
     pub reserved_for: Option<TicketId>,
+    /// What closes it now and until when, if work waits for it or it was asked to pause.
+    pub limited: Option<(LimitKind, u64)>,
+    /// Releases within the last minute, if they are limited.
+    pub requests_in_window: u64,
+    /// Tokens of the releases within the last minute, if they are limited.
+    pub tokens_in_window: u64,
     /// Releases since start.
     pub dispatched: u64,
     /// Ended attempts since start.

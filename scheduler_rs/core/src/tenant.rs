@@ -5,6 +5,7 @@ use crate::account::Account;
 use crate::fair_tree::FairTree;
 use crate::promotion::PassedTokens;
 use crate::queue::Queue;
+use crate::retry_budget::RetryBudget;
 use crate::ticket::NONE;
 
 /// A group in which a tenant waits, with the flows that wait there.
@@ -31,6 +32,8 @@ pub(crate) struct Tenant {
     pub(crate) used_tokens: u64,
     /// Flows other than the pool with tickets in buckets.
     pub(crate) own_waiting: u32,
+    /// Retries that it may still make.
+    pub(crate) retries: RetryBudget,
     /// The flow of its small batches.
     pub(crate) pool: u32,
     /// Ascending by group.
@@ -49,6 +52,7 @@ impl Tenant {
             waiting: 0,
             used_tokens: 0,
             own_waiting: 0,
+            retries: RetryBudget::default(),
             pool: NONE,
             cells: Vec::new(),
         }

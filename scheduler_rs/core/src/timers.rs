@@ -8,6 +8,7 @@ use std::collections::BinaryHeap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
+    Backend(u32),
     Batch(BatchId),
     Group(u32),
     Ticket(TicketId),

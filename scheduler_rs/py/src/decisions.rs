@@ -31,12 +31,21 @@ pub(crate) struct Overdue {
     reason: &'static str,
 }
 
+/// Work waits for this limit of a backend.
+#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
+pub(crate) struct Limited {
+    backend: u32,
+    limit: &'static str,
+    reset_at_ns: u64,
+}
+
 /// What `poll` decided.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Decisions {
     dispatches: Py<PyList>,
     expired: Py<PyList>,
     overdue: Py<PyList>,
+    limited: Py<PyList>,
 }
 
 impl Decisions {
@@ -57,10 +66,16 @@ impl Decisions {
             .overdue
             .into_iter()
             .map(|overdue| Overdue { ticket: overdue.ticket.0, reason: overdue_reason(overdue.reason) });
+        let limited = decisions.limited.into_iter().map(|limited| Limited {
+            backend: limited.backend,
+            limit: limited.kind.name(),
+            reset_at_ns: limited.reset_at_ns,
+        });
         Ok(Self {
             dispatches: list(py, dispatches)?,
             expired: list(py, expired)?,
             overdue: list(py, overdue)?,
+            limited: list(py, limited)?,
         })
     }
 }

@@ -28,6 +28,12 @@ create_exception!(
     SchedulerError,
     "The batch does not fit now: args = (message, retry_after_ns)."
 );
+create_exception!(
+    expresslane._scheduler,
+    AboveLimitError,
+    SchedulerError,
+    "A prompt is larger than the tokens per minute of every backend of its model."
+);
 create_exception!(expresslane._scheduler, UnknownTicketError, SchedulerError, "The ticket is not in flight.");
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
@@ -36,6 +42,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
     match error {
         Error::InvalidConfig { .. } => InvalidConfigError::new_err(message),
         Error::BatchTooLarge { .. } => BatchTooLargeError::new_err(message),
+        Error::AboveLimit { .. } => AboveLimitError::new_err(message),
         Error::QueueFull { retry_after_ns, .. } => QueueFullError::new_err((message, retry_after_ns)),
         Error::UnknownTicket { .. } => UnknownTicketError::new_err(message),
     }

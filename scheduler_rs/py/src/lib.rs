@@ -11,10 +11,11 @@ use pyo3::prelude::*;
 #[pymodule(name = "_scheduler", gil_used = false)]
 mod module {
     #[pymodule_export]
-    use crate::decisions::{CancelResult, Decisions, Dispatch, Expired, Overdue};
+    use crate::decisions::{CancelResult, Decisions, Dispatch, Expired, Limited, Overdue};
     #[pymodule_export]
     use crate::errors::{
-        BatchTooLargeError, InvalidConfigError, QueueFullError, SchedulerError, UnknownTicketError,
+        AboveLimitError, BatchTooLargeError, InvalidConfigError, QueueFullError, SchedulerError,
+        UnknownTicketError,
     };
     #[pymodule_export]
     use crate::scheduler::Scheduler;

@@ -34,6 +34,7 @@ impl Scheduler {
         fairness = "tenant_batch",
         class_min_shares = [0.0; 3],
         cost_includes_output = false,
+        retry_ratio = 0.0,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
@@ -46,6 +47,7 @@ impl Scheduler {
         fairness: &str,
         class_min_shares: [f64; 3],
         cost_includes_output: bool,
+        retry_ratio: f64,
     ) -> PyResult<Self> {
         let policy = parse_policy(policy, sjf_aging_tokens_per_s)?;
         let config = Config {
@@ -57,6 +59,7 @@ impl Scheduler {
             fairness: fairness.parse().map_err(to_py)?,
             class_min_shares,
             cost_includes_output,
+            retry_ratio,
         };
         core::Scheduler::new(config).map(|scheduler| Self(Mutex::new(scheduler))).map_err(to_py)
     }
@@ -77,6 +80,8 @@ impl Scheduler {
         first_token_timeout_ns = 0,
         idle_timeout_ns = 0,
         attempt_timeout_ns = 0,
+        requests_per_min = 0,
+        tokens_per_min = 0,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn update_backend(
@@ -94,6 +99,8 @@ impl Scheduler {
         first_token_timeout_ns: u64,
         idle_timeout_ns: u64,
         attempt_timeout_ns: u64,
+        requests_per_min: u32,
+        tokens_per_min: u64,
     ) -> PyResult<()> {
         let config = BackendConfig {
             cap,
@@ -107,8 +114,16 @@ impl Scheduler {
             first_token_timeout_ns,
             idle_timeout_ns,
             attempt_timeout_ns,
+            requests_per_min,
+            tokens_per_min,
         };
         self.lock().update_backend(now_ns, backend, config).map_err(to_py)
+    }
+
+    /// Release nothing to a backend, or to one model of it, before a time.
+    #[pyo3(signature = (now_ns, backend, *, until_ns, model = None))]
+    fn pause(&self, now_ns: u64, backend: u32, until_ns: u64, model: Option<u32>) {
+        self.lock().pause(now_ns, backend, model, until_ns);
     }
 
     /// Set the policy of a scope from now on; None takes it back.

@@ -44,6 +44,9 @@ pub(crate) struct BackendSnapshot {
     long_in_prefill: u32,
     short_tokens_in_prefill: u64,
     outstanding_prefill_tokens: u64,
+    limited: Option<(&'static str, u64)>,
+    requests_in_window: u64,
+    tokens_in_window: u64,
     dispatched: u64,
     outcomes: BTreeMap<&'static str, u64>,
 }
@@ -61,6 +64,9 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             long_in_prefill: backend.long_in_prefill,
             short_tokens_in_prefill: backend.short_tokens_in_prefill,
             outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
+            limited: backend.limited.map(|(kind, reset_at_ns)| (kind.name(), reset_at_ns)),
+            requests_in_window: backend.requests_in_window,
+            tokens_in_window: backend.tokens_in_window,
             dispatched: backend.dispatched,
             outcomes: backend.outcomes.into_iter().map(|(end, count)| (end.name(), count)).collect(),
         }

@@ -53,8 +53,8 @@ impl Scheduler {
     /// The attempt is over and there shall be another, from `not_before_ns` on: slot and lane are given back.
     ///
     /// With `exclude_backend` the ticket never again goes to the backend that just had it. False, and nothing has
-    /// changed, when no other backend serves the model, the batch's deadline would have passed or the ticket was
-    /// cancelled: then it is to be finished.
+    /// changed, when no other backend serves the model, the batch's deadline would have passed, the tenant's retry
+    /// budget is used up or the ticket was cancelled: then it is to be finished.
     pub fn retry(
         &mut self,
         now_ns: u64,
@@ -78,6 +78,10 @@ impl Scheduler {
             if routes(&key, &self.backends, &self.backends_by_id).is_empty() {
                 return Ok(false);
             }
+        }
+        let flow = self.tickets[slot].flow;
+        if self.config.retry_ratio > 0.0 && !self.flows.retries_of(flow).take() {
+            return Ok(false);
         }
         self.settle_flow(slot, None, None);
         self.leave_backend(slot, AttemptEnd::Retry);

@@ -41,6 +41,7 @@ impl Scheduler {
 
     fn is_live(&self, at_ns: u64, owner: Owner) -> bool {
         let timer_ns = match owner {
+            Owner::Backend(slot) => Some(self.backends[slot as usize].timer_ns),
             Owner::Batch(id) => self.batches.find(id).map(|slot| self.batches[slot].timer_ns),
             Owner::Group(slot) => Some(self.groups[slot].timer_ns),
             Owner::Ticket(id) => self.tickets.find(id).map(|slot| self.tickets[slot].timer_ns),
@@ -50,6 +51,8 @@ impl Scheduler {
 
     fn fire(&mut self, owner: Owner, out: &mut Decisions) {
         match owner {
+            // The release that follows finds it open.
+            Owner::Backend(slot) => self.backends[slot as usize].timer_ns = NEVER,
             Owner::Batch(id) => {
                 let slot = self.batches.find(id).expect("a live timer has its batch");
                 self.batches[slot].timer_ns = NEVER;

@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
+use super::limit::limited_tokens;
 use crate::fairness::charge;
 use crate::group::Route;
 use crate::ticket::{NEVER, Place};
@@ -15,7 +16,7 @@ impl Scheduler {
             if self.park_held(chosen.flow, chosen.group, chosen.key) {
                 continue;
             }
-            let route = self.bind(&chosen);
+            let Some(route) = self.bind(&chosen) else { continue };
             let passed = self.count_bypass(&chosen, route.backend);
             self.settle_turn(&chosen, turn);
             self.settle_class_shares(&chosen);
@@ -31,17 +32,21 @@ impl Scheduler {
         self.counters.queued > 0 && (limit == 0 || self.counters.in_flight < limit)
     }
 
-    /// Late binding: the backend with the least predicted time to first token, then the emptiest, then by id.
-    fn bind(&self, chosen: &Candidate) -> Route {
-        let group = &self.groups[chosen.group];
+    /// Late binding: the backend with the least predicted time to first token, then the emptiest, then by id. None
+    /// when its limits close every backend that could take it: then all must be looked at again.
+    fn bind(&mut self, chosen: &Candidate) -> Option<Route> {
+        let routes = self.groups[chosen.group].routes.iter().copied();
+        let mut feasible: Vec<Route> = routes.filter(|&route| self.takes(route, chosen)).collect();
+        assert!(!feasible.is_empty(), "an open bucket has a backend that takes it");
+        if feasible.iter().any(|route| self.backends[route.backend as usize].limits.is_on()) {
+            feasible = self.within_limits(feasible, chosen);
+        }
         let charge = crate::token_buckets::edge(chosen.bucket());
-        let feasible = group.routes.iter().filter(|route| self.takes(**route, chosen));
-        let best = feasible.min_by(|a, b| {
+        feasible.into_iter().min_by(|a, b| {
             let (a, b) = (&self.backends[a.backend as usize], &self.backends[b.backend as usize]);
             let by_ttft = a.predicted_ttft_ns(charge).total_cmp(&b.predicted_ttft_ns(charge));
             by_ttft.then_with(|| a.in_flight_ratio().total_cmp(&b.in_flight_ratio()))
-        });
-        *best.expect("an open bucket has a backend that takes it")
+        })
     }
 
     /// Classes below the chosen one that could have gone are owed their share; one that went before its turn pays.
@@ -60,6 +65,10 @@ impl Scheduler {
 
     fn dispatch(&mut self, slot: u32, route: Route) -> Dispatch {
         let now_ns = self.now_ns;
+        if self.tickets[slot].attempts == 0 {
+            let flow = self.tickets[slot].flow;
+            self.flows.retries_of(flow).first_attempt(self.config.retry_ratio);
+        }
         self.take_queued(slot);
         self.charge_flow(slot);
         let ticket = &mut self.tickets[slot];
@@ -75,6 +84,9 @@ impl Scheduler {
         ticket.first_token_due_ns = due_ns(backend.config.first_token_timeout_ns);
         ticket.idle_due_ns = NEVER;
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
+        if backend.limits.is_on() {
+            backend.limits.charge(now_ns, limited_tokens(ticket));
+        }
         backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);
         backend.counters.dispatched += 1;

@@ -114,6 +114,9 @@ impl Scheduler {
     /// With a known usage, that. Without one, the estimate, but before the first token there was no output, and a
     /// failure there costs nothing. `outcome` is none for a retry.
     pub(super) fn settle_flow(&mut self, slot: u32, outcome: Option<Outcome>, usage: Option<Usage>) {
+        if let Some(usage) = usage {
+            self.settle_limits(slot, u64::from(usage.uncached_input_tokens) + u64::from(usage.output_tokens));
+        }
         let ticket = &self.tickets[slot];
         let charged = charge(ticket.tokens, ticket.output_tokens);
         let in_prefill = ticket.lane.is_some();

@@ -84,6 +84,9 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         short_tokens_in_prefill: backend.lanes.short_tokens(),
         outstanding_prefill_tokens: backend.outstanding_tokens,
         reserved_for: backend.reservation.map(|kept| kept.ticket),
+        limited: backend.closed().filter(|(_, until_ns)| *until_ns > now_ns),
+        requests_in_window: backend.limits.requests.sum(),
+        tokens_in_window: backend.limits.tokens.sum(),
         dispatched: backend.counters.dispatched,
         outcomes: AttemptEnd::ALL.map(|end| (end, backend.counters.outcomes[end.position()])),
     }

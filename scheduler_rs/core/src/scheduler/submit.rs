@@ -20,6 +20,7 @@ impl Scheduler {
     ) -> Result<Vec<TicketId>, Error> {
         self.advance(now_ns);
         prompts.iter().try_for_each(Prompt::check)?;
+        prompts.iter().try_for_each(|prompt| self.check_limits(prompt))?;
         self.admit(prompts.len())?;
         if prompts.is_empty() {
             return Ok(Vec::new());
@@ -55,17 +56,20 @@ impl Scheduler {
         let mut ids = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             let class = prompt.class as u8;
+            let excluded = self.too_small_for(prompt);
             let (group, flow) = match last {
-                Some((of, places)) if of == (class, prompt.model) => places,
+                Some((of, places)) if of == (class, prompt.model) && excluded.is_empty() => places,
                 _ => {
-                    let key = GroupKey { class, model: prompt.model, excluded: Vec::new() };
-                    (
-                        self.group_for(key),
-                        self.flow_for(class, batch_slot, options.weight, coming[usize::from(class)]),
-                    )
+                    let is_common = excluded.is_empty();
+                    let group = self.group_for(GroupKey { class, model: prompt.model, excluded });
+                    let coming = coming[usize::from(class)];
+                    let flow = self.flow_for(class, batch_slot, options.weight, coming);
+                    if is_common {
+                        last = Some(((class, prompt.model), (group, flow)));
+                    }
+                    (group, flow)
                 }
             };
-            last = Some(((class, prompt.model), (group, flow)));
             ids.push(self.enqueue_one(batch_slot, group, flow, prompt));
         }
         self.set_batch_timeouts(batch_slot, options);

@@ -24,6 +24,7 @@ impl Scheduler {
             self.backends_by_id.insert(backend, self.backends.len() as u32);
             self.backends.push(Backend::new(backend, config));
         }
+        self.limits_tokens = self.backends.iter().any(|backend| backend.config.tokens_per_min > 0);
         for group in self.groups.slots() {
             self.route(group);
         }

@@ -3,7 +3,7 @@
 use crate::driver::{MS, SECOND};
 use crate::model::{At, Model, ModelBatch, ModelTicket, edge_of, reserved};
 use expresslane_scheduler::{
-    BackendConfig, BackendId, BatchId, BatchOptions, Config, Decisions, Fairness, ModelRoute, Outcome,
+    BackendConfig, BackendId, BatchId, BatchOptions, Config, Decisions, Error, Fairness, ModelRoute, Outcome,
     Policy, Prompt, Scheduler, Scope, TicketId,
 };
 use proptest::prelude::*;
@@ -24,6 +24,7 @@ enum Event {
     Update(BackendId, BackendConfig),
     Advance(u64),
     Policy(Scope, Option<&'static str>),
+    Pause(BackendId, Option<u32>, u64),
 }
 
 fn sizes() -> impl Strategy<Value = u32> {
@@ -37,8 +38,19 @@ fn durations() -> impl Strategy<Value = u64> {
 fn backends() -> impl Strategy<Value = BackendConfig> {
     let models = prop::collection::btree_map(0..3_u32, 0..4_u32, 0..3);
     let lanes = (any::<bool>(), 0..3_u32, prop::sample::select(vec![0, 64, 1_024, 2_048, 8_192]));
-    (1..6_u32, models, prop::bool::weighted(0.8), lanes, prop::sample::select(vec![0, 512, 4_096])).prop_map(
-        |(cap, models, available, (lanes, long_slots, short_budget_tokens), long_threshold_tokens)| {
+    let limits =
+        (prop::sample::select(vec![0, 0, 0, 2, 20]), prop::sample::select(vec![0, 0, 0, 3_000, 60_000]));
+    let threshold = prop::sample::select(vec![0, 512, 4_096]);
+    (1..6_u32, models, prop::bool::weighted(0.8), lanes, threshold, limits).prop_map(
+        |(
+            cap,
+            models,
+            available,
+            (lanes, long_slots, short_budget_tokens),
+            long_threshold_tokens,
+            limits,
+        )| {
+            let (requests_per_min, tokens_per_min) = limits;
             BackendConfig {
                 cap,
                 models: models.into_iter().map(|(model, cap)| ModelRoute { model, cap }).collect(),
@@ -48,6 +60,8 @@ fn backends() -> impl Strategy<Value = BackendConfig> {
                 short_budget_tokens,
                 long_threshold_tokens,
                 attempt_timeout_ns: 20 * SECOND,
+                requests_per_min,
+                tokens_per_min,
                 ..BackendConfig::default()
             }
         },
@@ -97,6 +111,7 @@ fn events() -> impl Strategy<Value = Event> {
         1 => (prop::option::of(0..3_u32), prop::option::of(0..3_u32), prop::option::of(policies())).prop_map(
             |(class, model, policy)| Event::Policy(Scope { class, model }, policy)
         ),
+        1 => (0..3_u32, durations()).prop_map(|(backend, for_ns)| Event::Pause(backend, None, for_ns)),
     ]
 }
 
@@ -146,7 +161,14 @@ impl World {
         let snapshot = self.scheduler.snapshot();
         let mut kept = reserved(&snapshot);
         kept.extend(before);
+        self.model.closed = snapshot
+            .backends
+            .iter()
+            .filter(|backend| backend.limited.is_some())
+            .map(|backend| backend.backend)
+            .collect();
         self.model.apply(self.now_ns, &decisions, &kept);
+        self.model.limited(self.now_ns, &snapshot);
         self.model.check(self.now_ns, &snapshot);
         self.log.push(decisions);
         if let Some(at_ns) = self.scheduler.next_deadline() {
@@ -209,9 +231,21 @@ impl World {
             }
             Event::Update(backend, ref config) => {
                 self.scheduler.update_backend(now_ns, backend, config.clone()).unwrap();
+                if config.requests_per_min == 0 {
+                    self.model.requests.remove(&backend);
+                }
+                if config.tokens_per_min == 0 {
+                    self.model.tokens.remove(&backend);
+                }
                 self.model.backends.insert(backend, config.clone());
             }
             Event::Advance(by_ns) => self.now_ns += by_ns,
+            Event::Pause(backend, model, for_ns) => {
+                let until_ns = now_ns + for_ns;
+                self.scheduler.pause(now_ns, backend, model, until_ns);
+                let paused = self.model.paused.entry(backend).or_insert(0);
+                *paused = if for_ns == 0 { 0 } else { until_ns.max(*paused) };
+            }
             Event::Policy(scope, name) => {
                 let policy = name.map(|name| name.parse().unwrap());
                 let is_set = self.scheduler.set_policy(now_ns, scope, policy).is_ok();
@@ -230,7 +264,14 @@ impl World {
             tenant: (batch % 3) as u32,
             weight: 1 + batch as u32 % 2,
         };
-        let tickets = self.scheduler.submit(self.now_ns, batch, &prompts, options).unwrap();
+        let tickets = match self.scheduler.submit(self.now_ns, batch, &prompts, options) {
+            Ok(tickets) => tickets,
+            Err(refused) => {
+                assert!(matches!(refused, Error::AboveLimit { .. }));
+                assert!(prompts.iter().any(|prompt| self.model.is_above_limits(prompt)));
+                return;
+            }
+        };
         assert!(tickets.is_sorted() && tickets.iter().all(|id| !self.model.tickets.contains_key(id)));
         let horizon = self.model.early_horizons.remove(&batch);
         let known = ModelBatch { horizon, tenant: options.tenant, ..ModelBatch::default() };
@@ -244,7 +285,7 @@ impl World {
                 prompt,
                 edge: edge_of(prompt.tokens),
                 submitted_ns: self.now_ns,
-                excluded: Vec::new(),
+                excluded: self.model.too_small_for(&prompt),
                 is_long: false,
                 cancelled: false,
                 at: At::Waiting { not_before_ns: 0, since_ns: self.now_ns },

@@ -7,6 +7,7 @@ mod deadlines;
 mod driver;
 mod fairness;
 mod invariants;
+mod limits;
 mod model;
 mod ordering;
 mod policies;

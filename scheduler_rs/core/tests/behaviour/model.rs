@@ -1,8 +1,8 @@
 //! A naive model of the rules: it looks at every pair of ticket and backend, and knows nothing of buckets or heaps.
 
 use expresslane_scheduler::{
-    BackendConfig, BackendId, BackendSnapshot, BatchId, Decisions, Dispatch, ExpiryReason, Fairness, ModelId,
-    Prompt, Snapshot, TenantId, TicketId, token_buckets,
+    BackendConfig, BackendId, BackendSnapshot, BatchId, Decisions, Dispatch, ExpiryReason, Fairness,
+    LimitKind, ModelId, Prompt, Snapshot, TenantId, TicketId, token_buckets,
 };
 use std::collections::BTreeMap;
 
@@ -43,8 +43,15 @@ pub(crate) struct Model {
     pub(crate) batches: BTreeMap<BatchId, ModelBatch>,
     pub(crate) early_horizons: BTreeMap<BatchId, u32>,
     pub(crate) backends: BTreeMap<BackendId, BackendConfig>,
+    /// Times of the releases to each backend while its requests are limited.
+    pub(crate) requests: BTreeMap<BackendId, Vec<u64>>,
+    /// (time, tokens) of the releases to each backend while its tokens are limited.
+    pub(crate) tokens: BTreeMap<BackendId, Vec<(u64, u64)>>,
     pub(crate) ended: u64,
     pub(crate) submitted: u64,
+    pub(crate) paused: BTreeMap<BackendId, u64>,
+    /// What a limit closed in the last poll.
+    pub(crate) closed: Vec<BackendId>,
 }
 
 pub(crate) fn edge_of(tokens: u32) -> u32 {
@@ -161,7 +168,8 @@ impl Model {
                 && self.backends.iter().any(|(&backend, config)| {
                     let is_kept =
                         reserved.contains(&backend) && config.lanes && !is_long(config, ticket.edge);
-                    !is_kept && self.obstacle(ticket, backend).is_none()
+                    let is_closed = self.closed.contains(&backend);
+                    !is_kept && !is_closed && self.obstacle(ticket, backend).is_none()
                 })
         })
     }
@@ -218,10 +226,78 @@ impl Model {
                 && self.is_same_flow(other, &ticket);
             assert!(!is_alike || other_id >= id, "{id} went before {other_id}, which is alike and older");
         }
+        self.count_release(now_ns, dispatch.backend, &ticket.prompt);
         let config = &self.backends[&dispatch.backend];
         let is_long = is_long(config, ticket.edge);
         let at = At::Backend { backend: dispatch.backend, in_prefill: true };
         self.tickets.insert(id, ModelTicket { is_long, at, ..ticket });
+    }
+
+    /// Whether every backend that serves it has a limit below the prompt.
+    pub(crate) fn is_above_limits(&self, prompt: &Prompt) -> bool {
+        let serving = self.backends.keys().filter(|&&backend| self.serves(backend, prompt.model));
+        let count = serving.count();
+        count > 0 && self.too_small_for(prompt).len() == count
+    }
+
+    /// The backends that serve it and have a limit below the prompt.
+    pub(crate) fn too_small_for(&self, prompt: &Prompt) -> Vec<BackendId> {
+        let tokens = u64::from(prompt.tokens) + u64::from(prompt.output_tokens);
+        let too_small = self.backends.iter().filter(|(backend, config)| {
+            self.serves(**backend, prompt.model) && (1..tokens).contains(&config.tokens_per_min)
+        });
+        too_small.map(|(&backend, _)| backend).collect()
+    }
+
+    /// No window of 60 seconds holds more than the limits; what is above a whole limit goes alone.
+    fn count_release(&mut self, now_ns: u64, backend: BackendId, prompt: &Prompt) {
+        let config = &self.backends[&backend];
+        let tokens = u64::from(prompt.tokens) + u64::from(prompt.output_tokens);
+        let is_recent = |at_ns: u64| at_ns + 60_000_000_000 > now_ns;
+        if config.requests_per_min > 0 {
+            let log = self.requests.entry(backend).or_default();
+            log.push(now_ns);
+            let count = log.iter().filter(|at_ns| is_recent(**at_ns)).count();
+            assert!(count <= config.requests_per_min as usize, "{count} requests in a minute");
+        }
+        if config.tokens_per_min > 0 {
+            let log = self.tokens.entry(backend).or_default();
+            log.push((now_ns, tokens));
+            let recent = log.iter().filter(|(at_ns, _)| is_recent(*at_ns));
+            let sum: u64 = recent.map(|(_, tokens)| tokens).sum();
+            assert!(sum <= config.tokens_per_min || sum == tokens, "{sum} tokens in a minute");
+        }
+    }
+
+    /// The backends that a limit closes; it must be one that is really reached, give or take a tenth of a second.
+    pub(crate) fn limited(&self, now_ns: u64, snapshot: &Snapshot) -> Vec<BackendId> {
+        let closed = snapshot.backends.iter().filter_map(|backend| Some((backend.backend, backend.limited?)));
+        closed
+            .map(|(backend, (kind, reset_at_ns))| {
+                assert!(reset_at_ns > now_ns);
+                let is_recent = |at_ns: u64| at_ns + 60_100_000_000 > now_ns;
+                let config = &self.backends[&backend];
+                match kind {
+                    LimitKind::Requests => {
+                        let recent = self.requests[&backend].iter().filter(|at_ns| is_recent(**at_ns));
+                        assert!(recent.count() >= config.requests_per_min as usize);
+                    }
+                    LimitKind::Tokens => {
+                        let recent = self.tokens[&backend].iter().filter(|(at_ns, _)| is_recent(*at_ns));
+                        let sum: u64 = recent.map(|(_, tokens)| tokens).sum();
+                        let waits = self.tickets.values().filter(|ticket| self.is_ready(ticket, now_ns));
+                        let mut sizes = waits.map(|ticket| {
+                            u64::from(ticket.prompt.tokens) + u64::from(ticket.prompt.output_tokens)
+                        });
+                        assert!(sizes.any(|tokens| sum + tokens > config.tokens_per_min));
+                    }
+                    LimitKind::Pause => {
+                        assert!(self.paused.get(&backend).is_some_and(|&at_ns| at_ns > now_ns));
+                    }
+                }
+                backend
+            })
+            .collect()
     }
 
     /// Whether only the policy decides between the two. Of two small batches of a tenant the model cannot tell.

@@ -1,0 +1,53 @@
+//! What keeps a whole backend closed for a while: requests and tokens per minute, and pauses that it asked for.
+
+use crate::window::Window;
+use crate::{BackendConfig, LimitKind};
+
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) requests: Window,
+    pub(crate) tokens: Window,
+    /// Why and until when nothing is released there, as far as this poll has seen.
+    pub(crate) closed: Option<(LimitKind, u64)>,
+    /// What the caller was last told.
+    pub(crate) reported: Option<(LimitKind, u64)>,
+}
+
+impl Limits {
+    pub(crate) fn configure(&mut self, config: &BackendConfig) {
+        self.requests.set_limit(u64::from(config.requests_per_min));
+        self.tokens.set_limit(config.tokens_per_min);
+        self.closed = None;
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.requests.limit() > 0 || self.tokens.limit() > 0
+    }
+
+    /// Forgets what the last poll saw; closed only if not even one request fits.
+    pub(crate) fn refresh(&mut self, now_ns: u64) {
+        self.requests.advance(now_ns);
+        self.tokens.advance(now_ns);
+        let fits_at_ns = self.requests.fits_at_ns(1);
+        self.closed = (fits_at_ns > now_ns).then_some((LimitKind::Requests, fits_at_ns));
+    }
+
+    pub(crate) fn admits(&self, now_ns: u64, tokens: u64) -> bool {
+        self.tokens.fits_at_ns(tokens) <= now_ns
+    }
+
+    /// Closed until a prompt of so many tokens fits: nothing smaller that comes after it in the order may use up what
+    /// becomes free.
+    pub(crate) fn close_for(&mut self, tokens: u64) {
+        self.closed = Some((LimitKind::Tokens, self.tokens.fits_at_ns(tokens)));
+    }
+
+    pub(crate) fn charge(&mut self, now_ns: u64, tokens: u64) {
+        self.requests.charge(now_ns, 1);
+        self.tokens.charge(now_ns, tokens);
+        let fits_at_ns = self.requests.fits_at_ns(1);
+        if fits_at_ns > now_ns {
+            self.closed = Some((LimitKind::Requests, fits_at_ns));
+        }
+    }
+}

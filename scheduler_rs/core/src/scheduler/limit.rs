@@ -1,0 +1,152 @@
+//! Rate limits and pauses: who is closed, until when, and who is told.
+
+use super::Scheduler;
+use super::choose::Candidate;
+use crate::group::Route;
+use crate::ticket::{NEVER, Ticket};
+use crate::timers::Owner;
+use crate::{BackendConfig, BackendId, Decisions, Error, LimitKind, Limited, ModelId, Prompt};
+
+/// What a release counts for in a limit of tokens per minute.
+pub(super) fn limited_tokens(ticket: &Ticket) -> u64 {
+    u64::from(ticket.tokens) + u64::from(ticket.output_tokens)
+}
+
+impl Scheduler {
+    /// Releases nothing to a backend, or to one model of it, before `until_ns` (what a Retry-After asks for).
+    ///
+    /// The later of two pauses counts; an earlier time than now lifts it. An unknown backend or model is ignored.
+    pub fn pause(&mut self, now_ns: u64, backend: BackendId, model: Option<ModelId>, until_ns: u64) {
+        self.advance(now_ns);
+        let Some(&slot) = self.backends_by_id.get(&backend) else { return };
+        let now_ns = self.now_ns;
+        for of_model in &mut self.backends[slot as usize].models {
+            if model.is_none_or(|model| of_model.model == model) {
+                let is_lifted = until_ns <= now_ns;
+                of_model.paused_until_ns = if is_lifted { 0 } else { of_model.paused_until_ns.max(until_ns) };
+            }
+        }
+        self.backends[slot as usize].refresh_pauses(now_ns);
+        if let Some((_, until_ns)) = self.backends[slot as usize].closed() {
+            self.arm_backend(slot, until_ns);
+        }
+    }
+
+    /// A prompt that no backend of its model could ever take is refused before it waits.
+    pub(super) fn check_limits(&self, prompt: &Prompt) -> Result<(), Error> {
+        if !self.limits_tokens {
+            return Ok(());
+        }
+        let serving = self.backends.iter().filter(|backend| backend.serves(prompt.model).is_some());
+        let tokens = u64::from(prompt.tokens) + u64::from(prompt.output_tokens);
+        let mut largest = None;
+        for backend in serving {
+            match backend.config.tokens_per_min {
+                0 => return Ok(()),
+                limit => largest = largest.max(Some(limit)),
+            }
+        }
+        match largest {
+            Some(limit) if tokens > limit => Err(Error::AboveLimit { tokens, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The backends of its model whose whole limit is too small for a prompt that others can take: as if excluded.
+    pub(super) fn too_small_for(&self, prompt: &Prompt) -> Vec<BackendId> {
+        if !self.limits_tokens {
+            return Vec::new();
+        }
+        let tokens = u64::from(prompt.tokens) + u64::from(prompt.output_tokens);
+        let too_small = |config: &BackendConfig| (1..tokens).contains(&config.tokens_per_min);
+        let by_id = self.backends_by_id.iter().map(|(&id, &slot)| (id, &self.backends[slot as usize]));
+        let serving = by_id.filter(|(_, backend)| backend.serves(prompt.model).is_some());
+        serving.filter(|(_, backend)| too_small(&backend.config)).map(|(id, _)| id).collect()
+    }
+
+    pub(super) fn refresh_limits(&mut self) {
+        for backend in &mut self.backends {
+            if backend.limits.is_on() {
+                backend.limits.refresh(self.now_ns);
+            }
+            if backend.is_paused {
+                backend.refresh_pauses(self.now_ns);
+            }
+        }
+    }
+
+    /// The routes whose token limits let the head in. If none does, those backends are closed for the rest of this
+    /// poll.
+    pub(super) fn within_limits(&mut self, routes: Vec<Route>, head: &Candidate) -> Vec<Route> {
+        let tokens = limited_tokens(&self.tickets[head.ticket.slot()]);
+        let limits = |route: &Route| &self.backends[route.backend as usize].limits;
+        let open = routes.iter().filter(|route| limits(route).admits(self.now_ns, tokens));
+        let open: Vec<Route> = open.copied().collect();
+        if open.is_empty() {
+            for route in routes {
+                self.backends[route.backend as usize].limits.close_for(tokens);
+            }
+        }
+        open
+    }
+
+    /// Sets timers for what is closed while anything waits, and tells what has not been told.
+    pub(super) fn report_limits(&mut self, out: &mut Decisions) {
+        if self.counters.queued == 0 {
+            return;
+        }
+        for slot in 0..self.backends.len() {
+            let closed = self.backends[slot].closed();
+            let Some((kind, until_ns)) = closed.filter(|_| self.waits_for(slot as u32)) else { continue };
+            let backend = &mut self.backends[slot];
+            let is_told = backend
+                .limits
+                .reported
+                .is_some_and(|(of, reset_at_ns)| of == kind && reset_at_ns > self.now_ns);
+            if !is_told {
+                backend.limits.reported = closed;
+                let (backend, reset_at_ns) = (backend.id, until_ns);
+                out.limited.push(Limited { backend, kind, reset_at_ns });
+            }
+            self.arm_backend(slot as u32, until_ns);
+        }
+    }
+
+    fn waits_for(&self, backend: u32) -> bool {
+        let mut groups = self.groups.iter().filter(|(_, group)| group.queued > 0);
+        groups.any(|(_, group)| group.routes.iter().any(|route| route.backend == backend))
+    }
+
+    fn arm_backend(&mut self, slot: u32, due_ns: u64) {
+        let backend = &mut self.backends[slot as usize];
+        if due_ns > self.now_ns && due_ns < backend.timer_ns {
+            if backend.timer_ns != NEVER {
+                self.timers.note_stale();
+            }
+            self.timers.push(due_ns, Owner::Backend(slot));
+            backend.timer_ns = due_ns;
+        }
+    }
+
+    /// What the attempt really used takes the place of its estimate in the window.
+    pub(super) fn settle_limits(&mut self, slot: u32, used_tokens: u64) {
+        let ticket = &self.tickets[slot];
+        let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
+        tokens.settle(ticket.released_ns, limited_tokens(ticket), used_tokens);
+    }
+}
+
+impl LimitKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Pause];
+
+    /// The name in metrics and across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_min",
+            Self::Tokens => "tokens_per_min",
+            Self::Pause => "pause",
+        }
+    }
+}

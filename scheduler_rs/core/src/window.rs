@@ -1,0 +1,145 @@
+//! A limit over any minute: what was charged stays in the window for 60 seconds.
+
+use std::collections::VecDeque;
+
+pub(crate) const WINDOW_NS: u64 = 60_000_000_000;
+/// Charges this close together leave together, with the last of them: so the log is bounded and errs on the safe side.
+const SLOT_NS: u64 = 100_000_000;
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    first_ns: u64,
+    last_ns: u64,
+    amount: u64,
+}
+
+/// A token bucket would let twice the limit through a window; this never lets more than the limit.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    /// 0 = none.
+    limit: u64,
+    slots: VecDeque<Slot>,
+    sum: u64,
+}
+
+impl Window {
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        if limit == 0 {
+            self.slots.clear();
+            self.sum = 0;
+        }
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Lets go of what is older than the window.
+    pub(crate) fn advance(&mut self, now_ns: u64) {
+        while let Some(slot) = self.slots.front().filter(|slot| slot.last_ns + WINDOW_NS <= now_ns) {
+            self.sum -= slot.amount;
+            self.slots.pop_front();
+        }
+    }
+
+    /// When `amount` fits if nothing else is charged: 0 = now. What is above the limit itself fits an empty window.
+    pub(crate) fn fits_at_ns(&self, amount: u64) -> u64 {
+        if self.limit == 0 {
+            return 0;
+        }
+        let room = self.limit.saturating_sub(amount);
+        let mut sum = self.sum;
+        let mut at_ns = 0;
+        for slot in &self.slots {
+            if sum <= room {
+                break;
+            }
+            sum -= slot.amount;
+            at_ns = slot.last_ns + WINDOW_NS;
+        }
+        at_ns
+    }
+
+    pub(crate) fn charge(&mut self, now_ns: u64, amount: u64) {
+        if self.limit == 0 {
+            return;
+        }
+        self.sum += amount;
+        match self.slots.back_mut() {
+            Some(slot) if now_ns - slot.first_ns < SLOT_NS => {
+                slot.last_ns = now_ns;
+                slot.amount += amount;
+            }
+            _ => self.slots.push_back(Slot { first_ns: now_ns, last_ns: now_ns, amount }),
+        }
+    }
+
+    /// What was charged at `at_ns` as `charged` turned out to be `used`.
+    pub(crate) fn settle(&mut self, at_ns: u64, charged: u64, used: u64) {
+        let at = self.slots.partition_point(|slot| slot.last_ns < at_ns);
+        let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.first_ns <= at_ns) else { return };
+        // The limit may have been switched on in between.
+        let charged = charged.min(slot.amount);
+        slot.amount = slot.amount - charged + used;
+        self.sum = self.sum - charged + used;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// What was settled lower makes room at once, what left the window is settled no more.
+    #[test]
+    fn settling() {
+        let mut window = Window::default();
+        window.set_limit(100);
+        window.charge(0, 60);
+        window.charge(SECOND, 40);
+        assert_eq!(window.fits_at_ns(10), WINDOW_NS);
+        window.settle(SECOND, 40, 10);
+        assert_eq!((window.fits_at_ns(30), window.fits_at_ns(31)), (0, WINDOW_NS));
+        window.advance(WINDOW_NS);
+        window.settle(0, 60, 0);
+        assert_eq!(window.sum(), 10);
+        assert_eq!(
+            window.fits_at_ns(500),
+            SECOND + WINDOW_NS,
+            "what is above the limit waits for an empty window"
+        );
+    }
+
+    proptest! {
+        /// Over any 60 seconds no more than the limit is let in, and the log stays short.
+        #[test]
+        fn no_window_exceeds_the_limit(
+            limit in 1..1_000_u64,
+            steps in prop::collection::vec((0..3_000_000_000_u64, 1..100_u64), 1..400),
+        ) {
+            let mut window = Window::default();
+            window.set_limit(limit);
+            let mut let_in: Vec<(u64, u64)> = Vec::new();
+            let mut now_ns = 0;
+            for (gap_ns, amount) in steps {
+                now_ns += gap_ns;
+                window.advance(now_ns);
+                if amount > limit || window.fits_at_ns(amount) > now_ns {
+                    continue;
+                }
+                window.charge(now_ns, amount);
+                let_in.push((now_ns, amount));
+                let recent = let_in.iter().filter(|(at_ns, _)| at_ns + WINDOW_NS > now_ns);
+                prop_assert!(recent.map(|(_, amount)| amount).sum::<u64>() <= limit);
+                prop_assert!(window.slots.len() as u64 <= WINDOW_NS / SLOT_NS + 1);
+            }
+        }
+    }
+}
