@@ -46,6 +46,8 @@ pub struct Scheduler {
     backends_by_id: BTreeMap<BackendId, u32>,
     /// Whether some backend has a limit of tokens per minute.
     limits_tokens: bool,
+    /// Whether some backend has a limit or was ever asked to pause.
+    has_limits: bool,
     timers: Timers,
     ordering: Ordering,
     class_shares: ClassShares,
@@ -68,6 +70,7 @@ impl Scheduler {
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
             limits_tokens: false,
+            has_limits: false,
             timers: Timers::default(),
             ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
@@ -82,9 +85,13 @@ impl Scheduler {
         self.advance(now_ns);
         let mut decisions = Decisions::default();
         self.run_timers(&mut decisions);
-        self.refresh_limits();
+        if self.has_limits {
+            self.refresh_limits();
+        }
         self.release(&mut decisions);
-        self.report_limits(&mut decisions);
+        if self.has_limits {
+            self.report_limits(&mut decisions);
+        }
         decisions
     }
 

@@ -19,6 +19,7 @@ impl Scheduler {
     pub fn pause(&mut self, now_ns: u64, backend: BackendId, model: Option<ModelId>, until_ns: u64) {
         self.advance(now_ns);
         let Some(&slot) = self.backends_by_id.get(&backend) else { return };
+        self.has_limits = true;
         let now_ns = self.now_ns;
         for of_model in &mut self.backends[slot as usize].models {
             if model.is_none_or(|model| of_model.model == model) {
@@ -78,6 +79,7 @@ impl Scheduler {
     /// The routes whose token limits let the head in. If none does, those backends are closed for the rest of this
     /// poll.
     pub(super) fn within_limits(&mut self, routes: Vec<Route>, head: &Candidate) -> Vec<Route> {
+        assert!(!routes.is_empty(), "an open bucket has a backend that takes it");
         let tokens = limited_tokens(&self.tickets[head.ticket.slot()]);
         let limits = |route: &Route| &self.backends[route.backend as usize].limits;
         let open = routes.iter().filter(|route| limits(route).admits(self.now_ns, tokens));

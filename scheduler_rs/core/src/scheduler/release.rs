@@ -35,14 +35,21 @@ impl Scheduler {
     /// Late binding: the backend with the least predicted time to first token, then the emptiest, then by id. None
     /// when its limits close every backend that could take it: then all must be looked at again.
     fn bind(&mut self, chosen: &Candidate) -> Option<Route> {
-        let routes = self.groups[chosen.group].routes.iter().copied();
-        let mut feasible: Vec<Route> = routes.filter(|&route| self.takes(route, chosen)).collect();
-        assert!(!feasible.is_empty(), "an open bucket has a backend that takes it");
-        if feasible.iter().any(|route| self.backends[route.backend as usize].limits.is_on()) {
-            feasible = self.within_limits(feasible, chosen);
+        if self.has_limits {
+            let routes = self.groups[chosen.group].routes.iter().copied();
+            let feasible = routes.filter(|&route| self.takes(route, chosen)).collect();
+            let open = self.within_limits(feasible, chosen);
+            return self.least_ttft(open.into_iter(), chosen);
         }
+        let routes = self.groups[chosen.group].routes.iter().copied();
+        let best = self.least_ttft(routes.filter(|&route| self.takes(route, chosen)), chosen);
+        assert!(best.is_some(), "an open bucket has a backend that takes it");
+        best
+    }
+
+    fn least_ttft(&self, routes: impl Iterator<Item = Route>, chosen: &Candidate) -> Option<Route> {
         let charge = crate::token_buckets::edge(chosen.bucket());
-        feasible.into_iter().min_by(|a, b| {
+        routes.min_by(|a, b| {
             let (a, b) = (&self.backends[a.backend as usize], &self.backends[b.backend as usize]);
             let by_ttft = a.predicted_ttft_ns(charge).total_cmp(&b.predicted_ttft_ns(charge));
             by_ttft.then_with(|| a.in_flight_ratio().total_cmp(&b.in_flight_ratio()))

@@ -25,6 +25,7 @@ impl Scheduler {
             self.backends.push(Backend::new(backend, config));
         }
         self.limits_tokens = self.backends.iter().any(|backend| backend.config.tokens_per_min > 0);
+        self.has_limits |= self.backends.iter().any(|backend| backend.limits.is_on());
         for group in self.groups.slots() {
             self.route(group);
         }
