@@ -96,6 +96,18 @@ impl Scheduler {
         }
     }
 
+    /// The ticket waits in another flow now; what is kept for it stays kept.
+    pub(super) fn move_reservation_of(&mut self, slot: u32, flow: u32) {
+        if !self.tickets[slot].reserved {
+            return;
+        }
+        let id = self.tickets[slot].id;
+        let kept = self.backends.iter_mut().filter_map(|backend| backend.reservation.as_mut());
+        for kept in kept.filter(|kept| kept.ticket == id) {
+            kept.flow = flow;
+        }
+    }
+
     pub(super) fn clear_reservation(&mut self, backend: u32) {
         if let Some(kept) = self.backends[backend as usize].reservation.take() {
             self.tickets[kept.ticket.slot()].reserved = false;

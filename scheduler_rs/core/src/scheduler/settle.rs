@@ -66,7 +66,6 @@ impl Scheduler {
         let is_in_bucket = matches!(self.tickets[slot].place, Place::InFifo | Place::InOrder);
         if is_in_bucket {
             self.flows.take(&mut self.groups, &mut self.tickets, slot);
-            self.drop_reservation_of(slot);
         }
         // Entered before it is left, so that the tenant is not forgotten in between.
         let old = std::mem::replace(&mut self.tickets[slot].flow, flow);
@@ -76,6 +75,7 @@ impl Scheduler {
         self.tickets[slot].flow = flow;
         if is_in_bucket {
             self.return_to_bucket(slot);
+            self.move_reservation_of(slot, flow);
         }
     }
 
