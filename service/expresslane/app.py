@@ -170,6 +170,10 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
         log.warning(warning)
     if _scheduler.debug_build:
         log.warning("the scheduler is a debug build: slow")
+    if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
+        partial = Path(f"{ready_file}.partial")
+        partial.write_text(address)  # noqa: ASYNC240 - once, a few bytes
+        partial.replace(ready_file)  # noqa: ASYNC240 - whoever waits for the file finds it whole
     log.info(
         "ready",
         address=address,
@@ -179,10 +183,6 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
         telemetry=list(telemetry.exporting),
     )
     collector.settle()
-    if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
-        partial = Path(f"{ready_file}.partial")
-        partial.write_text(address)  # noqa: ASYNC240 - once, a few bytes
-        partial.replace(ready_file)  # noqa: ASYNC240 - whoever waits for the file finds it whole
     await stopping.wait()
     log.info("stopping", grace_s=settings.drain_grace_s)
     await app.stop(settings.drain_grace_s)
