@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -136,7 +135,9 @@ async def test_memory_falls_while_the_batch_runs(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with FakeBackend() as fake:
         fake.on(lambda request: Script(text="ok", before_headers=None if b'"quick' in request.body else gate))
-        async with Served(tmp_path, **at(fake)) as served, Client(served.address) as client:
+        # With a fixed threshold the C library gives back what is freed at once, so that RSS shows what is held.
+        environ = at(fake, MALLOC_MMAP_THRESHOLD_="65536")
+        async with Served(tmp_path, **environ) as served, Client(served.address) as client:
             (warm,) = [one async for one in client.generate_batch(["quick"])]
             assert warm.ok
             before = served.resident_bytes()
@@ -151,5 +152,4 @@ async def test_memory_falls_while_the_batch_runs(tmp_path: Path) -> None:
             results += [one async for one in call]
             assert all(one.ok for one in results)
             assert peak > 0.5 * size * count
-            assert after < 0.8 * size * count, f"{after:,} bytes of {peak:,} are still held"
-    gc.collect()
+            assert after < 0.3 * size * count, f"{after:,} bytes of {peak:,} are still held"
