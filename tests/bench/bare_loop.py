@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
+from expresslane import collector
 from yarl import URL
 
 from tests.bench import child, load
@@ -80,8 +81,10 @@ class BareLoop:
 
 
 async def start() -> Any:
-    """The loop for the upstream and seed of the command line."""
-    return BareLoop(sys.argv[1], int(sys.argv[2])).run
+    """The loop for the upstream and seed of the command line, with the service's own garbage collection."""
+    bare = BareLoop(sys.argv[1], int(sys.argv[2]))
+    collector.settle()
+    return bare.run
 
 
 if __name__ == "__main__":
