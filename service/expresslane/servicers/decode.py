@@ -31,6 +31,7 @@ __all__ = ["Decoded", "PromptDecoder", "duration_ns"]
 
 MAX_ID_BYTES = 256
 MAX_STOPS = 16
+MAX_KEPT_OPTIONS = 1_024
 DAY_NS = 24 * 3600 * 10**9
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -130,6 +131,8 @@ class PromptDecoder:
                     "extra_json", f"sets {collision!r}, which a typed field or the service sets", Reason.COLLIDING_KEY
                 )
         if not faults:
+            if len(self._options) >= MAX_KEPT_OPTIONS:  # a session may run for days, each prompt with a seed of its own
+                self._options.clear()
             self._options[key] = options
         return options
 

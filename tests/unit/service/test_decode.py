@@ -152,6 +152,14 @@ def test_equal_options_are_held_once() -> None:
         assert decoder.decode(sampling(max_tokens=0), "p").prompt is None
 
 
+def test_different_options_are_not_kept_for_ever() -> None:
+    """A session in which every prompt has a seed of its own holds a bounded number of them."""
+    decoder = PromptDecoder(LIMIT)
+    for seed in range(5_000):
+        decoder.decode(sampling(seed=seed), "p")
+    assert len(decoder._options) <= 1_024
+
+
 def test_conversation() -> None:
     """A conversation keeps its order, roles, parts and calls."""
     decoded = PromptDecoder(LIMIT).decode(
