@@ -40,21 +40,20 @@ class SseParser:
                 return []
             chunk = bytes(tail)
             tail.clear()
-        events = chunk.split(b"\n\n")
-        rest = events.pop()
+        complete, _, rest = chunk.rpartition(b"\n\n")
+        payloads = complete[6:].split(b"\n\ndata: ")
+        # Nearly every event is one line `data: {...}`: then these are the payloads, and no line feed is left in them.
+        if complete.startswith(b"data: ") and complete.count(b"\n") == 2 * len(payloads) - 2:
+            self._first = False
+        else:
+            *events, rest = chunk.split(b"\n\n")
+            payloads = []
+            for event in events:
+                self._take_lines(event, payloads)
+                self._first = False
         if rest:
             tail += rest
             self._check_size(tail)
-        payloads: list[bytes] = []
-        for event in events:
-            # Nearly every event is one line `data: {...}`; all others take the way by lines.
-            if event.startswith(b"data: ") and b"\n" not in event:
-                payloads.append(event[6:])
-            else:
-                self._take_lines(event, payloads)
-                self._first = False
-        if events:
-            self._first = False
         return payloads
 
     def finish(self) -> list[bytes]:
