@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from expresslane import deadlines
 from expresslane_client import BatchState, Outcome, Prompt
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
@@ -218,12 +219,13 @@ async def test_a_failure_ends_a_fail_fast_session() -> None:
         assert session.summary.state is BatchState.FAILED_FAST
 
 
-async def test_the_deadline_of_a_session() -> None:
+async def test_the_deadline_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session near its deadline ends in-band: what had finished is kept, the rest expires, the status is OK."""
+    monkeypatch.setattr(deadlines, "MARGIN_MIN_S", 0.4)  # client and service share one loop here, perhaps a busy one
     async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
         fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"slow" in request.body else None)
         for texts, expired in ((("quick",), 0), (("quick", "slow"), 1)):
-            session = Raw(service, timeout_s=0.5)
+            session = Raw(service, timeout_s=0.8)
             await session.send(CONFIG, prompts(*texts))
             seen = await session.until(lambda seen: seen.HasField("summary"))
             assert seen.summary.state == pb.BATCH_STATE_PARTIAL_DEADLINE
