@@ -195,7 +195,8 @@ async def test_health() -> None:
 def reflection(service: Service) -> Any:
     """A call to the reflection service."""
     channel: Any = service.client.channel
-    return reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    return stub.ServerReflectionInfo()
 
 
 async def test_reflection() -> None:
