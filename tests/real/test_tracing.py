@@ -13,14 +13,14 @@ from expresslane_client import Client, Deadlines, Prompt
 
 from .asking import prompt
 from .llama_server import LlamaServer
-from .phoenix import Phoenix, Span
+from .phoenix import Phoenix
 from .proxy import RecordingProxy
 from .service_process import ServiceProcess
+from .trace_tree import BATCH_CALL, Caller, Tree, value
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 SECRET = "do-not-trace-me"
-BATCH_CALL = "expresslane.v1.Inference/GenerateBatch"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -39,57 +39,6 @@ async def service(proxy: RecordingProxy, phoenix: Phoenix, tmp_path: Path) -> As
         yield process
 
 
-class Caller:
-    """A caller with a trace of its own."""
-
-    def __init__(self) -> None:
-        self.trace_id = secrets.token_hex(16)
-        self.span_id = secrets.token_hex(8)
-
-    def client(self, service: ServiceProcess) -> Client:
-        """A client that sends the trace along."""
-        return Client(service.address, metadata={"traceparent": f"00-{self.trace_id}-{self.span_id}-01"})
-
-    async def tree(self, phoenix: Phoenix) -> "Tree":
-        """The trace, once its call is over: that span comes last."""
-        spans = await phoenix.wait_spans(
-            lambda spans: any(span["name"] == BATCH_CALL for span in spans),
-            trace_id=self.trace_id,
-            timeout_s=60.0,
-        )
-        return Tree(spans)
-
-
-class Tree:
-    """The spans of one trace by their place in it."""
-
-    def __init__(self, spans: list[Span]) -> None:
-        self.spans = spans
-
-    def named(self, name: str) -> Span:
-        """The only span of this name."""
-        (span,) = [span for span in self.spans if span["name"] == name]
-        return span
-
-    def below(self, parent: Span) -> list[Span]:
-        """The children of a span, by start time."""
-        children = [span for span in self.spans if span["parent_id"] == parent["context"]["span_id"]]
-        return sorted(children, key=lambda span: str(span["start_time"]))
-
-    def of_prompt(self, custom_id: str) -> tuple[Span, list[Span], list[Span]]:
-        """A prompt's span, its stays in the queue and its attempts."""
-        batch = self.named("expresslane.batch")
-        (one,) = [span for span in self.below(batch) if value(span, "expresslane.custom_id") == custom_id]
-        children = self.below(one)
-        queued = [span for span in children if span["name"] == "expresslane.queue"]
-        return one, queued, [span for span in children if span not in queued]
-
-
-def value(span: Span, name: str) -> Any:
-    """An attribute, None where there is none."""
-    return span["attributes"].get(name)
-
-
 def secret_prompt(custom_id: str, size: int = 60, **options: Any) -> Prompt:
     """A prompt whose text must not be in any span."""
     return prompt(custom_id, size, salt=f"{SECRET} {secrets.token_hex(4)} ", **options)
@@ -105,7 +54,7 @@ async def test_the_tree_of_a_batch(
 ) -> None:
     """RPC, batch, prompts, queue and attempts hang together below the caller, and the engine is told of each (A01)."""
     caller = Caller()
-    async with caller.client(service) as client:
+    async with caller.client(service.address) as client:
         prompts = [secret_prompt(f"p{index}", 50 + index) for index in range(6)]
         call = client.generate_batch(prompts, request_id="tree")
         results = {result.custom_id: result for result in await call.collect()}
@@ -154,7 +103,7 @@ async def test_how_prompts_ended(service: ServiceProcess, phoenix: Phoenix, prox
     caller = Caller()
     async with Client(service.address) as admin:
         await admin.update_backend("engine", cap=1)
-    async with caller.client(service) as client:
+    async with caller.client(service.address) as client:
         call = client.generate_batch(
             [
                 secret_prompt("slow", output_tokens=400, prompt_class="interactive"),
@@ -187,9 +136,9 @@ async def test_a_cancelled_call(
 ) -> None:
     """A call that its caller cancels is marked cancelled at every level, and is nobody's error."""
     caller = Caller()
-    async with caller.client(service) as client:
+    async with caller.client(service.address) as client:
         async with client.generate_batch([secret_prompt(str(index), output_tokens=4_000) for index in range(6)]):
-            await proxy.until(lambda: sum(bool(one.content_ns) for one in proxy.generations) == 4)
+            await proxy.until(lambda: len(proxy.running) == llama_server.slots_total)
         tree = await caller.tree(phoenix)
     rpc, batch = tree.named(BATCH_CALL), tree.named("expresslane.batch")
     assert value(rpc, "rpc.response.status_code") == "CANCELLED"
@@ -204,7 +153,7 @@ async def test_a_cancelled_call(
 async def test_a_call_over_its_deadline(service: ServiceProcess, phoenix: Phoenix, llama_server: LlamaServer) -> None:
     """What the caller's deadline cuts off is an expired error in its spans, while the call itself ended OK."""
     caller = Caller()
-    async with caller.client(service) as client:
+    async with caller.client(service.address) as client:
         prompts = [secret_prompt(str(index), output_tokens=6_000) for index in range(16)]
         results = await client.generate_batch(prompts, timeout_s=6.0).collect()
     tree = await caller.tree(phoenix)
