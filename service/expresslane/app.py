@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from expresslane import __version__, _scheduler, collector
+from expresslane import __version__, _scheduler, memory
 from expresslane.backends.factory import make_backend
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
@@ -182,7 +182,7 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
         backends=[f"{member.id} ({member.settings.kind})" for member in app.fleet.members],
         telemetry=list(telemetry.exporting),
     )
-    collector.settle()
+    memory.settle()
     await stopping.wait()
     log.info("stopping", grace_s=settings.drain_grace_s)
     await app.stop(settings.drain_grace_s)

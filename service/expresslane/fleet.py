@@ -249,7 +249,8 @@ class Fleet:
             for name in member.models:
                 served.setdefault(name, member.settings.bytes_per_token)
         unreached = [m.id for m in self.members if not m.reached and not m.settings.models]
-        self.registry.update(served, unreached)
+        wildcard = self._by_id[self._wildcard].settings.bytes_per_token if self._wildcard else 0.0
+        self.registry.update(served, unreached, wildcard_bytes_per_token=wildcard)
 
     def _apply(self, member: Member) -> None:
         caps = member.settings.model_caps

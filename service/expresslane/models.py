@@ -46,6 +46,7 @@ class ModelRegistry:
         self._numbers: dict[str, int] = {}
         self._names: list[str] = []
         self._served: dict[str, float] = {}
+        self._wildcard_ratio = 4.0
         self._unreached: tuple[str, ...] = ()
 
     @property
@@ -64,9 +65,12 @@ class ModelRegistry:
         """The canonical name with this number, `*` for the wildcard's. Safe to call from another thread."""
         return self._names[number] or "*"
 
-    def update(self, served: Mapping[str, float], unreached: Iterable[str]) -> None:
+    def update(
+        self, served: Mapping[str, float], unreached: Iterable[str], *, wildcard_bytes_per_token: float = 4.0
+    ) -> None:
         """Replace what is served: name -> bytes per token; `unreached` backends have not told their models yet."""
         self._served = dict(served)
+        self._wildcard_ratio = wildcard_bytes_per_token
         self._unreached = tuple(unreached)
 
     def served(self) -> Sequence[str]:
@@ -79,7 +83,7 @@ class ModelRegistry:
         if (ratio := self._served.get(name)) is not None:
             return ResolvedModel(self.number(name), name, ratio)
         if self._wildcard and name:
-            return ResolvedModel(self.wildcard_number, name, self._served.get("", 4.0))
+            return ResolvedModel(self.wildcard_number, name, self._wildcard_ratio)
         raise UnknownModelError(self._unknown(asked, name))
 
     def _default_name(self) -> str:

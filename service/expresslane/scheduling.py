@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from expresslane import _scheduler
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from expresslane.models import ResolvedModel
 
 __all__ = ["Entry", "Releaser", "Scheduling"]
+
+log = structlog.get_logger(__name__)
 
 _EXPIRED = {
     "queue": (Reason.QUEUE_TIMEOUT, "model request timeout"),
@@ -275,7 +279,13 @@ class Scheduling:
         for decision in decisions.dispatches:
             ticket = self._tickets[decision.ticket]
             ticket.batch.in_flight += 1
-            releaser.release(ticket, decision)
+            try:
+                releaser.release(ticket, decision)
+            except Exception:
+                log.exception("defect at release", backend=decision.backend)
+                ticket.attempt = None
+                error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
+                self.finish(ticket, ticket.result(Outcome.FAILED, now, error), now)
         for expired in decisions.expired:
             self._expire(self._tickets[expired.ticket], expired.reason, now)
         for late in decisions.overdue:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
-from expresslane import collector
+from expresslane import memory
 from yarl import URL
 
 from tests.bench import child, load
@@ -83,7 +83,7 @@ class BareLoop:
 async def start() -> Any:
     """The loop for the upstream and seed of the command line, with the service's own garbage collection."""
     bare = BareLoop(sys.argv[1], int(sys.argv[2]))
-    collector.settle()
+    memory.settle()
     return bare.run
 
 

@@ -28,6 +28,7 @@ TURN = 256
 MAX_WINDOW = 100_000
 DECLARED_TOKENS = 4_096
 BYTES_PER_OUTPUT_TOKEN = 4
+BYTES_PER_LOGPROB = 80
 RESULT_OVERHEAD_BYTES = 512
 
 
@@ -118,8 +119,11 @@ def check_collectable(prompts: Sequence[tuple[Prompt, int]], limit_bytes: int) -
     """Refuse a batch whose declared answer could exceed one message. Raises RefusedError (ANSWER_TOO_LARGE)."""
     declared = 0
     for prompt, _ in prompts:
-        tokens = prompt.options.sampling.max_tokens or DECLARED_TOKENS
-        declared += tokens * BYTES_PER_OUTPUT_TOKEN + RESULT_OVERHEAD_BYTES
+        sampling = prompt.options.sampling
+        per_token = BYTES_PER_OUTPUT_TOKEN
+        if sampling.logprobs:
+            per_token += BYTES_PER_LOGPROB * (1 + (sampling.top_logprobs or 0))
+        declared += (sampling.max_tokens or DECLARED_TOKENS) * per_token + RESULT_OVERHEAD_BYTES
     if declared > limit_bytes:
         raise RefusedError(
             Reason.ANSWER_TOO_LARGE,
