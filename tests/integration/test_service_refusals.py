@@ -32,6 +32,11 @@ CASES = [
     (batch(), "EMPTY_BATCH", []),
     (batch(prompt(), prompt("")), "MISSING_CUSTOM_ID", ["prompts[1].custom_id"]),
     (batch(prompt(), prompt("b"), prompt()), "DUPLICATE_CUSTOM_ID", ["prompts[2].custom_id"]),
+    (
+        batch(prompt(), prompt(), prompt("c", text=""), prompt("c")),
+        "DUPLICATE_CUSTOM_ID",
+        ["prompts[1].custom_id", "prompts[2].text"],
+    ),
     (batch(prompt(text="x" * 2_000)), "PROMPT_TOO_LARGE", ["prompts[0].text"]),
     (batch(prompt(sequential=True)), "UNSUPPORTED", ["prompts[0].sequential"]),
     (batch(prompt(extra_json="{")), "INVALID_JSON", ["prompts[0].extra_json"]),

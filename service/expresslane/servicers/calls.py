@@ -104,8 +104,8 @@ async def decode_batch(
             earlier = seen.setdefault(decoded.prompt.custom_id, index)
             if earlier != index:
                 description = f"{decoded.prompt.custom_id[:60]!r} is also prompts[{earlier}]'s"
-                path = f"prompts[{index}].custom_id"
-                violations.append(FieldViolation(path, description, Reason.DUPLICATE_CUSTOM_ID))
+                where = f"{path.format(index)}.custom_id"
+                violations.append(FieldViolation(where, description, Reason.DUPLICATE_CUSTOM_ID))
         if len(violations) > MAX_VIOLATIONS:
             break
         if index % TURN == TURN - 1:
