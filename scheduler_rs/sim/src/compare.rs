@@ -13,6 +13,8 @@ use serde::Serialize;
 /// Everything that a comparison depends on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Conditions {
+    /// Always true: what a modelled engine gives, not a real one.
+    pub(crate) simulated: bool,
     pub(crate) trace: String,
     /// In each seed's run.
     pub(crate) requests: usize,
@@ -86,6 +88,7 @@ impl Choice {
         let short = typical.requests.iter().filter(|request| request.prompt_tokens <= self.short_tokens);
         Ok(Comparison {
             conditions: Conditions {
+                simulated: true,
                 trace: self.trace.clone(),
                 requests: typical.requests.len(),
                 short_requests: short.count(),

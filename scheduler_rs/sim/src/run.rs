@@ -34,7 +34,7 @@ fn compare(args: &CompareArgs, out: &mut impl Write) -> Result<(), Error> {
     let conditions = &comparison.conditions;
     writeln!(
         out,
-        "{}: {} requests x {} seeds at {:.4}/s, load {} of saturation {:.4}/s on {}",
+        "SIMULATED  {}: {} requests x {} seeds at {:.4}/s, load {} of saturation {:.4}/s on {}",
         conditions.trace,
         conditions.requests,
         conditions.seeds,
