@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ class Intake:
         self._max_open = max_open_batches
         self._clock = clock
         self._open: set[Batch] = set()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
         self.draining = False
 
     @property
@@ -64,6 +67,7 @@ class Intake:
         )
         batch = Batch(options, self._clock(), trace, is_open=is_open)
         self._open.add(batch)
+        self._none_open.clear()
         return batch
 
     def accept(self, batch: Batch, prompts: Sequence[tuple[Prompt, int]]) -> list[Ticket]:
@@ -107,6 +111,17 @@ class Intake:
         counts = {outcome.value: count for outcome, count in batch.tally.outcomes.items() if count}
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
         self._open.discard(batch)
+        if not self._open:
+            self._none_open.set()
+
+    def drain(self) -> None:
+        """Accept nothing more. Each session is ended in-band as soon as nothing of it is unfinished."""
+        self.draining = True
+        self._scheduling.end_sessions(self._open)
+
+    async def idle(self) -> None:
+        """Return once every batch has been delivered to its end, or its caller has gone."""
+        await self._none_open.wait()
 
     def stop_all(self, message: str) -> None:
         """Cancel every open batch that is not over: their callers are told in-band."""

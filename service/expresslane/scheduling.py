@@ -15,7 +15,7 @@ from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.results import Outcome, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from expresslane._scheduler import Dispatch, Overdue, Snapshot
     from expresslane.batches.batch import Batch
@@ -82,6 +82,7 @@ class Scheduling:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._pump_due = False
+        self._ending_sessions = False
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
 
@@ -191,6 +192,7 @@ class Scheduling:
         """Deliver the result of a prompt that never became a ticket."""
         if batch.complete(result, self._clock()):
             self._fail_fast(batch)
+        self._end_session(batch)
         self.reader_moved(batch)
 
     def cancel(self, ticket: Ticket) -> None:
@@ -231,6 +233,17 @@ class Scheduling:
         """Return once no ticket is left."""
         await self._idle.wait()
 
+    def end_sessions(self, batches: Iterable[Batch]) -> None:
+        """End each open session, those of `batches` and later ones, once nothing of it is unfinished."""
+        self._ending_sessions = True
+        for batch in batches:
+            self._end_session(batch)
+
+    def _end_session(self, batch: Batch) -> None:
+        if self._ending_sessions and batch.open and not batch.unfinished:
+            batch.stop(BatchState.CANCELLED)
+            batch.end_input()
+
     def _cancelled(self, cancelled: _scheduler.CancelResult, reason: Reason, message: str) -> None:
         now = self._clock()
         for number in cancelled.removed:
@@ -253,6 +266,7 @@ class Scheduling:
         must_cancel = batch.complete(result, now_ns)
         if not batch.unfinished:
             self._batches.pop(batch.id, None)
+            self._end_session(batch)
             if not self._tickets:
                 self._idle.set()
         self.reader_moved(batch)
@@ -276,6 +290,7 @@ class Scheduling:
             return
         now = self._clock()
         decisions = self._core.poll(now)
+        defects: list[Ticket] = []
         for decision in decisions.dispatches:
             ticket = self._tickets[decision.ticket]
             ticket.batch.in_flight += 1
@@ -284,8 +299,10 @@ class Scheduling:
             except Exception:
                 log.exception("defect at release", backend=decision.backend)
                 ticket.attempt = None
-                error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
-                self.finish(ticket, ticket.result(Outcome.FAILED, now, error), now)
+                defects.append(ticket)
+        for ticket in defects:  # only now: a failure may abort others of its batch, which must have been started
+            error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
+            self.finish(ticket, ticket.result(Outcome.FAILED, now, error), now)
         for expired in decisions.expired:
             self._expire(self._tickets[expired.ticket], expired.reason, now)
         for late in decisions.overdue:

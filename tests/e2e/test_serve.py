@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane_client import BatchState, Client, Outcome, Prompt, RefusedError
+from expresslane_client import BatchState, Client, Outcome, Prompt, RefusedError, UnavailableError
 
 from tests.e2e.served import Served
 from tests.support.fake_backend import FakeBackend, Script
@@ -57,6 +57,61 @@ async def test_sigterm_loses_nothing(tmp_path: Path) -> None:
         assert await served.process.wait() == 0
 
 
+async def test_sigterm_waits_for_a_slow_reader(tmp_path: Path) -> None:
+    """What is finished but not yet read is delivered within the grace, an idle session is ended in-band (T12)."""
+    count = 300
+    async with FakeBackend() as fake, Served(tmp_path, **at(fake)) as served, Client(served.address) as client:
+        fake.on(lambda _: Script(text="x" * 100_000))
+        call = client.generate_batch([str(number) for number in range(count)])
+        results = [await anext(call)]
+        while (await client.get_snapshot()).succeeded < count:
+            pass
+        async with Client(served.address) as other, other.stream_prompts() as session:
+            while (await other.get_snapshot()).open_batches < 2:
+                pass
+            served.terminate()
+            assert [one async for one in session] == []
+            assert session.summary.state is BatchState.CANCELLED
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(served.process.wait(), 2)
+        results += [one async for one in call]
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+        assert (len(results), call.summary.state) == (count, BatchState.COMPLETED)
+        assert await served.process.wait() == 0
+
+
+async def test_who_does_not_read_is_cut(tmp_path: Path) -> None:
+    """A caller that has not read everything when the grace is over is told UNAVAILABLE, and the log says so."""
+    async with FakeBackend() as fake:
+        environ = at(fake, EXPRESSLANE_DRAIN_GRACE_S="100ms")
+        async with Served(tmp_path, **environ) as served, Client(served.address) as client:
+            fake.on(lambda _: Script(text="x" * 100_000))
+            call = client.generate_batch([str(number) for number in range(300)])
+            await anext(call)
+            while (await client.get_snapshot()).succeeded < 300:
+                pass
+            served.terminate()
+            await served.logged("calls cut: not read to their end within the grace")
+            assert (await served.logged("call"))["code"] == "UNAVAILABLE"
+            assert await served.process.wait() == 0
+            with pytest.raises(UnavailableError):
+                [one async for one in call]
+
+
+async def test_sigterm_while_starting(tmp_path: Path) -> None:
+    """A signal ends a start that waits for a silent backend, before the service has become ready."""
+    async with FakeBackend() as fake:
+        fake.paths["/v1/models"] = Script(before_headers=asyncio.Event())
+        served = Served(tmp_path, **at(fake, EXPRESSLANE_BACKENDS__FAKE__MODELS=""))
+        await served.start()
+        await fake.wait_for_requests(1)
+        served.terminate()
+        output, errors = await served.process.communicate()
+    assert served.process.returncode == 0
+    assert b'"ready"' not in output
+    assert errors == b""
+
+
 async def test_the_grace_is_bounded(tmp_path: Path) -> None:
     """Work that does not end within the grace is cancelled, its caller told in-band, and the process ends."""
     async with FakeBackend() as fake:
@@ -74,16 +129,17 @@ async def test_the_grace_is_bounded(tmp_path: Path) -> None:
             assert await served.process.wait() == 0
 
 
-async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    """Who cannot wait for the grace signals again."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    """Who cannot wait for the grace signals again, and the exit code tells with what."""
     async with FakeBackend() as fake, Served(tmp_path, **at(fake)) as served, Client(served.address) as client:
         fake.on(lambda _: Script(before_headers=asyncio.Event()))
         reading = asyncio.ensure_future(anext(client.generate_batch(["stuck"])))
         await fake.wait_for_generations(1)
         served.terminate()
         await served.logged("stopping")
-        served.terminate()
-        assert await served.process.wait() == 128 + signal.SIGTERM
+        served.process.send_signal(number)
+        assert await served.process.wait() == 128 + number
         with pytest.raises(Exception, match=r".*"):
             await reading
 
@@ -94,6 +150,8 @@ WRONG = [
     ({"EXPRESSLANE_BACKENDS__A__KIND": "openai"}, "EXPRESSLANE_BACKENDS__A__URL"),
     ({"EXPRESSLANE_DRAIN_GRACE_S": "soon"}, "EXPRESSLANE_DRAIN_GRACE_S"),
     ({"OTEL_TRACES_EXPORTER": "carrier-pigeon"}, "OTEL_TRACES_EXPORTER"),
+    ({"OTEL_EXPORTER_OTLP_COMPRESSION": "zip"}, "OTEL_EXPORTER_OTLP_COMPRESSION"),
+    ({"EXPRESSLANE_READY_FILE": "/nonexistent/x"}, "EXPRESSLANE_READY_FILE"),
 ]
 
 

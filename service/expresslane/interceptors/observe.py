@@ -70,6 +70,8 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
             "Duration of a call, from its arrival to its end",
             explicit_bucket_boundaries_advisory=_BOUNDS_S,
         )
+        self.cutting = False
+        """The service stops and cuts the calls that are left: their callers are told UNAVAILABLE."""
 
     async def intercept_service(
         self,
@@ -152,15 +154,20 @@ class _Call:
         if isinstance(error, grpc.aio.AbortError):
             self.ended(_code_of(self._context))
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            expired = (
-                self._allowed_s is not None and time.monotonic() - self._start_s >= self._allowed_s - self._slack_s()
-            )
-            self.ended(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
+            self.ended(self._cancelled_code())
         elif isinstance(error, RefusedError):
             await self._answer(error)
         else:
             log.error("call failed", method=self._name, exc_info=error)
             await self._answer(RefusedError(Reason.INTERNAL, "internal error"), type(error).__qualname__)
+
+    def _cancelled_code(self) -> grpc.StatusCode:
+        """Why a call was cancelled: by us, by its deadline, or by its caller."""
+        if self._observer.cutting:
+            return grpc.StatusCode.UNAVAILABLE
+        if self._allowed_s is not None and time.monotonic() - self._start_s >= self._allowed_s - self._slack_s():
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        return grpc.StatusCode.CANCELLED
 
     def ended(self, code: grpc.StatusCode, error_type: str = "") -> None:
         """Close the span, record the duration, write the log line."""
