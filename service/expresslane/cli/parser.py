@@ -89,6 +89,7 @@ def build_parser() -> Parser:
         description="Batches of prompts to LLM backends, ordered by length under concurrency caps.",
         epilog=_EPILOG,
     )
+    add_address(parser, first=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     commands.add_parser("serve", help="run the service until SIGTERM or Ctrl-C", example="expresslane serve")
     run = commands.add_parser(
@@ -117,16 +118,11 @@ def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
     for name, meaning in (("enable", "turn concurrency on"), ("disable", "turn concurrency off: one at a time")):
         change = changes.add_parser(name, help=meaning, example=f"expresslane backends {name} local")
         change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
-        _add_address_again(change)
+        add_address(change)
     change = changes.add_parser("set-cap", help="change the cap", example="expresslane backends set-cap local 4")
     change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
     change.add_argument("cap", metavar="N", type=_cap, help="most requests in flight, 1 to 100,000")
-    _add_address_again(change)
-
-
-def _add_address_again(parser: argparse.ArgumentParser) -> None:
-    """The address after the subcommand too, without resetting one that came before it."""
-    parser.add_argument("--address", metavar="HOST:PORT", default=argparse.SUPPRESS, help="where the service is")
+    add_address(change)
 
 
 def _add(
