@@ -24,12 +24,16 @@ __all__ = ["Fleet", "Member"]
 log = structlog.get_logger(__name__)
 
 DISCOVERY_TIMEOUT_S = 10.0
+START_WAIT_S = 2.0
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED})
 
 
 @dataclass(slots=True)
 class Member:
-    """One backend and what may change about it at runtime. `models`: name callers use -> backend's own name."""
+    """One backend and what may change about it at runtime. `models`: name callers use -> backend's own name.
+
+    `cap_is_set`: the cap was configured or set at runtime, and discovery leaves it alone.
+    """
 
     number: int
     id: str
@@ -37,6 +41,7 @@ class Member:
     settings: BackendSettings
     enabled: bool
     cap: int
+    cap_is_set: bool = False
     models: dict[str, str] = field(default_factory=dict)
     slots: int = 0
     available: bool = True
@@ -50,8 +55,8 @@ class Member:
 
     @property
     def can_run_concurrently(self) -> bool:
-        """Whether requests can run side by side: the kind can, and it reports several slots or a cap is configured."""
-        return self.capabilities.can_run_concurrently and (self.slots != 1 or self.settings.cap is not None)
+        """Whether requests can run side by side: the kind can, and it reports several slots or the cap is set."""
+        return self.capabilities.can_run_concurrently and (self.slots != 1 or self.cap_is_set)
 
     @property
     def effective_cap(self) -> int:
@@ -93,6 +98,8 @@ class Member:
                 f"cap {self.effective_cap} is above the {self.slots} parallel slots that the backend reports: "
                 "the rest waits inside the backend, where ordering cannot help"
             )
+        if self.cap_is_set and self.enabled and self.cap > self.effective_cap:
+            notices.append(f"cap {self.cap} is not in force: this kind of backend runs one request at a time")
         if self.capabilities.simulated:
             notices.append("SIMULATED: answers are made up")
         return notices
@@ -128,15 +135,17 @@ class Fleet:
     def _member(number: int, adapter: Backend, settings: BackendSettings) -> Member:
         cap = settings.cap or adapter.capabilities.default_cap
         enabled = settings.concurrency is not False
-        return Member(number, adapter.id, adapter, settings, enabled, cap, dict(settings.models))
+        models = dict(settings.models)
+        return Member(number, adapter.id, adapter, settings, enabled, cap, settings.cap is not None, models)
 
     async def start(self, tell: Callable[[Member, list[tuple[int, int]]], None]) -> None:
-        """Open every adapter and ask each backend once, all at the same time, before serving."""
+        """Open every adapter and ask all backends at once. Waits a little for their answers, which may come later."""
         self._tell = tell
         for member in self.members:
             await member.adapter.start()
             self._apply(member)
-        await asyncio.gather(*(self._refresh(member) for member in self.members))
+        first = [self._spawn(self._refresh(member)) for member in self.members]
+        await asyncio.wait(first, timeout=START_WAIT_S)
         for member in self.members:
             if not member.capabilities.simulated:
                 self._spawn(self._keep_fresh(member))
@@ -174,7 +183,8 @@ class Fleet:
             )
 
     def set_cap(self, member: Member, cap: int) -> None:
-        """Change the cap, 1 to 100,000. What is in flight goes on."""
+        """Change the cap, 1 to 100,000, whatever slots the backend reports. What is in flight goes on."""
+        member.cap_is_set = True
         member.cap = max(1, min(MAX_CAP, cap))
         self._apply(member)
 
@@ -222,10 +232,10 @@ class Fleet:
         if not member.settings.models:
             member.models = {name: name for name in discovery.models}
         if discovery.slots:
-            if discovery.slots != member.slots and member.settings.cap is not None:
+            if discovery.slots != member.slots and member.cap_is_set:
                 self._warn_cap(member, discovery.slots)
             member.slots = discovery.slots
-            if member.settings.cap is None:
+            if not member.cap_is_set:
                 member.cap = discovery.slots
         self._reach(member)
 
@@ -259,7 +269,8 @@ class Fleet:
             models.append((self.registry.wildcard_number, 0))
         self._tell(member, models)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -200,6 +200,29 @@ async def test_discovery_that_never_answers() -> None:
 
 
 @virtual_time
+async def test_discovery_goes_on_after_the_start() -> None:
+    """The start waits two seconds for a slow backend; its models are served as soon as it tells them."""
+
+    class Slow(ScriptedBackend):
+        async def discover(self) -> Discovery:
+            """The models, after five seconds."""
+            await asyncio.sleep(5)
+            return await super().discover()
+
+    backend = Slow("slow")
+    backend.discovery = Discovery(models=("late",))
+    started = now_ns()
+    async with World(backend, ScriptedBackend("b"), settings={"models": ()}) as world:
+        assert now_ns() - started == 2 * SECOND
+        results, _ = await world.run([prompt("a", model="late")])
+        assert results[0].error is not None
+        assert (results[0].error.reason, results[0].error.retryable) == (Reason.NO_BACKEND, True)
+        await asyncio.sleep(3)
+        results, _ = await world.run([prompt("a", model="late")])
+        assert results[0].outcome is Outcome.SUCCEEDED
+
+
+@virtual_time
 async def test_models_do_not_block_each_other() -> None:
     """A backlog for one model on one backend does not hold up another model elsewhere (O05)."""
     busy, idle = ScriptedBackend("a", default=second(100)), ScriptedBackend("b")
@@ -209,6 +232,33 @@ async def test_models_do_not_block_each_other() -> None:
         results, _ = await world.run([prompt(f"small{n}", model="small") for n in range(50)])
         assert {one.timings.total_ns for one in results} == {0}
         world.intake.close(backlog)
+
+
+@virtual_time
+async def test_the_operators_cap_holds_whatever_the_slots() -> None:
+    """A cap set at runtime on a backend with one slot is in force, noticed, and outlives the next discovery (O11)."""
+    backend = ScriptedBackend(default_cap=1, default=second(1))
+    backend.discovery = Discovery(models=("m",), slots=1)
+    async with World(backend) as world:
+        member = world.fleet.get("b")
+        assert (member.can_run_concurrently, member.effective_cap, member.notices()) == (False, 1, [])
+        world.fleet.set_cap(member, 4)
+        assert (member.can_run_concurrently, member.effective_cap) == (True, 4)
+        await asyncio.sleep(61)
+        assert (member.cap, member.effective_cap) == (4, 4)
+        assert any("cap 4 is above the 1 parallel slots" in notice for notice in member.notices())
+        await world.run([prompt(str(number)) for number in range(8)])
+    assert backend.peak == 4
+
+
+@virtual_time
+async def test_a_cap_that_cannot_be_in_force_is_said() -> None:
+    """A cap set for a kind that runs one request at a time comes with a notice that it is not in force (O11)."""
+    async with World(ScriptedBackend(can_run_concurrently=False)) as world:
+        member = world.fleet.get("b")
+        world.fleet.set_cap(member, 4)
+        assert member.effective_cap == 1
+        assert any("cap 4 is not in force" in notice for notice in member.notices())
 
 
 def test_unknown_backend_is_named() -> None:
