@@ -99,7 +99,7 @@ class App:
     async def start(self) -> str:
         """Ask the backends, then serve; what has not answered soon goes on being asked. Returns the bound address."""
         self.scheduling.start(self.dispatcher)
-        await self.fleet.start(self.scheduling.apply)
+        await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return await self.server.start(self.settings.listen)
 
     def drain(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from expresslane.backends.base import Backend, Capabilities
+    from expresslane.errors import PromptError
     from expresslane.models import ModelRegistry
 
 __all__ = ["Fleet", "Member"]
@@ -122,6 +123,7 @@ class Fleet:
         self._refresh_s = refresh_s
         self._probe_s = probe_s
         self._tell: Callable[[Member, list[tuple[int, int]]], None] = lambda *_: None
+        self._refuse: Callable[[Mapping[str, PromptError]], None] = lambda _: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing: set[str] = set()
         self.members = [
@@ -138,9 +140,17 @@ class Fleet:
         models = dict(settings.models)
         return Member(number, adapter.id, adapter, settings, enabled, cap, settings.cap is not None, models)
 
-    async def start(self, tell: Callable[[Member, list[tuple[int, int]]], None]) -> None:
-        """Open every adapter and ask all backends at once. Waits a little for their answers, which may come later."""
+    async def start(
+        self,
+        tell: Callable[[Member, list[tuple[int, int]]], None],
+        refuse: Callable[[Mapping[str, PromptError]], None],
+    ) -> None:
+        """Open every adapter and ask all backends at once. Waits a little for their answers, which may come later.
+
+        `refuse` is told the models that prompts wait for and that nobody serves after all.
+        """
         self._tell = tell
+        self._refuse = refuse
         for member in self.members:
             await member.adapter.start()
             self._apply(member)
@@ -260,7 +270,8 @@ class Fleet:
                 served.setdefault(name, member.settings.bytes_per_token)
         unreached = [m.id for m in self.members if not m.reached and not m.settings.models]
         wildcard = self._by_id[self._wildcard].settings.bytes_per_token if self._wildcard else 0.0
-        self.registry.update(served, unreached, wildcard_bytes_per_token=wildcard)
+        if refused := self.registry.update(served, unreached, wildcard_bytes_per_token=wildcard):
+            self._refuse(refused)
 
     def _apply(self, member: Member) -> None:
         caps = member.settings.model_caps

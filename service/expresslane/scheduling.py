@@ -15,7 +15,7 @@ from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.results import Outcome, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from expresslane._scheduler import Dispatch, Overdue, Snapshot
     from expresslane.batches.batch import Batch
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _EXPIRED = {
     "queue": (Reason.QUEUE_TIMEOUT, "model request timeout"),
     "batch": (Reason.CALLER_DEADLINE, "the call's deadline was near and the prompt had not started"),
-    "no_backend": (Reason.NO_BACKEND, "every backend of the model has been down for too long"),
+    "no_backend": (Reason.NO_BACKEND, "no backend that serves the model was available in time"),
 }
 _EXPIRED_DEADLINE = {"queue": "queue", "batch": "caller", "no_backend": "no_backend"}
 
@@ -198,6 +198,15 @@ class Scheduling:
     def cancel(self, ticket: Ticket) -> None:
         """Cancel one ticket: at once when it waits, by aborting its attempt when it runs."""
         self._cancelled(self._core.cancel(self._clock(), ticket.id), Reason.CANCELLED, "cancelled by the caller")
+
+    def refuse_models(self, errors: Mapping[str, PromptError]) -> None:
+        """Fail what waits for a model that nobody serves after all: name -> error. The core counts it as cancelled."""
+        now = self._clock()
+        for ticket in [ticket for ticket in self._tickets.values() if ticket.prompt.model in errors]:
+            if ticket.id in self._tickets:  # a FAIL_FAST batch may have ended it meanwhile
+                self._core.cancel(now, ticket.id)
+                error = errors[ticket.prompt.model]
+                self._complete(ticket, ticket.result(Outcome.FAILED, now, error), now)
 
     def cancel_batch(self, batch: Batch, state: BatchState, reason: Reason, message: str) -> None:
         """Cancel what is left of a batch."""

@@ -215,11 +215,41 @@ async def test_discovery_goes_on_after_the_start() -> None:
     async with World(backend, ScriptedBackend("b"), settings={"models": ()}) as world:
         assert now_ns() - started == 2 * SECOND
         results, _ = await world.run([prompt("a", model="late")])
-        assert results[0].error is not None
-        assert (results[0].error.reason, results[0].error.retryable) == (Reason.NO_BACKEND, True)
-        await asyncio.sleep(3)
-        results, _ = await world.run([prompt("a", model="late")])
-        assert results[0].outcome is Outcome.SUCCEEDED
+        assert (results[0].outcome, results[0].timings.total_ns) == (Outcome.SUCCEEDED, 3 * SECOND)
+
+
+@virtual_time
+async def test_unknown_models_wait_for_a_backend_that_was_never_reached() -> None:
+    """Down at the start: what it lists later is released, what it does not list is UNKNOWN_MODEL."""
+    backend = ScriptedBackend()
+    backend.discovery = DOWN
+    async with World(backend, settings={"models": ()}) as world:
+        batch = world.submit([prompt("a", model="late"), prompt("b", model="typo")])
+        ending = world.submit([prompt(one, model="typo") for one in "cd"], fail_fast=True)
+        await asyncio.sleep(3.5)
+        assert batch.tally.finished == 0
+        backend.discovery = Discovery(models=("late",))
+        results = {one.custom_id: one for one in await drain(world, batch) + await drain(world, ending)}
+        assert results["a"].outcome is Outcome.SUCCEEDED
+        errors = {name: one.error.reason for name, one in results.items() if one.error is not None}
+        assert errors == {
+            "b": Reason.UNKNOWN_MODEL,
+            "c": Reason.UNKNOWN_MODEL,
+            "d": Reason.BATCH_FAILED,
+        }
+        assert results["b"].timings.total_ns == 4 * SECOND
+
+
+@virtual_time
+async def test_unknown_models_do_not_wait_for_ever() -> None:
+    """A model that no backend has listed when the time without a backend is over is NO_BACKEND, worth another try."""
+    backend = ScriptedBackend()
+    backend.discovery = DOWN
+    async with World(backend, settings={"models": ()}) as world:
+        result = await world.one()
+        assert result.error is not None
+        assert (result.error.reason, result.error.retryable) == (Reason.NO_BACKEND, True)
+        assert result.timings.total_ns == 10 * SECOND
 
 
 @virtual_time

@@ -126,7 +126,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         self.scheduling.start(self.dispatcher)
-        await self.fleet.start(self.scheduling.apply)
+        await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return self
 
     async def __aexit__(
