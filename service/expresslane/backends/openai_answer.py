@@ -8,6 +8,7 @@ import orjson
 
 from expresslane.prompts import ToolCall
 from expresslane.results import FinishReason, Usage
+from expresslane.tokens import text_bytes
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer
@@ -132,15 +133,15 @@ class AnswerReader:
                 # Id and name come whole; some servers repeat them in every chunk.
                 held[place] = piece
         self._answer.start()
-        self._answer.bytes += sum(map(len, pieces))
+        self._answer.bytes += sum(map(text_bytes, pieces))
 
     def _take_logprobs(self, logprobs: dict[str, Any]) -> None:
+        self._answer.bytes += len(orjson.dumps(logprobs))
         for key, value in logprobs.items():
             if type(value) is list and type(self._logprobs.get(key)) is list:
                 self._logprobs[key].extend(value)
             elif value is not None or key not in self._logprobs:
                 self._logprobs[key] = value
-        self._answer.bytes += len(orjson.dumps(logprobs))
 
     def _take_usage(self, usage: dict[str, Any]) -> None:
         details = usage.get("prompt_tokens_details") or {}

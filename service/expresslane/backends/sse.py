@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from expresslane.backends.malformed import malformed
+from expresslane.errors import BackendError, Reason
 
 __all__ = ["SseParser"]
 
-MAX_EVENT_BYTES = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _FIELD_NAME = re.compile(rb"[A-Za-z_-]{1,32}\Z")
 
@@ -21,7 +21,7 @@ class SseParser:
 
     __slots__ = ("_after_cr", "_first", "_limit", "_tail")
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_event_bytes: int) -> None:
         self._limit = max_event_bytes
         self._tail = bytearray()
         self._after_cr = False
@@ -95,4 +95,4 @@ class SseParser:
 
     def _check_size(self, tail: bytearray) -> None:
         if len(tail) > self._limit:
-            raise malformed(f"an event is longer than {self._limit} bytes", bytes(tail[:200]))
+            raise BackendError(Reason.ANSWER_OVER_LIMIT, f"an event of the answer is longer than {self._limit} bytes")
