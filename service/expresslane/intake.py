@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-from expresslane.batches.batch import Batch, BatchOptions
+from expresslane.batches.batch import Batch, BatchOptions, HeldBytes
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
@@ -44,6 +44,7 @@ class Intake:
         self._max_open = max_open_batches
         self._clock = clock
         self._open: set[Batch] = set()
+        self._held = HeldBytes()
         self._none_open = asyncio.Event()
         self._none_open.set()
         self.draining = False
@@ -65,7 +66,7 @@ class Intake:
         trace = self._tracer.start_batch(
             request_id=options.request_id, prompts=prompts, method=method, arrived_ns=options.arrived_ns
         )
-        batch = Batch(options, self._clock(), trace, is_open=is_open)
+        batch = Batch(options, self._clock(), trace, is_open=is_open, held=self._held)
         self._open.add(batch)
         self._none_open.clear()
         return batch
@@ -80,6 +81,7 @@ class Intake:
         first = batch.total
         entries: list[Entry] = []
         failures: list[Result] = []
+        taken_bytes = 0
         for index, (prompt, size_bytes) in enumerate(prompts, first):
             try:
                 model = self._registry.resolve(prompt.model)
@@ -87,15 +89,27 @@ class Intake:
                 failures.append(_failure(prompt.custom_id, index, unknown.error))
                 continue
             named = prompt if prompt.model == model.name else prompt.with_model(model.name)
-            ticket = Ticket(named, batch, index, estimate(size_bytes, model.bytes_per_token))
+            read_bytes = size_bytes - prompt.options.other_bytes
+            ticket = Ticket(named, batch, index, estimate(read_bytes, model.bytes_per_token), size_bytes)
+            taken_bytes += size_bytes
             entries.append(Entry(ticket, model))
+        self._check_bytes(taken_bytes, batch.options.queue_limit_bytes)
         self._scheduling.submit(batch, entries)
+        self._held.total += taken_bytes
         if batch.options.arrived_ns is not None and not batch.open:
             batch.trace.stage(names.SPAN_INGEST, batch.options.arrived_ns, self._clock())
         batch.expect(len(prompts))
         for failure in failures:
             self._scheduling.complete_unqueued(batch, failure)
         return [entry.ticket for entry in entries]
+
+    def _check_bytes(self, taken_bytes: int, limit: int) -> None:
+        if taken_bytes > limit:
+            message = f"{taken_bytes:,} bytes of prompts are more than this service ever queues ({limit:,})"
+            raise RefusedError(Reason.BATCH_TOO_LARGE, f"{message}; send them through StreamPrompts")
+        if self._held.total + taken_bytes > limit:
+            message = f"{self._held.total:,} bytes of prompts wait or run; {taken_bytes:,} more exceed {limit:,}"
+            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
 
     def reject(self, batch: Batch, custom_id: str, error: PromptError) -> None:
         """Take a prompt of a session in only to fail it, in-band."""

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from expresslane import deadlines
+from expresslane.servicers.decode import PromptDecoder
 from expresslane_client import BatchState, Outcome, Prompt
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
@@ -204,6 +205,52 @@ async def test_bad_prompt_fails_alone(
         gate.set()
         seen = await session.end()
         assert (seen.summary.succeeded, seen.summary.failed, seen.summary.total) == (1, 1, 2)
+
+
+async def test_a_defect_while_decoding_fails_one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that the service cannot even look at fails with INTERNAL; the session goes on."""
+    decode = PromptDecoder.decode
+
+    def broken(self: PromptDecoder, message: Any, path: str, **more: Any) -> Any:
+        if message.custom_id == "bad":
+            raise RecursionError
+        return decode(self, message, path, **more)
+
+    monkeypatch.setattr(PromptDecoder, "decode", broken)
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        session = Raw(service)
+        await session.send(CONFIG, prompts("a", "bad", "b"))
+        seen = await session.end()
+        assert {one.custom_id: one.error.reason for one in seen.results} == {"a": "", "bad": "INTERNAL", "b": ""}
+        assert (seen.summary.succeeded, seen.summary.failed) == (2, 1)
+
+
+async def test_deep_json_fails_one_prompt() -> None:
+    """JSON nested a thousand deep is refused with its field, and hurts no other prompt of the session."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        session = Raw(service)
+        deep = '{"a":' + "[" * 1_015 + "]" * 1_015 + "}"
+        await session.send(CONFIG, prompts("a"), prompts("deep", extra_json=deep))
+        seen = await session.end()
+        errors = {one.custom_id: (one.error.reason, one.error.field) for one in seen.results}
+        assert errors == {"a": ("", ""), "deep": ("INVALID_JSON", "extra_json")}
+
+
+async def test_messages_without_prompts_do_not_put_off_heartbeats() -> None:
+    """However fast a caller sends cancels and empty messages, the silence it sees is never longer than asked for."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), heartbeat_s=0.05) as service:
+        fake.on(lambda _: Script(before_headers=asyncio.Event()))
+        session = Raw(service)
+        await session.send(CONFIG, prompts("a"))
+
+        async def chatter() -> None:
+            while True:
+                await session.send(pb.StreamPromptsRequest(), pb.StreamPromptsRequest(cancel=["unknown"]))
+
+        chattering = asyncio.ensure_future(chatter())
+        async with asyncio.timeout(10):
+            await session.until(lambda seen: any(event.HasField("progress") for event in seen.events))
+        chattering.cancel()
 
 
 async def test_a_failure_ends_a_fail_fast_session() -> None:

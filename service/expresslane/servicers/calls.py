@@ -9,6 +9,7 @@ from expresslane.batches.batch import BatchOptions
 from expresslane.deadlines import batch_deadline_ns
 from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.intake import Intake
+from expresslane.results import MAX_RESULT_BYTES, RESULT_ROOM_BYTES
 from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder, duration_ns
 from expresslane.servicers.status import MAX_VIOLATIONS
 from expresslane.v1 import inference_pb2
@@ -26,10 +27,6 @@ __all__ = ["batch_options", "decode_batch"]
 
 TURN = 256
 MAX_WINDOW = 100_000
-DECLARED_TOKENS = 4_096
-BYTES_PER_OUTPUT_TOKEN = 4
-BYTES_PER_LOGPROB = 80
-RESULT_OVERHEAD_BYTES = 512
 
 
 def batch_options(
@@ -37,9 +34,11 @@ def batch_options(
     settings: Settings,
     context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
     now_ns: int,
+    *,
+    path: str = "config.",
 ) -> BatchOptions:
-    """Check a call's configuration. Raises RefusedError with every field at fault."""
-    violations = list(_config_violations(config))
+    """Check a call's configuration; `path` leads to it in violations. Raises RefusedError with every field at fault."""
+    violations = list(_config_violations(config, path))
     if violations:
         raise _refusal(violations)
     heartbeat_s = duration_ns(config.heartbeat_interval) / 1e9 or settings.heartbeat_s
@@ -51,18 +50,21 @@ def batch_options(
         stream_deltas=config.stream_deltas,
         reorder_window=(config.reorder_window or settings.reorder_window) if in_order else 0,
         outbox_limit=settings.outbox_limit_results,
+        outbox_limit_bytes=settings.outbox_limit_bytes,
+        result_limit_bytes=max(MAX_RESULT_BYTES, settings.max_answer_bytes + 2 * RESULT_ROOM_BYTES),
+        queue_limit_bytes=settings.queue_limit_bytes,
         heartbeat_s=heartbeat_s,
         deadline_ns=batch_deadline_ns(now_ns, context.time_remaining()),
         arrived_ns=now_ns,
     )
 
 
-def _config_violations(config: inference_pb2.BatchConfig) -> Sequence[FieldViolation]:
+def _config_violations(config: inference_pb2.BatchConfig, path: str) -> Sequence[FieldViolation]:
     violations = []
 
     def check(field: str, ok: bool, description: str, reason: Reason = Reason.INVALID_FIELD) -> None:
         if not ok:
-            violations.append(FieldViolation(f"config.{field}", description, reason))
+            violations.append(FieldViolation(f"{path}{field}", description, reason))
 
     check("request_id", len(config.request_id.encode()) <= MAX_ID_BYTES, f"at most {MAX_ID_BYTES} bytes")
     check("delivery", config.delivery in inference_pb2.Delivery.values(), "no such Delivery")
@@ -78,7 +80,7 @@ def _config_violations(config: inference_pb2.BatchConfig) -> Sequence[FieldViola
 
 
 async def decode_batch(
-    messages: Sequence[types_pb2.Prompt], settings: Settings, *, path: str = "prompts[{}]"
+    messages: Sequence[types_pb2.Prompt], settings: Settings, *, path: str = "prompts[{}]", id_required: bool = True
 ) -> list[tuple[Prompt, int]]:
     """Decode and check every prompt of a batch, giving way to other work in between; `path` names each in violations.
 
@@ -97,7 +99,7 @@ async def decode_batch(
     violations: list[FieldViolation] = []
     seen: dict[str, int] = {}
     for index, message in enumerate(messages):
-        decoded = decoder.decode(message, path.format(index))
+        decoded = decoder.decode(message, path.format(index), id_required=id_required)
         violations += decoded.violations
         if decoded.prompt is not None:
             prompts.append((decoded.prompt, decoded.size_bytes))
@@ -113,23 +115,6 @@ async def decode_batch(
     if violations:
         raise _refusal(violations)
     return prompts
-
-
-def check_collectable(prompts: Sequence[tuple[Prompt, int]], limit_bytes: int) -> None:
-    """Refuse a batch whose declared answer could exceed one message. Raises RefusedError (ANSWER_TOO_LARGE)."""
-    declared = 0
-    for prompt, _ in prompts:
-        sampling = prompt.options.sampling
-        per_token = BYTES_PER_OUTPUT_TOKEN
-        if sampling.logprobs:
-            per_token += BYTES_PER_LOGPROB * (1 + (sampling.top_logprobs or 0))
-        declared += (sampling.max_tokens or DECLARED_TOKENS) * per_token + RESULT_OVERHEAD_BYTES
-    if declared > limit_bytes:
-        raise RefusedError(
-            Reason.ANSWER_TOO_LARGE,
-            f"the declared answer of up to {declared:,} bytes exceeds {limit_bytes:,}: use GenerateBatch, "
-            "or lower sampling.max_tokens",
-        )
 
 
 def _refusal(violations: Sequence[FieldViolation]) -> RefusedError:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import structlog
 
 from expresslane.batches.summary import BatchState
 from expresslane.clock import monotonic_ns
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from expresslane.v1 import types_pb2
 
 __all__ = ["Session"]
+
+ACKNOWLEDGED_AT_ONCE = 4_096
+
+log = structlog.get_logger(__name__)
 
 
 class Session:
@@ -96,7 +101,8 @@ class Session:
         try:
             while batch.open and (message := await self._context.read()) is not grpc.aio.EOF:
                 self._handle(batch, message)
-                batch.outbox.nudge()
+                if self._acknowledged:  # the reader is not woken in vain: its heartbeat counts from its last message
+                    batch.outbox.nudge()
         except RefusedError as refusal:
             self._refusal = refusal
             batch.outbox.nudge()
@@ -125,7 +131,14 @@ class Session:
 
     def _take(self, batch: Batch, message: types_pb2.Prompt, good: list[tuple[Prompt, int]]) -> None:
         """Check one prompt; a bad one gets a failed result and hurts no other."""
-        decoded = self._decoder.decode(message, "prompt")
+        try:
+            decoded = self._decoder.decode(message, "prompt")
+        except Exception:
+            log.exception("defect while decoding a prompt")
+            self._accept(batch, good)
+            error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
+            self._intake.reject(batch, message.custom_id, error)
+            return
         if decoded.prompt is None:
             fault = decoded.violations[0]
             field = fault.field.removeprefix("prompt.")
@@ -148,7 +161,8 @@ class Session:
         except RefusedError as refusal:
             for prompt, _ in good:
                 del self._live[prompt.custom_id]
-                error = PromptError(refusal.reason, refusal.message, retryable=True)
+                retryable = refusal.reason is not Reason.BATCH_TOO_LARGE
+                error = PromptError(refusal.reason, refusal.message, retryable=retryable)
                 self._intake.reject(batch, prompt.custom_id, error)
         else:
             queued = {ticket.prompt.custom_id: ticket for ticket in tickets}
@@ -167,13 +181,15 @@ class Session:
             if parcel is None:
                 await self._context.write(pb.StreamPromptsResponse(events=[reader.progress()]))
                 continue
-            for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
+            for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
                 await self._context.write(pb.StreamPromptsResponse(deltas=deltas))
             acknowledged, self._acknowledged = self._acknowledged, []
-            if acknowledged:
-                await self._context.write(pb.StreamPromptsResponse(accepted=acknowledged))
+            for start in range(0, len(acknowledged), ACKNOWLEDGED_AT_ONCE):
+                accepted = acknowledged[start : start + ACKNOWLEDGED_AT_ONCE]
+                await self._context.write(pb.StreamPromptsResponse(accepted=accepted))
             self._delivered(parcel.results)
-            for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse):
+            limit = batch.options.result_limit_bytes
+            for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse, limit):
                 response.credits = len(response.results)
                 await self._context.write(response)
         if not self._broken:
