@@ -114,16 +114,18 @@ class App:
         What is not finished by then ends in-band; a call whose caller has not read that soon after is cut: UNAVAILABLE.
         """
         self.drain()
+        end_s = asyncio.get_running_loop().time() + grace_s
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.intake.idle(), grace_s)
         self.intake.stop_all("the service is stopping")
         await self.dispatcher.settled()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.intake.idle(), CUT_S)
-        if cut := self.intake.open_batches:
-            log.warning("calls cut: not read to their end within the grace", calls=cut)
+            async with asyncio.timeout_at(max(end_s, asyncio.get_running_loop().time() + CUT_S)):
+                await self._observer.idle()
+        if self._observer.open_calls:
+            log.warning("calls cut: not read to their end within the grace", calls=self._observer.open_calls)
             self._observer.cutting = True
-        await self.server.stop(0 if cut else CUT_S)
+        await self.server.stop(0)
         self.scheduling.stop()
         await self.fleet.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)

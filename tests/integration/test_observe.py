@@ -127,7 +127,8 @@ class Observed:
         self.reader = InMemoryMetricReader()
         meters = MeterProvider([self.reader], shutdown_on_exit=False)
         self.handlers = Handlers(Tracer(provider))
-        self.server = grpc.aio.server(interceptors=[ObserveInterceptor(provider, meters, "1")])
+        self.observer = ObserveInterceptor(provider, meters, "1")
+        self.server = grpc.aio.server(interceptors=[self.observer])
         self.server.add_generic_rpc_handlers((self.handlers.generic(),))
         health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), self.server)
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}")
@@ -187,6 +188,34 @@ async def test_a_call_has_a_server_span_below_its_callers(observed: Observed) ->
         "rpc.response.status_code": "OK",
         "rpc.grpc.status_code": 0,
     }
+
+
+async def test_open_calls_are_counted_to_their_end(observed: Observed) -> None:
+    """A call is open from its arrival until its answer is out or its caller has gone; health is not counted."""
+    stub: Any = health_pb2_grpc.HealthStub(observed.channel)
+    watching = stub.Watch(health_pb2.HealthCheckRequest())
+    await anext(aiter(watching))
+    assert observed.observer.open_calls == 0
+    waiting = observed.unary("wait")
+    await observed.handlers.running.wait()
+    assert observed.observer.open_calls == 1
+    await observed.unary("echo")
+    waiting.cancel()
+    await asyncio.wait_for(observed.observer.idle(), 10)
+    assert observed.observer.open_calls == 0
+    watching.cancel()
+
+
+async def test_calls_that_are_cut_are_unavailable(observed: Observed) -> None:
+    """A call that the stopping server cuts is UNAVAILABLE in its span and to its caller."""
+    waiting = observed.unary("wait")
+    await observed.handlers.running.wait()
+    observed.observer.cutting = True
+    await observed.server.stop(0)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await waiting
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert _of(await observed.span())["rpc.response.status_code"] == "UNAVAILABLE"
 
 
 async def test_what_a_handler_starts_is_below_the_call(observed: Observed) -> None:

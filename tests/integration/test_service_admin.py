@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from expresslane_client import Outcome, Prompt, RefusedError
+from expresslane_client import BatchState, Outcome, Prompt, RefusedError
 from expresslane_client.v1 import admin_pb2 as pb
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -164,9 +164,14 @@ async def test_drain() -> None:
         call = service.client.generate_batch(["a", "b", "c"])
         reading = asyncio.ensure_future(anext(call))
         await fake.wait_for_generations(1)
-        async with service.client.stream_prompts() as session:
+        async with service.client.stream_prompts() as session, service.client.stream_prompts() as idle:
+            await session.send(Prompt("early", "x"))
+            while (await service.client.get_snapshot()).open_batches < 3 or not session.accepted:
+                pass
             left = await service.client.drain()
-            assert (left.queued, left.in_flight) == (2, 1)
+            assert (left.queued, left.in_flight) == (3, 1)
+            assert [one async for one in idle] == []
+            assert idle.summary.state is BatchState.CANCELLED
             assert await health(service) == health_pb2.HealthCheckResponse.NOT_SERVING
             with pytest.raises(RefusedError) as raised:
                 await service.client.collect_batch(["x"])
@@ -176,8 +181,10 @@ async def test_drain() -> None:
             refused = await anext(session)
             assert refused.error is not None
             assert (refused.error.reason, refused.error.retryable) == ("DRAINING", True)
-        await service.client.drain()
-        gate.set()
+            await service.client.drain()
+            gate.set()
+            assert [one.custom_id async for one in session if one.ok] == ["early"]
+            assert session.summary.state is BatchState.CANCELLED
         assert (await reading).ok
         assert [one.ok async for one in call] == [True, True]
         assert (await service.client.get_snapshot()).draining

@@ -72,6 +72,14 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
         )
         self.cutting = False
         """The service stops and cuts the calls that are left: their callers are told UNAVAILABLE."""
+        self.open_calls = 0
+        """Calls whose last byte has not been sent."""
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    async def idle(self) -> None:
+        """Return once no call is open."""
+        await self._none_open.wait()
 
     async def intercept_service(
         self,
@@ -97,6 +105,7 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
 
         async def observed(request: Any, context: Context) -> Any:
             call = _Call(self, name, context)
+            self._opened(context)
             try:
                 response = await run(request, context)
             except BaseException as error:
@@ -109,6 +118,16 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
                 call.detach()
 
         return observed
+
+    def _opened(self, context: Context) -> None:
+        self.open_calls += 1
+        self._none_open.clear()
+        context.add_done_callback(self._done)
+
+    def _done(self, ctx: Context) -> None:  # noqa: ARG002 - the name is what the type asks for
+        self.open_calls -= 1
+        if not self.open_calls:
+            self._none_open.set()
 
     def start_span(self, name: str, context: Context) -> tuple[Span, Any]:
         """A call's span below its caller's, and the token that puts it in the current context."""
