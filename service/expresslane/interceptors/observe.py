@@ -122,9 +122,9 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
     def _opened(self, context: Context) -> None:
         self.open_calls += 1
         self._none_open.clear()
-        context.add_done_callback(self._done)
+        context.add_done_callback(self._done)  # type: ignore[arg-type] # the stub wants a class where any callable will do
 
-    def _done(self, ctx: Context) -> None:  # noqa: ARG002 - the name is what the type asks for
+    def _done(self, _: Context) -> None:
         self.open_calls -= 1
         if not self.open_calls:
             self._none_open.set()
