@@ -30,7 +30,7 @@ __all__ = [
 
 MAX_PARCEL_BYTES = 1024 * 1024
 MAX_DELTA_CHARS = MAX_PARCEL_BYTES // 4  # a character takes at most four bytes
-MAX_MESSAGE_CHARS = 120
+MAX_SHORT_BYTES = 120
 NS = 10**9
 Response = TypeVar("Response", inference_pb2.GenerateBatchResponse, inference_pb2.StreamPromptsResponse)
 
@@ -108,7 +108,7 @@ def drop_answer(message: types_pb2.Result, why: str) -> None:
         return
     for field in ("provider_body", "provider_code", "provider_request_id", "history"):
         message.error.ClearField(field)
-    message.error.message = message.error.message[:MAX_MESSAGE_CHARS]
+    message.error.message = message.error.message.encode()[:MAX_SHORT_BYTES].decode(errors="ignore")
 
 
 def _fill_within(message: types_pb2.Result, result: Result, limit_bytes: int) -> int:
