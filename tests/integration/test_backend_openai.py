@@ -232,6 +232,15 @@ async def test_log_probabilities_nested_too_deeply(fake: FakeBackend, asker: Ask
     assert (await asker.fail()).reason is Reason.BACKEND_MALFORMED
 
 
+@pytest.mark.parametrize("number", [b"1e300", b"18446744073709551615", b"1e999"])
+async def test_token_counts_that_are_none(fake: FakeBackend, asker: Asker, number: bytes) -> None:
+    """A token count that no message can carry is a malformed answer of that prompt alone."""
+    fake.script(
+        Script(wire=[b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":' + number + b"}}\n\n"])
+    )
+    assert (await asker.fail()).reason is Reason.BACKEND_MALFORMED
+
+
 async def test_models(fake: FakeBackend, asker: Asker) -> None:
     """Discovery lists the server's own names, and no slots where it does not tell them."""
     fake.models = ("a", "b")

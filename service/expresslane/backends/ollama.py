@@ -13,6 +13,7 @@ from expresslane.backends.http_errors import error_of_object
 from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.ndjson import NdjsonParser
 from expresslane.backends.ollama_request import build_body
+from expresslane.backends.openai_answer import token_count
 from expresslane.backends.presets import capabilities_of
 from expresslane.errors import BackendError
 from expresslane.prompts import ToolCall
@@ -144,6 +145,6 @@ class OllamaBackend(Backend):
             # Left out where the whole prompt was in the cache.
             prompt = call.prompt
             guess = estimate(utf8_bytes(prompt.content) + prompt.options.template_bytes, self._bytes_per_token)
-            answer.usage = Usage(input_tokens=guess, output_tokens=int(made), input_estimated=True)
+            answer.usage = Usage(input_tokens=guess, output_tokens=token_count(made), input_estimated=True)
         else:
-            answer.usage = Usage(input_tokens=int(read), output_tokens=int(made))
+            answer.usage = Usage(input_tokens=token_count(read), output_tokens=token_count(made))

@@ -13,7 +13,7 @@ from expresslane.tokens import text_bytes
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer
 
-__all__ = ["AnswerReader", "finish_reason"]
+__all__ = ["AnswerReader", "finish_reason", "token_count"]
 
 _FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -27,6 +27,17 @@ _FINISH_REASONS = {
 def finish_reason(raw: str) -> FinishReason:
     """Why a generation ended, from the dialect's word for it."""
     return _FINISH_REASONS.get(raw, FinishReason.OTHER)
+
+
+def token_count(value: Any) -> int:
+    """A count of tokens as a message can carry it. Raises ValueError or TypeError when it is none."""
+    try:
+        count = int(value)
+    except OverflowError:
+        raise ValueError("a token count is infinite") from None
+    if abs(count) >= 2**63:
+        raise ValueError("a token count has more than 64 bits")
+    return count
 
 
 class AnswerReader:
@@ -146,7 +157,7 @@ class AnswerReader:
     def _take_usage(self, usage: dict[str, Any]) -> None:
         details = usage.get("prompt_tokens_details") or {}
         self._answer.usage = Usage(
-            input_tokens=int(usage["prompt_tokens"]),
-            cached_input_tokens=int(details.get("cached_tokens") or 0),
-            output_tokens=int(usage.get("completion_tokens") or 0),
+            input_tokens=token_count(usage["prompt_tokens"]),
+            cached_input_tokens=token_count(details.get("cached_tokens") or 0),
+            output_tokens=token_count(usage.get("completion_tokens") or 0),
         )
