@@ -139,3 +139,14 @@ async def test_tokens_declared_elsewhere_count(extra: str) -> None:
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "declared" in (raised.value.details() or "")
         assert not fake.generations
+
+
+async def test_a_custom_id_above_the_limit() -> None:
+    """A session's prompt with an enormous custom_id fails alone, and only the beginning of its name comes back."""
+    async with plain() as (_, stub):
+        call = stub.StreamPrompts()
+        await call.write(pb.StreamPromptsRequest(config=pb.BatchConfig()))
+        await call.write(pb.StreamPromptsRequest(prompts=[types_pb2.Prompt(custom_id="n" * (5 * MIB), text="x")]))
+        await call.done_writing()
+        (result,) = [result async for message in call for result in message.results]
+        assert (result.custom_id, result.error.field) == ("n" * 256, "custom_id")

@@ -13,7 +13,7 @@ from expresslane.clock import monotonic_ns
 from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.servicers import encode
 from expresslane.servicers.calls import batch_options
-from expresslane.servicers.decode import PromptDecoder
+from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.status import abort
 from expresslane.v1 import inference_pb2 as pb
@@ -143,7 +143,8 @@ class Session:
             fault = decoded.violations[0]
             field = fault.field.removeprefix("prompt.")
             self._accept(batch, good)
-            self._intake.reject(batch, message.custom_id, PromptError(fault.reason, fault.description, field=field))
+            echoed = message.custom_id.encode()[:MAX_ID_BYTES].decode(errors="ignore")
+            self._intake.reject(batch, echoed, PromptError(fault.reason, fault.description, field=field))
         elif decoded.prompt.custom_id in self._live:
             self._accept(batch, good)
             description = "another unfinished prompt of this session has the same custom_id"
