@@ -183,9 +183,10 @@ class Fleet:
         self._apply(member)
 
     @staticmethod
-    def check_concurrency(member: Member, *, enabled: bool) -> None:
-        """Raise RefusedError when the switch cannot be turned on for this kind of backend."""
-        if enabled and not member.can_run_concurrently:
+    def check_concurrency(member: Member, *, enabled: bool, with_cap: bool = False) -> None:
+        """Raise RefusedError when the switch cannot be turned on; `with_cap`: a cap is set along with it."""
+        able = member.capabilities.can_run_concurrently if with_cap else member.can_run_concurrently
+        if enabled and not able:
             raise RefusedError(
                 Reason.CONCURRENCY_UNSUPPORTED,
                 f"backends/{member.id} ({member.settings.kind}, parallel slots reported: {member.slots}) runs one "

@@ -119,6 +119,18 @@ async def test_refused_update(asked: pb.Backend, paths: list[str], code: str) ->
         assert await service.client.admin.GetBackend(pb.GetBackendRequest(name="backends/one")) == before
 
 
+async def test_cap_and_switch_together() -> None:
+    """A cap set in the same update lets the switch of a one-slot backend be turned on (T07, T09)."""
+    async with (
+        FakeBackend(slots=1, models=("m",)) as fake,
+        Service(one=backend(fake.url, "llamacpp", concurrency=False)) as service,
+    ):
+        asked = pb.Backend(name="backends/one", cap=2, concurrency_enabled=True)
+        mask = FieldMask(paths=["concurrency_enabled", "cap"])
+        updated = await service.client.admin.UpdateBackend(pb.UpdateBackendRequest(backend=asked, update_mask=mask))
+        assert (updated.cap, updated.effective_cap, updated.concurrency_enabled) == (2, 2, True)
+
+
 @pytest.mark.parametrize("page_size", [-1, 1_001])
 async def test_page_size_out_of_range(page_size: int) -> None:
     """A page size out of range is refused by name."""

@@ -89,9 +89,12 @@ class AdminServicer:
         if "cap" in paths and not 1 <= cap <= MAX_CAP:
             raise _invalid("backend.cap", f"{cap} is out of range: 1 to {MAX_CAP:,}")
         if "concurrency_enabled" in paths:
-            self._fleet.set_concurrency(member, enabled=request.backend.concurrency_enabled)
+            enabled = request.backend.concurrency_enabled
+            self._fleet.check_concurrency(member, enabled=enabled, with_cap="cap" in paths)
         if "cap" in paths:
             self._fleet.set_cap(member, cap)
+        if "concurrency_enabled" in paths:
+            self._fleet.set_concurrency(member, enabled=enabled)
 
     async def GetSnapshot(self, _: pb.GetSnapshotRequest, context: Any) -> pb.Snapshot:  # noqa: ARG002, N802
         """Queue depths and counters."""

@@ -78,7 +78,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CALLER_DEADLINE: _ErrorReason.ValueType  # 44
     """DEADLINE_EXCEEDED: the caller's own deadline was near."""
     ERROR_REASON_NO_BACKEND: _ErrorReason.ValueType  # 45
-    """UNAVAILABLE: every backend of the model was down for too long."""
+    """UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 50
     """CANCELLED: cancelled by the caller."""
     ERROR_REASON_BATCH_FAILED: _ErrorReason.ValueType  # 51
@@ -164,7 +164,7 @@ ERROR_REASON_ATTEMPT_TIMEOUT: ErrorReason.ValueType  # 43
 ERROR_REASON_CALLER_DEADLINE: ErrorReason.ValueType  # 44
 """DEADLINE_EXCEEDED: the caller's own deadline was near."""
 ERROR_REASON_NO_BACKEND: ErrorReason.ValueType  # 45
-"""UNAVAILABLE: every backend of the model was down for too long."""
+"""UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 50
 """CANCELLED: cancelled by the caller."""
 ERROR_REASON_BATCH_FAILED: ErrorReason.ValueType  # 51
