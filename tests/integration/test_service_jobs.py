@@ -195,3 +195,23 @@ async def test_a_stopping_service_tells_the_watches() -> None:
         assert [one.error and one.error.reason for one in rest] == ["DRAINING"]
         assert watch.summary.state is BatchState.CANCELLED
         await stopping
+
+
+async def test_a_stopping_service_waits_for_watches() -> None:
+    """A watch that reads slowly gets everything within the grace, though the job itself has long ended (A05, T12)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=4)) as service:
+        fake.on(lambda _: Script(text="y" * 200_000, pieces=1))
+        job = await service.client.create_job([str(number) for number in range(100)])
+        async with Client(service.address) as slow:
+            call: Any = slow.jobs.WatchJob(WatchJobRequest(name=job.name))
+            messages = [await call.read()]
+            while (await service.client.get_job(job.name)).running:
+                pass
+            stopping = asyncio.ensure_future(service.app.stop(30))
+            for _ in range(50):  # a server that is being stopped takes no further calls
+                assert (await service.client.get_job(job.name)).finished == 100
+            assert not stopping.done()
+            while not messages[-1].HasField("summary"):
+                messages.append(await call.read())
+            assert sum(len(message.results) for message in messages) == 100
+        await stopping
