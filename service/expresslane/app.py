@@ -20,12 +20,14 @@ from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
 from expresslane.intake import Intake
 from expresslane.interceptors.observe import ObserveInterceptor
+from expresslane.jobs import JobStore
 from expresslane.models import ModelRegistry
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
+from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.logs import configure_logs
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
@@ -78,11 +80,19 @@ class App:
         )
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
         self.intake = Intake(self.scheduling, registry, telemetry.tracer, max_open_batches=settings.max_open_batches)
+        self.jobs = JobStore(
+            self.intake,
+            self.scheduling,
+            limit=settings.job_limit,
+            results_limit_bytes=settings.job_results_limit_bytes,
+            retention_s=settings.job_retention_s,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, settings),
             AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
+            JobsServicer(self.jobs, self.scheduling, settings),
             interceptors=[self._observer],
             max_message_bytes=settings.max_message_bytes,
             with_reflection=settings.reflection,
@@ -126,6 +136,7 @@ class App:
             log.warning("calls cut: not read to their end within the grace", calls=self._observer.open_calls)
             self._observer.cutting = True
         await self.server.stop(0)
+        self.jobs.close()
         self.scheduling.stop()
         await self.fleet.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)

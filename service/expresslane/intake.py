@@ -20,6 +20,7 @@ from expresslane.tokens import estimate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
     from expresslane.telemetry.spans import Tracer
 
@@ -51,22 +52,24 @@ class Intake:
 
     @property
     def open_batches(self) -> int:
-        """Calls that have a batch now."""
+        """Batches of calls and of running jobs."""
         return len(self._open)
 
-    def open(self, options: BatchOptions, *, method: str, prompts: int, is_open: bool = False) -> Batch:
+    def open(
+        self, options: BatchOptions, *, method: str, prompts: int, is_open: bool = False, outbox: Outbox | None = None
+    ) -> Batch:
         """Begin a batch. Raises RefusedError (DRAINING, QUEUE_FULL). Every batch that was opened must be closed."""
         if self.draining:
             raise RefusedError(
                 Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9
             )
         if len(self._open) >= self._max_open:
-            message = f"{self._max_open:,} calls are open, the most this service serves at once"
+            message = f"{self._max_open:,} calls and jobs are open, the most this service serves at once"
             raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
         trace = self._tracer.start_batch(
             request_id=options.request_id, prompts=prompts, method=method, arrived_ns=options.arrived_ns
         )
-        batch = Batch(options, self._clock(), trace, is_open=is_open, held=self._held)
+        batch = Batch(options, self._clock(), trace, is_open=is_open, held=self._held, outbox=outbox)
         self._open.add(batch)
         self._none_open.clear()
         return batch
@@ -136,6 +139,10 @@ class Intake:
     async def idle(self) -> None:
         """Return once every batch has been delivered to its end, or its caller has gone."""
         await self._none_open.wait()
+
+    def cancel(self, batch: Batch) -> None:
+        """Cancel whatever is unfinished, as the caller wants it."""
+        self._end(batch, Reason.CANCELLED, "cancelled by the caller")
 
     def stop_all(self, message: str) -> None:
         """Cancel every open batch that is not over: their callers are told in-band."""

@@ -277,7 +277,14 @@ class Settings(_Frozen):
     stream_credits: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     """Prompts that one StreamPrompts session may have unfinished."""
     max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Calls that may be open at once."""
+    """Calls and running jobs that may be open at once."""
+    job_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Most jobs kept, running and ended. Beyond it CreateJob is refused."""
+    job_results_limit_bytes: Annotated[int, Field(ge=4_096, le=1_099_511_627_776)] = 256 * 1024 * 1024
+    """Memory for the results of all jobs, about. While it is full CreateJob is refused and nothing of a running job is
+    released; answers that are under way still come on top."""
+    job_retention_s: Seconds = 3_600.0
+    """How long a job and its results are kept after its end, in memory: they are lost when the service stops."""
     drain_grace_s: Seconds = 30.0
     """How long a stopping service lets accepted work finish."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

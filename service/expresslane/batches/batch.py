@@ -51,7 +51,8 @@ class HeldBytes:
 class Batch:
     """One batch. Counts what it was given and what has ended, and knows when it is over.
 
-    `open`: more prompts may come (a session). `accepted_ns` is monotonic.
+    `open`: more prompts may come (a session). `accepted_ns` is monotonic. `outbox`: where results go, unless it is one
+    made by the options.
     """
 
     def __init__(
@@ -62,12 +63,13 @@ class Batch:
         *,
         is_open: bool = False,
         held: HeldBytes | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.id = next(_ids)
         self.options = options
         self.accepted_ns = accepted_ns
         self.trace = trace
-        self.outbox = Outbox(
+        self.outbox = outbox or Outbox(
             window=options.reorder_window, limit=options.outbox_limit, limit_bytes=options.outbox_limit_bytes
         )
         self.held = held or HeldBytes()

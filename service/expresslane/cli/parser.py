@@ -48,6 +48,15 @@ examples:
   expresslane backends set-cap local 4        change the cap
 changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY or __CAP
 """
+_JOBS_EPILOG = """\
+examples:
+  expresslane run prompts.jsonl --job                 submit; prints the job's name
+  expresslane jobs                                    the table, newest first
+  expresslane jobs watch NAME -o results.jsonl        results that are there and that come, to the end
+  expresslane jobs cancel NAME                        end what is unfinished
+jobs live in the service's memory: they are lost when it stops, and an hour after their end
+(EXPRESSLANE_JOB_RETENTION_S)
+"""
 _QUOTED_OR_OPTION = re.compile(r"'[^']*'|--[\w-]+")
 _COMMANDS_EXAMPLE = "expresslane run prompts.jsonl -o results.jsonl"
 
@@ -99,6 +108,7 @@ def build_parser() -> Parser:
         usage="expresslane run PROMPTS.jsonl [options]",
     )
     add_run_arguments(run)
+    _add_jobs(commands)
     _add_backends(commands)
     status = _add(commands, "status", "queue, work in flight and outcomes of the service", json=True)
     status.add_argument("--watch", "-w", action="store_true", help="again every second, until Ctrl-C")
@@ -109,6 +119,27 @@ def build_parser() -> Parser:
     _add(commands, "version", "versions of service, core, Python and libraries", json=True)
     _add(commands, "demo", "a service of its own, a sample batch, the results")
     return parser
+
+
+def _add_jobs(commands: argparse._SubParsersAction[Parser]) -> None:
+    jobs = _add(commands, "jobs", "the jobs that the service keeps", json=True, epilog=_JOBS_EPILOG)
+    add_address(jobs)
+    actions = jobs.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
+    for name, meaning in (
+        ("show", "one job, with its summary"),
+        ("watch", "write its results, those that are there and those that come"),
+        ("cancel", "end what is unfinished; results stay"),
+        ("delete", "end what is unfinished, and forget it with its results"),
+    ):
+        action = actions.add_parser(name, help=meaning, example=f"expresslane jobs {name} NAME")
+        action.add_argument("name", metavar="NAME", help="the job, as `expresslane jobs` shows it")
+        add_address(action)
+        if name == "watch":
+            action.add_argument("--output", "-o", metavar="FILE", help="where results go (default: standard output)")
+            action.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+            after = "leave out the first N results; the others are added to an output that exists (default: 0)"
+            action.add_argument("--after", metavar="N", type=_count, default=0, help=after)
+            action.add_argument("--quiet", "-q", action="store_true", help="no progress, no summary; errors only")
 
 
 def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -132,6 +163,12 @@ def _add(
     if json:
         parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of results; example: 100")
+    return int(text)
 
 
 def _cap(text: str) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
 
 from expresslane.batches.batch import BatchOptions
 from expresslane.deadlines import batch_deadline_ns
@@ -17,16 +19,25 @@ from expresslane.v1 import inference_pb2
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import grpc.aio
+    from google.protobuf.duration_pb2 import Duration
 
     from expresslane.prompts import Prompt
     from expresslane.settings import Settings
     from expresslane.v1 import types_pb2
 
-__all__ = ["batch_options", "decode_batch"]
+__all__ = ["batch_options", "check_heartbeat", "decode_batch", "read_request"]
 
 TURN = 256
 MAX_WINDOW = 100_000
+HEARTBEATS = "1 s to 10 min"
+
+
+async def read_request(context: Any) -> Any:
+    """The one request of a streaming call. Raises RefusedError when there is none."""
+    request = await context.read()
+    if request is grpc.aio.EOF:
+        raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
+    return request
 
 
 def batch_options(
@@ -73,10 +84,15 @@ def _config_violations(config: inference_pb2.BatchConfig, path: str) -> Sequence
     kept = config.on_disconnect == inference_pb2.ON_DISCONNECT_KEEP
     check("on_disconnect", not kept, "KEEP is not supported yet; use CANCEL", Reason.UNSUPPORTED)
     check("on_disconnect", config.on_disconnect in inference_pb2.OnDisconnect.values(), "no such OnDisconnect")
-    heartbeat_ns = duration_ns(config.heartbeat_interval)
-    check("heartbeat_interval", not heartbeat_ns or 10**9 <= heartbeat_ns <= 600 * 10**9, "1 s to 10 min")
+    check("heartbeat_interval", check_heartbeat(config.heartbeat_interval), HEARTBEATS)
     check("reorder_window", 0 <= config.reorder_window <= MAX_WINDOW, f"1 to {MAX_WINDOW:,}; 0 for the default")
     return violations
+
+
+def check_heartbeat(interval: Duration) -> bool:
+    """Whether a call may ask for this: nothing, or 1 s to 10 min."""
+    heartbeat_ns = duration_ns(interval)
+    return not heartbeat_ns or 10**9 <= heartbeat_ns <= 600 * 10**9
 
 
 async def decode_batch(

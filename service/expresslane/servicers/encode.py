@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from expresslane.batches.summary import BatchState, Percentiles, Summary
 from expresslane.errors import AttemptError, PromptError, Reason, status_code
 from expresslane.results import MAX_RESULT_BYTES, FinishReason, Outcome, Result, Timings, Usage
-from expresslane.v1 import inference_pb2, types_pb2
+from expresslane.v1 import inference_pb2, jobs_pb2, types_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +32,9 @@ MAX_PARCEL_BYTES = 1024 * 1024
 MAX_DELTA_CHARS = MAX_PARCEL_BYTES // 4  # a character takes at most four bytes
 MAX_SHORT_BYTES = 120
 NS = 10**9
-Response = TypeVar("Response", inference_pb2.GenerateBatchResponse, inference_pb2.StreamPromptsResponse)
+Response = TypeVar(
+    "Response", inference_pb2.GenerateBatchResponse, inference_pb2.StreamPromptsResponse, jobs_pb2.WatchJobResponse
+)
 
 _OUTCOMES = {
     Outcome.SUCCEEDED: types_pb2.OUTCOME_SUCCEEDED,

@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import grpc.aio
-
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import Reason, RefusedError
+from expresslane.errors import RefusedError
 from expresslane.servicers import encode
-from expresslane.servicers.calls import batch_options, decode_batch
+from expresslane.servicers.calls import batch_options, decode_batch, read_request
 from expresslane.servicers.collect import Collector, check_collectable
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.session import Session
@@ -45,7 +43,7 @@ class InferenceServicer:
     async def GenerateBatch(self, _: object, context: Any) -> None:  # noqa: N802
         """Run a batch and stream each result back as it finishes."""
         try:
-            batch = await self._open(await _read(context), "GenerateBatch", context)
+            batch = await self._open(await read_request(context), "GenerateBatch", context)
         except RefusedError as refusal:
             await abort(context, refusal)
         try:
@@ -107,7 +105,7 @@ class InferenceServicer:
     async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
         """Run one prompt, token by token."""
         try:
-            request: pb.GenerateRequest = await _read(context)
+            request: pb.GenerateRequest = await read_request(context)
             config = pb.BatchConfig(request_id=request.request_id, stream_deltas=True)
             options = batch_options(config, self._settings, context, self._clock(), path="")
             prompts = await decode_batch([request.prompt], self._settings, path="prompt", id_required=False)
@@ -131,11 +129,3 @@ class InferenceServicer:
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""
         await Session(self._intake, self._scheduling, self._settings, context).run()
-
-
-async def _read(context: Any) -> Any:
-    """The one request of a call. Raises RefusedError when there is none."""
-    request = await context.read()
-    if request is grpc.aio.EOF:
-        raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
-    return request

@@ -61,12 +61,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: a session sent more prompts than it was granted credits."""
     ERROR_REASON_PROTOCOL_VIOLATION: _ErrorReason.ValueType  # 23
     """INVALID_ARGUMENT: a session's messages came in an order that the protocol does not allow."""
+    ERROR_REASON_JOBS_FULL: _ErrorReason.ValueType  # 24
+    """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
+    next one expires. Deleting jobs makes room.
+    """
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
     ERROR_REASON_UNKNOWN_BACKEND: _ErrorReason.ValueType  # 31
     """NOT_FOUND: there is no such backend."""
     ERROR_REASON_CONCURRENCY_UNSUPPORTED: _ErrorReason.ValueType  # 32
     """FAILED_PRECONDITION: the backend kind cannot run requests concurrently."""
+    ERROR_REASON_UNKNOWN_JOB: _ErrorReason.ValueType  # 33
+    """NOT_FOUND: there is no such job, or no longer."""
+    ERROR_REASON_JOB_EXISTS: _ErrorReason.ValueType  # 34
+    """ALREADY_EXISTS: there is a job of this name."""
     ERROR_REASON_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 40
     """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
     ERROR_REASON_FIRST_TOKEN_TIMEOUT: _ErrorReason.ValueType  # 41
@@ -147,12 +155,20 @@ ERROR_REASON_CREDITS_EXCEEDED: ErrorReason.ValueType  # 22
 """RESOURCE_EXHAUSTED: a session sent more prompts than it was granted credits."""
 ERROR_REASON_PROTOCOL_VIOLATION: ErrorReason.ValueType  # 23
 """INVALID_ARGUMENT: a session's messages came in an order that the protocol does not allow."""
+ERROR_REASON_JOBS_FULL: ErrorReason.ValueType  # 24
+"""RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
+next one expires. Deleting jobs makes room.
+"""
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
 ERROR_REASON_UNKNOWN_BACKEND: ErrorReason.ValueType  # 31
 """NOT_FOUND: there is no such backend."""
 ERROR_REASON_CONCURRENCY_UNSUPPORTED: ErrorReason.ValueType  # 32
 """FAILED_PRECONDITION: the backend kind cannot run requests concurrently."""
+ERROR_REASON_UNKNOWN_JOB: ErrorReason.ValueType  # 33
+"""NOT_FOUND: there is no such job, or no longer."""
+ERROR_REASON_JOB_EXISTS: ErrorReason.ValueType  # 34
+"""ALREADY_EXISTS: there is a job of this name."""
 ERROR_REASON_QUEUE_TIMEOUT: ErrorReason.ValueType  # 40
 """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
 ERROR_REASON_FIRST_TOKEN_TIMEOUT: ErrorReason.ValueType  # 41
