@@ -90,9 +90,9 @@ async def test_configured_off() -> None:
 REFUSED = [
     (pb.Backend(name="backends/one", concurrency_enabled=True), ["concurrency_enabled"], "FAILED_PRECONDITION"),
     (
-        pb.Backend(name="backends/one", concurrency_enabled=True, cap=9),
+        pb.Backend(name="backends/one", concurrency_enabled=True, cap=0),
         ["cap", "concurrency_enabled"],
-        "FAILED_PRECONDITION",
+        "INVALID_ARGUMENT",
     ),
     (pb.Backend(name="backends/two"), ["concurrency_enabled"], "NOT_FOUND"),
     (pb.Backend(name="one", cap=2), ["cap"], "INVALID_ARGUMENT"),
