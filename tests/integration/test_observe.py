@@ -72,6 +72,9 @@ class Handlers:
     async def crash(self, _request: bytes, _context: Context) -> bytes:
         raise RuntimeError(SECRET)
 
+    async def unsendable(self, _request: bytes, _context: Context) -> bytes:
+        raise grpc.aio.InternalError("Failed \"execute_batch\"")
+
     async def wait(self, request: bytes, _context: Context) -> bytes:
         try:
             self.running.set()
@@ -108,7 +111,7 @@ class Handlers:
         return str(len([request async for request in requests])).encode()
 
     def generic(self) -> grpc.GenericRpcHandler:
-        unary = ("echo", "child", "refuse", "raise_refusal", "set_code", "crash", "wait")
+        unary = ("echo", "child", "refuse", "raise_refusal", "set_code", "crash", "unsendable", "wait")
         stream = ("write", "generate", "generate_and_crash", "generate_and_wait")
         handlers: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(getattr(self, name)) for name in unary}
         handlers |= {name: grpc.unary_stream_rpc_method_handler(getattr(self, name)) for name in stream}
@@ -168,6 +171,16 @@ async def observed() -> AsyncIterator[Observed]:
     yield running
     await running.channel.close()
     await running.server.stop(None)
+
+
+async def test_a_message_that_cannot_be_sent_is_a_cancelled_call(observed: Observed) -> None:
+    """gRPC fails a write when the caller goes away in the middle of it: that is no defect, and no error of ours."""
+    with capture_logs() as logs, contextlib.suppress(grpc.aio.AioRpcError):
+        await observed.unary("unsendable")
+    span = await observed.span()
+    assert span.status.status_code is StatusCode.UNSET
+    assert _of(span)["rpc.grpc.status_code"] == grpc.StatusCode.CANCELLED.value[0]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == []
 
 
 async def test_a_call_has_a_server_span_below_its_callers(observed: Observed) -> None:

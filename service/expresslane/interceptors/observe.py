@@ -172,7 +172,8 @@ class _Call:
         """End the call with what its handler raised. An unhandled exception is answered here."""
         if isinstance(error, grpc.aio.AbortError):
             self.ended(_code_of(self._context))
-        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit, grpc.aio.InternalError)):
+            # InternalError: a message could not be sent, because the caller went away just then
             self.ended(self._cancelled_code())
         elif isinstance(error, RefusedError):
             await self._answer(error)
