@@ -73,7 +73,7 @@ class Handlers:
         raise RuntimeError(SECRET)
 
     async def unsendable(self, _request: bytes, _context: Context) -> bytes:
-        raise grpc.aio.InternalError("Failed \"execute_batch\"")
+        raise grpc.aio.InternalError('Failed "execute_batch"')
 
     async def wait(self, request: bytes, _context: Context) -> bytes:
         try:
@@ -174,7 +174,7 @@ async def observed() -> AsyncIterator[Observed]:
 
 
 async def test_a_message_that_cannot_be_sent_is_a_cancelled_call(observed: Observed) -> None:
-    """gRPC fails a write when the caller goes away in the middle of it: that is no defect, and no error of ours."""
+    """A write fails when the caller goes away in the middle of it: that is no defect, and no error of ours."""
     with capture_logs() as logs, contextlib.suppress(grpc.aio.AioRpcError):
         await observed.unary("unsendable")
     span = await observed.span()
