@@ -3,6 +3,7 @@
 # usage: one_or_many_at_once.sh [BACKEND]     talks to a running service (EXPRESSLANE_ADDRESS, default 127.0.0.1:50051)
 set -euo pipefail
 
+PATH=$PATH:$(dirname "$0")/../.venv/bin # where `make` installs
 backend=${1:-simulated}
 work=$(mktemp -d)
 trap 'expresslane backends enable "$backend" >/dev/null; rm -rf "$work"' EXIT

@@ -446,6 +446,7 @@ class Scheduler:
     def hold_batch(self, now_ns: int, batch: int, horizon: int) -> None:
         """Release only the batch's prompts numbered below `horizon` (a slow reader, a reorder window).
 
+        When it moves, the batch's queue timeout restarts: its prompts waited for their reader, not in the queue.
         It counts until the batch has no tickets left. Before the batch's first submit it counts from then on; that is
         remembered for 1,024 batches, the lowest numbers are forgotten first.
         """

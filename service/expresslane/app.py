@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from expresslane import __version__, _scheduler, collector
+from expresslane import __version__, _scheduler, memory
 from expresslane.backends.factory import make_backend
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
@@ -20,12 +20,14 @@ from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
 from expresslane.intake import Intake
 from expresslane.interceptors.observe import ObserveInterceptor
+from expresslane.jobs import JobStore
 from expresslane.models import ModelRegistry
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
+from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.logs import configure_logs
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
@@ -40,7 +42,8 @@ __all__ = ["App", "serve"]
 
 EXIT_OK = 0
 EXIT_CONFIG = 2
-STOP_SLACK_S = 1.0
+CUT_S = 1.0
+"""How long calls may still be read after the grace, when everybody has been told in-band."""
 
 log = structlog.get_logger("expresslane")
 
@@ -50,7 +53,7 @@ class App:
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self.settings = settings
-        self._telemetry = telemetry
+        self.telemetry = telemetry
         registry = ModelRegistry(
             default=settings.default_model, aliases=settings.aliases, wildcard=settings.wildcard_backend
         )
@@ -77,11 +80,20 @@ class App:
         )
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
         self.intake = Intake(self.scheduling, registry, telemetry.tracer, max_open_batches=settings.max_open_batches)
+        self.jobs = JobStore(
+            self.intake,
+            self.scheduling,
+            limit=settings.job_limit,
+            results_limit_bytes=settings.job_results_limit_bytes,
+            retention_s=settings.job_retention_s,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, settings),
             AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
-            interceptors=[ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)],
+            JobsServicer(self.jobs, self.scheduling, settings),
+            interceptors=[self._observer],
             max_message_bytes=settings.max_message_bytes,
             with_reflection=settings.reflection,
         )
@@ -95,29 +107,40 @@ class App:
         )
 
     async def start(self) -> str:
-        """Reach the backends, then serve. Returns the bound address."""
+        """Ask the backends, then serve; what has not answered soon goes on being asked. Returns the bound address."""
         self.scheduling.start(self.dispatcher)
-        await self.fleet.start(self.scheduling.apply)
+        await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return await self.server.start(self.settings.listen)
 
     def drain(self) -> None:
-        """Accept nothing more and tell health checks so; what was accepted goes on."""
+        """Accept nothing more, end idle sessions, tell health checks; what was accepted goes on."""
         if not self.intake.draining:
-            self.intake.draining = True
+            self.intake.drain()
             self._spawn(self.server.not_serving())
 
     async def stop(self, grace_s: float) -> None:
-        """Drain, finish what was accepted within `grace_s`, end the rest in-band, close everything, flush telemetry."""
+        """Drain, finish and deliver what was accepted within `grace_s`, close everything, flush telemetry.
+
+        What is not finished by then ends in-band; a call whose caller has not read that soon after is cut: UNAVAILABLE.
+        """
         self.drain()
+        end_s = asyncio.get_running_loop().time() + grace_s
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.scheduling.idle(), grace_s)
+            await asyncio.wait_for(self.intake.idle(), grace_s)
         self.intake.stop_all("the service is stopping")
         await self.dispatcher.settled()
-        await self.server.stop(STOP_SLACK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(max(end_s, asyncio.get_running_loop().time() + CUT_S)):
+                await self._observer.idle()
+        if self._observer.open_calls:
+            log.warning("calls cut: not read to their end within the grace", calls=self._observer.open_calls)
+            self._observer.cutting = True
+        await self.server.stop(0)
+        self.jobs.close()
         self.scheduling.stop()
         await self.fleet.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(None, self._telemetry.shutdown)
+        await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
 
     def _backend_name(self, number: int) -> str:
         return self.fleet.members[number].id
@@ -153,38 +176,62 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def on_signal() -> None:
+    def on_signal(number: int) -> None:
         if stopping.is_set():
-            os._exit(128 + signal.SIGTERM)
+            os._exit(128 + number)
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
+    grace_s = 0.0
     try:
-        address = await app.start()
+        address = await _unless(stopping, app.start())
+        if address is not None:
+            _report(app, configuration, address, environ)
+            memory.settle()
+            await stopping.wait()
+            grace_s = settings.drain_grace_s
+            log.info("stopping", grace_s=grace_s)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - what a person at a terminal must see
-        await app.stop(0)
         return EXIT_CONFIG
+    finally:
+        await app.stop(grace_s)
+    log.info("stopped")
+    return EXIT_OK
+
+
+async def _unless(stopping: asyncio.Event, starting: Coroutine[None, None, str]) -> str | None:
+    """What `starting` returns, or None when the signal to stop comes before it has."""
+    start = asyncio.ensure_future(starting)
+    signalled = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((start, signalled), return_when=asyncio.FIRST_COMPLETED)
+        return await start if start.done() else None
+    finally:
+        start.cancel()
+        signalled.cancel()
+        await asyncio.gather(start, signalled, return_exceptions=True)
+
+
+def _report(app: App, configuration: Configuration, address: str, environ: Mapping[str, str]) -> None:
+    """Say that the service is ready, in the log and in the ready file. Raises ConfigError."""
     for warning in configuration.warnings:
         log.warning(warning)
     if _scheduler.debug_build:
         log.warning("the scheduler is a debug build: slow")
+    if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
+        partial = Path(f"{ready_file}.partial")
+        try:
+            partial.write_text(address)
+            partial.replace(ready_file)  # whoever waits for the file finds it whole
+        except OSError as error:
+            raise ConfigError(f"EXPRESSLANE_READY_FILE={ready_file}: cannot be written: {error}") from None
     log.info(
         "ready",
         address=address,
         version=__version__,
-        policy=settings.policy,
+        policy=app.settings.policy,
         backends=[f"{member.id} ({member.settings.kind})" for member in app.fleet.members],
-        telemetry=list(telemetry.exporting),
+        telemetry=list(app.telemetry.exporting),
     )
-    collector.settle()
-    if ready_file := environ.get("EXPRESSLANE_READY_FILE"):
-        partial = Path(f"{ready_file}.partial")
-        partial.write_text(address)  # noqa: ASYNC240 - once, a few bytes
-        partial.replace(ready_file)  # noqa: ASYNC240 - whoever waits for the file finds it whole
-    await stopping.wait()
-    log.info("stopping", grace_s=settings.drain_grace_s)
-    await app.stop(settings.drain_grace_s)
-    log.info("stopped")
-    return EXIT_OK

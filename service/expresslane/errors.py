@@ -50,9 +50,12 @@ class Reason(StrEnum):
     DRAINING = "DRAINING"
     CREDITS_EXCEEDED = "CREDITS_EXCEEDED"
     PROTOCOL_VIOLATION = "PROTOCOL_VIOLATION"
+    JOBS_FULL = "JOBS_FULL"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
     UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
     CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
+    UNKNOWN_JOB = "UNKNOWN_JOB"
+    JOB_EXISTS = "JOB_EXISTS"
     QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
     FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"  # noqa: S105 - a token of a model
     IDLE_TIMEOUT = "IDLE_TIMEOUT"
@@ -92,6 +95,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.QUEUE_FULL,
         Reason.CREDITS_EXCEEDED,
+        Reason.JOBS_FULL,
         Reason.BACKEND_RATE_LIMITED,
         Reason.BACKEND_QUOTA_EXHAUSTED,
         Reason.ANSWER_OVER_LIMIT,
@@ -103,7 +107,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.BACKEND_DISCONNECTED,
         Reason.BACKEND_OVERLOADED,
     ),
-    grpc.StatusCode.NOT_FOUND: (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_BACKEND),
+    grpc.StatusCode.NOT_FOUND: (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_BACKEND, Reason.UNKNOWN_JOB),
+    grpc.StatusCode.ALREADY_EXISTS: (Reason.JOB_EXISTS,),
     grpc.StatusCode.FAILED_PRECONDITION: (Reason.CONCURRENCY_UNSUPPORTED,),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
         Reason.QUEUE_TIMEOUT,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from expresslane.backends.base import Backend, Capabilities
+    from expresslane.errors import PromptError
     from expresslane.models import ModelRegistry
 
 __all__ = ["Fleet", "Member"]
@@ -24,12 +25,16 @@ __all__ = ["Fleet", "Member"]
 log = structlog.get_logger(__name__)
 
 DISCOVERY_TIMEOUT_S = 10.0
+START_WAIT_S = 2.0
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED})
 
 
 @dataclass(slots=True)
 class Member:
-    """One backend and what may change about it at runtime. `models`: name callers use -> backend's own name."""
+    """One backend and what may change about it at runtime. `models`: name callers use -> backend's own name.
+
+    `cap_is_set`: the cap was configured or set at runtime, and discovery leaves it alone.
+    """
 
     number: int
     id: str
@@ -37,6 +42,7 @@ class Member:
     settings: BackendSettings
     enabled: bool
     cap: int
+    cap_is_set: bool = False
     models: dict[str, str] = field(default_factory=dict)
     slots: int = 0
     available: bool = True
@@ -50,8 +56,8 @@ class Member:
 
     @property
     def can_run_concurrently(self) -> bool:
-        """Whether requests can run side by side: the kind can, and it reports several slots or a cap is configured."""
-        return self.capabilities.can_run_concurrently and (self.slots != 1 or self.settings.cap is not None)
+        """Whether requests can run side by side: the kind can, and it reports several slots or the cap is set."""
+        return self.capabilities.can_run_concurrently and (self.slots != 1 or self.cap_is_set)
 
     @property
     def effective_cap(self) -> int:
@@ -93,6 +99,8 @@ class Member:
                 f"cap {self.effective_cap} is above the {self.slots} parallel slots that the backend reports: "
                 "the rest waits inside the backend, where ordering cannot help"
             )
+        if self.cap_is_set and self.enabled and self.cap > self.effective_cap:
+            notices.append(f"cap {self.cap} is not in force: this kind of backend runs one request at a time")
         if self.capabilities.simulated:
             notices.append("SIMULATED: answers are made up")
         return notices
@@ -115,6 +123,7 @@ class Fleet:
         self._refresh_s = refresh_s
         self._probe_s = probe_s
         self._tell: Callable[[Member, list[tuple[int, int]]], None] = lambda *_: None
+        self._refuse: Callable[[Mapping[str, PromptError]], None] = lambda _: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing: set[str] = set()
         self.members = [
@@ -128,15 +137,25 @@ class Fleet:
     def _member(number: int, adapter: Backend, settings: BackendSettings) -> Member:
         cap = settings.cap or adapter.capabilities.default_cap
         enabled = settings.concurrency is not False
-        return Member(number, adapter.id, adapter, settings, enabled, cap, dict(settings.models))
+        models = dict(settings.models)
+        return Member(number, adapter.id, adapter, settings, enabled, cap, settings.cap is not None, models)
 
-    async def start(self, tell: Callable[[Member, list[tuple[int, int]]], None]) -> None:
-        """Open every adapter and ask each backend once, all at the same time, before serving."""
+    async def start(
+        self,
+        tell: Callable[[Member, list[tuple[int, int]]], None],
+        refuse: Callable[[Mapping[str, PromptError]], None],
+    ) -> None:
+        """Open every adapter and ask all backends at once. Waits a little for their answers, which may come later.
+
+        `refuse` is told the models that prompts wait for and that nobody serves after all.
+        """
         self._tell = tell
+        self._refuse = refuse
         for member in self.members:
             await member.adapter.start()
             self._apply(member)
-        await asyncio.gather(*(self._refresh(member) for member in self.members))
+        first = [self._spawn(self._refresh(member)) for member in self.members]
+        await asyncio.wait(first, timeout=START_WAIT_S)
         for member in self.members:
             if not member.capabilities.simulated:
                 self._spawn(self._keep_fresh(member))
@@ -164,9 +183,10 @@ class Fleet:
         self._apply(member)
 
     @staticmethod
-    def check_concurrency(member: Member, *, enabled: bool) -> None:
-        """Raise RefusedError when the switch cannot be turned on for this kind of backend."""
-        if enabled and not member.can_run_concurrently:
+    def check_concurrency(member: Member, *, enabled: bool, with_cap: bool = False) -> None:
+        """Raise RefusedError when the switch cannot be turned on; `with_cap`: a cap is set along with it."""
+        able = member.capabilities.can_run_concurrently if with_cap else member.can_run_concurrently
+        if enabled and not able:
             raise RefusedError(
                 Reason.CONCURRENCY_UNSUPPORTED,
                 f"backends/{member.id} ({member.settings.kind}, parallel slots reported: {member.slots}) runs one "
@@ -174,7 +194,8 @@ class Fleet:
             )
 
     def set_cap(self, member: Member, cap: int) -> None:
-        """Change the cap, 1 to 100,000. What is in flight goes on."""
+        """Change the cap, 1 to 100,000, whatever slots the backend reports. What is in flight goes on."""
+        member.cap_is_set = True
         member.cap = max(1, min(MAX_CAP, cap))
         self._apply(member)
 
@@ -222,10 +243,10 @@ class Fleet:
         if not member.settings.models:
             member.models = {name: name for name in discovery.models}
         if discovery.slots:
-            if discovery.slots != member.slots and member.settings.cap is not None:
+            if discovery.slots != member.slots and member.cap_is_set:
                 self._warn_cap(member, discovery.slots)
             member.slots = discovery.slots
-            if member.settings.cap is None:
+            if not member.cap_is_set:
                 member.cap = discovery.slots
         self._reach(member)
 
@@ -249,7 +270,9 @@ class Fleet:
             for name in member.models:
                 served.setdefault(name, member.settings.bytes_per_token)
         unreached = [m.id for m in self.members if not m.reached and not m.settings.models]
-        self.registry.update(served, unreached)
+        wildcard = self._by_id[self._wildcard].settings.bytes_per_token if self._wildcard else 0.0
+        if refused := self.registry.update(served, unreached, wildcard_bytes_per_token=wildcard):
+            self._refuse(refused)
 
     def _apply(self, member: Member) -> None:
         caps = member.settings.model_caps
@@ -258,7 +281,8 @@ class Fleet:
             models.append((self.registry.wildcard_number, 0))
         self._tell(member, models)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-from expresslane.batches.batch import Batch, BatchOptions
+from expresslane.batches.batch import Batch, BatchOptions, HeldBytes
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
@@ -19,6 +20,7 @@ from expresslane.tokens import estimate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
     from expresslane.telemetry.spans import Tracer
 
@@ -43,27 +45,33 @@ class Intake:
         self._max_open = max_open_batches
         self._clock = clock
         self._open: set[Batch] = set()
+        self._held = HeldBytes()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
         self.draining = False
 
     @property
     def open_batches(self) -> int:
-        """Calls that have a batch now."""
+        """Batches of calls and of running jobs."""
         return len(self._open)
 
-    def open(self, options: BatchOptions, *, method: str, prompts: int, is_open: bool = False) -> Batch:
+    def open(
+        self, options: BatchOptions, *, method: str, prompts: int, is_open: bool = False, outbox: Outbox | None = None
+    ) -> Batch:
         """Begin a batch. Raises RefusedError (DRAINING, QUEUE_FULL). Every batch that was opened must be closed."""
         if self.draining:
             raise RefusedError(
                 Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9
             )
         if len(self._open) >= self._max_open:
-            message = f"{self._max_open:,} calls are open, the most this service serves at once"
+            message = f"{self._max_open:,} calls and jobs are open, the most this service serves at once"
             raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
         trace = self._tracer.start_batch(
             request_id=options.request_id, prompts=prompts, method=method, arrived_ns=options.arrived_ns
         )
-        batch = Batch(options, self._clock(), trace, is_open=is_open)
+        batch = Batch(options, self._clock(), trace, is_open=is_open, held=self._held, outbox=outbox)
         self._open.add(batch)
+        self._none_open.clear()
         return batch
 
     def accept(self, batch: Batch, prompts: Sequence[tuple[Prompt, int]]) -> list[Ticket]:
@@ -76,6 +84,7 @@ class Intake:
         first = batch.total
         entries: list[Entry] = []
         failures: list[Result] = []
+        taken_bytes = 0
         for index, (prompt, size_bytes) in enumerate(prompts, first):
             try:
                 model = self._registry.resolve(prompt.model)
@@ -83,15 +92,27 @@ class Intake:
                 failures.append(_failure(prompt.custom_id, index, unknown.error))
                 continue
             named = prompt if prompt.model == model.name else prompt.with_model(model.name)
-            ticket = Ticket(named, batch, index, estimate(size_bytes, model.bytes_per_token))
+            read_bytes = size_bytes - prompt.options.other_bytes
+            ticket = Ticket(named, batch, index, estimate(read_bytes, model.bytes_per_token), size_bytes)
+            taken_bytes += size_bytes
             entries.append(Entry(ticket, model))
+        self._check_bytes(taken_bytes, batch.options.queue_limit_bytes)
         self._scheduling.submit(batch, entries)
+        self._held.total += taken_bytes
         if batch.options.arrived_ns is not None and not batch.open:
             batch.trace.stage(names.SPAN_INGEST, batch.options.arrived_ns, self._clock())
         batch.expect(len(prompts))
         for failure in failures:
             self._scheduling.complete_unqueued(batch, failure)
         return [entry.ticket for entry in entries]
+
+    def _check_bytes(self, taken_bytes: int, limit: int) -> None:
+        if taken_bytes > limit:
+            message = f"{taken_bytes:,} bytes of prompts are more than this service ever queues ({limit:,})"
+            raise RefusedError(Reason.BATCH_TOO_LARGE, f"{message}; send them through StreamPrompts")
+        if self._held.total + taken_bytes > limit:
+            message = f"{self._held.total:,} bytes of prompts wait or run; {taken_bytes:,} more exceed {limit:,}"
+            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
 
     def reject(self, batch: Batch, custom_id: str, error: PromptError) -> None:
         """Take a prompt of a session in only to fail it, in-band."""
@@ -107,6 +128,21 @@ class Intake:
         counts = {outcome.value: count for outcome, count in batch.tally.outcomes.items() if count}
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
         self._open.discard(batch)
+        if not self._open:
+            self._none_open.set()
+
+    def drain(self) -> None:
+        """Accept nothing more. Each session is ended in-band as soon as nothing of it is unfinished."""
+        self.draining = True
+        self._scheduling.end_sessions(self._open)
+
+    async def idle(self) -> None:
+        """Return once every batch has been delivered to its end, or its caller has gone."""
+        await self._none_open.wait()
+
+    def cancel(self, batch: Batch) -> None:
+        """Cancel whatever is unfinished, as the caller wants it."""
+        self._end(batch, Reason.CANCELLED, "cancelled by the caller")
 
     def stop_all(self, message: str) -> None:
         """Cancel every open batch that is not over: their callers are told in-band."""

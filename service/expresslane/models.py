@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["ModelRegistry", "ResolvedModel", "UnknownModelError"]
 
 MAX_LISTED = 8
+MAX_AWAITED = 1_024
+AWAITED_BYTES_PER_TOKEN = 4.0
 
 
 class UnknownModelError(Exception):
@@ -36,7 +38,9 @@ class ResolvedModel:
 class ModelRegistry:
     """Resolves what callers write to what is served. Numbers are given once per name and never change.
 
-    Names that only the wildcard backend takes share one number, so that callers cannot make the core grow.
+    Names that only the wildcard backend takes share one number, so that callers cannot make the core grow. While some
+    backend has not told its models yet, up to 1,024 names that nobody lists are awaited: prompts wait under them, and
+    are released when a backend lists the name, refused when every backend has told its models and none does.
     """
 
     def __init__(self, *, default: str, aliases: Mapping[str, str], wildcard: str) -> None:
@@ -46,7 +50,9 @@ class ModelRegistry:
         self._numbers: dict[str, int] = {}
         self._names: list[str] = []
         self._served: dict[str, float] = {}
+        self._wildcard_ratio = 4.0
         self._unreached: tuple[str, ...] = ()
+        self._awaited: set[str] = set()
 
     @property
     def wildcard_number(self) -> int:
@@ -64,10 +70,21 @@ class ModelRegistry:
         """The canonical name with this number, `*` for the wildcard's. Safe to call from another thread."""
         return self._names[number] or "*"
 
-    def update(self, served: Mapping[str, float], unreached: Iterable[str]) -> None:
-        """Replace what is served: name -> bytes per token; `unreached` backends have not told their models yet."""
+    def update(
+        self, served: Mapping[str, float], unreached: Iterable[str], *, wildcard_bytes_per_token: float = 4.0
+    ) -> dict[str, PromptError]:
+        """Replace what is served: name -> bytes per token; `unreached` backends have not told their models yet.
+
+        Returns the names that were awaited and that nobody serves after all, each with its error.
+        """
         self._served = dict(served)
+        self._wildcard_ratio = wildcard_bytes_per_token
         self._unreached = tuple(unreached)
+        if self._unreached:
+            return {}
+        refused = {name: self._unknown(name, name) for name in self._awaited - served.keys()}
+        self._awaited.clear()
+        return refused
 
     def served(self) -> Sequence[str]:
         """All canonical names, sorted."""
@@ -79,8 +96,18 @@ class ModelRegistry:
         if (ratio := self._served.get(name)) is not None:
             return ResolvedModel(self.number(name), name, ratio)
         if self._wildcard and name:
-            return ResolvedModel(self.wildcard_number, name, self._served.get("", 4.0))
+            return ResolvedModel(self.wildcard_number, name, self._wildcard_ratio)
+        if self._await(name):
+            return ResolvedModel(self.number(name), name, AWAITED_BYTES_PER_TOKEN)
         raise UnknownModelError(self._unknown(asked, name))
+
+    def _await(self, name: str) -> bool:
+        """Whether prompts may wait under a name that nobody lists yet."""
+        if not (name and self._unreached):
+            return False
+        if len(self._awaited) < MAX_AWAITED:
+            self._awaited.add(name)
+        return name in self._awaited
 
     def _default_name(self) -> str:
         if self._default:

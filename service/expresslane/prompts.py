@@ -71,13 +71,18 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What prompts of a batch usually have in common, interned so that equal options are held once."""
+    """What prompts of a batch usually have in common, interned so that equal options are held once.
+
+    `template_bytes`: size of what the model reads of them. `other_bytes`: size of the rest that goes to the backend.
+    """
 
     sampling: Sampling = field(default_factory=Sampling)
     extra_json: str = ""
     tools_json: str = ""
     response_format_json: str = ""
     deadlines: Deadlines = field(default_factory=Deadlines)
+    template_bytes: int = field(default=0, compare=False)
+    other_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

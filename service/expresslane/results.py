@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from expresslane.errors import PromptError, Reason
+
 if TYPE_CHECKING:
-    from expresslane.errors import PromptError
     from expresslane.prompts import ToolCall
 
-__all__ = ["FinishReason", "Outcome", "Result", "Timings", "Usage"]
+__all__ = [
+    "MAX_RESULT_BYTES",
+    "RESULT_ROOM_BYTES",
+    "FinishReason",
+    "Outcome",
+    "Result",
+    "Timings",
+    "Usage",
+    "without_answer",
+]
+
+RESULT_ROOM_BYTES = 64 * 1024
+"""What a result may need beside its answer: names, times, error, earlier attempts."""
+MAX_RESULT_BYTES = 4 * 1024 * 1024 - RESULT_ROOM_BYTES
+"""Largest result in its message: below the 4 MiB that a gRPC client takes unless it is told otherwise."""
 
 
 class Outcome(Enum):
@@ -58,7 +73,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One prompt's end. `answered` is false when no part of an answer came."""
+    """One prompt's end. `answered` is false when no part of an answer came.
+
+    `prompt_bytes`: size of the prompt that no longer waits or runs. `answer_bytes`: size of the answer.
+    """
 
     custom_id: str
     index: int
@@ -77,3 +95,21 @@ class Result:
     backend: str = ""
     model: str = ""
     simulated: bool = False
+    prompt_bytes: int = 0
+    answer_bytes: int = 0
+
+
+def without_answer(result: Result, why: str) -> Result:
+    """The same end without the answer: a success becomes ANSWER_OVER_LIMIT, anything else keeps its own error."""
+    succeeded = result.outcome is Outcome.SUCCEEDED
+    return replace(
+        result,
+        outcome=Outcome.FAILED if succeeded else result.outcome,
+        error=PromptError(Reason.ANSWER_OVER_LIMIT, why) if succeeded else result.error,
+        answered=False,
+        text="",
+        reasoning="",
+        tool_calls=(),
+        logprobs_json="",
+        answer_bytes=0,
+    )

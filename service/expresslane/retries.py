@@ -41,7 +41,7 @@ class RetryPolicy:
         return int(max(back_off_s, min(error.retry_after_s or 0.0, MAX_WAIT_S)) * 1e9)
 
     def _back_off_s(self, attempt: int, last_s: float) -> float:
-        bound = min(self.cap_s, self.base_s * 2 ** (attempt - 1))
+        bound = min(self.cap_s, self.base_s * 2.0 ** (attempt - 1))
         match self.jitter:
             case "full":
                 return self.random.uniform(0, bound)

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from expresslane import _scheduler
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
@@ -13,7 +15,7 @@ from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.results import Outcome, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from expresslane._scheduler import Dispatch, Overdue, Snapshot
     from expresslane.batches.batch import Batch
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Releaser", "Scheduling"]
 
+log = structlog.get_logger(__name__)
+
 _EXPIRED = {
     "queue": (Reason.QUEUE_TIMEOUT, "model request timeout"),
     "batch": (Reason.CALLER_DEADLINE, "the call's deadline was near and the prompt had not started"),
-    "no_backend": (Reason.NO_BACKEND, "every backend of the model has been down for too long"),
+    "no_backend": (Reason.NO_BACKEND, "no backend that serves the model was available in time"),
 }
 _EXPIRED_DEADLINE = {"queue": "queue", "batch": "caller", "no_backend": "no_backend"}
 
@@ -78,6 +82,7 @@ class Scheduling:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._pump_due = False
+        self._ending_sessions = False
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
 
@@ -187,11 +192,21 @@ class Scheduling:
         """Deliver the result of a prompt that never became a ticket."""
         if batch.complete(result, self._clock()):
             self._fail_fast(batch)
+        self._end_session(batch)
         self.reader_moved(batch)
 
     def cancel(self, ticket: Ticket) -> None:
         """Cancel one ticket: at once when it waits, by aborting its attempt when it runs."""
         self._cancelled(self._core.cancel(self._clock(), ticket.id), Reason.CANCELLED, "cancelled by the caller")
+
+    def refuse_models(self, errors: Mapping[str, PromptError]) -> None:
+        """Fail what waits for a model that nobody serves after all: name -> error. The core counts it as cancelled."""
+        now = self._clock()
+        for ticket in [ticket for ticket in self._tickets.values() if ticket.prompt.model in errors]:
+            if ticket.id in self._tickets:  # a FAIL_FAST batch may have ended it meanwhile
+                self._core.cancel(now, ticket.id)
+                error = errors[ticket.prompt.model]
+                self._complete(ticket, ticket.result(Outcome.FAILED, now, error), now)
 
     def cancel_batch(self, batch: Batch, state: BatchState, reason: Reason, message: str) -> None:
         """Cancel what is left of a batch."""
@@ -227,6 +242,17 @@ class Scheduling:
         """Return once no ticket is left."""
         await self._idle.wait()
 
+    def end_sessions(self, batches: Iterable[Batch]) -> None:
+        """End each open session, those of `batches` and later ones, once nothing of it is unfinished."""
+        self._ending_sessions = True
+        for batch in batches:
+            self._end_session(batch)
+
+    def _end_session(self, batch: Batch) -> None:
+        if self._ending_sessions and batch.open and not batch.unfinished:
+            batch.stop(BatchState.CANCELLED)
+            batch.end_input()
+
     def _cancelled(self, cancelled: _scheduler.CancelResult, reason: Reason, message: str) -> None:
         now = self._clock()
         for number in cancelled.removed:
@@ -249,6 +275,7 @@ class Scheduling:
         must_cancel = batch.complete(result, now_ns)
         if not batch.unfinished:
             self._batches.pop(batch.id, None)
+            self._end_session(batch)
             if not self._tickets:
                 self._idle.set()
         self.reader_moved(batch)
@@ -272,10 +299,19 @@ class Scheduling:
             return
         now = self._clock()
         decisions = self._core.poll(now)
+        defects: list[Ticket] = []
         for decision in decisions.dispatches:
             ticket = self._tickets[decision.ticket]
             ticket.batch.in_flight += 1
-            releaser.release(ticket, decision)
+            try:
+                releaser.release(ticket, decision)
+            except Exception:
+                log.exception("defect at release", backend=decision.backend)
+                ticket.attempt = None
+                defects.append(ticket)
+        for ticket in defects:  # only now: a failure may abort others of its batch, which must have been started
+            error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
+            self.finish(ticket, ticket.result(Outcome.FAILED, now, error), now)
         for expired in decisions.expired:
             self._expire(self._tickets[expired.ticket], expired.reason, now)
         for late in decisions.overdue:

@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from expresslane.errors import ConfigError
-from expresslane.v1 import admin_pb2, inference_pb2
+from expresslane.v1 import admin_pb2, inference_pb2, jobs_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,8 @@ KEEPALIVE_MIN_MS = 10_000
 
 _INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"]
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
-_NAMES = (_INFERENCE.full_name, _ADMIN.full_name)
+_JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"]
+_NAMES = (_INFERENCE.full_name, _ADMIN.full_name, _JOBS.full_name)
 
 
 class Server:
@@ -34,6 +35,7 @@ class Server:
         self,
         inference: object,
         admin: object,
+        jobs: object,
         *,
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         max_message_bytes: int,
@@ -49,7 +51,8 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
-        self._server.add_generic_rpc_handlers((_handlers(_INFERENCE, inference), _handlers(_ADMIN, admin)))
+        services = ((_INFERENCE, inference), (_ADMIN, admin), (_JOBS, jobs))
+        self._server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in services])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if with_reflection:

@@ -235,6 +235,8 @@ class Settings(_Frozen):
     """Ordering of waiting prompts within a class."""
     queue_limit_prompts: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
     """Most prompts that may wait at once; also the largest batch."""
+    queue_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024
+    """Most bytes of prompts that may wait or run at once."""
     in_flight_limit: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0
@@ -256,23 +258,33 @@ class Settings(_Frozen):
     """How the back-off is spread: full: uniform up to the bound; equal: half fixed, half uniform; decorrelated: uniform
     up to three times the last one; none: the bound itself."""
     max_prompt_bytes: Annotated[int, Field(ge=1, le=2_147_483_647)] = 4 * 1024 * 1024
-    """Largest prompt."""
+    """Largest prompt, with everything of it that goes to the backend."""
     max_message_bytes: Annotated[int, Field(ge=4_096, le=2_147_483_647)] = 64 * 1024 * 1024
     """Largest gRPC message taken in."""
-    max_answer_bytes: Annotated[int, Field(ge=1_024, le=2_147_483_647)] = 8 * 1024 * 1024
-    """Largest answer taken from a backend for one prompt."""
+    max_answer_bytes: Annotated[int, Field(ge=1_024, le=2_000_000_000)] = 3 * 1024 * 1024
+    """Largest answer taken from a backend for one prompt. Above 3.8 MiB, callers must raise the message limit of their
+    gRPC client, 4 MiB by default."""
     collect_limit_bytes: Annotated[int, Field(ge=1_024, le=2_147_483_647)] = 4 * 1024 * 1024
-    """Largest declared answer of CollectBatch: a gRPC client's default message limit."""
+    """Largest answer of CollectBatch, declared and real: a gRPC client's default message limit."""
     heartbeat_s: Seconds = 15.0
     """Longest silence on a batch's stream."""
     reorder_window: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Results that in-order delivery may finish ahead."""
     outbox_limit_results: Annotated[int, Field(ge=1, le=10_000_000)] = 1_024
     """Results that wait for a slow reader before its batch is held."""
+    outbox_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 64 * 1024 * 1024
+    """Bytes of answers that wait for a slow reader before its batch is held."""
     stream_credits: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     """Prompts that one StreamPrompts session may have unfinished."""
     max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Calls that may be open at once."""
+    """Calls and running jobs that may be open at once."""
+    job_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Most jobs kept, running and ended. Beyond it CreateJob is refused."""
+    job_results_limit_bytes: Annotated[int, Field(ge=4_096, le=1_099_511_627_776)] = 256 * 1024 * 1024
+    """Memory for the results of all jobs, about. While it is full CreateJob is refused and nothing of a running job is
+    released; answers that are under way still come on top."""
+    job_retention_s: Seconds = 3_600.0
+    """How long a job and its results are kept after its end, in memory: they are lost when the service stops."""
     drain_grace_s: Seconds = 30.0
     """How long a stopping service lets accepted work finish."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

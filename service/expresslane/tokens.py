@@ -7,24 +7,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from expresslane.prompts import Chat
 
-__all__ = ["estimate", "utf8_bytes"]
+__all__ = ["estimate", "text_bytes", "utf8_bytes"]
 
 MAX_TOKENS = 2**31 - 1
 MESSAGE_OVERHEAD_BYTES = 16
 
 
-def _bytes(text: str) -> int:
+def text_bytes(text: str) -> int:
+    """Size of a text in UTF-8 bytes."""
     return len(text) if text.isascii() else len(text.encode())
 
 
 def utf8_bytes(content: str | Chat) -> int:
     """Size of a prompt's content in UTF-8 bytes, with a little for each message's template."""
     if isinstance(content, str):
-        return _bytes(content)
+        return text_bytes(content)
     size = 0
     for message in content.messages:
-        size += MESSAGE_OVERHEAD_BYTES + sum(_bytes(text) for _, text in message.parts)
-        size += sum(_bytes(call.arguments) + _bytes(call.name) for call in message.tool_calls)
+        size += MESSAGE_OVERHEAD_BYTES + sum(text_bytes(text) for _, text in message.parts)
+        if message.name or message.tool_call_id:
+            size += text_bytes(message.name) + text_bytes(message.tool_call_id)
+        for call in message.tool_calls:
+            size += text_bytes(call.id) + text_bytes(call.name) + text_bytes(call.arguments)
     return size
 
 

@@ -152,17 +152,17 @@ class Upstream(_Process):
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What the service traces. Metrics are on at the SDK's own interval; the fake upstream takes what is exported."""
+    """What the service exports. Metrics go out at the SDK's own interval; the fake upstream takes everything."""
 
-    traces: bool = True
+    exports: bool = True
     sampler: str = "parentbased_always_off"
 
     def variables(self, sink: str) -> dict[str, str]:
         """Its OTEL_* variables."""
         return {
-            "OTEL_TRACES_EXPORTER": "otlp" if self.traces else "none",
+            "OTEL_TRACES_EXPORTER": "otlp" if self.exports else "none",
             "OTEL_TRACES_SAMPLER": self.sampler,
-            "OTEL_METRICS_EXPORTER": "otlp" if self.traces else "none",
+            "OTEL_METRICS_EXPORTER": "otlp" if self.exports else "none",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"{sink}/otlp",
         }

@@ -13,7 +13,7 @@ __all__ = ["BATCH", "Ratio", "batches", "measure"]
 
 BATCH = 500
 WARM_UP = 2
-SETTLE_S = 0.3
+SETTLE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,24 @@ def measure(
         )
         caller.do(**{**command, "count": WARM_UP * (BATCH if unary else 1)})
         bare.do(mode=mode, count=WARM_UP * BATCH, in_flight=IN_FLIGHT)
-        result = Ratio([], [], 0.0)
+        bare_command = {"mode": mode, "count": count * BATCH, "in_flight": IN_FLIGHT}
+        services: list[Side] = []
+        bares: list[Side] = []
         messages = 0.0
-        for _ in range(rounds):
+
+        def run_service() -> None:
+            nonlocal messages
             side, reply = _timed(service.pid, caller, count * BATCH, command)
             messages = reply["messages"] / count
-            result.service.append(side)
-            side, _ = _timed(
-                bare.pid, bare, count * BATCH, {"mode": mode, "count": count * BATCH, "in_flight": IN_FLIGHT}
-            )
-            result.bare.append(side)
-        return Ratio(result.service, result.bare, messages)
+            services.append(side)
+
+        def run_bare() -> None:
+            bares.append(_timed(bare.pid, bare, count * BATCH, bare_command)[0])
+
+        for number in range(rounds):
+            for run in (run_service, run_bare) if number % 2 else (run_bare, run_service):
+                run()
+        return Ratio(services, bares, messages)
 
 
 def _timed(pid: int, child: Child, prompts: int, command: dict[str, Any]) -> tuple[Side, dict[str, Any]]:

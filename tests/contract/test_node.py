@@ -92,12 +92,25 @@ def test_unknown_model_hurts_no_other_prompt(seen: dict[str, Any]) -> None:
     assert "simulated" in error["message"]
 
 
+def test_a_job_is_watched_twice(seen: dict[str, Any]) -> None:
+    """A05: a job is submitted, watched whole and from a position on, and polled when it has ended."""
+    assert (seen["job"]["name"], seen["job"]["total"]) == ("jobs/from-node", 12)
+    whole = results(seen["watched"])
+    assert sorted(result["custom_id"] for result in whole) == sorted(IDS)
+    assert results(seen["watchedOn"]) == whole[9:]
+    last = seen["watchedOn"][-1]
+    assert (last["position"], last["summary"]["succeeded"]) == (12, 12)
+    assert seen["jobEnded"]["state"] == "JOB_STATE_COMPLETED"
+
+
 @pytest.mark.parametrize(
     ("call", "code", "reason"),
     [
         ("empty", 3, "EMPTY_BATCH"),
         ("duplicate", 3, "DUPLICATE_CUSTOM_ID"),
         ("noBackend", 5, "UNKNOWN_BACKEND"),
+        ("jobTwice", 6, "JOB_EXISTS"),
+        ("noJob", 5, "UNKNOWN_JOB"),
         ("drained", 14, "DRAINING"),
     ],
 )

@@ -207,6 +207,40 @@ async def test_answer_over_the_limit(fake: FakeBackend, streaming: bool) -> None
             await fake.requests[0].cancelled.wait()
 
 
+@pytest.mark.parametrize(("kind", "end"), [("openai", b"\n\n"), ("ollama", b"\n")])
+async def test_event_over_the_limit(fake: FakeBackend, kind: str, end: bytes) -> None:
+    """One event larger than an answer may be is refused for its size, however large that is, not as malformed."""
+    big = b"data: " * (kind == "openai") + b'{"choices":"' + b"x" * 200_000
+    fake.script(Script(wire=[big, b"x" * 5_000_000 + end]))
+    async with opened(fake.url, kind=kind, max_answer_bytes=10_000) as asker:
+        error = await asker.fail()
+        assert (error.reason, error.retryable) == (Reason.ANSWER_OVER_LIMIT, False)
+
+
+async def test_event_of_a_large_answer(fake: FakeBackend) -> None:
+    """An answer within a limit above 4 MiB may come in one event."""
+    text = "x" * 6_000_000
+    fake.script(Script(wire=[event({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]})]))
+    async with opened(fake.url, max_answer_bytes=8_000_000) as asker:
+        assert (await asker.ask()).text == text
+
+
+async def test_log_probabilities_nested_too_deeply(fake: FakeBackend, asker: Asker) -> None:
+    """Log probabilities that cannot be passed on are a malformed answer, not a defect."""
+    deep = b"[" * 600 + b"]" * 600
+    fake.script(Script(wire=[b'data: {"choices":[{"delta":{"content":"x"},"logprobs":{"a":' + deep + b"}}]}\n\n"]))
+    assert (await asker.fail()).reason is Reason.BACKEND_MALFORMED
+
+
+@pytest.mark.parametrize("number", [b"1e300", b"18446744073709551615", b"1e999"])
+async def test_token_counts_that_are_none(fake: FakeBackend, asker: Asker, number: bytes) -> None:
+    """A token count that no message can carry is a malformed answer of that prompt alone."""
+    fake.script(
+        Script(wire=[b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":' + number + b"}}\n\n"])
+    )
+    assert (await asker.fail()).reason is Reason.BACKEND_MALFORMED
+
+
 async def test_models(fake: FakeBackend, asker: Asker) -> None:
     """Discovery lists the server's own names, and no slots where it does not tell them."""
     fake.models = ("a", "b")

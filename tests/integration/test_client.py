@@ -76,7 +76,7 @@ async def test_events_and_deltas_go_to_their_callbacks(client: Client) -> None:
 
 
 async def test_a_failed_prompt_is_a_result_not_an_exception(client: Client, service: StubService) -> None:
-    """One failure says why and leaves the others alone (A19)."""
+    """One failure says why and leaves the others alone (A11)."""
     service.failing = {"b"}
     results = {
         result.custom_id: result

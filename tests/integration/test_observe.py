@@ -72,6 +72,9 @@ class Handlers:
     async def crash(self, _request: bytes, _context: Context) -> bytes:
         raise RuntimeError(SECRET)
 
+    async def unsendable(self, _request: bytes, _context: Context) -> bytes:
+        raise grpc.aio.InternalError('Failed "execute_batch"')
+
     async def wait(self, request: bytes, _context: Context) -> bytes:
         try:
             self.running.set()
@@ -108,7 +111,7 @@ class Handlers:
         return str(len([request async for request in requests])).encode()
 
     def generic(self) -> grpc.GenericRpcHandler:
-        unary = ("echo", "child", "refuse", "raise_refusal", "set_code", "crash", "wait")
+        unary = ("echo", "child", "refuse", "raise_refusal", "set_code", "crash", "unsendable", "wait")
         stream = ("write", "generate", "generate_and_crash", "generate_and_wait")
         handlers: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(getattr(self, name)) for name in unary}
         handlers |= {name: grpc.unary_stream_rpc_method_handler(getattr(self, name)) for name in stream}
@@ -127,7 +130,8 @@ class Observed:
         self.reader = InMemoryMetricReader()
         meters = MeterProvider([self.reader], shutdown_on_exit=False)
         self.handlers = Handlers(Tracer(provider))
-        self.server = grpc.aio.server(interceptors=[ObserveInterceptor(provider, meters, "1")])
+        self.observer = ObserveInterceptor(provider, meters, "1")
+        self.server = grpc.aio.server(interceptors=[self.observer])
         self.server.add_generic_rpc_handlers((self.handlers.generic(),))
         health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), self.server)
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}")
@@ -169,6 +173,16 @@ async def observed() -> AsyncIterator[Observed]:
     await running.server.stop(None)
 
 
+async def test_a_message_that_cannot_be_sent_is_a_cancelled_call(observed: Observed) -> None:
+    """A write fails when the caller goes away in the middle of it: that is no defect, and no error of ours."""
+    with capture_logs() as logs, contextlib.suppress(grpc.aio.AioRpcError):
+        await observed.unary("unsendable")
+    span = await observed.span()
+    assert span.status.status_code is StatusCode.UNSET
+    assert _of(span)["rpc.grpc.status_code"] == grpc.StatusCode.CANCELLED.value[0]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == []
+
+
 async def test_a_call_has_a_server_span_below_its_callers(observed: Observed) -> None:
     """The span is named by the method, continues the caller's trace and follows the rpc conventions."""
     await observed.unary("echo", metadata=(("traceparent", CALLER),))
@@ -187,6 +201,34 @@ async def test_a_call_has_a_server_span_below_its_callers(observed: Observed) ->
         "rpc.response.status_code": "OK",
         "rpc.grpc.status_code": 0,
     }
+
+
+async def test_open_calls_are_counted_to_their_end(observed: Observed) -> None:
+    """A call is open from its arrival until its answer is out or its caller has gone; health is not counted."""
+    stub: Any = health_pb2_grpc.HealthStub(observed.channel)
+    watching = stub.Watch(health_pb2.HealthCheckRequest())
+    await anext(aiter(watching))
+    assert observed.observer.open_calls == 0
+    waiting = observed.unary("wait")
+    await observed.handlers.running.wait()
+    assert observed.observer.open_calls == 1
+    await observed.unary("echo")
+    waiting.cancel()
+    await asyncio.wait_for(observed.observer.idle(), 10)
+    assert observed.observer.open_calls == 0
+    watching.cancel()
+
+
+async def test_calls_that_are_cut_are_unavailable(observed: Observed) -> None:
+    """A call that the stopping server cuts is UNAVAILABLE in its span and to its caller."""
+    waiting = observed.unary("wait")
+    await observed.handlers.running.wait()
+    observed.observer.cutting = True
+    await observed.server.stop(0)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await waiting
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert _of(await observed.span())["rpc.response.status_code"] == "UNAVAILABLE"
 
 
 async def test_what_a_handler_starts_is_below_the_call(observed: Observed) -> None:

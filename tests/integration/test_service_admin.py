@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from expresslane_client import Outcome, Prompt, RefusedError
+from expresslane_client import BatchState, Outcome, Prompt, RefusedError
 from expresslane_client.v1 import admin_pb2 as pb
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -90,9 +90,9 @@ async def test_configured_off() -> None:
 REFUSED = [
     (pb.Backend(name="backends/one", concurrency_enabled=True), ["concurrency_enabled"], "FAILED_PRECONDITION"),
     (
-        pb.Backend(name="backends/one", concurrency_enabled=True, cap=9),
+        pb.Backend(name="backends/one", concurrency_enabled=True, cap=0),
         ["cap", "concurrency_enabled"],
-        "FAILED_PRECONDITION",
+        "INVALID_ARGUMENT",
     ),
     (pb.Backend(name="backends/two"), ["concurrency_enabled"], "NOT_FOUND"),
     (pb.Backend(name="one", cap=2), ["cap"], "INVALID_ARGUMENT"),
@@ -117,6 +117,18 @@ async def test_refused_update(asked: pb.Backend, paths: list[str], code: str) ->
         call = service.client.admin.UpdateBackend(request)
         assert (await call.code()).name == code
         assert await service.client.admin.GetBackend(pb.GetBackendRequest(name="backends/one")) == before
+
+
+async def test_cap_and_switch_together() -> None:
+    """A cap set in the same update lets the switch of a one-slot backend be turned on (T07, T09)."""
+    async with (
+        FakeBackend(slots=1, models=("m",)) as fake,
+        Service(one=backend(fake.url, "llamacpp", concurrency=False)) as service,
+    ):
+        asked = pb.Backend(name="backends/one", cap=2, concurrency_enabled=True)
+        mask = FieldMask(paths=["concurrency_enabled", "cap"])
+        updated = await service.client.admin.UpdateBackend(pb.UpdateBackendRequest(backend=asked, update_mask=mask))
+        assert (updated.cap, updated.effective_cap, updated.concurrency_enabled) == (2, 2, True)
 
 
 @pytest.mark.parametrize("page_size", [-1, 1_001])
@@ -164,9 +176,14 @@ async def test_drain() -> None:
         call = service.client.generate_batch(["a", "b", "c"])
         reading = asyncio.ensure_future(anext(call))
         await fake.wait_for_generations(1)
-        async with service.client.stream_prompts() as session:
+        async with service.client.stream_prompts() as session, service.client.stream_prompts() as idle:
+            await session.send(Prompt("early", "x"))
+            while (await service.client.get_snapshot()).open_batches < 3 or not session.accepted:
+                pass
             left = await service.client.drain()
-            assert (left.queued, left.in_flight) == (2, 1)
+            assert (left.queued, left.in_flight) == (3, 1)
+            assert [one async for one in idle] == []
+            assert idle.summary.state is BatchState.CANCELLED
             assert await health(service) == health_pb2.HealthCheckResponse.NOT_SERVING
             with pytest.raises(RefusedError) as raised:
                 await service.client.collect_batch(["x"])
@@ -176,8 +193,10 @@ async def test_drain() -> None:
             refused = await anext(session)
             assert refused.error is not None
             assert (refused.error.reason, refused.error.retryable) == ("DRAINING", True)
-        await service.client.drain()
-        gate.set()
+            await service.client.drain()
+            gate.set()
+            assert [one.custom_id async for one in session if one.ok] == ["early"]
+            assert session.summary.state is BatchState.CANCELLED
         assert (await reading).ok
         assert [one.ok async for one in call] == [True, True]
         assert (await service.client.get_snapshot()).draining
@@ -188,32 +207,35 @@ async def test_health() -> None:
     async with FakeBackend() as fake:
         gone = fake.url
     async with Service(fake=backend(gone)) as service:
-        for name in ("", "expresslane.v1.Inference", "expresslane.v1.Admin"):
+        for name in ("", "expresslane.v1.Inference", "expresslane.v1.Admin", "expresslane.v1.Jobs"):
             assert await health(service, name) == health_pb2.HealthCheckResponse.SERVING
 
 
-async def reflected(service: Service) -> Any:
-    """The services that reflection lists, or the call's status code."""
+def reflection(service: Service) -> Any:
+    """A call to the reflection service."""
     channel: Any = service.client.channel
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-    call = stub.ServerReflectionInfo()
-    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-    await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol="expresslane.v1.Inference"))
-    await call.done_writing()
-    return [answer async for answer in call]
+    return stub.ServerReflectionInfo()
 
 
 async def test_reflection() -> None:
-    """Reflection lists our services and gives their descriptors, unless it is switched off."""
-    async with FakeBackend() as fake:
-        async with Service(fake=backend(fake.url)) as service:
-            listed, described = await reflected(service)
-            names = {one.name for one in listed.list_services_response.service}
-            assert {"expresslane.v1.Inference", "expresslane.v1.Admin", "grpc.health.v1.Health"} <= names
-            assert described.file_descriptor_response.file_descriptor_proto
-        async with Service(fake=backend(fake.url), reflection=False) as service:
-            with pytest.raises(Exception, match=r"UNIMPLEMENTED|Method not found"):
-                await reflected(service)
+    """Reflection lists our services and gives their descriptors."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        call = reflection(service)
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        names = {one.name for one in (await call.read()).list_services_response.service}
+        ours = {"expresslane.v1.Inference", "expresslane.v1.Admin", "expresslane.v1.Jobs"}
+        assert ours | {"grpc.health.v1.Health"} <= names
+        await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol="expresslane.v1.Inference"))
+        assert (await call.read()).file_descriptor_response.file_descriptor_proto
+        await call.done_writing()
+        assert (await call.code()).name == "OK"
+
+
+async def test_reflection_switched_off() -> None:
+    """Without reflection there is no such service."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), reflection=False) as service:
+        assert (await reflection(service).code()).name == "UNIMPLEMENTED"
 
 
 async def test_simulated_answers_are_stamped() -> None:

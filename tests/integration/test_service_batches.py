@@ -34,6 +34,22 @@ async def test_results_as_they_complete() -> None:
         assert (call.summary.state, call.summary.succeeded, call.summary.failed) == (BatchState.COMPLETED, 3, 0)
 
 
+async def test_the_summary_tells_when_the_first_and_the_median_result_came() -> None:
+    """The first result's time lies before the median's, and that not after the batch's end (A17)."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        fake.on(lambda request: None if asked(request) == "quick" else Script(before_headers=gate))
+        call = service.client.generate_batch(["quick", "slow", "slow"])
+        first = await anext(call)
+        gate.set()
+        assert len([result async for result in call]) == 2
+        summary = call.summary
+        assert summary.first_result_ms is not None
+        assert summary.median_result_ms is not None
+        assert 0 < first.total_ms <= summary.first_result_ms
+        assert summary.first_result_ms < summary.median_result_ms <= summary.wall_ms
+
+
 async def test_results_in_order() -> None:
     """With in-order delivery results come as the request lists them, though the first finishes last (A02)."""
     gate = asyncio.Event()

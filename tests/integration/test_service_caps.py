@@ -29,7 +29,7 @@ async def test_the_cap_is_never_exceeded(cap: int) -> None:
             assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
             (described,) = await service.client.list_backends()
             assert (described.in_flight, described.peak_in_flight) == (0, cap)
-        assert fake.peak == cap
+        assert fake.peak <= cap
         assert fake.connections <= cap + 1
 
 

@@ -32,6 +32,11 @@ CASES = [
     (batch(), "EMPTY_BATCH", []),
     (batch(prompt(), prompt("")), "MISSING_CUSTOM_ID", ["prompts[1].custom_id"]),
     (batch(prompt(), prompt("b"), prompt()), "DUPLICATE_CUSTOM_ID", ["prompts[2].custom_id"]),
+    (
+        batch(prompt(), prompt(), prompt("c", text=""), prompt("c")),
+        "DUPLICATE_CUSTOM_ID",
+        ["prompts[1].custom_id", "prompts[2].text"],
+    ),
     (batch(prompt(text="x" * 2_000)), "PROMPT_TOO_LARGE", ["prompts[0].text"]),
     (batch(prompt(sequential=True)), "UNSUPPORTED", ["prompts[0].sequential"]),
     (batch(prompt(extra_json="{")), "INVALID_JSON", ["prompts[0].extra_json"]),
@@ -114,6 +119,10 @@ async def test_collect_and_generate_check_alike() -> None:
         assert (code.name, fields) == ("INVALID_ARGUMENT", ["prompt"])
         answers = [one async for one in stub.Generate(pb.GenerateRequest(prompt=prompt("")))]
         assert answers[-1].result.outcome == types_pb2.OUTCOME_SUCCEEDED
+        assert {answers[-1].result.custom_id} | {delta.custom_id for one in answers for delta in one.deltas} == {""}
+        long = pb.GenerateRequest(prompt=prompt(), request_id="x" * 257)
+        code, info, fields, _, _ = await refusal(stub.Generate(long))
+        assert (code.name, info.reason, fields) == ("INVALID_ARGUMENT", "INVALID_FIELD", ["request_id"])
 
 
 async def test_queue_full() -> None:
@@ -137,6 +146,29 @@ async def test_queue_full() -> None:
             results = [await waiting] + [result async for result in running]
             assert {result.outcome for result in results} == {Outcome.SUCCEEDED}
         assert len(fake.generations) == 10
+
+
+async def test_queue_full_of_bytes() -> None:
+    """Prompts are refused by their size too: in all until some have ended, and a batch that could never fit."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), queue_limit_bytes=10_000) as service:
+        stub = service.client.inference
+        code, info, _, retries, details = await refusal(
+            stub.GenerateBatch(batch(prompt(text="x" * 6_000), prompt("b", text="x" * 6_000)))
+        )
+        assert (code.name, info.reason, retries) == ("INVALID_ARGUMENT", "BATCH_TOO_LARGE", False)
+        assert "StreamPrompts" in details
+        for _ in range(3):
+            gate.clear()
+            fake.on(lambda _: Script(before_headers=gate))
+            held = prompt(tools_json=f'["{"x" * 6_000}"]', extra_json='{"a":1}')
+            running = asyncio.ensure_future(stub.CollectBatch(pb.CollectBatchRequest(prompts=[held])))
+            await fake.wait_for_generations(len(fake.generations) + 1)
+            code, info, _, retries, _ = await refusal(stub.GenerateBatch(batch(prompt(text="x" * 5_000))))
+            assert (code.name, info.reason, retries) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL", True)
+            gate.set()
+            assert (await running).summary.succeeded == 1
+        assert service.app.intake._held.total == 0
 
 
 async def test_too_many_open_calls() -> None:
@@ -172,7 +204,7 @@ async def test_bytes_that_are_no_message() -> None:
             send: Any = service.client.channel.stream_stream(f"/expresslane.v1.Inference/{method}")
             call = send()
             await call.write(b"\xff\xff\xff")
-            assert (await call.code()).name in {"INVALID_ARGUMENT", "INTERNAL"}
+            assert (await call.code()).name == "INTERNAL"
             assert "Traceback" not in (await call.details() or "")
         assert [result.ok async for result in service.client.generate_batch(["x"])] == [True]
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
+from expresslane import deadlines
+from expresslane.servicers.decode import PromptDecoder
 from expresslane_client import BatchState, Outcome, Prompt
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
@@ -205,6 +207,52 @@ async def test_bad_prompt_fails_alone(
         assert (seen.summary.succeeded, seen.summary.failed, seen.summary.total) == (1, 1, 2)
 
 
+async def test_a_defect_while_decoding_fails_one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that the service cannot even look at fails with INTERNAL; the session goes on."""
+    decode = PromptDecoder.decode
+
+    def broken(self: PromptDecoder, message: Any, path: str, **more: Any) -> Any:
+        if message.custom_id == "bad":
+            raise RecursionError
+        return decode(self, message, path, **more)
+
+    monkeypatch.setattr(PromptDecoder, "decode", broken)
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        session = Raw(service)
+        await session.send(CONFIG, prompts("a", "bad", "b"))
+        seen = await session.end()
+        assert {one.custom_id: one.error.reason for one in seen.results} == {"a": "", "bad": "INTERNAL", "b": ""}
+        assert (seen.summary.succeeded, seen.summary.failed) == (2, 1)
+
+
+async def test_deep_json_fails_one_prompt() -> None:
+    """JSON nested a thousand deep is refused with its field, and hurts no other prompt of the session."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        session = Raw(service)
+        deep = '{"a":' + "[" * 1_015 + "]" * 1_015 + "}"
+        await session.send(CONFIG, prompts("a"), prompts("deep", extra_json=deep))
+        seen = await session.end()
+        errors = {one.custom_id: (one.error.reason, one.error.field) for one in seen.results}
+        assert errors == {"a": ("", ""), "deep": ("INVALID_JSON", "extra_json")}
+
+
+async def test_messages_without_prompts_do_not_put_off_heartbeats() -> None:
+    """However fast a caller sends cancels and empty messages, the silence it sees is never longer than asked for."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), heartbeat_s=0.05) as service:
+        fake.on(lambda _: Script(before_headers=asyncio.Event()))
+        session = Raw(service)
+        await session.send(CONFIG, prompts("a"))
+
+        async def chatter() -> None:
+            while True:
+                await session.send(pb.StreamPromptsRequest(), pb.StreamPromptsRequest(cancel=["unknown"]))
+
+        chattering = asyncio.ensure_future(chatter())
+        async with asyncio.timeout(10):
+            await session.until(lambda seen: any(event.HasField("progress") for event in seen.events))
+        chattering.cancel()
+
+
 async def test_a_failure_ends_a_fail_fast_session() -> None:
     """In a FAIL_FAST session the first failure cancels the rest and ends it with its summary (T16)."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=2)) as service:
@@ -218,12 +266,13 @@ async def test_a_failure_ends_a_fail_fast_session() -> None:
         assert session.summary.state is BatchState.FAILED_FAST
 
 
-async def test_the_deadline_of_a_session() -> None:
+async def test_the_deadline_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session near its deadline ends in-band: what had finished is kept, the rest expires, the status is OK."""
+    monkeypatch.setattr(deadlines, "MARGIN_MIN_S", 0.4)  # client and service share one loop here, perhaps a busy one
     async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
         fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"slow" in request.body else None)
         for texts, expired in ((("quick",), 0), (("quick", "slow"), 1)):
-            session = Raw(service, timeout_s=0.5)
+            session = Raw(service, timeout_s=0.8)
             await session.send(CONFIG, prompts(*texts))
             seen = await session.until(lambda seen: seen.HasField("summary"))
             assert seen.summary.state == pb.BATCH_STATE_PARTIAL_DEADLINE

@@ -43,6 +43,8 @@ async def test_stop_tells_what_it_could_not_finish() -> None:
         await fake.wait_for_generations(2)
         async with service.client.stream_prompts() as session:
             await session.send(Prompt("mine", "stuck " * 30))
+            while (await service.client.get_snapshot()).submitted < 4:
+                pass
             stopping = asyncio.ensure_future(service.app.stop(0.05))
             rest = [one async for one in call]
             assert [one.outcome for one in rest] == [Outcome.CANCELLED] * 2

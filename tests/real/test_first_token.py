@@ -9,7 +9,7 @@ from .proxy import RecordingProxy
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
-LONG_TOKENS = 2_400
+LONG_TOKENS = 1_800
 
 
 async def test_time_to_first_token_is_time_to_content(proxy: RecordingProxy) -> None:

@@ -37,7 +37,7 @@ pub(crate) struct Batch {
     pub(crate) deadline_pending: bool,
     /// The deadline that tickets in flight were last told of.
     pub(crate) overdue_reported_ns: u64,
-    /// When a released ticket of this batch last ended.
+    /// When a released ticket of this batch last ended, or its horizon last moved.
     pub(crate) restarted_ns: u64,
     /// Prompts numbered from here on are not released.
     pub(crate) horizon: u32,

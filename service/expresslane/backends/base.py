@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from expresslane.prompts import Prompt, ToolCall
 
-__all__ = ["Answer", "Backend", "Call", "Capabilities", "Discovery"]
+__all__ = ["ENVELOPE_BYTES", "Answer", "Backend", "Call", "Capabilities", "Discovery"]
+
+ENVELOPE_BYTES = 64 * 1024
+"""What a protocol may write around an answer, beyond the answer's own limit."""
 
 
 @dataclass(frozen=True, slots=True)

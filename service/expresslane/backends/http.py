@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import ClientResponse, hdrs
 from yarl import URL
 
+from expresslane.backends.base import ENVELOPE_BYTES
 from expresslane.backends.http_errors import error_of_exception, error_of_response
 from expresslane.backends.malformed import load, malformed
 from expresslane.clock import monotonic_ns
@@ -29,7 +30,6 @@ STALE_WINDOW_NS = 2_000_000_000
 # How long the end of a complete answer is waited for, so that its connection can be used again.
 LINGER_S = 0.5
 _ERROR_BODY_BYTES = 64 * 1024
-_ENVELOPE_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 16 * 1024
 
 _opened: ContextVar[bool] = ContextVar("opened", default=False)
@@ -117,7 +117,7 @@ class HttpClient:
 
     async def read_body(self, response: ClientResponse) -> bytes:
         """The whole body. Raises BackendError when it is larger than an answer may be."""
-        limit = self.max_answer_bytes + _ENVELOPE_BYTES
+        limit = self.max_answer_bytes + ENVELOPE_BYTES
         length = response.content_length
         if length is not None and length > limit:
             raise self._over_limit()

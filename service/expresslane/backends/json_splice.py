@@ -40,8 +40,15 @@ def array(items: Iterable[bytes]) -> bytes:
 def members(object_json: str) -> list[tuple[str, str]]:
     """The members of one JSON object as (key, value's own text), in order, duplicates included.
 
-    Raises ValueError when the text is no JSON object.
+    Raises ValueError when the text is no JSON object, or one that is nested too deeply to be read.
     """
+    try:
+        return _members(object_json)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _members(object_json: str) -> list[tuple[str, str]]:
     text = object_json.strip(_SPACE)
     if not text.startswith("{") or not isinstance(json.loads(text), dict):
         raise ValueError("not a JSON object")

@@ -35,16 +35,23 @@ def load(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        try:
-            data.decode()
-        except UnicodeDecodeError as bad:
-            raise malformed(f"invalid UTF-8 at byte {bad.start}", data) from None
-        raise malformed(f"not JSON ({error})", data) from None
+        raise _not_json(data, error) from None
 
 
 def load_object(data: bytes) -> dict[str, Any]:
     """A JSON object. Raises BackendError when it is anything else."""
-    value = load(data)
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _not_json(data, error) from None
     if type(value) is not dict:
         raise malformed("not a JSON object", data)
     return value
+
+
+def _not_json(data: bytes, error: orjson.JSONDecodeError) -> BackendError:
+    try:
+        data.decode()
+    except UnicodeDecodeError as bad:
+        return malformed(f"invalid UTF-8 at byte {bad.start}", data)
+    return malformed(f"not JSON ({error})", data)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from expresslane.backends.malformed import malformed
+from expresslane.errors import BackendError, Reason
 
 __all__ = ["NdjsonParser"]
-
-MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
 class NdjsonParser:
@@ -14,7 +12,7 @@ class NdjsonParser:
 
     __slots__ = ("_limit", "_tail")
 
-    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, max_line_bytes: int) -> None:
         self._limit = max_line_bytes
         self._tail = bytearray()
 
@@ -44,4 +42,4 @@ class NdjsonParser:
 
     def _check_size(self) -> None:
         if len(self._tail) > self._limit:
-            raise malformed(f"a line is longer than {self._limit} bytes", bytes(self._tail[:200]))
+            raise BackendError(Reason.ANSWER_OVER_LIMIT, f"a line of the answer is longer than {self._limit} bytes")

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from expresslane.backends.base import Answer, Backend, Call, Discovery
+from expresslane.backends.base import ENVELOPE_BYTES, Answer, Backend, Call, Discovery
 from expresslane.backends.http import HttpClient, request_id
 from expresslane.backends.http_errors import error_of_object
 from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.ndjson import NdjsonParser
 from expresslane.backends.ollama_request import build_body
+from expresslane.backends.openai_answer import token_count
 from expresslane.backends.presets import capabilities_of
 from expresslane.errors import BackendError
 from expresslane.prompts import ToolCall
 from expresslane.results import FinishReason, Usage
-from expresslane.tokens import estimate, utf8_bytes
+from expresslane.tokens import estimate, text_bytes, utf8_bytes
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -82,7 +83,7 @@ class OllamaBackend(Backend):
 
     async def _read_stream(self, call: Call, answer: Answer, response: ClientResponse) -> bool:
         """Read to the closing object. False: the stream ended without one."""
-        parser = NdjsonParser()
+        parser = NdjsonParser(self._http.max_answer_bytes + ENVELOPE_BYTES)
         content = response.content
         while chunk := await content.readany():
             answer.touch()
@@ -124,8 +125,9 @@ class OllamaBackend(Backend):
     def _take_tool_call(self, answer: Answer, tool_call: dict[str, Any]) -> None:
         function = tool_call["function"]
         arguments = orjson.dumps(function.get("arguments") or {}).decode()
-        answer.tool_calls.append(ToolCall(str(tool_call.get("id") or ""), str(function["name"]), arguments))
-        answer.bytes += len(arguments)
+        made = ToolCall(str(tool_call.get("id") or ""), str(function["name"]), arguments)
+        answer.tool_calls.append(made)
+        answer.bytes += text_bytes(made.id) + text_bytes(made.name) + text_bytes(arguments)
         answer.start()
 
     def _close(self, call: Call, answer: Answer, event: dict[str, Any]) -> None:
@@ -141,7 +143,8 @@ class OllamaBackend(Backend):
             return
         if read is None:
             # Left out where the whole prompt was in the cache.
-            guess = estimate(utf8_bytes(call.prompt.content), self._bytes_per_token)
-            answer.usage = Usage(input_tokens=guess, output_tokens=int(made), input_estimated=True)
+            prompt = call.prompt
+            guess = estimate(utf8_bytes(prompt.content) + prompt.options.template_bytes, self._bytes_per_token)
+            answer.usage = Usage(input_tokens=guess, output_tokens=token_count(made), input_estimated=True)
         else:
-            answer.usage = Usage(input_tokens=int(read), output_tokens=int(made))
+            answer.usage = Usage(input_tokens=token_count(read), output_tokens=token_count(made))

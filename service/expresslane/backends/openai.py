@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientError, ClientResponse
 
-from expresslane.backends.base import Answer, Backend, Call, Discovery
+from expresslane.backends.base import ENVELOPE_BYTES, Answer, Backend, Call, Discovery
 from expresslane.backends.http import HttpClient, request_id
 from expresslane.backends.http_errors import error_of_object
 from expresslane.backends.malformed import load_object, malformed
@@ -75,6 +75,7 @@ class OpenAIBackend(Backend):
                 await self._read_whole(answer, reader, response)
             else:
                 await self._read_stream(answer, reader, response)
+                self._http.check_size(answer)
         except BackendError as error:
             error.provider_request_id = error.provider_request_id or request_id(response)
             raise
@@ -93,7 +94,7 @@ class OpenAIBackend(Backend):
         self._http.check_size(answer)
 
     async def _read_stream(self, answer: Answer, reader: AnswerReader, response: ClientResponse) -> None:
-        parser = SseParser()
+        parser = SseParser(self._http.max_answer_bytes + ENVELOPE_BYTES)
         content = response.content
         payload = b""
         try:

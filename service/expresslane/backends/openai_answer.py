@@ -8,11 +8,12 @@ import orjson
 
 from expresslane.prompts import ToolCall
 from expresslane.results import FinishReason, Usage
+from expresslane.tokens import text_bytes
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer
 
-__all__ = ["AnswerReader", "finish_reason"]
+__all__ = ["AnswerReader", "finish_reason", "token_count"]
 
 _FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -26,6 +27,17 @@ _FINISH_REASONS = {
 def finish_reason(raw: str) -> FinishReason:
     """Why a generation ended, from the dialect's word for it."""
     return _FINISH_REASONS.get(raw, FinishReason.OTHER)
+
+
+def token_count(value: Any) -> int:
+    """A count of tokens as a message can carry it. Raises ValueError or TypeError when it is none."""
+    try:
+        count = int(value)
+    except OverflowError:
+        raise ValueError("a token count is infinite") from None
+    if abs(count) >= 2**63:
+        raise ValueError("a token count has more than 64 bits")
+    return count
 
 
 class AnswerReader:
@@ -132,20 +144,20 @@ class AnswerReader:
                 # Id and name come whole; some servers repeat them in every chunk.
                 held[place] = piece
         self._answer.start()
-        self._answer.bytes += sum(map(len, pieces))
+        self._answer.bytes += sum(map(text_bytes, pieces))
 
     def _take_logprobs(self, logprobs: dict[str, Any]) -> None:
+        self._answer.bytes += len(orjson.dumps(logprobs))
         for key, value in logprobs.items():
             if type(value) is list and type(self._logprobs.get(key)) is list:
                 self._logprobs[key].extend(value)
             elif value is not None or key not in self._logprobs:
                 self._logprobs[key] = value
-        self._answer.bytes += len(orjson.dumps(logprobs))
 
     def _take_usage(self, usage: dict[str, Any]) -> None:
         details = usage.get("prompt_tokens_details") or {}
         self._answer.usage = Usage(
-            input_tokens=int(usage["prompt_tokens"]),
-            cached_input_tokens=int(details.get("cached_tokens") or 0),
-            output_tokens=int(usage.get("completion_tokens") or 0),
+            input_tokens=token_count(usage["prompt_tokens"]),
+            cached_input_tokens=token_count(details.get("cached_tokens") or 0),
+            output_tokens=token_count(usage.get("completion_tokens") or 0),
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from expresslane.backends.malformed import malformed
+from expresslane.errors import BackendError, Reason
 
 __all__ = ["SseParser"]
 
-MAX_EVENT_BYTES = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _FIELD_NAME = re.compile(rb"[A-Za-z_-]{1,32}\Z")
 
@@ -21,7 +21,7 @@ class SseParser:
 
     __slots__ = ("_after_cr", "_first", "_limit", "_tail")
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_event_bytes: int) -> None:
         self._limit = max_event_bytes
         self._tail = bytearray()
         self._after_cr = False
@@ -40,21 +40,20 @@ class SseParser:
                 return []
             chunk = bytes(tail)
             tail.clear()
-        events = chunk.split(b"\n\n")
-        rest = events.pop()
+        complete, _, rest = chunk.rpartition(b"\n\n")
+        payloads = complete[6:].split(b"\n\ndata: ")
+        # Nearly every event is one line `data: {...}`: then these are the payloads, and no line feed is left in them.
+        if complete.startswith(b"data: ") and complete.count(b"\n") == 2 * len(payloads) - 2:
+            self._first = False
+        else:
+            *events, rest = chunk.split(b"\n\n")
+            payloads = []
+            for event in events:
+                self._take_lines(event, payloads)
+                self._first = False
         if rest:
             tail += rest
             self._check_size(tail)
-        payloads: list[bytes] = []
-        for event in events:
-            # Nearly every event is one line `data: {...}`; all others take the way by lines.
-            if event.startswith(b"data: ") and b"\n" not in event:
-                payloads.append(event[6:])
-            else:
-                self._take_lines(event, payloads)
-                self._first = False
-        if events:
-            self._first = False
         return payloads
 
     def finish(self) -> list[bytes]:
@@ -96,4 +95,4 @@ class SseParser:
 
     def _check_size(self, tail: bytearray) -> None:
         if len(tail) > self._limit:
-            raise malformed(f"an event is longer than {self._limit} bytes", bytes(tail[:200]))
+            raise BackendError(Reason.ANSWER_OVER_LIMIT, f"an event of the answer is longer than {self._limit} bytes")

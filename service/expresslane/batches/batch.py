@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from expresslane.batches.outbox import Outbox
 from expresslane.batches.summary import BatchState, Summary, Tally
 from expresslane.errors import Reason
-from expresslane.results import Outcome, Result
+from expresslane.results import MAX_RESULT_BYTES, Outcome, Result
 
 if TYPE_CHECKING:
     from expresslane.telemetry.spans import BatchTrace
 
-__all__ = ["Batch", "BatchOptions"]
+__all__ = ["Batch", "BatchOptions", "HeldBytes"]
 
 _ids = itertools.count(1)
 
@@ -23,7 +23,8 @@ _ids = itertools.count(1)
 class BatchOptions:
     """How to run a batch; zero means "no such limit" (`reorder_window` 0: results as they complete).
 
-    `arrived_ns`: when its call came, before it was decoded and checked.
+    `arrived_ns`: when its call came, before it was decoded and checked. `queue_limit_bytes`: the prompts of all batches
+    together that are waiting or running.
     """
 
     request_id: str
@@ -32,23 +33,46 @@ class BatchOptions:
     stream_deltas: bool = False
     reorder_window: int = 0
     outbox_limit: int = 1_024
+    outbox_limit_bytes: int = 64 * 1024 * 1024
+    result_limit_bytes: int = MAX_RESULT_BYTES
+    queue_limit_bytes: int = 1024 * 1024 * 1024
     heartbeat_s: float = 15.0
     deadline_ns: int = 0
     arrived_ns: int | None = None
 
 
+@dataclass(slots=True)
+class HeldBytes:
+    """Size of all prompts, of every batch, that were accepted and have no result yet."""
+
+    total: int = 0
+
+
 class Batch:
     """One batch. Counts what it was given and what has ended, and knows when it is over.
 
-    `open`: more prompts may come (a session). `accepted_ns` is monotonic.
+    `open`: more prompts may come (a session). `accepted_ns` is monotonic. `outbox`: where results go, unless it is one
+    made by the options.
     """
 
-    def __init__(self, options: BatchOptions, accepted_ns: int, trace: BatchTrace, *, is_open: bool = False) -> None:
+    def __init__(
+        self,
+        options: BatchOptions,
+        accepted_ns: int,
+        trace: BatchTrace,
+        *,
+        is_open: bool = False,
+        held: HeldBytes | None = None,
+        outbox: Outbox | None = None,
+    ) -> None:
         self.id = next(_ids)
         self.options = options
         self.accepted_ns = accepted_ns
         self.trace = trace
-        self.outbox = Outbox(window=options.reorder_window, limit=options.outbox_limit)
+        self.outbox = outbox or Outbox(
+            window=options.reorder_window, limit=options.outbox_limit, limit_bytes=options.outbox_limit_bytes
+        )
+        self.held = held or HeldBytes()
         self.tally = Tally()
         self.total = 0
         self.open = is_open
@@ -78,6 +102,7 @@ class Batch:
         """Deliver a prompt's one result. Returns True when the batch must now cancel what is left."""
         self.tally.add(result, now_ns - self.accepted_ns)
         self.last_ns = now_ns
+        self.held.total -= result.prompt_bytes
         self.outbox.put(result)
         self._close_if_over()
         return self.stopped is None and self._failed_too_much()

@@ -33,13 +33,17 @@ class Parcel:
 class Outbox:
     """Collects results and deltas for one reader.
 
-    `window` > 0: results are handed out by index, and `horizon` says which prompts may run; else as they complete, and
-    the horizon falls to 0 while `limit` results or more wait. One reader at a time.
+    `window` > 0: results are handed out by index, and `horizon` lets at most `window` or `limit` prompts be ahead of
+    the reader; else as they complete, and the horizon falls to 0 while `limit` results or more wait. While
+    `limit_bytes` of answers or more wait, nothing starts but an in-order batch's next due. One reader at a time.
     """
 
-    def __init__(self, *, window: int, limit: int) -> None:
-        self._window = window
+    def __init__(self, *, window: int, limit: int, limit_bytes: int = 64 * 1024 * 1024) -> None:
+        self._window = min(window, limit)
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._ready_bytes = 0
+        self._early_bytes = 0
         self._ready: list[Result] = []
         self._early: dict[int, Result] = {}
         self._deltas: dict[int, Delta] = {}
@@ -53,12 +57,16 @@ class Outbox:
         """Add a finished prompt's result."""
         if self._window and result.index != self._next:
             self._early[result.index] = result
+            self._early_bytes += result.answer_bytes
             return
         self._ready.append(result)
+        self._ready_bytes += result.answer_bytes
         if self._window:
             self._next += 1
             while (following := self._early.pop(self._next, None)) is not None:
                 self._ready.append(following)
+                self._ready_bytes += following.answer_bytes
+                self._early_bytes -= following.answer_bytes
                 self._next += 1
         self._wake()
 
@@ -71,6 +79,7 @@ class Outbox:
             delta.text.append(text)
         if reasoning:
             delta.reasoning.append(reasoning)
+        self._ready_bytes += len(text) + len(reasoning)
         self._wake()
 
     def nudge(self) -> None:
@@ -91,6 +100,7 @@ class Outbox:
     def take(self) -> Parcel:
         """Everything that is ready now, perhaps nothing."""
         self._news = False
+        self._ready_bytes = 0
         results, self._ready = self._ready, []
         deltas, self._deltas = self._deltas, {}
         return Parcel(results, list(deltas.values()))
@@ -110,10 +120,16 @@ class Outbox:
 
     def horizon(self) -> int | None:
         """Prompts numbered from here on must not start yet; None: no bound. Ask after `put` and after `take`."""
-        if self._window:
-            return self._next - len(self._ready) + self._window
+        waiting_bytes = self._ready_bytes + self._early_bytes
         waiting = len(self._ready)
-        self._held = waiting >= self._limit or (self._held and waiting > self._limit // 2)
+        if self._window:
+            self._held = waiting_bytes >= self._limit_bytes or (self._held and waiting_bytes > self._limit_bytes // 2)
+            horizon = self._next - waiting + self._window
+            # With nothing to read, only the next due can bring the reader on: it is never held.
+            return min(horizon, self._next if waiting else self._next + 1) if self._held else horizon
+        full = waiting >= self._limit or waiting_bytes >= self._limit_bytes
+        half_full = waiting > self._limit // 2 or waiting_bytes > self._limit_bytes // 2
+        self._held = full or (self._held and half_full)
         return 0 if self._held else None
 
     def _wake(self, ready: bool = True) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from expresslane.results import Outcome, Result, Timings, Usage
+from expresslane.results import RESULT_ROOM_BYTES, Outcome, Result, Timings, Usage, without_answer
 
 if TYPE_CHECKING:
     from expresslane.batches.batch import Batch
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from expresslane.telemetry.spans import PromptTrace
 
 __all__ = ["Ticket"]
+
+MAX_WORD_CHARS = 256
 
 
 class Ticket:
@@ -33,17 +35,19 @@ class Ticket:
         "prompt",
         "queue_wait_ns",
         "queued_ns",
+        "size_bytes",
         "submitted_ns",
         "tokens",
         "trace",
     )
 
-    def __init__(self, prompt: Prompt, batch: Batch, index: int, tokens: int) -> None:
+    def __init__(self, prompt: Prompt, batch: Batch, index: int, tokens: int, size_bytes: int = 0) -> None:
         self.id = 0
         self.prompt = prompt
         self.batch = batch
         self.index = index
         self.tokens = tokens
+        self.size_bytes = size_bytes
         self.submitted_ns = 0
         self.queued_ns = 0
         self.queue_wait_ns = 0
@@ -68,6 +72,7 @@ class Ticket:
                 error=error,
                 attempts=self.attempts,
                 backend=self.history[-1].backend if self.history else "",
+                prompt_bytes=self.size_bytes,
             )
         answer = attempt.answer
         first_ns = attempt.first_token_ns
@@ -83,7 +88,7 @@ class Ticket:
             attempt_ns=now_ns - attempt.started_ns,
             tpot_ns=(now_ns - first_ns) // further_tokens if first_ns and further_tokens > 0 else None,
         )
-        return Result(
+        result = Result(
             custom_id=self.prompt.custom_id,
             index=self.index,
             outcome=outcome,
@@ -94,11 +99,16 @@ class Ticket:
             tool_calls=tuple(answer.tool_calls),
             logprobs_json=answer.logprobs_json,
             finish_reason=answer.finish_reason,
-            finish_reason_raw=answer.finish_reason_raw,
+            finish_reason_raw=answer.finish_reason_raw[:MAX_WORD_CHARS],
             usage=usage,
             error=error,
             attempts=self.attempts,
             backend=attempt.member.id,
             model=attempt.model,
             simulated=attempt.member.capabilities.simulated,
+            prompt_bytes=self.size_bytes,
+            answer_bytes=answer.bytes,
         )
+        if answer.bytes > self.batch.options.result_limit_bytes - RESULT_ROOM_BYTES:
+            return without_answer(result, f"the answer of {answer.bytes:,} bytes is too large for one result")
+        return result

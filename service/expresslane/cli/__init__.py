@@ -1,4 +1,4 @@
-"""The command line: `expresslane serve`, `run`, `backends`, `status`, `config`, `version`, `demo`."""
+"""The command line: `expresslane serve`, `run`, `jobs`, `backends`, `status`, `config`, `version`, `demo`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,25 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(run_options(arguments))
 
 
+def _jobs(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.jobs import cancel_job, delete_job, list_jobs, show_job  # noqa: PLC0415
+
+    match arguments.action:
+        case "show":
+            return show_job(arguments.address, arguments.name, as_json=arguments.as_json)
+        case "watch":
+            from expresslane.cli.watch_job import WatchOptions, watch_job  # noqa: PLC0415
+
+            names = ("address", "name", "output", "after", "overwrite", "quiet")
+            return watch_job(WatchOptions(**{name: getattr(arguments, name) for name in names}))
+        case "cancel":
+            return cancel_job(arguments.address, arguments.name, as_json=arguments.as_json)
+        case "delete":
+            return delete_job(arguments.address, arguments.name)
+        case _:
+            return list_jobs(arguments.address, as_json=arguments.as_json)
+
+
 def _backends(arguments: argparse.Namespace) -> int:
     from expresslane.cli.backends import list_backends, update_backend  # noqa: PLC0415
 
@@ -96,6 +115,7 @@ def _demo(_arguments: argparse.Namespace) -> int:
 _COMMANDS = {
     "serve": _serve,
     "run": _run,
+    "jobs": _jobs,
     "backends": _backends,
     "status": _status,
     "config": _config,

@@ -48,6 +48,15 @@ examples:
   expresslane backends set-cap local 4        change the cap
 changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY or __CAP
 """
+_JOBS_EPILOG = """\
+examples:
+  expresslane run prompts.jsonl --job                 submit; prints the job's name
+  expresslane jobs                                    the table, newest first
+  expresslane jobs watch NAME -o results.jsonl        results that are there and that come, to the end
+  expresslane jobs cancel NAME                        end what is unfinished
+jobs live in the service's memory: they are lost when it stops, and an hour after their end
+(EXPRESSLANE_JOB_RETENTION_S)
+"""
 _QUOTED_OR_OPTION = re.compile(r"'[^']*'|--[\w-]+")
 _COMMANDS_EXAMPLE = "expresslane run prompts.jsonl -o results.jsonl"
 
@@ -89,6 +98,7 @@ def build_parser() -> Parser:
         description="Batches of prompts to LLM backends, ordered by length under concurrency caps.",
         epilog=_EPILOG,
     )
+    add_address(parser, first=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     commands.add_parser("serve", help="run the service until SIGTERM or Ctrl-C", example="expresslane serve")
     run = commands.add_parser(
@@ -98,6 +108,7 @@ def build_parser() -> Parser:
         usage="expresslane run PROMPTS.jsonl [options]",
     )
     add_run_arguments(run)
+    _add_jobs(commands)
     _add_backends(commands)
     status = _add(commands, "status", "queue, work in flight and outcomes of the service", json=True)
     status.add_argument("--watch", "-w", action="store_true", help="again every second, until Ctrl-C")
@@ -110,6 +121,27 @@ def build_parser() -> Parser:
     return parser
 
 
+def _add_jobs(commands: argparse._SubParsersAction[Parser]) -> None:
+    jobs = _add(commands, "jobs", "the jobs that the service keeps", json=True, epilog=_JOBS_EPILOG)
+    add_address(jobs)
+    actions = jobs.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
+    for name, meaning in (
+        ("show", "one job, with its summary"),
+        ("watch", "write its results, those that are there and those that come"),
+        ("cancel", "end what is unfinished; results stay"),
+        ("delete", "end what is unfinished, and forget it with its results"),
+    ):
+        action = actions.add_parser(name, help=meaning, example=f"expresslane jobs {name} NAME")
+        action.add_argument("name", metavar="NAME", help="the job, as `expresslane jobs` shows it")
+        add_address(action)
+        if name == "watch":
+            action.add_argument("--output", "-o", metavar="FILE", help="where results go (default: standard output)")
+            action.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+            after = "leave out the first N results; the others are added to an output that exists (default: 0)"
+            action.add_argument("--after", metavar="N", type=_count, default=0, help=after)
+            action.add_argument("--quiet", "-q", action="store_true", help="no progress, no summary; errors only")
+
+
 def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
     backends = _add(commands, "backends", "the backends and their switches", json=True, epilog=_BACKENDS_EPILOG)
     add_address(backends)
@@ -117,16 +149,11 @@ def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
     for name, meaning in (("enable", "turn concurrency on"), ("disable", "turn concurrency off: one at a time")):
         change = changes.add_parser(name, help=meaning, example=f"expresslane backends {name} local")
         change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
-        _add_address_again(change)
+        add_address(change)
     change = changes.add_parser("set-cap", help="change the cap", example="expresslane backends set-cap local 4")
     change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
     change.add_argument("cap", metavar="N", type=_cap, help="most requests in flight, 1 to 100,000")
-    _add_address_again(change)
-
-
-def _add_address_again(parser: argparse.ArgumentParser) -> None:
-    """The address after the subcommand too, without resetting one that came before it."""
-    parser.add_argument("--address", metavar="HOST:PORT", default=argparse.SUPPRESS, help="where the service is")
+    add_address(change)
 
 
 def _add(
@@ -136,6 +163,12 @@ def _add(
     if json:
         parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of results; example: 100")
+    return int(text)
 
 
 def _cap(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import tempfile
 from array import array
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Complaint", "InputFileError", "PromptFile"]
 
 COMPLAINTS_MAX = 20
+_PROMPT_PATH = re.compile(r"prompts\[(\d+)\]\.?")
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
@@ -114,6 +116,10 @@ class PromptFile:
     def where(self, index: int) -> str:
         """`file:line` of a prompt."""
         return f"{self.label}:{self._line_numbers[index]}" if index < len(self) else self.label
+
+    def renamed(self, text: str) -> str:
+        """`prompts[3].model` as `prompts.jsonl:4: model`, wherever it stands in a text."""
+        return _PROMPT_PATH.sub(lambda match: f"{self.where(int(match.group(1)))}: ", text)
 
     def close(self) -> None:
         """Close the file."""

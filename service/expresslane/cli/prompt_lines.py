@@ -19,6 +19,15 @@ _CUSTOM_ID_BYTES_MAX = 256
 _OWN_INPUTS = {"prompt": "text", "raw_prompt": "raw", "messages": "messages"}
 _URLS = {"/v1/chat/completions": {"messages": "messages"}, "/v1/completions": {"prompt": "raw"}}
 _OPENAI_KEYS = {"custom_id", "method", "url", "body"}
+_CONTRACT_KEYS = {
+    "text": ("prompt", EXAMPLE),
+    "chat": ("messages", CHAT_EXAMPLE),
+    "tools_json": ("tools", f'{EXAMPLE[:-1]}, "tools": [{{"type": "function", "function": {{"name": "f"}}}}]}}'),
+    "response_format_json": ("response_format", f'{EXAMPLE[:-1]}, "response_format": {{"type": "json_object"}}}}'),
+    "extra_json": ("a key of its own for each parameter", f'{EXAMPLE[:-1]}, "min_p": 0.1}}'),
+    "sampling": ("a key of its own for each parameter", f'{EXAMPLE[:-1]}, "temperature": 0.7}}'),
+}
+"""Fields of the gRPC contract that a line names otherwise: what to write, and a right line."""
 _EXAMPLES = {"prompt": EXAMPLE, "raw_prompt": RAW_EXAMPLE, "messages": CHAT_EXAMPLE}
 
 
@@ -64,6 +73,9 @@ def _custom_id(fields: dict[str, str]) -> str:
 def _body(fields: dict[str, str]) -> tuple[dict[str, str], str, Mapping[str, str]]:
     """The members that make the prompt, the path in front of them, and what each input key of this form means."""
     if "body" not in fields and "url" not in fields:
+        for name, (instead, example) in _CONTRACT_KEYS.items():
+            if name in fields:
+                raise LineError(f"is not a key of a line: write {instead}", field=name, example=example)
         return {name: raw for name, raw in fields.items() if name != "custom_id"}, "", _OWN_INPUTS
     url = value(fields.get("url", "null"))
     inputs = _URLS.get(url) if isinstance(url, str) else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from expresslane.cli.prompt_file import PromptFile
 
-__all__ = ["ResultFile", "failures_path"]
+__all__ = ["ResultFile", "failures_path", "open_output"]
 
 _PENDING, _SUCCEEDED, _FAILED = 0, 1, 2
 
@@ -34,7 +34,7 @@ class ResultFile:
     def __init__(self, prompts: PromptFile, output: str | None, *, mode: str) -> None:
         self._prompts = prompts
         self._ends = bytearray(len(prompts))
-        self._file: BinaryIO = sys.stdout.buffer if output is None else _opened(Path(output), mode)
+        self._file: BinaryIO = sys.stdout.buffer if output is None else open_output(Path(output), mode)
         self.succeeded = 0
         self.failed = 0
 
@@ -76,7 +76,7 @@ class ResultFile:
             self._file.close()
 
 
-def _opened(path: Path, mode: str) -> BinaryIO:
+def open_output(path: Path, mode: str) -> BinaryIO:
     """Open the output. A file with results in it is not overwritten unless that was asked for: they were paid for."""
     if mode == "refuse" and path.exists() and path.stat().st_size:
         raise CommandError(

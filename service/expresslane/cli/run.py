@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from expresslane.cli.prompt_options import Defaults
 from expresslane.cli.result_file import ResultFile
 from expresslane.cli.service_calls import explained
 from expresslane.cli.signals import stopping_on_signals
+from expresslane.cli.submit_job import submit_job
 from expresslane.cli.summary_table import print_summary
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ ONE_BATCH_BYTES_MAX = 16 * 1024 * 1024
 """A file up to this size goes as one batch, which the scheduler sees whole; a larger one as a stream, of any length."""
 
 _EXAMPLES_MAX = 8
-_PROMPT_PATH = re.compile(r"prompts\[(\d+)\]\.?")
 
 
 def run(options: RunOptions) -> Exit:
@@ -43,6 +42,8 @@ def run(options: RunOptions) -> Exit:
         raise CommandError(f"cannot read {options.source}: {error.strerror}") from None
     try:
         prompts.check()
+        if options.job:
+            return submit_job(options, prompts)
         with _results(prompts, options) as results:
             return asyncio.run(Run(options, prompts, results).run())
     except InputFileError as error:
@@ -77,7 +78,7 @@ class Run:
                 except CommandError as error:
                     self._error = error
                 except ExpresslaneClientError as error:
-                    self._error = explained(error, self._options.address, self._renamed)
+                    self._error = explained(error, self._options.address, self._prompts.renamed)
                 except OSError as error:
                     self._error = CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED)
         return self._finish()
@@ -132,10 +133,6 @@ class Run:
     def _interrupt(self, task: asyncio.Task[None]) -> None:
         self._interrupted = True
         task.cancel()
-
-    def _renamed(self, text: str) -> str:
-        """`prompts[3].model` as `prompts.jsonl:4: model`, wherever it stands in a text."""
-        return _PROMPT_PATH.sub(lambda match: f"{self._prompts.where(int(match.group(1)))}: ", text)
 
     def _finish(self) -> Exit:
         console = report()

@@ -38,6 +38,7 @@ class RunOptions:
     timeout_s: float | None
     mode: str
     quiet: bool
+    job: bool
     batch: BatchOptions
 
     @property
@@ -86,6 +87,7 @@ def _add_batch(add: Callable[..., object]) -> None:
     timeout = "longest time for all: 90, 90s, 10m or 1h; what is unfinished then expires"
     add("--timeout", type=_seconds, metavar="TIME", help=timeout)
     add("--request-id", default="", metavar="TEXT", help="name of this run in the service's logs and traces")
+    add("--job", action="store_true", help="submit it as a job, print the job's name and leave it running")
     add("--quiet", "-q", action="store_true", help="no progress, no summary; errors only")
 
 
@@ -94,6 +96,8 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
     source, output = arguments.source, arguments.output
     if arguments.append and arguments.overwrite:
         raise CommandError("--append and --overwrite exclude each other", "keep one of them")
+    if arguments.job:
+        _refuse_with_job(arguments)
     failures = Path(arguments.failures) if arguments.failures else failures_path(source, output)
     _refuse_same_files(source, output, failures)
     batch = BatchOptions(in_order=arguments.in_order, fail_fast=arguments.fail_fast, request_id=arguments.request_id)
@@ -110,8 +114,17 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         timeout_s=arguments.timeout,
         mode="append" if arguments.append else "overwrite" if arguments.overwrite else "refuse",
         quiet=arguments.quiet,
+        job=arguments.job,
         batch=batch,
     )
+
+
+def _refuse_with_job(arguments: argparse.Namespace) -> None:
+    """A job has no reader here: what is about one makes no sense with it."""
+    for option in ("output", "failures", "append", "overwrite", "in_order", "timeout"):
+        if getattr(arguments, option):
+            wrong = f"--job and --{option.replace('_', '-')} exclude each other"
+            raise CommandError(wrong, "results of a job:    expresslane jobs watch NAME --output results.jsonl")
 
 
 def _refuse_same_files(source: str, output: str | None, failures: Path) -> None:

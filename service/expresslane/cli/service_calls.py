@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ from expresslane_client import (
 from expresslane.cli.console import CommandError, Exit
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import AsyncIterator, Callable
 
 __all__ = ["ADDRESS", "add_address", "connected", "explained"]
@@ -28,12 +28,12 @@ _VARIABLE = "EXPRESSLANE_ADDRESS"
 _UNIMPLEMENTED = "UNIMPLEMENTED"
 
 
-def add_address(parser: argparse._ActionsContainer) -> None:
-    """The option that says where the service is."""
+def add_address(parser: argparse._ActionsContainer, *, first: bool = False) -> None:
+    """The option that says where the service is. The first parser has the default, the others none."""
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        default=os.environ.get(_VARIABLE) or ADDRESS,
+        default=(os.environ.get(_VARIABLE) or ADDRESS) if first else argparse.SUPPRESS,
         help=f"where the service is (default: {_VARIABLE}, else {ADDRESS})",
     )
 

@@ -90,7 +90,7 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
     if models:
         table.add_row("  by model", "", models)
     cap = f"of {snapshot.in_flight_limit:,}" if snapshot.in_flight_limit else ""
-    table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open calls")))
+    table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open batches")))
     rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
     left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
     table.add_row("rate", f"{rate:.1f}/s", left)

@@ -70,6 +70,16 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
             "Duration of a call, from its arrival to its end",
             explicit_bucket_boundaries_advisory=_BOUNDS_S,
         )
+        self.cutting = False
+        """The service stops and cuts the calls that are left: their callers are told UNAVAILABLE."""
+        self.open_calls = 0
+        """Calls whose last byte has not been sent."""
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    async def idle(self) -> None:
+        """Return once no call is open."""
+        await self._none_open.wait()
 
     async def intercept_service(
         self,
@@ -95,6 +105,7 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
 
         async def observed(request: Any, context: Context) -> Any:
             call = _Call(self, name, context)
+            self._opened(context)
             try:
                 response = await run(request, context)
             except BaseException as error:
@@ -107,6 +118,16 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
                 call.detach()
 
         return observed
+
+    def _opened(self, context: Context) -> None:
+        self.open_calls += 1
+        self._none_open.clear()
+        context.add_done_callback(self._done)  # type: ignore[arg-type] # the stub wants a class where any callable will do
+
+    def _done(self, _: Context) -> None:
+        self.open_calls -= 1
+        if not self.open_calls:
+            self._none_open.set()
 
     def start_span(self, name: str, context: Context) -> tuple[Span, Any]:
         """A call's span below its caller's, and the token that puts it in the current context."""
@@ -151,16 +172,22 @@ class _Call:
         """End the call with what its handler raised. An unhandled exception is answered here."""
         if isinstance(error, grpc.aio.AbortError):
             self.ended(_code_of(self._context))
-        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            expired = (
-                self._allowed_s is not None and time.monotonic() - self._start_s >= self._allowed_s - self._slack_s()
-            )
-            self.ended(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit, grpc.aio.InternalError)):
+            # InternalError: a message could not be sent, because the caller went away just then
+            self.ended(self._cancelled_code())
         elif isinstance(error, RefusedError):
             await self._answer(error)
         else:
             log.error("call failed", method=self._name, exc_info=error)
             await self._answer(RefusedError(Reason.INTERNAL, "internal error"), type(error).__qualname__)
+
+    def _cancelled_code(self) -> grpc.StatusCode:
+        """Why a call was cancelled: by us, by its deadline, or by its caller."""
+        if self._observer.cutting:
+            return grpc.StatusCode.UNAVAILABLE
+        if self._allowed_s is not None and time.monotonic() - self._start_s >= self._allowed_s - self._slack_s():
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        return grpc.StatusCode.CANCELLED
 
     def ended(self, code: grpc.StatusCode, error_type: str = "") -> None:
         """Close the span, record the duration, write the log line."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from expresslane import __version__
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import FieldViolation, Reason, RefusedError
+from expresslane.errors import RefusedError
 from expresslane.servicers.encode import duration
-from expresslane.servicers.status import abort
+from expresslane.servicers.status import abort, invalid
 from expresslane.settings import MAX_CAP
 from expresslane.v1 import admin_pb2 as pb
 from expresslane.v1 import types_pb2
@@ -56,7 +56,7 @@ class AdminServicer:
     async def ListBackends(self, request: pb.ListBackendsRequest, context: Any) -> pb.ListBackendsResponse:  # noqa: N802
         """A page of backends, ordered by name."""
         if not 0 <= request.page_size <= MAX_PAGE_SIZE:
-            await abort(context, _invalid("page_size", f"0 to {MAX_PAGE_SIZE:,}"))
+            await abort(context, invalid("page_size", f"0 to {MAX_PAGE_SIZE:,}"))
         after = request.page_token
         members = [member for member in self._fleet.members if member.id > after]
         page = members[: request.page_size or PAGE_SIZE]
@@ -82,16 +82,19 @@ class AdminServicer:
     def _update(self, member: Member, request: pb.UpdateBackendRequest) -> None:
         paths = list(request.update_mask.paths)
         if not paths:
-            raise _invalid("update_mask", f"required: any of {', '.join(MUTABLE)}")
+            raise invalid("update_mask", f"required: any of {', '.join(MUTABLE)}")
         if unknown := [path for path in paths if path not in MUTABLE]:
-            raise _invalid("update_mask", f"{unknown[0][:60]!r} cannot be changed; {', '.join(MUTABLE)} can")
+            raise invalid("update_mask", f"{unknown[0][:60]!r} cannot be changed; {', '.join(MUTABLE)} can")
         cap = request.backend.cap
         if "cap" in paths and not 1 <= cap <= MAX_CAP:
-            raise _invalid("backend.cap", f"{cap} is out of range: 1 to {MAX_CAP:,}")
+            raise invalid("backend.cap", f"{cap} is out of range: 1 to {MAX_CAP:,}")
         if "concurrency_enabled" in paths:
-            self._fleet.set_concurrency(member, enabled=request.backend.concurrency_enabled)
+            enabled = request.backend.concurrency_enabled
+            self._fleet.check_concurrency(member, enabled=enabled, with_cap="cap" in paths)
         if "cap" in paths:
             self._fleet.set_cap(member, cap)
+        if "concurrency_enabled" in paths:
+            self._fleet.set_concurrency(member, enabled=enabled)
 
     async def GetSnapshot(self, _: pb.GetSnapshotRequest, context: Any) -> pb.Snapshot:  # noqa: ARG002, N802
         """Queue depths and counters."""
@@ -133,7 +136,7 @@ class AdminServicer:
 
     def _find(self, name: str, field: str) -> Member:
         if not name.startswith(PREFIX):
-            raise _invalid(field, f"{name[:60]!r} is not of the form {PREFIX}ID")
+            raise invalid(field, f"{name[:60]!r} is not of the form {PREFIX}ID")
         return self._fleet.get(name.removeprefix(PREFIX))
 
     def _describe(self, members: list[Member]) -> list[pb.Backend]:
@@ -173,8 +176,3 @@ def _backend(member: Member, counted: BackendSnapshot, fleet: Fleet, uptime_ns: 
         outcomes=counted.outcomes,
         notices=member.notices(),
     )
-
-
-def _invalid(field: str, description: str) -> RefusedError:
-    violation = FieldViolation(field, description)
-    return RefusedError(Reason.INVALID_FIELD, f"{field}: {description}", violations=[violation])

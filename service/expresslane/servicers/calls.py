@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
 
 from expresslane.batches.batch import BatchOptions
 from expresslane.deadlines import batch_deadline_ns
 from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.intake import Intake
+from expresslane.results import MAX_RESULT_BYTES, RESULT_ROOM_BYTES
 from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder, duration_ns
 from expresslane.servicers.status import MAX_VIOLATIONS
 from expresslane.v1 import inference_pb2
@@ -16,19 +19,25 @@ from expresslane.v1 import inference_pb2
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import grpc.aio
+    from google.protobuf.duration_pb2 import Duration
 
     from expresslane.prompts import Prompt
     from expresslane.settings import Settings
     from expresslane.v1 import types_pb2
 
-__all__ = ["batch_options", "decode_batch"]
+__all__ = ["batch_options", "check_heartbeat", "decode_batch", "read_request"]
 
 TURN = 256
 MAX_WINDOW = 100_000
-DECLARED_TOKENS = 4_096
-BYTES_PER_OUTPUT_TOKEN = 4
-RESULT_OVERHEAD_BYTES = 512
+HEARTBEATS = "1 s to 10 min"
+
+
+async def read_request(context: Any) -> Any:
+    """The one request of a streaming call. Raises RefusedError when there is none."""
+    request = await context.read()
+    if request is grpc.aio.EOF:
+        raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
+    return request
 
 
 def batch_options(
@@ -36,9 +45,11 @@ def batch_options(
     settings: Settings,
     context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
     now_ns: int,
+    *,
+    path: str = "config.",
 ) -> BatchOptions:
-    """Check a call's configuration. Raises RefusedError with every field at fault."""
-    violations = list(_config_violations(config))
+    """Check a call's configuration; `path` leads to it in violations. Raises RefusedError with every field at fault."""
+    violations = list(_config_violations(config, path))
     if violations:
         raise _refusal(violations)
     heartbeat_s = duration_ns(config.heartbeat_interval) / 1e9 or settings.heartbeat_s
@@ -50,18 +61,21 @@ def batch_options(
         stream_deltas=config.stream_deltas,
         reorder_window=(config.reorder_window or settings.reorder_window) if in_order else 0,
         outbox_limit=settings.outbox_limit_results,
+        outbox_limit_bytes=settings.outbox_limit_bytes,
+        result_limit_bytes=max(MAX_RESULT_BYTES, settings.max_answer_bytes + 2 * RESULT_ROOM_BYTES),
+        queue_limit_bytes=settings.queue_limit_bytes,
         heartbeat_s=heartbeat_s,
         deadline_ns=batch_deadline_ns(now_ns, context.time_remaining()),
         arrived_ns=now_ns,
     )
 
 
-def _config_violations(config: inference_pb2.BatchConfig) -> Sequence[FieldViolation]:
+def _config_violations(config: inference_pb2.BatchConfig, path: str) -> Sequence[FieldViolation]:
     violations = []
 
     def check(field: str, ok: bool, description: str, reason: Reason = Reason.INVALID_FIELD) -> None:
         if not ok:
-            violations.append(FieldViolation(f"config.{field}", description, reason))
+            violations.append(FieldViolation(f"{path}{field}", description, reason))
 
     check("request_id", len(config.request_id.encode()) <= MAX_ID_BYTES, f"at most {MAX_ID_BYTES} bytes")
     check("delivery", config.delivery in inference_pb2.Delivery.values(), "no such Delivery")
@@ -70,14 +84,19 @@ def _config_violations(config: inference_pb2.BatchConfig) -> Sequence[FieldViola
     kept = config.on_disconnect == inference_pb2.ON_DISCONNECT_KEEP
     check("on_disconnect", not kept, "KEEP is not supported yet; use CANCEL", Reason.UNSUPPORTED)
     check("on_disconnect", config.on_disconnect in inference_pb2.OnDisconnect.values(), "no such OnDisconnect")
-    heartbeat_ns = duration_ns(config.heartbeat_interval)
-    check("heartbeat_interval", not heartbeat_ns or 10**9 <= heartbeat_ns <= 600 * 10**9, "1 s to 10 min")
+    check("heartbeat_interval", check_heartbeat(config.heartbeat_interval), HEARTBEATS)
     check("reorder_window", 0 <= config.reorder_window <= MAX_WINDOW, f"1 to {MAX_WINDOW:,}; 0 for the default")
     return violations
 
 
+def check_heartbeat(interval: Duration) -> bool:
+    """Whether a call may ask for this: nothing, or 1 s to 10 min."""
+    heartbeat_ns = duration_ns(interval)
+    return not heartbeat_ns or 10**9 <= heartbeat_ns <= 600 * 10**9
+
+
 async def decode_batch(
-    messages: Sequence[types_pb2.Prompt], settings: Settings, *, path: str = "prompts[{}]"
+    messages: Sequence[types_pb2.Prompt], settings: Settings, *, path: str = "prompts[{}]", id_required: bool = True
 ) -> list[tuple[Prompt, int]]:
     """Decode and check every prompt of a batch, giving way to other work in between; `path` names each in violations.
 
@@ -96,15 +115,15 @@ async def decode_batch(
     violations: list[FieldViolation] = []
     seen: dict[str, int] = {}
     for index, message in enumerate(messages):
-        decoded = decoder.decode(message, path.format(index))
+        decoded = decoder.decode(message, path.format(index), id_required=id_required)
         violations += decoded.violations
         if decoded.prompt is not None:
             prompts.append((decoded.prompt, decoded.size_bytes))
             earlier = seen.setdefault(decoded.prompt.custom_id, index)
             if earlier != index:
                 description = f"{decoded.prompt.custom_id[:60]!r} is also prompts[{earlier}]'s"
-                path = f"prompts[{index}].custom_id"
-                violations.append(FieldViolation(path, description, Reason.DUPLICATE_CUSTOM_ID))
+                where = f"{path.format(index)}.custom_id"
+                violations.append(FieldViolation(where, description, Reason.DUPLICATE_CUSTOM_ID))
         if len(violations) > MAX_VIOLATIONS:
             break
         if index % TURN == TURN - 1:
@@ -112,20 +131,6 @@ async def decode_batch(
     if violations:
         raise _refusal(violations)
     return prompts
-
-
-def check_collectable(prompts: Sequence[tuple[Prompt, int]], limit_bytes: int) -> None:
-    """Refuse a batch whose declared answer could exceed one message. Raises RefusedError (ANSWER_TOO_LARGE)."""
-    declared = 0
-    for prompt, _ in prompts:
-        tokens = prompt.options.sampling.max_tokens or DECLARED_TOKENS
-        declared += tokens * BYTES_PER_OUTPUT_TOKEN + RESULT_OVERHEAD_BYTES
-    if declared > limit_bytes:
-        raise RefusedError(
-            Reason.ANSWER_TOO_LARGE,
-            f"the declared answer of up to {declared:,} bytes exceeds {limit_bytes:,}: use GenerateBatch, "
-            "or lower sampling.max_tokens",
-        )
 
 
 def _refusal(violations: Sequence[FieldViolation]) -> RefusedError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from expresslane.backends.openai_request import colliding_keys
+from expresslane.backends.openai_request import colliding_keys, typed_keys
 from expresslane.errors import FieldViolation, Reason
 from expresslane.prompts import (
     Chat,
@@ -21,7 +21,7 @@ from expresslane.prompts import (
     Sampling,
     ToolCall,
 )
-from expresslane.tokens import utf8_bytes
+from expresslane.tokens import text_bytes, utf8_bytes
 from expresslane.v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ __all__ = ["Decoded", "PromptDecoder", "duration_ns"]
 
 MAX_ID_BYTES = 256
 MAX_STOPS = 16
+MAX_KEPT_OPTIONS = 1_024
+MAX_KEPT_BYTES = 16 * 1024 * 1024
+MAX_JSON_DEPTH = 128
 DAY_NS = 24 * 3600 * 10**9
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -73,6 +76,7 @@ class PromptDecoder:
     def __init__(self, max_prompt_bytes: int) -> None:
         self._max_prompt_bytes = max_prompt_bytes
         self._options: dict[tuple[bytes, str, str, str, bytes], RequestOptions] = {}
+        self._kept_bytes = 0
 
     def decode(self, message: types_pb2.Prompt, path: str, *, id_required: bool = True) -> Decoded:
         """Decode one prompt; `path` names it in violations (`prompts[3]`)."""
@@ -89,16 +93,16 @@ class PromptDecoder:
         if len(message.model.encode()) > MAX_ID_BYTES:
             report("model", f"at most {MAX_ID_BYTES} bytes")
         content, raw = _content(message, report)
-        size = utf8_bytes(content)
-        if size > self._max_prompt_bytes:
-            description = f"{size:,} bytes; this service takes at most {self._max_prompt_bytes:,}"
-            report(message.WhichOneof("input") or "", description, Reason.PROMPT_TOO_LARGE)
         prompt_class = _CLASSES.get(getattr(message, "class"))
         if prompt_class is None:
             report("class", f"{getattr(message, 'class')} is no PromptClass")
         if message.sequential:
             report("sequential", "not supported yet; leave it false", Reason.UNSUPPORTED)
         options = self._decode_options(message, report)
+        size = utf8_bytes(content) + options.template_bytes + options.other_bytes
+        if size > self._max_prompt_bytes:
+            description = f"a prompt of {size:,} bytes in all; this service takes at most {self._max_prompt_bytes:,}"
+            report(_largest_part(message, content, options), description, Reason.PROMPT_TOO_LARGE)
         if violations or prompt_class is None:
             return Decoded(None, size, tuple(violations))
         return Decoded(Prompt(custom_id, message.model, content, raw, prompt_class, options), size)
@@ -106,7 +110,8 @@ class PromptDecoder:
     def _decode_options(self, message: types_pb2.Prompt, report: Report) -> RequestOptions:
         sampling = message.sampling.SerializeToString(deterministic=True) if message.HasField("sampling") else b""
         deadlines = message.deadlines.SerializeToString(deterministic=True) if message.HasField("deadlines") else b""
-        key = (sampling, message.extra_json, message.tools_json, message.response_format_json, deadlines)
+        extra, tools, form = message.extra_json, message.tools_json, message.response_format_json
+        key = (sampling, extra, tools, form, deadlines)
         known = self._options.get(key)
         if known is not None:
             return known
@@ -117,21 +122,42 @@ class PromptDecoder:
             faults += 1
             report(field, description, reason)
 
+        template_bytes = text_bytes(tools) + text_bytes(form)
+        other_bytes = text_bytes(extra) + sum(map(text_bytes, message.sampling.stop))
         options = RequestOptions(
             sampling=_sampling(message.sampling, count) if sampling else Sampling(),
-            extra_json=_json(message.extra_json, "extra_json", dict, count),
-            tools_json=_json(message.tools_json, "tools_json", list, count),
-            response_format_json=_json(message.response_format_json, "response_format_json", dict, count),
+            extra_json=_json(extra, "extra_json", dict, count),
+            tools_json=_json(tools, "tools_json", list, count),
+            response_format_json=_json(form, "response_format_json", dict, count),
             deadlines=_deadlines(message.deadlines, count) if deadlines else Deadlines(),
+            template_bytes=template_bytes,
+            other_bytes=other_bytes,
         )
         if not faults:
+            taken = typed_keys(options)
             for collision in colliding_keys(options):
-                count(
-                    "extra_json", f"sets {collision!r}, which a typed field or the service sets", Reason.COLLIDING_KEY
-                )
+                why = ", which a typed field or the service sets" if collision in taken else " twice"
+                count("extra_json", f"sets {collision[:80]!r}{why}", Reason.COLLIDING_KEY)
         if not faults:
+            # A session may run for days, each prompt with a seed of its own.
+            self._kept_bytes += template_bytes + other_bytes
+            if len(self._options) >= MAX_KEPT_OPTIONS or self._kept_bytes > MAX_KEPT_BYTES:
+                self._options.clear()
+                self._kept_bytes = template_bytes + other_bytes
             self._options[key] = options
         return options
+
+
+def _largest_part(message: types_pb2.Prompt, content: str | Chat, options: RequestOptions) -> str:
+    """The field that makes a prompt as large as it is."""
+    sizes = {
+        message.WhichOneof("input") or "": utf8_bytes(content),
+        "extra_json": len(options.extra_json),
+        "tools_json": len(options.tools_json),
+        "response_format_json": len(options.response_format_json),
+        "sampling.stop": sum(map(len, options.sampling.stop)),
+    }
+    return max(sizes, key=lambda field: sizes[field])
 
 
 def _content(message: types_pb2.Prompt, report: Report) -> tuple[str | Chat, bool]:
@@ -218,8 +244,25 @@ def _json(text: str, field: str, kind: type[dict[str, object] | list[object]], r
         return ""
     wanted = "object" if kind is dict else "array"
     try:
-        if not isinstance(orjson.loads(text), kind):
+        value = orjson.loads(text)
+        if not isinstance(value, kind):
             report(field, f"must be one JSON {wanted}", Reason.INVALID_JSON)
+        elif text.count("[") + text.count("{") > MAX_JSON_DEPTH and _too_deep(value):
+            report(field, f"is nested more than {MAX_JSON_DEPTH} deep", Reason.INVALID_JSON)
     except orjson.JSONDecodeError as error:
         report(field, f"is not JSON: {error}", Reason.INVALID_JSON)
     return text
+
+
+def _too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        within = (child for one in level for child in (one.values() if isinstance(one, dict) else _items(one)))
+        level = [child for child in within if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -10,6 +10,7 @@ from expresslane.servicers.encode import progress_event
 
 if TYPE_CHECKING:
     from expresslane.batches.batch import Batch
+    from expresslane.batches.log import Cursor
     from expresslane.batches.outbox import Parcel
     from expresslane.scheduling import Scheduling
     from expresslane.v1 import inference_pb2
@@ -20,34 +21,43 @@ LINGER_NS = 2_000_000
 
 
 class Reader:
-    """Takes parcels out of one batch's outbox.
+    """Takes parcels out of one batch's outbox, or out of `source` in its place.
 
     A message costs far more than a result in it, so a parcel right behind another waits up to 2 ms for company.
     """
 
-    def __init__(self, batch: Batch, scheduling: Scheduling, *, clock: Clock = monotonic_ns) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        scheduling: Scheduling,
+        *,
+        source: Cursor | None = None,
+        heartbeat_s: float = 0.0,
+        clock: Clock = monotonic_ns,
+    ) -> None:
         self._batch = batch
+        self._source = source or batch.outbox
+        self._heartbeat_s = heartbeat_s or batch.options.heartbeat_s
         self._scheduling = scheduling
         self._clock = clock
         self._last_ns = 0
 
     async def next(self) -> Parcel | None:
         """The next parcel, perhaps empty when the batch is over; None when a heartbeat is due."""
-        batch = self._batch
-        if not await batch.outbox.wait(batch.options.heartbeat_s):
+        if not await self._source.wait(self._heartbeat_s):
             return None
         early_ns = self._last_ns + LINGER_NS - self._clock()
-        if early_ns > 0 and not batch.outbox.closed:
+        if early_ns > 0 and not self._source.closed:
             await asyncio.sleep(early_ns / 1e9)
-        parcel = batch.outbox.take()
+        parcel = self._source.take()
         self._last_ns = self._clock()
-        self._scheduling.reader_moved(batch)
+        self._scheduling.reader_moved(self._batch)
         return parcel
 
     @property
     def over(self) -> bool:
         """Whether everything has been taken and nothing more will come."""
-        return self._batch.outbox.closed and self._batch.outbox.empty
+        return self._source.closed and self._source.empty
 
     def progress(self) -> inference_pb2.Event:
         """How far the batch is."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from expresslane.batches.summary import BatchState, Percentiles, Summary
-from expresslane.errors import AttemptError, PromptError, status_code
-from expresslane.results import FinishReason, Outcome, Result, Timings, Usage
-from expresslane.v1 import inference_pb2, types_pb2
+from expresslane.errors import AttemptError, PromptError, Reason, status_code
+from expresslane.results import MAX_RESULT_BYTES, FinishReason, Outcome, Result, Timings, Usage
+from expresslane.v1 import inference_pb2, jobs_pb2, types_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from expresslane.batches.outbox import Delta, Parcel
 
 __all__ = [
-    "delta_message",
+    "delta_messages",
+    "drop_answer",
     "duration",
     "fill_result",
     "generate_responses",
@@ -28,8 +29,12 @@ __all__ = [
 ]
 
 MAX_PARCEL_BYTES = 1024 * 1024
+MAX_DELTA_CHARS = MAX_PARCEL_BYTES // 4  # a character takes at most four bytes
+MAX_SHORT_BYTES = 120
 NS = 10**9
-Response = TypeVar("Response", inference_pb2.GenerateBatchResponse, inference_pb2.StreamPromptsResponse)
+Response = TypeVar(
+    "Response", inference_pb2.GenerateBatchResponse, inference_pb2.StreamPromptsResponse, jobs_pb2.WatchJobResponse
+)
 
 _OUTCOMES = {
     Outcome.SUCCEEDED: types_pb2.OUTCOME_SUCCEEDED,
@@ -96,14 +101,37 @@ def fill_result(message: types_pb2.Result, result: Result) -> None:
         message.error.CopyFrom(_error(result.error))
 
 
-def result_responses(results: Iterable[Result], empty: Callable[[], Response]) -> Iterator[Response]:
-    """Responses of at most 1 MiB of results each; a single larger result has a response of its own."""
+def drop_answer(message: types_pb2.Result, why: str) -> None:
+    """Take the answer out of an encoded result: a success fails with ANSWER_OVER_LIMIT, others keep a shorter error."""
+    message.ClearField("choices")
+    if message.outcome == types_pb2.OUTCOME_SUCCEEDED:
+        message.outcome = types_pb2.OUTCOME_FAILED
+        message.error.CopyFrom(_error(PromptError(Reason.ANSWER_OVER_LIMIT, why)))
+        return
+    for field in ("provider_body", "provider_code", "provider_request_id", "history"):
+        message.error.ClearField(field)
+    message.error.message = message.error.message.encode()[:MAX_SHORT_BYTES].decode(errors="ignore")
+
+
+def _fill_within(message: types_pb2.Result, result: Result, limit_bytes: int) -> int:
+    """Write a result whose message is at most `limit_bytes`; returns its size."""
+    fill_result(message, result)
+    size = message.ByteSize()
+    if size > limit_bytes:
+        drop_answer(message, f"the result of {size:,} bytes is larger than a result may be")
+        size = message.ByteSize()
+    return size
+
+
+def result_responses(
+    results: Iterable[Result], empty: Callable[[], Response], limit_bytes: int = MAX_RESULT_BYTES
+) -> Iterator[Response]:
+    """Responses of at most 1 MiB of results each; a single larger result, up to the limit, has one of its own."""
     response = empty()
     size = 0
     for result in results:
         message = response.results.add()
-        fill_result(message, result)
-        more = message.ByteSize()
+        more = _fill_within(message, result, limit_bytes)
         if size and size + more > MAX_PARCEL_BYTES:
             following = empty()
             following.results.append(message)
@@ -115,16 +143,16 @@ def result_responses(results: Iterable[Result], empty: Callable[[], Response]) -
         yield response
 
 
-def generate_responses(parcel: Parcel) -> Iterator[inference_pb2.GenerateResponse]:
+def generate_responses(parcel: Parcel, limit_bytes: int = MAX_RESULT_BYTES) -> Iterator[inference_pb2.GenerateResponse]:
     """The responses for one prompt's parcel: its last deltas share one with the result where both fit in 1 MiB."""
     response: inference_pb2.GenerateResponse | None = None
-    for deltas in in_parcels(map(delta_message, parcel.deltas)):
+    for deltas in in_parcels(delta_messages(parcel.deltas)):
         if response is not None:
             yield response
         response = inference_pb2.GenerateResponse(deltas=deltas)
     for result in parcel.results:
         last = inference_pb2.GenerateResponse()
-        fill_result(last.result, result)
+        _fill_within(last.result, result, limit_bytes)
         if response is not None and response.ByteSize() + last.ByteSize() > MAX_PARCEL_BYTES:
             yield response
         elif response is not None:
@@ -186,11 +214,20 @@ def _attempt_error(error: AttemptError) -> types_pb2.AttemptError:
     )
 
 
-def delta_message(delta: Delta) -> inference_pb2.Delta:
-    """Pieces of one prompt's output."""
-    return inference_pb2.Delta(
-        custom_id=delta.custom_id, index=delta.index, text="".join(delta.text), reasoning="".join(delta.reasoning)
-    )
+def delta_messages(deltas: Iterable[Delta]) -> Iterator[inference_pb2.Delta]:
+    """Pieces of the prompts' output, one message for each prompt; more, in order, where it is larger than 1 MiB."""
+    for delta in deltas:
+        text, reasoning = "".join(delta.text), "".join(delta.reasoning)
+        custom_id, index = delta.custom_id, delta.index
+        message = inference_pb2.Delta(custom_id=custom_id, index=index, text=text, reasoning=reasoning)
+        if len(text) + len(reasoning) <= MAX_DELTA_CHARS or message.ByteSize() <= MAX_PARCEL_BYTES:
+            yield message
+            continue
+        for start in range(0, len(reasoning), MAX_DELTA_CHARS):
+            piece = reasoning[start : start + MAX_DELTA_CHARS]
+            yield inference_pb2.Delta(custom_id=custom_id, index=index, reasoning=piece)
+        for start in range(0, len(text), MAX_DELTA_CHARS):
+            yield inference_pb2.Delta(custom_id=custom_id, index=index, text=text[start : start + MAX_DELTA_CHARS])
 
 
 def progress_event(*, queued: int, in_flight: int, finished: int, elapsed_ns: int) -> inference_pb2.Event:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import grpc.aio
-
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import Reason, RefusedError
+from expresslane.errors import RefusedError
 from expresslane.servicers import encode
-from expresslane.servicers.calls import batch_options, check_collectable, decode_batch
+from expresslane.servicers.calls import batch_options, decode_batch, read_request
+from expresslane.servicers.collect import Collector, check_collectable
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.session import Session
 from expresslane.servicers.status import abort
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from expresslane.batches.batch import Batch
     from expresslane.intake import Intake
     from expresslane.prompts import Prompt
-    from expresslane.results import Result
     from expresslane.scheduling import Scheduling
     from expresslane.settings import Settings
 
@@ -45,7 +43,7 @@ class InferenceServicer:
     async def GenerateBatch(self, _: object, context: Any) -> None:  # noqa: N802
         """Run a batch and stream each result back as it finishes."""
         try:
-            batch = await self._open(await _read(context), "GenerateBatch", context)
+            batch = await self._open(await read_request(context), "GenerateBatch", context)
         except RefusedError as refusal:
             await abort(context, refusal)
         try:
@@ -55,11 +53,9 @@ class InferenceServicer:
         finally:
             self._intake.close(batch)
 
-    async def _open(
-        self, request: pb.GenerateBatchRequest, method: str, context: Any, *, path: str = "prompts[{}]"
-    ) -> Batch:
+    async def _open(self, request: pb.GenerateBatchRequest, method: str, context: Any) -> Batch:
         options = batch_options(request.config, self._settings, context, self._clock())
-        prompts = await decode_batch(request.prompts, self._settings, path=path)
+        prompts = await decode_batch(request.prompts, self._settings)
         return self._accept(prompts, options, method)
 
     def _accept(self, prompts: list[tuple[Prompt, int]], options: Any, method: str) -> Batch:
@@ -78,9 +74,10 @@ class InferenceServicer:
             if parcel is None:
                 await context.write(pb.GenerateBatchResponse(events=[reader.progress()]))
                 continue
-            for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
+            for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
                 await context.write(pb.GenerateBatchResponse(deltas=deltas))
-            for response in encode.result_responses(parcel.results, pb.GenerateBatchResponse):
+            limit = batch.options.result_limit_bytes
+            for response in encode.result_responses(parcel.results, pb.GenerateBatchResponse, limit):
                 await context.write(response)
         await context.write(pb.GenerateBatchResponse(summary=encode.summary_message(batch.summary())))
 
@@ -95,29 +92,24 @@ class InferenceServicer:
         except RefusedError as refusal:
             await abort(context, refusal)
         try:
-            results: list[Result] = []
+            collector = Collector(self._settings.collect_limit_bytes)
             reader = Reader(batch, self._scheduling)
             while not reader.over:
                 parcel = await reader.next()
                 if parcel is not None:
-                    results += parcel.results
+                    collector.add(parcel.results)
         finally:
             self._intake.close(batch)
-        results.sort(key=lambda result: result.index)
-        response = pb.CollectBatchResponse(summary=encode.summary_message(batch.summary()))
-        for result in results:
-            encode.fill_result(response.results.add(), result)
-        return response
+        return collector.response(batch.summary())
 
     async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
         """Run one prompt, token by token."""
         try:
-            request: pb.GenerateRequest = await _read(context)
+            request: pb.GenerateRequest = await read_request(context)
             config = pb.BatchConfig(request_id=request.request_id, stream_deltas=True)
-            if not request.prompt.custom_id:
-                request.prompt.custom_id = "prompt"
-            whole = pb.GenerateBatchRequest(prompts=[request.prompt], config=config)
-            batch = await self._open(whole, "Generate", context, path="prompt")
+            options = batch_options(config, self._settings, context, self._clock(), path="")
+            prompts = await decode_batch([request.prompt], self._settings, path="prompt", id_required=False)
+            batch = self._accept(prompts, options, "Generate")
         except RefusedError as refusal:
             await abort(context, refusal)
         try:
@@ -129,7 +121,7 @@ class InferenceServicer:
                 if parcel is None:
                     await context.write(pb.GenerateResponse(events=[reader.progress()]))
                     continue
-                for response in encode.generate_responses(parcel):
+                for response in encode.generate_responses(parcel, batch.options.result_limit_bytes):
                     await context.write(response)
         finally:
             self._intake.close(batch)
@@ -137,11 +129,3 @@ class InferenceServicer:
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""
         await Session(self._intake, self._scheduling, self._settings, context).run()
-
-
-async def _read(context: Any) -> Any:
-    """The one request of a call. Raises RefusedError when there is none."""
-    request = await context.read()
-    if request is grpc.aio.EOF:
-        raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
-    return request

@@ -6,13 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import structlog
 
 from expresslane.batches.summary import BatchState
 from expresslane.clock import monotonic_ns
 from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.servicers import encode
 from expresslane.servicers.calls import batch_options
-from expresslane.servicers.decode import PromptDecoder
+from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.status import abort
 from expresslane.v1 import inference_pb2 as pb
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from expresslane.v1 import types_pb2
 
 __all__ = ["Session"]
+
+ACKNOWLEDGED_AT_ONCE = 4_096
+
+log = structlog.get_logger(__name__)
 
 
 class Session:
@@ -96,7 +101,8 @@ class Session:
         try:
             while batch.open and (message := await self._context.read()) is not grpc.aio.EOF:
                 self._handle(batch, message)
-                batch.outbox.nudge()
+                if self._acknowledged:  # the reader is not woken in vain: its heartbeat counts from its last message
+                    batch.outbox.nudge()
         except RefusedError as refusal:
             self._refusal = refusal
             batch.outbox.nudge()
@@ -125,12 +131,20 @@ class Session:
 
     def _take(self, batch: Batch, message: types_pb2.Prompt, good: list[tuple[Prompt, int]]) -> None:
         """Check one prompt; a bad one gets a failed result and hurts no other."""
-        decoded = self._decoder.decode(message, "prompt")
+        try:
+            decoded = self._decoder.decode(message, "prompt")
+        except Exception:
+            log.exception("defect while decoding a prompt")
+            self._accept(batch, good)
+            error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
+            self._intake.reject(batch, message.custom_id, error)
+            return
         if decoded.prompt is None:
             fault = decoded.violations[0]
             field = fault.field.removeprefix("prompt.")
             self._accept(batch, good)
-            self._intake.reject(batch, message.custom_id, PromptError(fault.reason, fault.description, field=field))
+            echoed = message.custom_id.encode()[:MAX_ID_BYTES].decode(errors="ignore")
+            self._intake.reject(batch, echoed, PromptError(fault.reason, fault.description, field=field))
         elif decoded.prompt.custom_id in self._live:
             self._accept(batch, good)
             description = "another unfinished prompt of this session has the same custom_id"
@@ -148,7 +162,8 @@ class Session:
         except RefusedError as refusal:
             for prompt, _ in good:
                 del self._live[prompt.custom_id]
-                error = PromptError(refusal.reason, refusal.message, retryable=True)
+                retryable = refusal.reason is not Reason.BATCH_TOO_LARGE
+                error = PromptError(refusal.reason, refusal.message, retryable=retryable)
                 self._intake.reject(batch, prompt.custom_id, error)
         else:
             queued = {ticket.prompt.custom_id: ticket for ticket in tickets}
@@ -167,13 +182,15 @@ class Session:
             if parcel is None:
                 await self._context.write(pb.StreamPromptsResponse(events=[reader.progress()]))
                 continue
-            for deltas in encode.in_parcels(map(encode.delta_message, parcel.deltas)):
+            for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
                 await self._context.write(pb.StreamPromptsResponse(deltas=deltas))
             acknowledged, self._acknowledged = self._acknowledged, []
-            if acknowledged:
-                await self._context.write(pb.StreamPromptsResponse(accepted=acknowledged))
+            for start in range(0, len(acknowledged), ACKNOWLEDGED_AT_ONCE):
+                accepted = acknowledged[start : start + ACKNOWLEDGED_AT_ONCE]
+                await self._context.write(pb.StreamPromptsResponse(accepted=accepted))
             self._delivered(parcel.results)
-            for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse):
+            limit = batch.options.result_limit_bytes
+            for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse, limit):
                 response.credits = len(response.results)
                 await self._context.write(response)
         if not self._broken:

@@ -8,12 +8,12 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from expresslane.errors import ERROR_DOMAIN, RefusedError, status_code
+from expresslane.errors import ERROR_DOMAIN, FieldViolation, Reason, RefusedError, status_code
 
 if TYPE_CHECKING:
     import grpc.aio
 
-__all__ = ["abort", "details"]
+__all__ = ["abort", "details", "invalid"]
 
 MAX_VIOLATIONS = 20
 MAX_TEXT_CHARS = 120
@@ -48,6 +48,12 @@ def _status(error: RefusedError, shown: int) -> status_pb2.Status:
     message = error.message.encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
     code: int = status_code(error.reason).value[0]
     return status_pb2.Status(code=code, message=message, details=packed)
+
+
+def invalid(field: str, description: str) -> RefusedError:
+    """The refusal of a call for one field."""
+    violation = FieldViolation(field, description)
+    return RefusedError(Reason.INVALID_FIELD, f"{field}: {description}", violations=[violation])
 
 
 async def abort(context: grpc.aio.ServicerContext, error: RefusedError) -> NoReturn:  # type: ignore[type-arg]

@@ -6,6 +6,9 @@ trace context passes through to the backends as it came.
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -26,11 +29,13 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from yarl import URL
 
 from expresslane.errors import ConfigError
 from expresslane.telemetry import names
 from expresslane.telemetry.core_histograms import CoreHistograms
 from expresslane.telemetry.spans import Tracer
+from expresslane.variables import MASK, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +58,9 @@ _SAMPLERS = (
     "parentbased_always_off",
     "parentbased_traceidratio",
 )
+_COMPRESSIONS = {"grpc": ("gzip",), "http/protobuf": ("gzip", "deflate", "none")}
+_HEADERS = re.compile(r"\s*[^\s=,;]+\s*=[^,]*(,\s*[^\s=,;]+\s*=[^,]*)*,?\s*")
+_GRPC_TARGET = re.compile(r"(dns|unix|ipv4|ipv6|unix-abstract):\S+|[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?")
 _COUNTS = (
     "OTEL_BSP_SCHEDULE_DELAY",
     "OTEL_BSP_EXPORT_TIMEOUT",
@@ -85,8 +93,8 @@ class Telemetry:
             raise ConfigError("\n".join(problems))
         try:
             return cls._start(version, environ)
-        except ValueError as error:
-            raise ConfigError(f"an OTEL_* variable is not allowed: {error}") from error
+        except Exception as error:  # the SDK has no class for it
+            raise ConfigError(f"telemetry cannot start with these OTEL_* variables: {error}") from error
 
     @classmethod
     def _start(cls, version: str, environ: Mapping[str, str]) -> Telemetry:
@@ -168,10 +176,11 @@ def _problems(environ: Mapping[str, str]) -> list[str]:
     """One line for each OTEL_* variable whose value cannot be followed."""
     problems = []
 
-    def check(name: str, ok: Callable[[str], bool], allowed: str, example: str) -> None:
+    def check(name: str, ok: Callable[[str], bool], allowed: str, example: str, *, secret: bool = False) -> None:
         value = _value(environ, name)
         if value and not ok(value):
-            problems.append(f"{name}={value[:100]!a} is not allowed. Allowed: {allowed}. Example: {name}={example}")
+            shown = MASK if secret else masked(value[:100])
+            problems.append(f"{name}={shown!a} is not allowed. Allowed: {allowed}. Example: {name}={example}")
 
     for signal in ("TRACES", "METRICS"):
         check(
@@ -183,6 +192,7 @@ def _problems(environ: Mapping[str, str]) -> list[str]:
     for middle in ("", "TRACES_", "METRICS_"):
         name = f"OTEL_EXPORTER_OTLP_{middle}PROTOCOL"
         check(name, lambda value: value in _PROTOCOLS, " or ".join(_PROTOCOLS), "grpc")
+        _check_exporter(check, f"OTEL_EXPORTER_OTLP_{middle}", _protocols(middle, environ))
     check("OTEL_TRACES_SAMPLER", lambda value: value.lower() in _SAMPLERS, ", ".join(_SAMPLERS), _SAMPLERS[-1])
     if _value(environ, "OTEL_TRACES_SAMPLER").lower().endswith("traceidratio"):
         check("OTEL_TRACES_SAMPLER_ARG", lambda value: _is_number(value, 1.0), "a number from 0 to 1", "0.05")
@@ -196,9 +206,43 @@ def _problems(environ: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _is_number(text: str, most: float) -> bool:
+def _protocols(middle: str, environ: Mapping[str, str]) -> set[str]:
+    """The protocols of the signals that a variable is for."""
+    signals: tuple[Signal, ...] = ("traces", "metrics")
+    return {_protocol(signal, environ) for signal in signals if middle in ("", f"{signal.upper()}_")}
+
+
+def _check_exporter(check: Callable[..., None], prefix: str, protocols: set[str]) -> None:
+    """The variables of one exporter, or of all of them."""
+    compressions = [name for protocol in _PROTOCOLS if protocol in protocols for name in _COMPRESSIONS[protocol]]
+    compressions = list(dict.fromkeys(compressions)) or list(_COMPRESSIONS["grpc"])
+    check(f"{prefix}COMPRESSION", lambda value: value.lower() in compressions, " or ".join(compressions), "gzip")
+    check(f"{prefix}TIMEOUT", lambda value: _is_number(value, math.inf, 1e-3), "a number of seconds above 0", "10")
+    check(f"{prefix}HEADERS", _HEADERS.fullmatch, "name=value, comma-separated", "api-key=secret", secret=True)
+    check(f"{prefix}INSECURE", lambda value: value.lower() in {"true", "false"}, "true or false", "true")
+    grpc = "grpc" in protocols
+    urls = "an http:// or https:// URL" + (", or HOST:PORT" if grpc else "")
+    check(f"{prefix}ENDPOINT", lambda value: _is_endpoint(value, grpc=grpc), urls, "http://localhost:4317")
+    for name in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
+        check(f"{prefix}{name}", _is_readable, "a file that can be read", "/etc/ssl/certs/ca.pem")
+
+
+def _is_endpoint(text: str, *, grpc: bool) -> bool:
     try:
-        return 0 <= float(text) <= most
+        url = URL(text)
+        is_url = url.scheme in {"http", "https"} and bool(url.host)
+    except ValueError:
+        return False
+    return is_url or (grpc and _GRPC_TARGET.fullmatch(text) is not None)
+
+
+def _is_readable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113
+
+
+def _is_number(text: str, most: float, least: float = 0.0) -> bool:
+    try:
+        return least <= float(text) <= most
     except ValueError:
         return False
 

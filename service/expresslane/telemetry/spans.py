@@ -52,9 +52,7 @@ class Tracer:
     def __init__(self, provider: TracerProvider | None = None, version: str = "") -> None:
         self._tracer = (provider or NoOpTracerProvider()).get_tracer(names.SCOPE, version)
 
-    def start_batch(
-        self, *, request_id: str, prompts: int, method: str, arrived_ns: int | None = None
-    ) -> BatchTrace:
+    def start_batch(self, *, request_id: str, prompts: int, method: str, arrived_ns: int | None = None) -> BatchTrace:
         """Start a batch's span below the current one (the RPC's), at `arrived_ns` or now.
 
         `prompts` is 0 where it is not known yet.

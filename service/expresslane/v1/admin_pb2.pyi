@@ -388,7 +388,7 @@ class Snapshot(_message.Message):
     drain_rate_per_s: _builtins.float
     """Measured rate at which prompts end."""
     open_batches: _builtins.int
-    """Calls that are being served."""
+    """Batches that are being served: open calls and running jobs."""
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """Time since start."""

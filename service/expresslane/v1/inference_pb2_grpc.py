@@ -30,6 +30,8 @@ class InferenceStub(object):
 
     A call that cannot be accepted ends with a status error that carries google.rpc.ErrorInfo (reason, see errors.proto),
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
+    A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
+    below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """
@@ -67,6 +69,8 @@ class InferenceServicer(object):
 
     A call that cannot be accepted ends with a status error that carries google.rpc.ErrorInfo (reason, see errors.proto),
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
+    A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
+    below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """
@@ -80,7 +84,9 @@ class InferenceServicer(object):
 
     def CollectBatch(self, request, context):
         """Runs a batch and answers once, with all results in request order. For batches whose declared answer
-        (prompts x max_tokens) fits in one message; a larger one is refused before any work is done.
+        (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
+        is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
+        fail with ANSWER_OVER_LIMIT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +143,8 @@ class Inference(object):
 
     A call that cannot be accepted ends with a status error that carries google.rpc.ErrorInfo (reason, see errors.proto),
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
+    A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
+    below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """

@@ -533,7 +533,7 @@ class Result(_message.Message):
     """True when a simulated backend made this result up: never take it for a model's answer."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Choice]:
-        """The answers: one on success; after a failure whatever text had come, or none."""
+        """The answers: one on success; after a failure whatever text had come, or none (also where it would be too large)."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:

@@ -4,7 +4,8 @@ import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
 const [address, protoDir] = process.argv.slice(2);
-const definition = protoLoader.loadSync(["expresslane/v1/inference.proto", "expresslane/v1/admin.proto"], {
+const files = ["inference", "admin", "jobs"].map((name) => `expresslane/v1/${name}.proto`);
+const definition = protoLoader.loadSync(files, {
   includeDirs: [protoDir],
   keepCase: true,
   longs: Number,
@@ -14,6 +15,7 @@ const definition = protoLoader.loadSync(["expresslane/v1/inference.proto", "expr
 const { v1 } = grpc.loadPackageDefinition(definition).expresslane;
 const inference = new v1.Inference(address, grpc.credentials.createInsecure());
 const admin = new v1.Admin(address, grpc.credentials.createInsecure());
+const jobs = new v1.Jobs(address, grpc.credentials.createInsecure());
 
 const unary = (client, method, request) =>
   new Promise((resolve, reject) =>
@@ -55,6 +57,8 @@ session.write({ config: {} });
 session.write({ prompts: prompts.slice(0, 3) });
 session.end();
 
+const job = await unary(jobs, "createJob", { prompts, job_id: "from-node" });
+
 const unknown = { prompts: [{ custom_id: "a", text: "x", model: "nope" }, { custom_id: "b", text: "x" }] };
 
 console.log(
@@ -64,6 +68,12 @@ console.log(
     collected,
     single,
     session: await sessionMessages,
+    job,
+    watched: await collect(jobs.watchJob({ name: job.name })),
+    watchedOn: await collect(jobs.watchJob({ name: job.name, after: 9 })),
+    jobEnded: await unary(jobs, "getJob", { name: job.name }),
+    jobTwice: await refusal(unary(jobs, "createJob", { prompts, job_id: "from-node" })),
+    noJob: await refusal(unary(jobs, "cancelJob", { name: "jobs/none" })),
     unknownModel: await collect(inference.generateBatch(unknown)),
     empty: await refusal(collect(inference.generateBatch({}))),
     duplicate: await refusal(unary(inference, "collectBatch", { prompts: [prompts[0], prompts[0]] })),

@@ -89,6 +89,12 @@ class FakeBackend:
             await self._arrived.wait_for(lambda: len(self.generations) >= count)
         return self.generations
 
+    async def wait_for_requests(self, count: int) -> list[SeenRequest]:
+        """All requests, once there are at least that many."""
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: len(self.requests) >= count)
+        return self.requests
+
     async def listen(self) -> None:
         """Start listening; after `close`, again on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=1 << 20)

@@ -49,6 +49,12 @@ def test_no_object(text: str) -> None:
         members(text)
 
 
+def test_no_object_that_can_be_read() -> None:
+    """An object nested too deeply to be read is refused like text that is none, and nothing breaks."""
+    with pytest.raises(ValueError, match="nested too deeply"):
+        members('{"a":' + "[" * 100_000 + "]" * 100_000 + "}")
+
+
 def test_array() -> None:
     """An array holds its values' own text."""
     assert array([b"40.0", b'{"b":1, "a":2}']) == b'[40.0,{"b":1, "a":2}]'

@@ -10,10 +10,12 @@ from expresslane.errors import BackendError, Reason
 from hypothesis import given
 from hypothesis import strategies as st
 
+LIMIT = 1_000_000
+
 
 def parse(*chunks: bytes) -> list[bytes]:
     """The payloads of a stream that comes in these chunks."""
-    parser = SseParser()
+    parser = SseParser(LIMIT)
     return [payload for chunk in chunks for payload in parser.feed(chunk)] + parser.finish()
 
 
@@ -57,7 +59,7 @@ def test_events_survive_any_writing(events: list[tuple[bytes, bytes]], data: st.
     """What a server puts into events comes out again, whatever its line ends and chunks."""
     payloads = [payload.replace(b"\r", b"").replace(b"\n", b"") for payload, _ in events]
     stream = b"".join(b"data: " + payload + end + end for payload, (_, end) in zip(payloads, events, strict=True))
-    parser = SseParser()
+    parser = SseParser(LIMIT)
     found: list[bytes] = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
@@ -68,7 +70,7 @@ def test_events_survive_any_writing(events: list[tuple[bytes, bytes]], data: st.
 
 def test_event_is_given_out_with_its_last_byte() -> None:
     """A complete event does not wait for the next one, also where lines end in a carriage return."""
-    parser = SseParser()
+    parser = SseParser(LIMIT)
     assert parser.feed(b"data: a\n") == []
     assert parser.feed(b"\n") == [b"a"]
     assert parser.feed(b"data: b\r\r") == [b"b"]
@@ -86,9 +88,10 @@ def test_line_that_is_no_field_is_refused(line: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, 10, 1000])
 def test_event_without_end_is_bounded(size: int) -> None:
-    """An event that never ends is refused at the limit, whatever the chunks."""
+    """An event that never ends is refused at the limit of an answer, as one that is too large, whatever the chunks."""
     parser = SseParser(max_event_bytes=1000)
     for _ in range(1000 // size):
         parser.feed(b"x" * size)
-    with pytest.raises(BackendError, match="longer than 1000 bytes"):
+    with pytest.raises(BackendError, match="longer than 1000 bytes") as raised:
         parser.feed(b"x" * size)
+    assert raised.value.reason is Reason.ANSWER_OVER_LIMIT

@@ -41,13 +41,16 @@ def test_times_have_units() -> None:
 
 
 def test_the_address_has_an_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Option, then EXPRESSLANE_ADDRESS, then the default; before or after the subcommand."""
+    """Option, then EXPRESSLANE_ADDRESS, then the default; before or after the command and the subcommand."""
     assert build_parser().parse_args(["status"]).address == "127.0.0.1:50051"
     monkeypatch.setenv("EXPRESSLANE_ADDRESS", "there:1")
     parse = build_parser().parse_args
     assert parse(["run", "p"]).address == "there:1"
     assert parse(["backends", "--address", "here:2", "enable", "x"]).address == "here:2"
     assert parse(["backends", "enable", "x", "--address", "here:2"]).address == "here:2"
+    assert parse(["--address", "here:2", "backends", "enable", "x"]).address == "here:2"
+    assert parse(["--address", "here:2", "status"]).address == "here:2"
+    assert parse(["--address", "one:1", "status", "--address", "two:2"]).address == "two:2"
 
 
 def options(*argv: str) -> str:

@@ -66,6 +66,21 @@ def test_the_line_goes_before_the_command_line() -> None:
 BODY = '{{"custom_id": "a", "url": "/v1/chat/completions", "body": {}}}'
 BAD = {
     "prompt and messages": ('{"custom_id": "a", "prompt": "x", "messages": []}', "prompt", "together with messages"),
+    "text and messages": (
+        '{"custom_id": "a", "text": "x", "messages": [{"role": "user", "content": "Hi"}]}',
+        "text",
+        "write prompt",
+    ),
+    "text alone": ('{"custom_id": "a", "text": "x"}', "text", "write prompt"),
+    "chat": ('{"custom_id": "a", "chat": {"messages": []}}', "chat", "write messages"),
+    "tools_json": ('{"custom_id": "a", "prompt": "x", "tools_json": "[]"}', "tools_json", "write tools"),
+    "response_format_json": (
+        '{"custom_id": "a", "prompt": "x", "response_format_json": "{}"}',
+        "response_format_json",
+        "write response_format",
+    ),
+    "extra_json": ('{"custom_id": "a", "prompt": "x", "extra_json": "{}"}', "extra_json", "a key of its own"),
+    "sampling": ('{"custom_id": "a", "prompt": "x", "sampling": {}}', "sampling", "a key of its own"),
     "no input": ('{"custom_id": "a"}', "prompt, raw_prompt or messages", "is missing"),
     "no custom_id": ('{"prompt": "x"}', "custom_id", "is missing"),
     "empty custom_id": ('{"custom_id": "", "prompt": "x"}', "custom_id", "is empty"),

@@ -81,7 +81,21 @@ CASES = [
     (message(extra_json="{"), "extra_json", JSON),
     (message(extra_json="[]"), "extra_json", JSON),
     (message(extra_json='{"a": NaN}'), "extra_json", JSON),
-    (message(extra_json="[" * 10_000), "extra_json", JSON),
+    (message(extra_json="[" * 900), "extra_json", JSON),
+    (message(extra_json='{"a":' + "[" * 128 + "]" * 128 + "}"), "extra_json", JSON),
+    (message(tools_json="[" * 129 + "]" * 129), "tools_json", JSON),
+    (message(response_format_json='{"a":' * 129 + "1" + "}" * 129), "response_format_json", JSON),
+    (
+        chat(user(content=[pb.ContentPart(json='{"a":' * 129 + "1" + "}" * 129)])),
+        "chat.messages[0].content[0].json",
+        JSON,
+    ),
+    (message(extra_json='{"a":"' + "x" * 1_000 + '"}'), "extra_json", Reason.PROMPT_TOO_LARGE),
+    (message(tools_json='["' + "x" * 1_000 + '"]'), "tools_json", Reason.PROMPT_TOO_LARGE),
+    (message(response_format_json='{"a":"' + "x" * 1_000 + '"}'), "response_format_json", Reason.PROMPT_TOO_LARGE),
+    (sampling(stop=["x" * 500, "y" * 500]), "sampling.stop", Reason.PROMPT_TOO_LARGE),
+    (chat(user(name="x" * 1_000)), "chat", Reason.PROMPT_TOO_LARGE),
+    (chat(user(role="tool", tool_call_id="x" * 1_000)), "chat", Reason.PROMPT_TOO_LARGE),
     (message(tools_json="{}"), "tools_json", JSON),
     (message(response_format_json="3"), "response_format_json", JSON),
     (message(extra_json='{"stream": true}'), "extra_json", Reason.COLLIDING_KEY),
@@ -119,6 +133,7 @@ GOOD = [
     message(deadlines=pb.Deadlines(queue=Duration(seconds=86_400))),
     chat(user(role="assistant", content=[], tool_calls=[pb.ToolCall(name="f")]), user(role="tool", tool_call_id="1")),
     message(extra_json='{"temperature": 1}'),
+    message(extra_json='{"a":' + "[" * 127 + "]" * 127 + "}", tools_json="[" + "[]," * 200 + "[]]"),
 ]
 
 
@@ -139,7 +154,8 @@ def test_copies_byte_for_byte() -> None:
     assert options.extra_json == extra
     assert (options.sampling.temperature, options.sampling.top_p, options.sampling.logprobs) == (0, None, None)
     assert decoded.prompt.prompt_class is PromptClass.STANDARD
-    assert (decoded.prompt.raw, decoded.size_bytes) == (False, 2)
+    assert (decoded.prompt.raw, decoded.size_bytes) == (False, 2 + len(extra))
+    assert (options.template_bytes, options.other_bytes) == (0, len(extra))
 
 
 def test_equal_options_are_held_once() -> None:
@@ -150,6 +166,32 @@ def test_equal_options_are_held_once() -> None:
     assert all(one is not None and one.options is decoded[0].options for one in decoded)
     for _ in range(2):
         assert decoder.decode(sampling(max_tokens=0), "p").prompt is None
+
+
+def test_different_options_are_not_kept_for_ever() -> None:
+    """A session in which every prompt has a seed of its own holds a bounded number of them."""
+    decoder = PromptDecoder(LIMIT)
+    for seed in range(5_000):
+        decoder.decode(sampling(seed=seed), "p")
+    assert len(decoder._options) <= 1_024
+
+
+def test_large_options_are_not_kept_for_ever() -> None:
+    """Options that are large each are held for reuse up to a bound of bytes, not only of numbers."""
+    decoder = PromptDecoder(10_000_000)
+    for number in range(8):
+        decoder.decode(message(extra_json=f'{{"a":"{number}{"x" * 5_000_000}"}}'), "p")
+        assert sum(len(key[1]) for key in decoder._options) <= 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"),
+    [('{"a":1,"a":2}', "sets 'a' twice"), ('{"model":"x"}', "sets 'model', which a typed field or the service sets")],
+)
+def test_what_a_colliding_key_is_told(extra: str, what: str) -> None:
+    """A key that stands twice is told apart from one that a typed field or the service sets."""
+    (fault,) = PromptDecoder(LIMIT).decode(message(extra_json=extra), "p").violations
+    assert fault.description == what
 
 
 def test_conversation() -> None:

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
+from expresslane.errors import Reason
 from expresslane.results import Outcome
 
 from tests.support.virtual_time import now_ns, virtual_time
@@ -87,6 +88,57 @@ async def test_a_slow_reader_holds_its_own_batch_only() -> None:
         assert now_ns() - started == 10 * SECOND
         results = await drain(world, slow)
         assert sorted(result.index for result in results) == list(range(100))
+
+
+@pytest.mark.parametrize("window", [0, 100_000])
+@virtual_time
+async def test_a_reader_that_never_reads_large_answers(window: int) -> None:
+    """With 100 KB answers unread, what runs is bounded by their bytes, whichever the delivery; reading resumes it."""
+
+    async def large(_: Call, answer: Answer) -> None:
+        await asyncio.sleep(1)
+        answer.push("x" * 100_000)
+
+    backend = ScriptedBackend(default=large)
+    async with World(backend, settings={"cap": 4}) as world:
+        prompts = [prompt(str(number)) for number in range(60)]
+        batch = world.submit(prompts, reorder_window=window, outbox_limit_bytes=1_000_000)
+        await asyncio.sleep(100)
+        assert 10 <= len(backend.calls) <= 10 + 4
+        assert world.scheduling.snapshot().in_flight == 0
+        results = await drain(world, batch)
+        assert sorted(result.index for result in results) == list(range(60))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@virtual_time
+async def test_in_order_never_deadlocks(seed: int) -> None:
+    """In-order batches end whatever their window and limits, with answers larger than the limit of bytes (A02)."""
+    chance = random.Random(seed)
+    async with World(shuffled(seed), policy=chance.choice(("sjf", "ljf", "fcfs", "hrrn"))) as world:
+        results, _ = await world.run(
+            [prompt(str(number), "x" * chance.randint(1, 400)) for number in range(60)],
+            reorder_window=chance.choice((1, 2, 9, 100_000)),
+            outbox_limit=chance.choice((1, 3, 1_000)),
+            outbox_limit_bytes=chance.choice((1, 300, 5_000)),
+        )
+        assert [result.index for result in results] == list(range(60))
+
+
+@virtual_time
+async def test_an_answer_too_large_for_a_result() -> None:
+    """A complete answer that no message could carry is that prompt's failure, without its text, and counted as one."""
+
+    async def large(_: Call, answer: Answer) -> None:
+        answer.push("x" * 4_200_000)
+
+    async with World(ScriptedBackend(default=large)) as world:
+        (result,), summary = await world.run([prompt("a")])
+        assert (result.outcome, result.text) == (Outcome.FAILED, "")
+        assert result.error is not None
+        assert result.error.reason is Reason.ANSWER_OVER_LIMIT
+        assert summary.outcomes[Outcome.FAILED] == 1
+        assert world.scheduling.snapshot().failed == 1
 
 
 @virtual_time

@@ -200,6 +200,59 @@ async def test_discovery_that_never_answers() -> None:
 
 
 @virtual_time
+async def test_discovery_goes_on_after_the_start() -> None:
+    """The start waits two seconds for a slow backend; its models are served as soon as it tells them."""
+
+    class Slow(ScriptedBackend):
+        async def discover(self) -> Discovery:
+            """The models, after five seconds."""
+            await asyncio.sleep(5)
+            return await super().discover()
+
+    backend = Slow("slow")
+    backend.discovery = Discovery(models=("late",))
+    started = now_ns()
+    async with World(backend, ScriptedBackend("b"), settings={"models": ()}) as world:
+        assert now_ns() - started == 2 * SECOND
+        results, _ = await world.run([prompt("a", model="late")])
+        assert (results[0].outcome, results[0].timings.total_ns) == (Outcome.SUCCEEDED, 3 * SECOND)
+
+
+@virtual_time
+async def test_unknown_models_wait_for_a_backend_that_was_never_reached() -> None:
+    """Down at the start: what it lists later is released, what it does not list is UNKNOWN_MODEL."""
+    backend = ScriptedBackend()
+    backend.discovery = DOWN
+    async with World(backend, settings={"models": ()}) as world:
+        batch = world.submit([prompt("a", model="late"), prompt("b", model="typo")])
+        ending = world.submit([prompt(one, model="typo") for one in "cd"], fail_fast=True)
+        await asyncio.sleep(3.5)
+        assert batch.tally.finished == 0
+        backend.discovery = Discovery(models=("late",))
+        results = {one.custom_id: one for one in await drain(world, batch) + await drain(world, ending)}
+        assert results["a"].outcome is Outcome.SUCCEEDED
+        errors = {name: one.error.reason for name, one in results.items() if one.error is not None}
+        assert errors == {
+            "b": Reason.UNKNOWN_MODEL,
+            "c": Reason.UNKNOWN_MODEL,
+            "d": Reason.BATCH_FAILED,
+        }
+        assert results["b"].timings.total_ns == 4 * SECOND
+
+
+@virtual_time
+async def test_unknown_models_do_not_wait_for_ever() -> None:
+    """A model that no backend has listed when the time without a backend is over is NO_BACKEND, worth another try."""
+    backend = ScriptedBackend()
+    backend.discovery = DOWN
+    async with World(backend, settings={"models": ()}) as world:
+        result = await world.one()
+        assert result.error is not None
+        assert (result.error.reason, result.error.retryable) == (Reason.NO_BACKEND, True)
+        assert result.timings.total_ns == 10 * SECOND
+
+
+@virtual_time
 async def test_models_do_not_block_each_other() -> None:
     """A backlog for one model on one backend does not hold up another model elsewhere (O05)."""
     busy, idle = ScriptedBackend("a", default=second(100)), ScriptedBackend("b")
@@ -209,6 +262,33 @@ async def test_models_do_not_block_each_other() -> None:
         results, _ = await world.run([prompt(f"small{n}", model="small") for n in range(50)])
         assert {one.timings.total_ns for one in results} == {0}
         world.intake.close(backlog)
+
+
+@virtual_time
+async def test_the_operators_cap_holds_whatever_the_slots() -> None:
+    """A cap set at runtime on a backend with one slot is in force, noticed, and outlives the next discovery (O11)."""
+    backend = ScriptedBackend(default_cap=1, default=second(1))
+    backend.discovery = Discovery(models=("m",), slots=1)
+    async with World(backend) as world:
+        member = world.fleet.get("b")
+        assert (member.can_run_concurrently, member.effective_cap, member.notices()) == (False, 1, [])
+        world.fleet.set_cap(member, 4)
+        assert (member.can_run_concurrently, member.effective_cap) == (True, 4)
+        await asyncio.sleep(61)
+        assert (member.cap, member.effective_cap) == (4, 4)
+        assert any("cap 4 is above the 1 parallel slots" in notice for notice in member.notices())
+        await world.run([prompt(str(number)) for number in range(8)])
+    assert backend.peak == 4
+
+
+@virtual_time
+async def test_a_cap_that_cannot_be_in_force_is_said() -> None:
+    """A cap set for a kind that runs one request at a time comes with a notice that it is not in force (O11)."""
+    async with World(ScriptedBackend(can_run_concurrently=False)) as world:
+        member = world.fleet.get("b")
+        world.fleet.set_cap(member, 4)
+        assert member.effective_cap == 1
+        assert any("cap 4 is not in force" in notice for notice in member.notices())
 
 
 def test_unknown_backend_is_named() -> None:

@@ -55,12 +55,29 @@ def test_unknown(asked: str, served: dict[str, float], says: str) -> None:
 
 
 def test_not_known_yet() -> None:
-    """While a backend could not be asked for its models, an unknown one is UNAVAILABLE and worth another try."""
+    """While a backend could not be asked for its models, a name that nobody lists is awaited under its own number."""
+    made = registry()
+    assert made.update(SERVED, ["slow-starter"]) == {}
+    late, typo = made.resolve("late"), made.resolve("llama-8c")
+    assert late.number != typo.number
+    refused = made.update({**SERVED, "late": 3.0}, [])
+    assert {name: error.reason for name, error in refused.items()} == {"llama-8c": Reason.UNKNOWN_MODEL}
+    assert "llama-8b" in refused["llama-8c"].message
+    assert made.resolve("late").number == late.number
+    with pytest.raises(UnknownModelError):
+        made.resolve("llama-8c")
+
+
+def test_awaited_names_are_bounded() -> None:
+    """Above 1,024 awaited names, and for no name at all, an unknown model is UNAVAILABLE and worth another try."""
     made = registry()
     made.update(SERVED, ["slow-starter"])
-    with pytest.raises(UnknownModelError, match="backends/slow-starter") as raised:
-        made.resolve("other")
-    assert (raised.value.error.reason, raised.value.error.retryable) == (Reason.NO_BACKEND, True)
+    numbers = {made.resolve(f"model-{number}").number for number in range(1_024)}
+    assert made.resolve("model-7").number in numbers
+    for asked in ("one-too-many", ""):
+        with pytest.raises(UnknownModelError, match="backends/slow-starter") as raised:
+            made.resolve(asked)
+        assert (raised.value.error.reason, raised.value.error.retryable) == (Reason.NO_BACKEND, True)
 
 
 def test_wildcard() -> None:
@@ -99,4 +116,4 @@ def test_utf8_bytes() -> None:
     assert utf8_bytes("") == 0
     call = ToolCall("1", "look", "{}")
     chat = Chat((ChatMessage("user", ((False, "ab"), (True, '{"a":1}'))), ChatMessage("assistant", (), (call,))))
-    assert utf8_bytes(chat) == 16 + 2 + 7 + 16 + 2 + 4
+    assert utf8_bytes(chat) == 16 + 2 + 7 + 16 + 1 + 4 + 2

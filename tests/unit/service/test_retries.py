@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from expresslane.errors import BackendError, Reason
 from expresslane.results import Outcome
-from expresslane.retries import RetryPolicy
+from expresslane.retries import Jitter, RetryPolicy
 
 from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, say, second
@@ -184,6 +184,28 @@ def test_full_jitter() -> None:
         assert bound_s * 1e9 * 0.99 < delays[-1] <= bound_s * 1e9
         for share in (0.25, 0.5, 0.75):
             assert delays[int(4_000 * share)] == pytest.approx(bound_s * 1e9 * share, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "attempt", "last_s", "low_s", "high_s"),
+    [
+        ("full", 2, 0, 0, 1),
+        ("equal", 2, 0, 0.5, 1),
+        ("equal", 9, 0, 1.5, 3),
+        ("decorrelated", 1, 0, 0.5, 0.5),
+        ("decorrelated", 2, 0.8, 0.5, 2.4),
+        ("decorrelated", 3, 2.4, 0.5, 3),
+        ("none", 2, 0, 1, 1),
+        ("none", 9, 0, 3, 3),
+    ],
+)
+def test_jitter(jitter: Jitter, attempt: int, last_s: float, low_s: float, high_s: float) -> None:
+    """Each kind of jitter fills its own range, and none goes above the cap (A19)."""
+    policy = RetryPolicy(20, 0.5, 3, jitter, random.Random(1))
+    error = BackendError(Reason.BACKEND_OVERLOADED, "", retryable=True)
+    delays = [(policy.delay_ns(attempt, error, int(last_s * 1e9)) or 0) / 1e9 for _ in range(2_000)]
+    assert low_s <= min(delays) <= low_s + (high_s - low_s) * 0.01
+    assert high_s - (high_s - low_s) * (0.35 if jitter == "decorrelated" else 0.01) <= max(delays) <= high_s
 
 
 @pytest.mark.parametrize(

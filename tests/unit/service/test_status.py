@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from expresslane.batches.outbox import Delta, Parcel
-from expresslane.errors import FieldViolation, Reason, RefusedError, status_code
+from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError, status_code
 from expresslane.results import Outcome, Result, Timings
-from expresslane.servicers.encode import generate_responses, in_parcels, result_responses
+from expresslane.servicers.encode import delta_messages, generate_responses, in_parcels, result_responses
 from expresslane.servicers.status import details
-from expresslane.v1 import errors_pb2, inference_pb2
+from expresslane.v1 import errors_pb2, inference_pb2, types_pb2
 from google.rpc import error_details_pb2
 
 
@@ -75,6 +75,35 @@ def test_deltas_are_split_at_1_mib() -> None:
     """Deltas are packed into messages of at most 1 MiB, in order; a larger one goes alone."""
     deltas = [inference_pb2.Delta(text="x" * size) for size in SIZES]
     assert [[len(one.text) for one in parcel] for parcel in in_parcels(deltas)] == SPLIT
+
+
+def test_a_delta_above_1_mib_is_split() -> None:
+    """What a slow reader let pile up comes in several deltas, reasoning first, and loses nothing."""
+    text, reasoning = "é" * 1_500_000, "r" * 1_200_000
+    messages = list(delta_messages([Delta("p", 3, [text], [reasoning]), Delta("q", 4, ["a", "b"])]))
+    assert max(message.ByteSize() for message in messages) <= 1024 * 1024
+    split = [message for message in messages if message.index == 3]
+    assert "".join(one.reasoning for one in split) == reasoning
+    assert "".join(one.text for one in split) == text
+    assert [(one.custom_id, one.text) for one in messages[len(split) :]] == [("q", "ab")]
+
+
+def test_a_result_above_the_limit_loses_its_answer() -> None:
+    """A result that no message can carry keeps its own error, or fails with ANSWER_OVER_LIMIT where it had none."""
+    error = PromptError(Reason.IDLE_TIMEOUT, "m" * 500, provider_body="b")
+    results = [
+        Result("a", 0, Outcome.SUCCEEDED, Timings(), answered=True, text="x" * 5_000_000),
+        Result("b", 1, Outcome.EXPIRED, Timings(), answered=True, logprobs_json="x" * 5_000_000, error=error),
+        Result("c", 2, Outcome.SUCCEEDED, Timings(), answered=True, text="kept"),
+    ]
+    (response,) = result_responses(results, inference_pb2.GenerateBatchResponse)
+    assert [one.error.reason for one in response.results] == ["ANSWER_OVER_LIMIT", "IDLE_TIMEOUT", ""]
+    assert [one.outcome for one in response.results] == [
+        types_pb2.OUTCOME_FAILED,
+        types_pb2.OUTCOME_EXPIRED,
+        types_pb2.OUTCOME_SUCCEEDED,
+    ]
+    assert [len(one.choices) for one in response.results] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(

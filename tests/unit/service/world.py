@@ -126,7 +126,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         self.scheduling.start(self.dispatcher)
-        await self.fleet.start(self.scheduling.apply)
+        await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return self
 
     async def __aexit__(
@@ -140,6 +140,7 @@ class World:
             now = self.scheduling.snapshot()
             ended = now.succeeded + now.failed + now.cancelled + now.expired
             assert (now.queued, now.in_flight, ended) == (0, 0, now.submitted), "a ticket was lost or ended twice"
+            assert self.intake._held.total == 0, "a prompt's bytes were not given back"
 
     def submit(self, prompts: Sequence[Prompt], *, is_open: bool = False, **options: Any) -> Batch:
         """Accept a batch; `options` are those of BatchOptions."""

@@ -111,6 +111,16 @@ def test_the_sampler_is_the_environments(start: Callable[..., Telemetry]) -> Non
         ("TRACES_SAMPLER", "sometimes", "parentbased_traceidratio"),
         ("BSP_MAX_QUEUE_SIZE", "-1", "a whole number from 1"),
         ("METRIC_EXPORT_INTERVAL", "1m", "a whole number from 1"),
+        ("EXPORTER_OTLP_COMPRESSION", "zip", "gzip"),
+        ("EXPORTER_OTLP_METRICS_COMPRESSION", "deflate", "gzip"),
+        ("EXPORTER_OTLP_TIMEOUT", "abc", "a number of seconds above 0"),
+        ("EXPORTER_OTLP_TRACES_TIMEOUT", "0", "a number of seconds above 0"),
+        ("EXPORTER_OTLP_ENDPOINT", "garbage::", "an http:// or https:// URL, or HOST:PORT"),
+        ("EXPORTER_OTLP_TRACES_ENDPOINT", "http://", "an http:// or https:// URL"),
+        ("EXPORTER_OTLP_METRICS_ENDPOINT", "http://h:port", "an http:// or https:// URL"),
+        ("EXPORTER_OTLP_CERTIFICATE", "/nope", "a file that can be read"),
+        ("EXPORTER_OTLP_TRACES_CLIENT_KEY", "/nope", "a file that can be read"),
+        ("EXPORTER_OTLP_INSECURE", "perhaps", "true or false"),
     ],
 )
 def test_a_value_that_cannot_be_followed_is_refused(name: str, value: str, says: str) -> None:
@@ -120,6 +130,40 @@ def test_a_value_that_cannot_be_followed_is_refused(name: str, value: str, says:
     assert str(caught.value).startswith(f"OTEL_{name}='{value}' is not allowed. Allowed: ")
     assert says in str(caught.value)
     assert f"Example: OTEL_{name}=" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["HEADERS", "TRACES_HEADERS", "METRICS_HEADERS"])
+def test_wrong_headers_are_refused_without_showing_them(name: str) -> None:
+    """P39: headers without a name are refused by the variable's name, and the secret in them is not printed."""
+    with pytest.raises(ConfigError, match=rf"OTEL_EXPORTER_OTLP_{name}='\*+' is not allowed.*name=value") as caught:
+        Telemetry.start("1", {f"OTEL_EXPORTER_OTLP_{name}": "zzz"})
+    assert "zzz" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"COMPRESSION": "gzip", "TIMEOUT": "2.5", "HEADERS": "authorization=Bearer a b, x=", "INSECURE": "true"},
+        {"ENDPOINT": "localhost:4317"},
+        {"ENDPOINT": "dns:///collector:4317"},
+        {"ENDPOINT": "https://collector.example/v1", "PROTOCOL": "http/protobuf", "COMPRESSION": "deflate"},
+        {"CERTIFICATE": __file__},
+    ],
+)
+def test_right_exporter_variables_are_taken(start: Callable[..., Telemetry], variables: dict[str, str]) -> None:
+    """What the exporters understand is let through to them."""
+    named = {f"EXPORTER_OTLP_{name}": value for name, value in variables.items()}
+    assert start(TRACES_EXPORTER="otlp", **named).exporting
+
+
+def test_what_an_exporter_itself_refuses_is_a_mistake_of_the_configuration(start: Callable[..., Telemetry]) -> None:
+    """P39: an exception of an exporter names the variables instead of ending in a traceback."""
+    with pytest.raises(ConfigError, match=r"OTEL_\* variables: .*deflate"):
+        start(
+            TRACES_EXPORTER="otlp",
+            EXPORTER_OTLP_COMPRESSION="deflate",
+            EXPORTER_OTLP_METRICS_PROTOCOL="http/protobuf",
+        )
 
 
 def test_a_sampling_ratio_must_be_one() -> None:

@@ -17,11 +17,13 @@ from expresslane_client.errors import (
 )
 from expresslane_client.events import Accepted, Delta, Event, Progress
 from expresslane_client.generations import GenerateCall
+from expresslane_client.jobs import Job, JobState
 from expresslane_client.options import BatchOptions
 from expresslane_client.prompts import Deadlines, Prompt, PromptClass, PromptLike, PromptOptions
 from expresslane_client.results import AttemptError, Choice, FinishReason, Outcome, PromptError, Result, ToolCall, Usage
 from expresslane_client.sessions import PromptSession
 from expresslane_client.summaries import BatchState, Percentiles, Summary
+from expresslane_client.watches import JobWatch
 
 __version__ = "0.1.0"
 
@@ -47,6 +49,9 @@ __all__ = [
     "FinishReason",
     "GenerateCall",
     "InputError",
+    "Job",
+    "JobState",
+    "JobWatch",
     "MessageTooLargeError",
     "Outcome",
     "Percentiles",

@@ -10,7 +10,7 @@ from expresslane_client.channels import translated_errors
 from expresslane_client.events import Delta, Event, event_from_proto
 from expresslane_client.results import Result
 from expresslane_client.summaries import Summary
-from expresslane_client.v1 import inference_pb2
+from expresslane_client.v1 import inference_pb2, jobs_pb2
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,7 +22,7 @@ __all__ = ["BatchCall", "Inbox", "OnDelta", "OnEvent"]
 OnEvent = Callable[[Event], object]
 OnDelta = Callable[[Delta], object]
 
-_Response = inference_pb2.GenerateBatchResponse | inference_pb2.StreamPromptsResponse
+_Response = inference_pb2.GenerateBatchResponse | inference_pb2.StreamPromptsResponse | jobs_pb2.WatchJobResponse
 
 
 class Inbox:
@@ -36,7 +36,7 @@ class Inbox:
 
     def take(self, response: _Response) -> None:
         """Sort the parts of one message: deltas and events go to their callbacks at once, results wait to be read."""
-        if self._on_delta is not None:
+        if self._on_delta is not None and not isinstance(response, jobs_pb2.WatchJobResponse):
             for delta in response.deltas:
                 self._on_delta(Delta.from_proto(delta))
         if self._on_event is not None:

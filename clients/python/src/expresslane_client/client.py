@@ -21,14 +21,18 @@ from expresslane_client.channels import (
 from expresslane_client.errors import InputError
 from expresslane_client.generations import GenerateCall
 from expresslane_client.health import wait_until_serving
+from expresslane_client.jobs import Job, job_name
 from expresslane_client.options import BatchOptions, batch_config
 from expresslane_client.prompts import PromptLike, prompt_message, prompt_messages
 from expresslane_client.results import Result
 from expresslane_client.sessions import Prompts, PromptSession
 from expresslane_client.summaries import Summary
-from expresslane_client.v1 import admin_pb2, inference_pb2
+from expresslane_client.units import duration
+from expresslane_client.v1 import admin_pb2, inference_pb2, jobs_pb2
 from expresslane_client.v1.admin_pb2_grpc import AdminStub
 from expresslane_client.v1.inference_pb2_grpc import InferenceStub
+from expresslane_client.v1.jobs_pb2_grpc import JobsStub
+from expresslane_client.watches import JobWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable, Mapping
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     from expresslane_client.v1.admin_pb2_grpc import AdminAsyncStub
     from expresslane_client.v1.inference_pb2_grpc import InferenceAsyncStub
+    from expresslane_client.v1.jobs_pb2_grpc import JobsAsyncStub
 
 __all__ = ["Client", "Collected"]
 
@@ -103,6 +108,11 @@ class Client:
     def admin(self) -> AdminAsyncStub:
         """The generated stub of the Admin service, for what this class does not cover."""
         return AdminStub(self.channel)
+
+    @property
+    def jobs(self) -> JobsAsyncStub:
+        """The generated stub of the Jobs service, for what this class does not cover."""
+        return JobsStub(self.channel)
 
     def generate_batch(
         self,
@@ -169,6 +179,64 @@ class Client:
             on_event=on_event,
             on_delta=on_delta,
         )
+
+    async def create_job(
+        self, prompts: Iterable[PromptLike], *, job_id: str = "", **options: Unpack[BatchOptions]
+    ) -> Job:
+        """Submit a batch that runs on without this call; poll or watch it by the name of the job that is returned.
+
+        Jobs live in the service's memory and end with its process. With a `job_id` the call can be repeated safely: a
+        job that exists is refused with the reason JOB_EXISTS. Of the options those about delivery do not apply.
+        """
+        request = jobs_pb2.CreateJobRequest(
+            prompts=prompt_messages(prompts), config=batch_config(**options), job_id=job_id
+        )
+        check_size(request, self._message_bytes_max)
+        with translated_errors():
+            return Job.from_proto(await self.jobs.CreateJob(request, metadata=self._call_metadata()))
+
+    async def get_job(self, name: str) -> Job:
+        """One job, by its name with or without `jobs/`."""
+        request = jobs_pb2.GetJobRequest(name=job_name(name))
+        with translated_errors():
+            return Job.from_proto(await self.jobs.GetJob(request, metadata=self._call_metadata()))
+
+    async def list_jobs(self) -> list[Job]:
+        """All jobs, newest first."""
+        jobs: list[Job] = []
+        token = ""
+        while True:
+            request = jobs_pb2.ListJobsRequest(page_token=token)
+            with translated_errors():
+                page = await self.jobs.ListJobs(request, metadata=self._call_metadata())
+            jobs += map(Job.from_proto, page.jobs)
+            token = page.next_page_token
+            if not token:
+                return jobs
+
+    def watch_job(
+        self, name: str, after: int = 0, *, on_event: OnEvent | None = None, heartbeat_s: float | None = None
+    ) -> JobWatch:
+        """A job's results, those that are there and those that come, without the first `after`; as often as you like.
+
+        `async for result in client.watch_job(name)`.
+        """
+        request = jobs_pb2.WatchJobRequest(name=job_name(name), after=after)
+        if heartbeat_s is not None:
+            request.heartbeat_interval.CopyFrom(duration(heartbeat_s))
+        return JobWatch(self.jobs.WatchJob(request, metadata=self._call_metadata()), after, on_event)
+
+    async def cancel_job(self, name: str) -> Job:
+        """Cancel what is unfinished of a job; prompts at a backend end a little later. Returns it as it is then."""
+        request = jobs_pb2.CancelJobRequest(name=job_name(name))
+        with translated_errors():
+            return Job.from_proto(await self.jobs.CancelJob(request, metadata=self._call_metadata()))
+
+    async def delete_job(self, name: str) -> None:
+        """Cancel what is unfinished of a job, and forget it with its results."""
+        request = jobs_pb2.DeleteJobRequest(name=job_name(name))
+        with translated_errors():
+            await self.jobs.DeleteJob(request, metadata=self._call_metadata())
 
     async def list_backends(self) -> list[Backend]:
         """All backends, ordered by name."""

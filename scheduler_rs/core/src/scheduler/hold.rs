@@ -6,7 +6,7 @@ use crate::queue::BucketKey;
 use crate::ticket::Place;
 
 impl Scheduler {
-    /// Releases only the batch's prompts numbered below `horizon`.
+    /// Releases only the batch's prompts numbered below `horizon`; the batch's queue timeout restarts when it moves.
     ///
     /// It counts until the batch has no tickets left; before the first submit it counts from then on (this is
     /// remembered for 1,024 batches).
@@ -30,6 +30,10 @@ impl Scheduler {
 
     fn set_horizon(&mut self, slot: u32, horizon: u32) {
         let batch = &mut self.batches[slot];
+        if batch.horizon != horizon {
+            // The reader is alive: its prompts have waited for it, not for the queue.
+            batch.restarted_ns = self.now_ns;
+        }
         batch.horizon = horizon;
         let still_held = batch.held.split_off(&(horizon, 0));
         let back = std::mem::replace(&mut batch.held, still_held);

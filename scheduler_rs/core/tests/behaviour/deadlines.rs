@@ -51,6 +51,23 @@ fn queue_timeout_restarts() {
     assert_eq!(driver.scheduler.snapshot().succeeded, 500);
 }
 
+/// Prompts held back for a slow reader do not expire while it still reads, and do once it has stopped (O08).
+#[test]
+fn queue_timeout_restarts_when_the_reader_moves() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    submit(&mut driver, 1, 3, queue_timeout(100 * SECOND));
+    for horizon in [0, 1, 0, 1, 0] {
+        driver.scheduler.hold_batch(driver.now_ns, 1, horizon);
+        let until_ns = driver.now_ns + 99 * SECOND;
+        assert!(run_timer(&mut driver, until_ns).is_empty());
+        driver.now_ns = until_ns;
+    }
+    let stopped_ns = driver.now_ns - 99 * SECOND;
+    driver.scheduler.hold_batch(driver.now_ns, 1, 0);
+    let at: Vec<u64> = run_timer(&mut driver, 10_000 * SECOND).iter().map(|(at_ns, _)| *at_ns).collect();
+    assert_eq!(at, [stopped_ns + 100 * SECOND; 2]);
+}
+
 /// What is submitted to a batch later has its own full time to wait.
 #[test]
 fn queue_timeout_counts_from_the_wait() {

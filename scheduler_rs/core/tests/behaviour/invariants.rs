@@ -218,7 +218,7 @@ impl World {
             Event::Hold(batch, horizon) => {
                 self.scheduler.hold_batch(now_ns, batch, horizon);
                 match self.model.batches.get_mut(&batch) {
-                    Some(batch) => batch.horizon = Some(horizon),
+                    Some(batch) => batch.move_horizon(Some(horizon), now_ns),
                     None => _ = self.model.early_horizons.insert(batch, horizon),
                 }
             }
@@ -226,7 +226,7 @@ impl World {
                 self.scheduler.release_batch(now_ns, batch);
                 self.model.early_horizons.remove(&batch);
                 if let Some(batch) = self.model.batches.get_mut(&batch) {
-                    batch.horizon = None;
+                    batch.move_horizon(None, now_ns);
                 }
             }
             Event::Update(backend, ref config) => {

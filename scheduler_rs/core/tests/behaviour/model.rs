@@ -35,6 +35,15 @@ pub(crate) struct ModelBatch {
     pub(crate) horizon: Option<u32>,
 }
 
+impl ModelBatch {
+    pub(crate) fn move_horizon(&mut self, horizon: Option<u32>, now_ns: u64) {
+        if self.horizon != horizon {
+            self.restarted_ns = now_ns;
+        }
+        self.horizon = horizon;
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) in_flight_limit: u32,

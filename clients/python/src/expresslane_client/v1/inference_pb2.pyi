@@ -184,8 +184,8 @@ class BatchConfig(_message.Message):
     on_disconnect: Global___OnDisconnect.ValueType
     """Whether prompts go on when the caller's connection ends. Unspecified (0): CANCEL."""
     reorder_window: _builtins.int
-    """Results that may be finished ahead of the one due next, with IN_ORDER delivery: 1 to 100,000.
-    0: the service's default (256).
+    """Results that may be finished ahead of the one due next, with IN_ORDER delivery: 1 to 100,000, and never more than
+    the service keeps for a slow reader (default 1,024). 0: the service's default (256).
     """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
@@ -641,7 +641,7 @@ class GenerateRequest(_message.Message):
     """The caller's name for this request, for logs and traces, at most 256 bytes. Empty: the service makes one up."""
     @_builtins.property
     def prompt(self) -> _types_pb2.Prompt:
-        """The prompt. custom_id may be empty here."""
+        """The prompt. custom_id may be empty here; it is echoed as it is."""
 
     def __init__(
         self,

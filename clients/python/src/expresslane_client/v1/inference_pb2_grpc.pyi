@@ -31,6 +31,8 @@ class InferenceStub:
 
     A call that cannot be accepted ends with a status error that carries google.rpc.ErrorInfo (reason, see errors.proto),
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
+    A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
+    below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """
@@ -43,7 +45,9 @@ class InferenceStub:
     """Runs a batch and streams each result back as it finishes, the summary last."""
     CollectBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CollectBatchRequest, _inference_pb2.CollectBatchResponse]
     """Runs a batch and answers once, with all results in request order. For batches whose declared answer
-    (prompts x max_tokens) fits in one message; a larger one is refused before any work is done.
+    (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
+    is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
+    fail with ANSWER_OVER_LIMIT.
     """
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Runs one prompt and streams its output token by token, the result last."""
@@ -58,6 +62,8 @@ class InferenceAsyncStub(InferenceStub):
 
     A call that cannot be accepted ends with a status error that carries google.rpc.ErrorInfo (reason, see errors.proto),
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
+    A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
+    below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """
@@ -67,7 +73,9 @@ class InferenceAsyncStub(InferenceStub):
     """Runs a batch and streams each result back as it finishes, the summary last."""
     CollectBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.CollectBatchRequest, _inference_pb2.CollectBatchResponse]  # type: ignore[assignment]
     """Runs a batch and answers once, with all results in request order. For batches whose declared answer
-    (prompts x max_tokens) fits in one message; a larger one is refused before any work is done.
+    (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
+    is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
+    fail with ANSWER_OVER_LIMIT.
     """
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Runs one prompt and streams its output token by token, the result last."""
@@ -81,6 +89,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
 
     A call that cannot be accepted ends with a status error that carries google.rpc.ErrorInfo (reason, see errors.proto),
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
+    A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
+    below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """
@@ -100,7 +110,9 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.CollectBatchResponse, _abc.Awaitable[_inference_pb2.CollectBatchResponse]]:
         """Runs a batch and answers once, with all results in request order. For batches whose declared answer
-        (prompts x max_tokens) fits in one message; a larger one is refused before any work is done.
+        (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
+        is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
+        fail with ANSWER_OVER_LIMIT.
         """
 
     @_abc_1.abstractmethod

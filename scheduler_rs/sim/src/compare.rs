@@ -1,0 +1,110 @@
+//! A comparison: the same seeded workloads under each policy.
+
+use crate::Error;
+use crate::engine::spec::EngineSpec;
+use crate::gate::Limits;
+use crate::policy::Contestant;
+use crate::row::{Row, Samples};
+use crate::saturation::Saturation;
+use crate::source::Source;
+use crate::world;
+use serde::Serialize;
+
+/// Everything that a comparison depends on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Conditions {
+    /// Always true: what a modelled engine gives, not a real one.
+    pub(crate) simulated: bool,
+    pub(crate) trace: String,
+    /// In each seed's run.
+    pub(crate) requests: usize,
+    pub(crate) short_requests: usize,
+    pub(crate) short_tokens: u32,
+    pub(crate) seeds: u64,
+    pub(crate) noise_sigma: f64,
+    pub(crate) jitter_s: f64,
+    pub(crate) load: f64,
+    pub(crate) saturation: Saturation,
+    /// `load` times the saturation's rate; of a closed loop only the users count.
+    pub(crate) offered_requests_per_s: f64,
+    pub(crate) closed_loop_users: usize,
+    pub(crate) engine: EngineSpec,
+    /// Of the scheduler; `cap-fcfs` has the cap alone.
+    pub(crate) limits: Limits,
+    pub(crate) prefill_tokens_per_s: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) conditions: Conditions,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// What the user chose.
+pub(crate) struct Choice {
+    pub(crate) trace: String,
+    pub(crate) source: Source,
+    pub(crate) engine: EngineSpec,
+    pub(crate) limits: Limits,
+    pub(crate) contestants: Vec<Contestant>,
+    pub(crate) load: f64,
+    pub(crate) seeds: u64,
+    pub(crate) noise_sigma: f64,
+    pub(crate) short_tokens: u32,
+}
+
+impl Choice {
+    fn check(&self) -> Result<(), Error> {
+        if !(self.load.is_finite() && self.load > 0.0) {
+            return Err(Error::value("--load", &self.load, "must be above 0"));
+        }
+        if self.seeds == 0 {
+            return Err(Error::value("--seeds", &0, "must be at least 1"));
+        }
+        if !(0.0..=3.0).contains(&self.noise_sigma) {
+            return Err(Error::value("--noise", &self.noise_sigma, "must be from 0 to 3"));
+        }
+        if self.limits.cap == 0 {
+            return Err(Error::value("--cap", &0, "must be at least 1"));
+        }
+        self.engine.check()
+    }
+
+    pub(crate) fn run(&self) -> Result<Comparison, Error> {
+        self.check()?;
+        let typical = self.source.typical();
+        let saturation = Saturation::measure(&typical, &self.engine)?;
+        let per_s = self.load * saturation.requests_per_s;
+        let users = ((self.load * self.engine.max_num_seqs as f64).round() as usize).max(1);
+        let mut samples: Vec<Samples> = self.contestants.iter().map(|_| Samples::default()).collect();
+        for seed in 1..=self.seeds {
+            let workload = self.source.seeded(seed, per_s, users, self.noise_sigma);
+            for (contestant, samples) in self.contestants.iter().zip(&mut samples) {
+                let run = world::run(&workload, &self.engine, contestant, &self.limits)?;
+                samples.add(&workload, &run, &self.engine, self.short_tokens);
+            }
+        }
+        let rows = self.contestants.iter().zip(samples).map(|(of, samples)| samples.row(of.name()));
+        let short = typical.requests.iter().filter(|request| request.prompt_tokens <= self.short_tokens);
+        Ok(Comparison {
+            conditions: Conditions {
+                simulated: true,
+                trace: self.trace.clone(),
+                requests: typical.requests.len(),
+                short_requests: short.count(),
+                short_tokens: self.short_tokens,
+                seeds: self.seeds,
+                noise_sigma: self.noise_sigma,
+                jitter_s: self.source.jitter_s(),
+                load: self.load,
+                saturation,
+                offered_requests_per_s: per_s,
+                closed_loop_users: users,
+                engine: self.engine.clone(),
+                limits: self.limits,
+                prefill_tokens_per_s: self.engine.prefill_tokens_per_s(),
+            },
+            rows: rows.collect(),
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! One engine's description: its step costs and its limits.
+
+use super::cost::StepCost;
+use crate::Error;
+use serde::Serialize;
+
+/// Facts by name in [`super::catalog`], each of which a flag can replace.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct EngineSpec {
+    pub(crate) name: String,
+    pub(crate) cost: StepCost,
+    /// Most sequences running at once.
+    pub(crate) max_num_seqs: usize,
+    /// Most tokens in a step: one for each decode, the rest prompt tokens.
+    pub(crate) max_num_batched_tokens: u32,
+    /// Most tokens of one prompt in a step; 0 = no limit of its own.
+    pub(crate) long_prefill_token_threshold: u32,
+    /// Tokens that the key-value cache holds.
+    pub(crate) kv_tokens: u64,
+    /// Network time from the gateway to the engine and back.
+    pub(crate) rtt_ms: f64,
+}
+
+impl EngineSpec {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.max_num_seqs == 0 {
+            return Err(Error::value("--max-num-seqs", &0, "must be at least 1"));
+        }
+        if (self.max_num_batched_tokens as usize) < self.max_num_seqs {
+            let rule =
+                format!("must be at least --max-num-seqs ({}): each decode takes one", self.max_num_seqs);
+            return Err(Error::value("--max-num-batched-tokens", &self.max_num_batched_tokens, rule));
+        }
+        if self.kv_tokens == 0 {
+            return Err(Error::value("--kv-tokens", &0, "must be at least 1"));
+        }
+        if !(self.rtt_ms.is_finite() && self.rtt_ms >= 0.0) {
+            return Err(Error::value("--rtt-ms", &self.rtt_ms, "must be finite and at least 0"));
+        }
+        Ok(())
+    }
+
+    /// Most tokens of one prompt in a step.
+    pub(crate) fn chunk(&self) -> u32 {
+        match self.long_prefill_token_threshold {
+            0 => self.max_num_batched_tokens,
+            threshold => threshold.min(self.max_num_batched_tokens),
+        }
+    }
+
+    /// Time to first token of a prompt that has the engine for itself.
+    pub(crate) fn isolated_ttft_s(&self, tokens: u32) -> f64 {
+        (self.cost.isolated_prefill_ms(tokens, self.chunk()) + self.rtt_ms) / 1e3
+    }
+
+    /// The one rate that stands for the prefill curve in the scheduler: a full step of the first tokens.
+    pub(crate) fn prefill_tokens_per_s(&self) -> f64 {
+        let tokens = self.max_num_batched_tokens;
+        f64::from(tokens) * 1e3 / self.cost.isolated_prefill_ms(tokens, tokens)
+    }
+
+    pub(crate) fn half_rtt_ns(&self) -> u64 {
+        (self.rtt_ms * 0.5e6).round() as u64
+    }
+}

@@ -1,0 +1,65 @@
+//! Doing what the command line says.
+
+use crate::cli::{Cli, Command, CompareArgs, SaturationArgs};
+use crate::saturation::Saturation;
+use crate::source::Source;
+use crate::{Error, fit, table, validate};
+use serde::Serialize;
+use std::io::Write;
+
+/// Writes the result to `out`; false when a check failed.
+pub fn run(cli: &Cli, out: &mut impl Write) -> Result<bool, Error> {
+    match &cli.command {
+        Command::Compare(args) => compare(args, out)?,
+        Command::Saturation(args) => saturation(args, out)?,
+        Command::Fit(args) => write_json(&fit::fit(&args.run)?, out)?,
+        Command::Validate(args) => {
+            let checks = validate::checks(&args.profiles)?;
+            if args.json {
+                write_json(&checks, out)?;
+            } else {
+                write!(out, "{}", table::render(&checks))?;
+            }
+            return Ok(checks.iter().all(validate::Check::is_sound));
+        }
+    }
+    Ok(true)
+}
+
+fn compare(args: &CompareArgs, out: &mut impl Write) -> Result<(), Error> {
+    let comparison = args.choice()?.run()?;
+    if args.json {
+        return write_json(&comparison, out);
+    }
+    let conditions = &comparison.conditions;
+    writeln!(
+        out,
+        "SIMULATED  {}: {} requests x {} seeds at {:.4}/s, load {} of saturation {:.4}/s on {}",
+        conditions.trace,
+        conditions.requests,
+        conditions.seeds,
+        conditions.offered_requests_per_s,
+        conditions.load,
+        conditions.saturation.requests_per_s,
+        conditions.engine.name,
+    )?;
+    write!(out, "{}", table::render(&comparison.rows))?;
+    Ok(())
+}
+
+fn saturation(args: &SaturationArgs, out: &mut impl Write) -> Result<(), Error> {
+    let engine = args.engine.spec()?;
+    let source = Source::open(&args.workload.trace, args.workload.requests)?;
+    let saturation = Saturation::measure(&source.typical(), &engine)?;
+    if args.json {
+        return write_json(&saturation, out);
+    }
+    write!(out, "{}", table::render(&[saturation]))?;
+    Ok(())
+}
+
+fn write_json(value: &impl Serialize, out: &mut impl Write) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).expect("results are plain data");
+    writeln!(out, "{text}")?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Where a workload comes from: a file, or a name after `synthetic:`.
+
+use crate::Error;
+use crate::workload::synthetic::Synthetic;
+use crate::workload::{Arrivals, Perturbation, Workload, recorded};
+use std::path::Path;
+
+/// Arrivals of a recorded workload move by up to a second either way, so that seeds differ.
+const JITTER_S: f64 = 1.0;
+
+pub(crate) enum Source {
+    Recorded(Workload),
+    Synthetic(Synthetic),
+}
+
+impl Source {
+    pub(crate) fn open(name: &str, requests: usize) -> Result<Self, Error> {
+        match name.strip_prefix("synthetic:") {
+            Some(name) => Synthetic::named(name, requests).map(Self::Synthetic),
+            None => recorded::read(Path::new(name)).map(Self::Recorded),
+        }
+    }
+
+    pub(crate) fn jitter_s(&self) -> f64 {
+        match self {
+            Self::Recorded(_) => JITTER_S,
+            Self::Synthetic(_) => 0.0,
+        }
+    }
+
+    /// The workload as it stands, for measuring what an engine can do with it.
+    pub(crate) fn typical(&self) -> Workload {
+        match self {
+            Self::Recorded(workload) => workload.clone(),
+            Self::Synthetic(synthetic) => synthetic.draw(0, 1),
+        }
+    }
+
+    /// One seed's copy at this rate; a closed loop has its users instead.
+    pub(crate) fn seeded(&self, seed: u64, per_s: f64, users: usize, noise_sigma: f64) -> Workload {
+        let mut workload = match self {
+            Self::Recorded(workload) => workload.clone(),
+            Self::Synthetic(synthetic) => synthetic.draw(seed, users),
+        };
+        if workload.arrivals == Arrivals::Open {
+            workload.scale_to_rate(per_s);
+        }
+        Perturbation { noise_sigma, jitter_s: self.jitter_s() }.apply(&mut workload, seed);
+        workload
+    }
+}

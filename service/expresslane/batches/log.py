@@ -1,0 +1,157 @@
+"""The log of a job: its results in the order in which they came, kept for any number of readers, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from sys import getsizeof
+from typing import TYPE_CHECKING
+
+from expresslane.batches.outbox import Outbox, Parcel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from expresslane.results import Result
+
+__all__ = ["Budget", "Cursor", "Log"]
+
+READ_AT_ONCE = 1_024
+RESULT_BYTES = 1_024
+"""What a result takes besides its texts, rounded up."""
+
+
+class Budget:
+    """Bytes that all logs together may keep; `changed` is called soon after it became full or has room again.
+
+    Being full holds what has not been released. Answers that are under way still come, so `used` may exceed `limit`.
+    """
+
+    def __init__(self, limit_bytes: int, changed: Callable[[], object]) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._changed = changed
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be started."""
+        return self.used_bytes >= self.limit_bytes
+
+    def add(self, size_bytes: int) -> None:
+        """Count bytes that are kept from now on; a negative number, that are no longer."""
+        was_full = self.full
+        self.used_bytes += size_bytes
+        if self.full != was_full:
+            asyncio.get_running_loop().call_soon(self._changed)
+
+
+class Log(Outbox):
+    """Takes the place of the outbox in a batch without a reader of its own; read it through cursors.
+
+    Holds its batch while the budget is full. `over` is called once, soon after the last result: what the batch decides
+    when that result comes (FAIL_FAST) is settled by then.
+    """
+
+    def __init__(self, budget: Budget, over: Callable[[], object]) -> None:
+        super().__init__(window=0, limit=1)
+        self._budget = budget
+        self._over = over
+        self._results: list[Result] | None = []
+        self._bytes = 0
+        self._closing = False
+        self._waiters: set[asyncio.Future[bool]] = set()
+
+    @property
+    def count(self) -> int:
+        """Results kept."""
+        return len(self._results or ())
+
+    def put(self, result: Result) -> None:
+        """Keep a finished prompt's result."""
+        if self._results is None:
+            return
+        size_bytes = _size_bytes(result)
+        self._results.append(result)
+        self._bytes += size_bytes
+        self._budget.add(size_bytes)
+        self._tell()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def discard(self) -> None:
+        """Give everything up, also what is still to come; there must be no reader left."""
+        self._results = None
+        self._budget.add(-self._bytes)
+        self._bytes = 0
+
+    def horizon(self) -> int | None:
+        """Nothing more may start while the budget is full."""
+        return 0 if self._budget.full else None
+
+    def read(self, position: int) -> list[Result]:
+        """Some of the results from a position on, all of them if they are few."""
+        return (self._results or [])[position : position + READ_AT_ONCE]
+
+    async def news(self, timeout_s: float) -> bool:
+        """Return True at the next result and at the end, False when `timeout_s` went by without."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(timeout_s, waiter.set_result, False)
+        self._waiters.add(waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(waiter)
+
+    def _settle(self) -> None:
+        self.closed = True
+        self._over()
+        self._tell()
+
+    def _tell(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+
+
+class Cursor:
+    """One reader's place in a log; offers what the reader of an outbox needs."""
+
+    def __init__(self, log: Log, position: int) -> None:
+        self._log = log
+        self.position = position
+
+    @property
+    def closed(self) -> bool:
+        """Whether the log will get nothing more."""
+        return self._log.closed
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is there to read."""
+        return self._log.count <= self.position
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Return True once something can be read or the log has ended, False when `timeout_s` went by without."""
+        return not self.empty or self.closed or await self._log.news(timeout_s)
+
+    def take(self) -> Parcel:
+        """The next results, perhaps none."""
+        results = self._log.read(self.position)
+        self.position += len(results)
+        return Parcel(results, [])
+
+
+def _size_bytes(result: Result) -> int:
+    """About what a result takes in memory."""
+    texts = [result.custom_id, result.text, result.reasoning, result.logprobs_json]
+    for call in result.tool_calls:
+        texts += (call.id, call.name, call.arguments)
+    if (error := result.error) is not None:
+        texts += (error.message, error.provider_body, error.provider_code, error.provider_request_id)
+        texts += (attempt.message for attempt in error.history)
+    return RESULT_BYTES + sum(map(getsizeof, texts))

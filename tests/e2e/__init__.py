@@ -1,0 +1,1 @@
+"""Tests of the installed service as its own process."""

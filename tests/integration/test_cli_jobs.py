@@ -1,0 +1,74 @@
+"""`expresslane run --job` and `expresslane jobs` as a user runs them, against a service with a scripted backend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from typing import TYPE_CHECKING
+
+from tests.support.fake_backend import FakeBackend, Script
+from tests.support.service import Service, backend
+from tests.support.shell import Shell, numbered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_submit_look_and_watch(tmp_path: Path) -> None:
+    """The name comes alone on standard output; table, results and summary are there for as long as the job (A05)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        shell = Shell(tmp_path, service.address)
+        shell.write("p.jsonl", *numbered(5))
+        done = await shell.run("run", "p.jsonl", "--job", "--request-id", "nightly")
+        name = done.out.strip()
+        assert (done.code, name.startswith("jobs/"), done.out.count("\n")) == (0, True, 1)
+        assert f"expresslane jobs watch {name.removeprefix('jobs/')}" in done.err
+        done = await shell.run("jobs", "watch", name, "-o", "r.jsonl")
+        assert (done.code, done.out, "5 of 5 prompts succeeded" in done.err) == (0, "", True)
+        whole = (tmp_path / "r.jsonl").read_text().splitlines()
+        assert {json.loads(line)["custom_id"] for line in whole} == {f"p{number}" for number in range(5)}
+        rest = await shell.run("jobs", "watch", name, "--after", "3", "--quiet")
+        assert (rest.out.splitlines(), rest.err) == (whole[3:], "")
+        refused = await shell.run("jobs", "watch", name, "-o", "r.jsonl")
+        assert (refused.code, "already holds results" in refused.err) == (2, True)
+        table = (await shell.run("jobs")).out
+        assert all(part in table for part in (name.removeprefix("jobs/"), "completed", "nightly"))
+        (fields,) = (await shell.run("jobs", "--json")).lines
+        assert (fields["name"], fields["state"], fields["succeeded"]) == (name, "completed", 5)
+        shown = (await shell.run("jobs", "show", name)).out
+        assert "5 of 5 prompts succeeded" in shown
+        assert (await shell.run("jobs", "delete", name)).code == 0
+        unknown = await shell.run("jobs", "show", name)
+        assert (unknown.code, "UNKNOWN_JOB" in unknown.err) == (3, True)
+
+
+async def test_interrupt_a_watch_and_cancel(tmp_path: Path) -> None:
+    """Ctrl-C ends the watch, not the job, and tells how to go on; cancel ends the job, and a watch by code 1 (A05)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"stuck" in request.body else None)
+        shell = Shell(tmp_path, service.address)
+        await service.client.create_job(["quick", "stuck " * 9], job_id="j")
+        process = await shell.start("jobs", "watch", "j")
+        assert process.stdout is not None
+        assert b"quick" in await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+        assert process.returncode == 130
+        assert b"expresslane jobs watch j --after 1" in err
+        assert "running" in (await shell.run("jobs", "cancel", "j")).out
+        done = await shell.run("jobs", "watch", "j", "--after", "1")
+        assert (done.code, [line["outcome"] for line in done.lines]) == (1, ["cancelled"])
+        assert "1 of 2 prompts succeeded (cancelled)" in done.err
+
+
+async def test_a_refused_job(tmp_path: Path) -> None:
+    """A refusal names the line of the file; options about a reader are refused beside --job (A05)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), max_prompt_bytes=100) as service:
+        shell = Shell(tmp_path, service.address)
+        shell.write("p.jsonl", *numbered(1), {"custom_id": "long", "prompt": "x" * 200})
+        done = await shell.run("run", "p.jsonl", "--job")
+        assert (done.code, done.out, "p.jsonl:2: text" in done.err) == (3, "", True)
+        done = await shell.run("run", "p.jsonl", "--job", "-o", "r.jsonl")
+        assert (done.code, "--job and --output exclude each other" in done.err) == (2, True)
+        assert await service.client.list_jobs() == []
