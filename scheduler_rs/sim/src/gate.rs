@@ -82,8 +82,7 @@ impl Gate {
                     model: MODEL,
                     class: request.class,
                     tokens: request.estimate_tokens,
-                    queue_timeout_ns: 0,
-                    index: 0,
+                    ..Prompt::default()
                 };
                 let ticket =
                     scheduler.submit(now_ns, u64::from(number), &[prompt], BatchOptions::default())?[0];

@@ -115,7 +115,10 @@ fn refusals() {
     let cases = [
         ("--load 0", "--load 0: must be above 0"),
         ("--load -1", "--load -1: must be above 0"),
-        ("--load 1 --policies lars", "unknown policy \"lars\": there is passthrough, cap-fcfs, fcfs, hrrn"),
+        (
+            "--load 1 --policies lifo",
+            "unknown policy \"lifo\": there is passthrough, cap-fcfs, edf, fcfs, hrrn",
+        ),
         ("--load 1 --cap 0", "--cap 0: must be at least 1"),
         ("--load 1 --budget 100", "--budget 100: is below one chunk of the engine (2048 tokens)"),
         (
