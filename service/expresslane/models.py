@@ -117,7 +117,12 @@ class ModelRegistry:
     def _unknown(self, asked: str, name: str) -> PromptError:
         if self._unreached:
             backends = ", ".join(f"backends/{backend}" for backend in self._unreached)
-            message = f"model {asked!r} is not known, and {backends} could not be asked for its models yet"
+            what = (
+                f"model {asked[:256]!r} is not known"
+                if asked
+                else "the prompt names no model, the default is not known"
+            )
+            message = f"{what}, and {backends} could not be asked for its models yet"
             return PromptError(Reason.NO_BACKEND, message, retryable=True, deadline="", field="model")
         known = [*self._served, *self._aliases]
         if not name:

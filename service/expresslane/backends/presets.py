@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from expresslane.backends.base import Capabilities
@@ -10,6 +11,15 @@ if TYPE_CHECKING:
     from expresslane.settings import BackendKind
 
 __all__ = ["capabilities_of"]
+
+_ENGINE = Capabilities(
+    can_run_concurrently=True,
+    default_cap=1_024,
+    engine=True,
+    streams=True,
+    reports_usage=True,
+    prefix_cache=True,
+)
 
 _CAPABILITIES: dict[BackendKind, Capabilities] = {
     # Bills per token and limits by rate: a modest cap, and nothing to protect from long prefills.
@@ -23,40 +33,12 @@ _CAPABILITIES: dict[BackendKind, Capabilities] = {
         attempt_timeout_s=30.0,
     ),
     # Continuous batching queues inside the engine: the lanes do the protecting, the cap only bounds.
-    "vllm": Capabilities(
-        can_run_concurrently=True,
-        default_cap=1_024,
-        engine=True,
-        streams=True,
-        reports_usage=True,
-        prefix_cache=True,
-    ),
-    "sglang": Capabilities(
-        can_run_concurrently=True,
-        default_cap=1_024,
-        engine=True,
-        streams=True,
-        reports_usage=True,
-        prefix_cache=True,
-    ),
+    "vllm": _ENGINE,
+    "sglang": _ENGINE,
     # Runs as many as it has slots, which discovery tells.
-    "llamacpp": Capabilities(
-        can_run_concurrently=True,
-        default_cap=1,
-        engine=True,
-        streams=True,
-        reports_usage=True,
-        prefix_cache=True,
-    ),
+    "llamacpp": replace(_ENGINE, default_cap=1),
     # Queues by itself and does not say how many it runs at once.
-    "ollama": Capabilities(
-        can_run_concurrently=True,
-        default_cap=1,
-        engine=True,
-        streams=True,
-        reports_usage=True,
-        prefix_cache=True,
-    ),
+    "ollama": replace(_ENGINE, default_cap=1),
     "simulated": Capabilities(
         can_run_concurrently=True,
         default_cap=16,

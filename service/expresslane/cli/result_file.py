@@ -25,6 +25,8 @@ def failures_path(source: str, output: str | None) -> Path:
     if output is None and source == "-":
         return Path("expresslane.failed.jsonl")
     base = Path(output if output is not None else source)
+    if not base.name:  # `.` or `/`: no file, as opening it will say
+        return Path("expresslane.failed.jsonl")
     return base.with_name(f"{base.stem.removesuffix('.failed')}.failed.jsonl")
 
 
@@ -78,6 +80,8 @@ class ResultFile:
 
 def open_output(path: Path, mode: str) -> BinaryIO:
     """Open the output. A file with results in it is not overwritten unless that was asked for: they were paid for."""
+    if path.is_dir():
+        raise CommandError(f"cannot write {path}: it is a folder", "name a file: --output results.jsonl")
     if mode == "refuse" and path.exists() and path.stat().st_size:
         raise CommandError(
             f"{path} already holds results",

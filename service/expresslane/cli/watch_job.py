@@ -107,6 +107,6 @@ class _Watch:
     def _cut_short(self, code: Exit) -> Exit:
         """Say how to go on, if there is a job to go on with."""
         if self._interrupted or self._position > self._options.after:
-            report().print("the job goes on without this watch; the rest of its results:")
+            report().print("while its service runs, the job goes on without this watch; the rest of its results:")
             report().print(f"  {self._options.again(self._position)}", soft_wrap=True)
         return code

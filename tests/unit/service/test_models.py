@@ -117,3 +117,14 @@ def test_utf8_bytes() -> None:
     call = ToolCall("1", "look", "{}")
     chat = Chat((ChatMessage("user", ((False, "ab"), (True, '{"a":1}'))), ChatMessage("assistant", (), (call,))))
     assert utf8_bytes(chat) == 16 + 2 + 7 + 16 + 1 + 4 + 2
+
+
+def test_no_model_named_before_the_default_is_known() -> None:
+    """A prompt without a model, before a backend has told its models, is told so in those words."""
+    registry = ModelRegistry(default="", aliases={}, wildcard="")
+    registry.update({}, ["local"])
+    with pytest.raises(UnknownModelError) as raised:
+        registry.resolve("")
+    assert raised.value.error.reason is Reason.NO_BACKEND
+    assert "names no model" in raised.value.error.message
+    assert "backends/local" in raised.value.error.message

@@ -48,15 +48,15 @@ def test_without_a_terminal_each_line_is_json(out: io.StringIO) -> None:
 
 def test_libraries_log_in_the_same_form(out: io.StringIO) -> None:
     """A line of a library goes through the same door, its arguments filled in."""
-    logging.getLogger("some.library").warning("could not reach %s", "host")
+    logging.getLogger("a.dependency").warning("could not reach %s", "host")
     (line,) = lines(out)
-    assert (line["event"], line["logger"], line["level"]) == ("could not reach host", "some.library", "warning")
+    assert (line["event"], line["logger"], line["level"]) == ("could not reach host", "a.dependency", "warning")
 
 
 def test_lines_below_the_level_are_left_out(out: io.StringIO) -> None:
     """EXPRESSLANE_LOG_LEVEL holds for the service and for its libraries."""
     structlog.get_logger("expresslane.test").debug("detail")
-    logging.getLogger("some.library").debug("detail")
+    logging.getLogger("a.dependency").debug("detail")
     assert out.getvalue() == ""
 
 
@@ -125,7 +125,7 @@ class Clock:
 
 def warning(text: str, level: int = logging.WARNING) -> logging.LogRecord:
     """A log record as a library makes it."""
-    return logging.LogRecord("some.library", level, "file", 1, text, (), None)
+    return logging.LogRecord("a.dependency", level, "file", 1, text, (), None)
 
 
 def test_a_repeated_warning_is_bounded() -> None:
