@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expresslane.backends.presets import capabilities_of
+from expresslane.policies import Scope
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator
         why = _alias_problem(alias, model, settings, models)
         if why:
             yield "aliases", f"makes {alias!r} an alias of {model!r}{why}"
+    for text in settings.policies:
+        model = Scope.parse(text).model
+        if model and models is not None and model not in models:
+            yield "policies", f"names the model {model!r}, which no backend serves. Allowed: one of {_list(models)}."
     default = settings.default_model
     if default and models is not None and default not in models | set(settings.aliases):
         yield "default_model", f"is served by no backend. Allowed: one of {_list(models | set(settings.aliases))}."
