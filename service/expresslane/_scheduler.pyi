@@ -21,12 +21,9 @@ __all__ = [
     "BatchTooLargeError",
     "CancelResult",
     "Decisions",
-    "Dispatch",
-    "Expired",
     "Histogram",
     "InvalidConfigError",
     "Limited",
-    "Overdue",
     "QueueFullError",
     "Scheduler",
     "SchedulerError",
@@ -69,47 +66,6 @@ def token_bucket_edge(tokens: int) -> int:
     """Upper edge of the token bucket that holds `tokens`: round(2^(k/5)), so every power of two is an edge."""
 
 @final
-class Dispatch:
-    """Release this ticket to this backend now. Its slot and lane share are already taken."""
-
-    @property
-    def ticket(self) -> int: ...
-    @property
-    def backend(self) -> int: ...
-    @property
-    def prefill_tokens(self) -> int:
-        """How many of the prompt's tokens to prefill: always the whole prompt for now."""
-    @property
-    def is_final(self) -> bool:
-        """Whether this release also decodes: always true for now."""
-    @property
-    def attempt(self) -> int:
-        """1 for the first release of this ticket, 2 for the first retry, ..."""
-    @property
-    def queue_wait_ns(self) -> int:
-        """Time since submit that this ticket was not in flight."""
-
-@final
-class Expired:
-    """This queued ticket has ended without being released; it is terminal."""
-
-    @property
-    def ticket(self) -> int: ...
-    @property
-    def reason(self) -> str:
-        """`queue` (queue timeout), `batch` (the batch's deadline), `no_backend` (all its backends down too long)."""
-
-@final
-class Overdue:
-    """This in-flight ticket passed a deadline; reported once per deadline. Abort the attempt and call `finish`."""
-
-    @property
-    def ticket(self) -> int: ...
-    @property
-    def reason(self) -> str:
-        """`first_token`, `idle`, `attempt` or `batch`. May be answered with `rearm` instead of an abort."""
-
-@final
 class Limited:
     """Waiting work is kept back by this limit of a backend; told once until its reset."""
 
@@ -127,11 +83,23 @@ class Decisions:
     """What `poll` decided, in the order in which it is to be carried out within each list."""
 
     @property
-    def dispatches(self) -> list[Dispatch]: ...
+    def dispatches(self) -> list[tuple[int, int, int]]:
+        """(ticket, backend, attempt): release this ticket to this backend now; slot and lane share are already taken.
+
+        attempt: 1 for the first release of a ticket, 2 for the first retry, ...
+        """
     @property
-    def expired(self) -> list[Expired]: ...
+    def expired(self) -> list[tuple[int, str]]:
+        """(ticket, reason): this queued ticket has ended without being released; it is terminal.
+
+        reason: `queue` (queue timeout), `batch` (the batch's deadline), `no_backend` (all its backends down too long).
+        """
     @property
-    def overdue(self) -> list[Overdue]: ...
+    def overdue(self) -> list[tuple[int, str]]:
+        """(ticket, reason): this in-flight ticket passed a deadline; reported once per deadline.
+
+        reason: `first_token`, `idle`, `attempt` or `batch`. Abort the attempt and `finish` it, or `rearm` it.
+        """
     @property
     def limited(self) -> list[Limited]: ...
 
@@ -348,33 +316,29 @@ class Scheduler:
         self,
         now_ns: int,
         batch: int,
-        prompts: Sequence[tuple[int, int, int, int, int]],
+        prompts: Sequence[tuple[int, int, int, int, int, int, bool, int]],
         *,
         queue_timeout_ns: int = 0,
         deadline_ns: int = 0,
         tenant: int = 0,
         weight: int = 1,
-        output_tokens: Sequence[int] = ...,
-        sequential: Sequence[bool] = ...,
-        ttft_deadlines_ns: Sequence[int] = ...,
     ) -> list[int]:
         """Queue all prompts or none, and return their tickets in the same order.
 
-        prompts: (model, class, tokens, queue_timeout_ns, index). Class: 0 interactive, 1 standard, 2 batch. A prompt's
-        own queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` counts from when the prompt began
-        to wait (submit or retry) and restarts whenever a released ticket of the batch ends. `index` is the prompt's
-        place in its batch, ascending, what `hold_batch` goes by. `deadline_ns` is absolute: then what is queued expires
-        and what is in flight becomes overdue. A batch may be submitted to again (a stream of prompts): the timeouts
-        given last count.
+        prompts: (model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns).
+        Class: 0 interactive, 1 standard, 2 batch. A prompt's own queue timeout (0 = none) counts from now; the batch's
+        `queue_timeout_ns` counts from when the prompt began to wait (submit or retry) and restarts whenever a released
+        ticket of the batch ends. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by.
+        `output_tokens`: expected output, for fairness and limits: its limit or a better estimate. `sequential`: it
+        starts only when all earlier prompts of its batch have ended, and later ones wait for its end.
+        `ttft_deadline_ns`: within which time from now its first token is wanted, for `lars` and `edf`; 0 = none.
 
-        `tenant`: whose batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share
-        relative to others; the one given last counts. `output_tokens`: expected output of each prompt, for fairness:
-        its limit or a better estimate; none given = 0. `sequential`: for each prompt, whether it starts only when all
-        earlier ones of its batch have ended, and later ones wait for its end; none given = False.
-        `ttft_deadlines_ns`: within which time from now each first token is wanted, for `lars` and `edf`; 0 = none.
+        `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue. `tenant`: whose
+        batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share relative to
+        others. A batch may be submitted to again (a stream of prompts): timeouts and weight given last count.
 
-        Raises BatchTooLargeError, QueueFullError, AboveLimitError, InvalidConfigError (a class above 2, a list of
-        another length).
+        Raises BatchTooLargeError, QueueFullError, AboveLimitError, InvalidConfigError (a class above 2, tokens above
+        2^31).
         """
 
     def pause(self, now_ns: int, backend: int, *, until_ns: int, model: int | None = None) -> None:

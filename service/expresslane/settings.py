@@ -245,7 +245,7 @@ class BackendSettings(_Frozen):
 
 
 class TenantDefaults(_Frozen):
-    """What holds for tenants that have no setting of their own, and for calls that name no tenant."""
+    """What holds for tenants where they have no setting of their own."""
 
     weight: Weight = 1
     """Share of each class relative to other tenants' weights."""
@@ -301,7 +301,7 @@ class Settings(_Frozen):
     cost_includes_output: bool = False
     """Whether policies that go by size (sjf, sjf-aged, ljf) count the expected output with the prompt."""
     tenants: dict[str, TenantSettings] = Field(default_factory=dict)
-    """Tenants by name (a-z, 0-9, -). Others may come too; for them the defaults hold."""
+    """Tenants by name (a-z, 0-9, -); `default` is whose calls those are that name none. Others may come too."""
     tenant_defaults: TenantDefaults = TenantDefaults()
     """What holds for tenants without a setting of their own."""
     fairness: Literal["tenant_batch", "tenant", "none"] = "tenant_batch"

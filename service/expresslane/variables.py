@@ -37,6 +37,7 @@ OTHER_NAMES = {f"{PREFIX}REQUEST_TIMEOUT": f"{PREFIX}QUEUE_TIMEOUT_S"}
 
 OTHER_VARIABLES = {
     f"{PREFIX}ADDRESS": "The server that the command line and the clients talk to; the service ignores it.",
+    f"{PREFIX}TENANT": "The tenant that the command line calls as; the service ignores it.",
     f"{PREFIX}READY_FILE": "A file that `expresslane serve` writes its bound address to once it is ready.",
     f"{PREFIX}CACHE_DIR": "Where the test tools keep what is slow to build; the service ignores it.",
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 #[pymodule(name = "_scheduler", gil_used = false)]
 mod module {
     #[pymodule_export]
-    use crate::decisions::{CancelResult, Decisions, Dispatch, Expired, Limited, Overdue};
+    use crate::decisions::{CancelResult, Decisions, Limited};
     #[pymodule_export]
     use crate::errors::{
         AboveLimitError, BatchTooLargeError, InvalidConfigError, QueueFullError, SchedulerError,

@@ -2,7 +2,7 @@
 
 use crate::convert::{self, attempt_deadline};
 use crate::decisions::{CancelResult, Decisions};
-use crate::errors::{InvalidConfigError, to_py};
+use crate::errors::to_py;
 use crate::snapshot::{Snapshot, TenantSnapshot};
 use expresslane_scheduler::{
     self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, Scope, TicketId, Usage,
@@ -151,42 +151,19 @@ impl Scheduler {
         deadline_ns = 0,
         tenant = 0,
         weight = 1,
-        output_tokens = Vec::new(),
-        sequential = Vec::new(),
-        ttft_deadlines_ns = Vec::new(),
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
-    #[expect(clippy::needless_pass_by_value, reason = "what PyO3 extracts is owned")]
     fn submit(
         &self,
         now_ns: u64,
         batch: u64,
-        prompts: Vec<(u32, u32, u32, u64, u32)>,
+        prompts: Vec<PromptTuple>,
         queue_timeout_ns: u64,
         deadline_ns: u64,
         tenant: u32,
         weight: u32,
-        output_tokens: Vec<u32>,
-        sequential: Vec<bool>,
-        ttft_deadlines_ns: Vec<u64>,
     ) -> PyResult<Vec<u64>> {
-        check_length("output_tokens", output_tokens.len(), prompts.len())?;
-        check_length("sequential", sequential.len(), prompts.len())?;
-        check_length("ttft_deadlines_ns", ttft_deadlines_ns.len(), prompts.len())?;
-        let prompts: Vec<Prompt> = prompts
-            .into_iter()
-            .enumerate()
-            .map(|(at, (model, class, tokens, queue_timeout_ns, index))| Prompt {
-                model,
-                class,
-                tokens,
-                queue_timeout_ns,
-                index,
-                output_tokens: output_tokens.get(at).copied().unwrap_or(0),
-                sequential: sequential.get(at).copied().unwrap_or(false),
-                ttft_deadline_ns: ttft_deadlines_ns.get(at).copied().unwrap_or(0),
-            })
-            .collect();
+        let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
         let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight };
         let tickets = self.lock().submit(now_ns, batch, &prompts, options).map_err(to_py)?;
         Ok(tickets.into_iter().map(|ticket| ticket.0).collect())
@@ -268,12 +245,10 @@ fn parse_policy(name: &str, sjf_aging_tokens_per_s: f64) -> PyResult<Policy> {
     })
 }
 
-/// A list beside the prompts has an entry for each of them, or none at all.
-fn check_length(field: &str, length: usize, prompts: usize) -> PyResult<()> {
-    if length == 0 || length == prompts {
-        return Ok(());
-    }
-    let message =
-        format!("{field} = {length} entries: must be one for each of the {prompts} prompts, or none");
-    Err(InvalidConfigError::new_err(message))
+/// (model, class, tokens, queue timeout, index, output tokens, sequential, deadline for the first token)
+type PromptTuple = (u32, u32, u32, u64, u32, u32, bool, u64);
+
+fn prompt(fields: PromptTuple) -> Prompt {
+    let (model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns) = fields;
+    Prompt { model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns }
 }

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from expresslane_client.errors import InputError
 from expresslane_client.units import milliseconds
 from expresslane_client.v1 import admin_pb2, types_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Backend", "BackendModel", "Drained", "Snapshot"]
+__all__ = ["Backend", "BackendModel", "Drained", "Limit", "Policy", "Snapshot", "Tenant", "class_value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,61 @@ class BackendModel:
     backend_model: str
     cap: int
     in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that is used up: requests_per_min, tokens_per_min or pause, for about so long."""
+
+    limit: str
+    reset_in_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The order of waiting prompts within a class, a model or both; an empty name means any."""
+
+    prompt_class: str
+    model: str
+    policy: str
+
+    @property
+    def scope(self) -> str:
+        """`batch`, `model/NAME`, `batch/model/NAME`, or `all`."""
+        parts = [self.prompt_class] * bool(self.prompt_class) + [f"model/{self.model}"] * bool(self.model)
+        return "/".join(parts) or "all"
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Policy) -> Policy:
+        """From the contract's message."""
+        number = getattr(message, "class")
+        return cls(_class_name(number) if number else "", message.model, message.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant as it is now; admin.proto says what each field means."""
+
+    tenant: str
+    weight: int
+    max_class: str
+    open_batches: int
+    queued: int
+    in_flight: int
+    used_tokens: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Tenant) -> Tenant:
+        """From the contract's message."""
+        return cls(
+            tenant=message.tenant,
+            weight=message.weight,
+            max_class=_class_name(message.max_class),
+            open_batches=message.open_batches,
+            queued=message.queued,
+            in_flight=message.in_flight,
+            used_tokens=message.used_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +105,13 @@ class Backend:
     short_budget_tokens: int
     outcomes: Mapping[str, int]
     notices: tuple[str, ...]
+    requests_per_min: int
+    tokens_per_min: int
+    requests_in_window: int
+    tokens_in_window: int
+    limited_by: Limit | None
+    rate_limited_times: int
+    rate_limited_ms: float
 
     @property
     def id(self) -> str:
@@ -79,6 +142,13 @@ class Backend:
             short_budget_tokens=message.short_budget_tokens,
             outcomes=MappingProxyType(dict(message.outcomes)),
             notices=tuple(message.notices),
+            requests_per_min=message.requests_per_min,
+            tokens_per_min=message.tokens_per_min,
+            requests_in_window=message.requests_in_window,
+            tokens_in_window=message.tokens_in_window,
+            limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
+            rate_limited_times=message.rate_limited_times,
+            rate_limited_ms=milliseconds(message.rate_limited_time),
         )
 
 
@@ -108,6 +178,15 @@ class Snapshot:
     drain_rate_per_s: float
     open_batches: int
     backends: tuple[Backend, ...]
+    policies: tuple[Policy, ...]
+    tenants: tuple[Tenant, ...]
+    tenants_total: int
+    fairness: str
+
+    @property
+    def general_policy(self) -> Policy:
+        """The policy that holds where none of `policies` does."""
+        return Policy("", "", self.policy)
 
     @classmethod
     def from_proto(cls, message: admin_pb2.Snapshot) -> Snapshot:
@@ -136,6 +215,10 @@ class Snapshot:
             drain_rate_per_s=message.drain_rate_per_s,
             open_batches=message.open_batches,
             backends=tuple(Backend.from_proto(one) for one in message.backends),
+            policies=tuple(map(Policy.from_proto, message.policies)),
+            tenants=tuple(map(Tenant.from_proto, message.tenants)),
+            tenants_total=message.tenants_total,
+            fairness=message.fairness,
         )
 
 
@@ -145,6 +228,18 @@ class Drained:
 
     queued: int
     in_flight: int
+
+
+def class_value(name: str) -> int:
+    """The contract's number of a class by its name; empty: unspecified. Raises InputError."""
+    try:
+        return types_pb2.PromptClass.Value(f"PROMPT_CLASS_{name.upper() or 'UNSPECIFIED'}")
+    except ValueError:
+        raise InputError(f"{name!r} is no class: interactive, standard or batch", field="prompt_class") from None
+
+
+def _limit(message: admin_pb2.Limit) -> Limit:
+    return Limit(message.limit, milliseconds(message.reset_in))
 
 
 def _class_name(value: int) -> str:
