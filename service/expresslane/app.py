@@ -113,6 +113,8 @@ class App:
             snapshot=self.scheduling.snapshot,
             backend_name=self._backend_name,
             model_name=registry.name,
+            estimates=estimates,
+            limits=self.scheduling.limits,
             version=__version__,
         )
 

@@ -41,10 +41,23 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
         )
     if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
         yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
+    yield from _engine_problems(prefix, backend)
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:
             yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
+
+
+def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[str, str]]:
+    step, chunk, budget = backend.engine_step_tokens, backend.engine_chunk_tokens, backend.short_budget_tokens
+    if chunk > step:
+        yield f"{prefix}engine_chunk_tokens", f"is more than engine_step_tokens ({step}), which must be given with it."
+    lanes = capabilities_of(backend.kind).engine if backend.lanes is None else backend.lanes
+    if lanes and budget is not None and budget < (chunk or step):
+        yield (
+            f"{prefix}short_budget_tokens",
+            f"is below one chunk of the engine ({chunk or step}), which would then wait for work. Unset it.",
+        )
 
 
 def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:

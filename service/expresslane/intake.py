@@ -43,7 +43,7 @@ class Intake:
         clock: Clock = monotonic_ns,
     ) -> None:
         self.tenants = tenants or Tenants()
-        self._estimates = estimates or TokenEstimates()
+        self.estimates = estimates or TokenEstimates()
         self._scheduling = scheduling
         self._registry = registry
         self._tracer = tracer
@@ -99,8 +99,8 @@ class Intake:
                 continue
             named = prompt if prompt.model == model.name else prompt.with_model(model.name)
             read_bytes = size_bytes - prompt.options.other_bytes
-            tokens = self._estimates.input_tokens(model.name, read_bytes, model.bytes_per_token)
-            output_tokens = self._estimates.output_tokens(model.name, prompt.options.sampling.max_tokens)
+            tokens = self.estimates.input_tokens(model.number, read_bytes, model.bytes_per_token)
+            output_tokens = self.estimates.output_tokens(model.number, prompt.options.sampling.max_tokens)
             ticket = Ticket(named, batch, index, tokens, size_bytes)
             taken_bytes += size_bytes
             entries.append(Entry(ticket, model, output_tokens))

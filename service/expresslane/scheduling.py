@@ -139,6 +139,8 @@ class Scheduling:
             long_slots=settings.long_slots,
             short_budget_tokens=settings.short_budget_tokens,
             lanes=member.lanes,
+            engine_step_tokens=settings.engine_step_tokens,
+            engine_chunk_tokens=settings.engine_chunk_tokens,
             prefill_tokens_per_s=settings.prefill_tokens_per_s,
             first_token_timeout_ns=int((settings.first_token_timeout_s or 0) * 1e9) if member.streams else 0,
             idle_timeout_ns=int(settings.idle_timeout_s * 1e9),

@@ -121,6 +121,7 @@ def _says(allowed: str, example: str) -> dict[str, Any]:
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Cap = Annotated[int, Field(ge=1, le=MAX_CAP)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+EngineTokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
 RequestsPerMin = Annotated[int, Field(ge=0, le=MAX_REQUESTS_PER_MIN)]
 TokensPerMin = Annotated[int, Field(ge=0, le=MAX_TOKENS_PER_MIN)]
 Weight = Annotated[int, Field(ge=1, le=1_000)]
@@ -217,16 +218,23 @@ class BackendSettings(_Frozen):
     lanes: bool | None = None
     """Whether a long lane and a short-prompt budget protect this backend's prefill.
     Default: on for engines, off for hosted APIs."""
-    long_threshold_tokens: Count = 4_096
+    long_threshold_tokens: Count = 8_192
     """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
-    long_slots: Count = 1
-    """Long prompts that may prefill at once."""
-    short_budget_tokens: Count = 8_192
-    """Tokens of short prompts that may be in prefill at once."""
+    long_slots: Count | None = None
+    """Long prompts that may prefill at once. Default: as many as fill three quarters of the engine's step: 1, or with
+    engine_chunk_tokens three quarters of the chunks in a step, at most 8."""
+    short_budget_tokens: Count | None = None
+    """Tokens of short prompts that may be in prefill at once. Default: learned, what the engine prefills in two round
+    trips and steps and one chunk, at least 32,768."""
+    engine_step_tokens: EngineTokens = 0
+    """Most tokens in one step of the engine (vLLM: max_num_batched_tokens). 0: unknown."""
+    engine_chunk_tokens: EngineTokens = 0
+    """Most tokens of one prompt in a step of the engine (vLLM: long_prefill_token_threshold); needs engine_step_tokens.
+    0: no limit of its own, a long prompt fills the step."""
     prefill_tokens_per_s: Rate = 5_000.0
-    """Expected prefill rate, for ordering and for choosing among backends."""
+    """Expected prefill rate, for ordering and for choosing among backends, until the backend's own is learned."""
     bytes_per_token: Annotated[float, Field(gt=0, le=64, allow_inf_nan=False)] = 4.0
-    """UTF-8 bytes per token, for estimates."""
+    """UTF-8 bytes per token, for estimates, until the model's own ratio is learned from reported usage."""
     first_token_timeout_s: Seconds | None = None
     """Longest wait for a first token, from release. Default: none of its own (the attempt's holds)."""
     idle_timeout_s: Seconds = 60.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["RATIO_BOUNDS", "ModelEstimate", "TokenEstimates"]
 
 MODELS_MAX = 1_024
-"""Models that are learned of; the one not heard of for longest is forgotten. Behind a wildcard callers name them."""
+"""Models that are learned of; the one not heard of for longest is forgotten."""
 KEEP = 1 - 1 / 64
 """What a sample still counts for when the next one has come: the last 64 prompts or so make the estimate."""
 SPREAD_MIN = 0.1
@@ -88,12 +88,12 @@ class ModelEstimate:
 
 
 class TokenEstimates:
-    """What is known of each model's tokens. A model begins with its backend's `bytes_per_token`."""
+    """What is known of each model's tokens, by the registry's numbers: names behind a wildcard are learned as one."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, ModelEstimate] = OrderedDict()
+        self._models: OrderedDict[int, ModelEstimate] = OrderedDict()
 
-    def input_tokens(self, model: str, size_bytes: int, bytes_per_token: float) -> int:
+    def input_tokens(self, model: int, size_bytes: int, bytes_per_token: float) -> int:
         """Estimated tokens of a prompt, at least 1; `bytes_per_token` counts until something has been learned."""
         known = self._models.get(model)
         if known is None or not known.samples:
@@ -101,7 +101,7 @@ class TokenEstimates:
         at_zero, learned = known.line
         return min(MAX_TOKENS, max(1, round(at_zero + size_bytes / learned)))
 
-    def output_tokens(self, model: str, max_tokens: int | None) -> int:
+    def output_tokens(self, model: int, max_tokens: int | None) -> int:
         """Expected tokens of an answer: its limit, else the mean of the model's answers, 0 before there was one."""
         if max_tokens is not None:
             return max_tokens
@@ -110,20 +110,24 @@ class TokenEstimates:
 
     def learn(self, ticket: Ticket, usage: Usage) -> None:
         """What a backend reported of a prompt that it answered. Parts that are no text (images) teach nothing."""
-        known = self._models.get(ticket.prompt.model)
+        known = self._models.get(ticket.model_number)
         if known is None:
             estimated = max(BYTES_PER_TOKEN_MIN, ticket.read_bytes / ticket.tokens)
-            known = self._models[ticket.prompt.model] = ModelEstimate.start(estimated)
+            known = self._models[ticket.model_number] = ModelEstimate.start(estimated)
             if len(self._models) > MODELS_MAX:
                 self._models.popitem(last=False)
         else:
-            self._models.move_to_end(ticket.prompt.model)
+            self._models.move_to_end(ticket.model_number)
         if not usage.input_estimated and usage.input_tokens > 0 and ticket.prompt.is_text:
             known.count(ticket.tokens / usage.input_tokens)
             known.learn(ticket.read_bytes, usage.input_tokens)
         if not usage.output_estimated and ticket.prompt.options.sampling.max_tokens is None:
             known.learn_output(usage.output_tokens)
 
-    def models(self) -> Iterator[tuple[str, ModelEstimate]]:
-        """(name, what is known) of every model that something was learned of. Safe to call from another thread."""
+    def find(self, model: int) -> ModelEstimate | None:
+        """What is known of a model; None: nothing yet."""
+        return self._models.get(model)
+
+    def models(self) -> Iterator[tuple[int, ModelEstimate]]:
+        """(number, what is known) of every model that something was learned of. Safe to call from another thread."""
         return iter(list(self._models.items()))

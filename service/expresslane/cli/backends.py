@@ -61,7 +61,8 @@ def backend_fields(backend: Backend) -> dict[str, object]:
     fields = {field.name: getattr(backend, field.name) for field in dataclasses.fields(backend)}
     models = [dataclasses.asdict(model) for model in backend.models]
     limit = dataclasses.asdict(backend.limited_by) if backend.limited_by else None
-    return fields | {"models": models, "outcomes": dict(backend.outcomes), "limited_by": limit}
+    learned = dataclasses.asdict(backend.estimates)
+    return fields | {"models": models, "outcomes": dict(backend.outcomes), "limited_by": limit, "estimates": learned}
 
 
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:

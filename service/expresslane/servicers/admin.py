@@ -195,6 +195,7 @@ class AdminServicer:
                 counted[member.number],
                 self._fleet,
                 self._scheduling.limits,
+                self._intake.estimates,
                 now_ns=now,
                 uptime_ns=now - self._started_ns,
             )

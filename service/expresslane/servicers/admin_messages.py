@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from expresslane.policies import Scope
+from expresslane.prefill_rate import prefill_rate
 from expresslane.prompts import PromptClass
 from expresslane.servicers.encode import duration
 from expresslane.v1 import admin_pb2 as pb
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from expresslane.fleet import Fleet, Member
     from expresslane.rate_limits import RateLimits
     from expresslane.tenants import Tenant, Tenants
+    from expresslane.token_estimates import ModelEstimate, TokenEstimates
 
 __all__ = ["CLASSES", "PREFIX", "backend_message", "policy_messages", "tenant_messages"]
 
@@ -72,7 +74,14 @@ def _tenant(tenant: Tenant, queued: int, in_flight: int, used_tokens: int) -> pb
 
 
 def backend_message(
-    member: Member, counted: BackendSnapshot, fleet: Fleet, limits: RateLimits, *, now_ns: int, uptime_ns: int
+    member: Member,
+    counted: BackendSnapshot,
+    fleet: Fleet,
+    limits: RateLimits,
+    tokens: TokenEstimates,
+    *,
+    now_ns: int,
+    uptime_ns: int,
 ) -> pb.Backend:
     """One backend as it is now."""
     settings = member.settings
@@ -83,8 +92,12 @@ def backend_message(
         kind=settings.kind,
         url=member.public_url,
         models=[
-            pb.BackendModel(
-                model=model, backend_model=own, cap=settings.model_caps.get(model, 0), in_flight=in_flight.get(model, 0)
+            _model(
+                model,
+                own,
+                settings.model_caps.get(model, 0),
+                in_flight.get(model, 0),
+                tokens.find(fleet.registry.number(model)),
             )
             for model, own in sorted(member.models.items())
         ],
@@ -101,8 +114,8 @@ def backend_message(
         available=member.available,
         lanes=member.lanes,
         long_threshold_tokens=settings.long_threshold_tokens if member.lanes else 0,
-        long_slots=settings.long_slots if member.lanes else 0,
-        short_budget_tokens=settings.short_budget_tokens if member.lanes else 0,
+        long_slots=counted.long_slots if member.lanes else 0,
+        short_budget_tokens=counted.short_budget_tokens if member.lanes else 0,
         outcomes=counted.outcomes,
         notices=member.notices(),
         requests_per_min=member.requests_per_min,
@@ -112,6 +125,28 @@ def backend_message(
         limited_by=_limit(counted.limited, now_ns),
         rate_limited_times=tally.times,
         rate_limited_time=duration(tally.total_ns),
+        estimates=_estimates(counted),
+    )
+
+
+def _model(message: pb.BackendModel, learned: ModelEstimate | None) -> pb.BackendModel:
+    if learned is not None:
+        message.prompt_overhead_tokens, message.bytes_per_token = learned.line
+        message.estimate_samples = learned.samples
+        message.mean_output_tokens = learned.output_tokens
+    return message
+
+
+def _estimates(counted: BackendSnapshot) -> pb.BackendEstimates:
+    fixed_ns, per_token_ns, per_square_ns = counted.prefill_ns
+    return pb.BackendEstimates(
+        prefill_fixed_s=fixed_ns / 1e9,
+        prefill_s_per_token=per_token_ns / 1e9,
+        prefill_s_per_token_squared=per_square_ns / 1e9,
+        prefill_samples=counted.prefill_samples,
+        prefill_tokens_per_s=prefill_rate(counted.prefill_ns),
+        decode_s=counted.decode_ns / 1e9,
+        decode_samples=counted.decode_samples,
     )
 
 

@@ -1,6 +1,15 @@
 """Asyncio client of expresslane: batches of prompts in over gRPC, results back as they finish."""
 
-from expresslane_client.backends import Backend, BackendModel, Drained, Limit, Policy, Snapshot, Tenant
+from expresslane_client.backends import (
+    Backend,
+    BackendEstimates,
+    BackendModel,
+    Drained,
+    Limit,
+    Policy,
+    Snapshot,
+    Tenant,
+)
 from expresslane_client.batches import BatchCall
 from expresslane_client.chats import RawJson
 from expresslane_client.client import Client, Collected
@@ -31,6 +40,7 @@ __all__ = [
     "Accepted",
     "AttemptError",
     "Backend",
+    "BackendEstimates",
     "BackendModel",
     "BatchCall",
     "BatchOptions",

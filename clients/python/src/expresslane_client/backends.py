@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,54 @@ from expresslane_client.v1 import admin_pb2, types_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Backend", "BackendModel", "Drained", "Limit", "Policy", "Snapshot", "Tenant", "class_value"]
+__all__ = [
+    "Backend",
+    "BackendEstimates",
+    "BackendModel",
+    "Drained",
+    "Limit",
+    "Policy",
+    "Snapshot",
+    "Tenant",
+    "class_value",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class BackendModel:
-    """A model of a backend: the name callers use, the backend's own, its cap (0: only the backend's) and its load."""
+    """A model of a backend, its load, and what was learned of its tokens; admin.proto says what each field means."""
 
     model: str
     backend_model: str
     cap: int
     in_flight: int
+    bytes_per_token: float
+    prompt_overhead_tokens: float
+    estimate_samples: int
+    mean_output_tokens: float
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.BackendModel) -> BackendModel:
+        """From the contract's message."""
+        return cls(**{field.name: getattr(message, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEstimates:
+    """What was learned of a backend's speed; admin.proto says what each field means."""
+
+    prefill_fixed_s: float
+    prefill_s_per_token: float
+    prefill_s_per_token_squared: float
+    prefill_samples: int
+    prefill_tokens_per_s: float
+    decode_s: float
+    decode_samples: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.BackendEstimates) -> BackendEstimates:
+        """From the contract's message."""
+        return cls(**{field.name: getattr(message, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +149,7 @@ class Backend:
     limited_by: Limit | None
     rate_limited_times: int
     rate_limited_ms: float
+    estimates: BackendEstimates
 
     @property
     def id(self) -> str:
@@ -125,7 +163,7 @@ class Backend:
             name=message.name,
             kind=message.kind,
             url=message.url,
-            models=tuple(BackendModel(one.model, one.backend_model, one.cap, one.in_flight) for one in message.models),
+            models=tuple(map(BackendModel.from_proto, message.models)),
             can_run_concurrently=message.can_run_concurrently,
             concurrency_enabled=message.concurrency_enabled,
             cap=message.cap,
@@ -149,6 +187,7 @@ class Backend:
             limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
             rate_limited_times=message.rate_limited_times,
             rate_limited_ms=milliseconds(message.rate_limited_time),
+            estimates=BackendEstimates.from_proto(message.estimates),
         )
 
 

@@ -75,6 +75,7 @@ class Backend(_message.Message):
     LIMITED_BY_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_TIMES_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_TIME_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`backends/{id}`."""
     kind: _builtins.str
@@ -106,9 +107,9 @@ class Backend(_message.Message):
     long_threshold_tokens: _builtins.int
     """Prompts of more tokens than this are long. 0 without lanes."""
     long_slots: _builtins.int
-    """Long prompts that may prefill at once. 0 without lanes."""
+    """Long prompts that may prefill at once, in force. 0 without lanes."""
     short_budget_tokens: _builtins.int
-    """Tokens of short prompts that may prefill at once. 0 without lanes."""
+    """Tokens of short prompts that may prefill at once, in force. 0 without lanes."""
     mean_in_flight: _builtins.float
     """Requests in flight, averaged over the time since start."""
     requests_per_min: _builtins.int
@@ -141,6 +142,10 @@ class Backend(_message.Message):
     def rate_limited_time(self) -> _duration_pb2.Duration:
         """Since start: for how long in all."""
 
+    @_builtins.property
+    def estimates(self) -> Global___BackendEstimates:
+        """What has been learned of its speed."""
+
     def __init__(
         self,
         *,
@@ -172,10 +177,11 @@ class Backend(_message.Message):
         limited_by: Global___Limit | None = ...,
         rate_limited_times: _builtins.int = ...,
         rate_limited_time: _duration_pb2.Duration | None = ...,
+        estimates: Global___BackendEstimates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimates", b"estimates", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,6 +225,10 @@ class BackendModel(_message.Message):
     BACKEND_MODEL_FIELD_NUMBER: _builtins.int
     CAP_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    BYTES_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    PROMPT_OVERHEAD_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATE_SAMPLES_FIELD_NUMBER: _builtins.int
+    MEAN_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name that callers use."""
     backend_model: _builtins.str
@@ -227,6 +237,16 @@ class BackendModel(_message.Message):
     """Cap of this model within the backend. 0: only the backend's cap holds."""
     in_flight: _builtins.int
     """Requests in flight now."""
+    bytes_per_token: _builtins.float
+    """Learned from reported usage: a prompt of b bytes has about prompt_overhead_tokens + b / bytes_per_token tokens.
+    0: nothing is known yet.
+    """
+    prompt_overhead_tokens: _builtins.float
+    """Learned: tokens that the chat template and the like add to every prompt."""
+    estimate_samples: _builtins.int
+    """How many answers these were learned from."""
+    mean_output_tokens: _builtins.float
+    """Learned: mean length of the answers to prompts without max_tokens, in tokens."""
     def __init__(
         self,
         *,
@@ -234,14 +254,66 @@ class BackendModel(_message.Message):
         backend_model: _builtins.str = ...,
         cap: _builtins.int = ...,
         in_flight: _builtins.int = ...,
+        bytes_per_token: _builtins.float = ...,
+        prompt_overhead_tokens: _builtins.float = ...,
+        estimate_samples: _builtins.int = ...,
+        mean_output_tokens: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "cap", b"cap", "in_flight", b"in_flight", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "bytes_per_token", b"bytes_per_token", "cap", b"cap", "estimate_samples", b"estimate_samples", "in_flight", b"in_flight", "mean_output_tokens", b"mean_output_tokens", "model", b"model", "prompt_overhead_tokens", b"prompt_overhead_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackendModel: _TypeAlias = BackendModel  # noqa: Y015
+
+@_typing.final
+class BackendEstimates(_message.Message):
+    """What has been learned of a backend's speed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFILL_FIXED_S_FIELD_NUMBER: _builtins.int
+    PREFILL_S_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    PREFILL_S_PER_TOKEN_SQUARED_FIELD_NUMBER: _builtins.int
+    PREFILL_SAMPLES_FIELD_NUMBER: _builtins.int
+    PREFILL_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    DECODE_S_FIELD_NUMBER: _builtins.int
+    DECODE_SAMPLES_FIELD_NUMBER: _builtins.int
+    prefill_fixed_s: _builtins.float
+    """A prefill of n uncached tokens alone takes prefill_fixed_s + prefill_s_per_token n + prefill_s_per_token_squared n^2
+    seconds. Configured until 8 prefills were seen.
+    """
+    prefill_s_per_token: _builtins.float
+    """See prefill_fixed_s."""
+    prefill_s_per_token_squared: _builtins.float
+    """See prefill_fixed_s."""
+    prefill_samples: _builtins.int
+    """Prefills that were alone since start."""
+    prefill_tokens_per_s: _builtins.float
+    """The same as a rate, for a prompt of 2,048 tokens."""
+    decode_s: _builtins.float
+    """Expected time from the first token to the end. 0: not known."""
+    decode_samples: _builtins.int
+    """Answers with a first token since start."""
+    def __init__(
+        self,
+        *,
+        prefill_fixed_s: _builtins.float = ...,
+        prefill_s_per_token: _builtins.float = ...,
+        prefill_s_per_token_squared: _builtins.float = ...,
+        prefill_samples: _builtins.int = ...,
+        prefill_tokens_per_s: _builtins.float = ...,
+        decode_s: _builtins.float = ...,
+        decode_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_s", b"decode_s", "decode_samples", b"decode_samples", "prefill_fixed_s", b"prefill_fixed_s", "prefill_s_per_token", b"prefill_s_per_token", "prefill_s_per_token_squared", b"prefill_s_per_token_squared", "prefill_samples", b"prefill_samples", "prefill_tokens_per_s", b"prefill_tokens_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackendEstimates: _TypeAlias = BackendEstimates  # noqa: Y015
 
 @_typing.final
 class ListBackendsRequest(_message.Message):
