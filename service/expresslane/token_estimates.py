@@ -25,6 +25,8 @@ SPREAD_MIN = 0.1
 """Least coefficient of variation, squared, of the sizes in bytes for a slope to be read off them."""
 BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX = 0.25, 64.0
 START_TOKENS = 1_000
+LEAST_BYTES = 256
+"""Sizes below this weigh alike: their errors are those of whole tokens and of the template."""
 RATIO_BOUNDS = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 
 
@@ -35,7 +37,8 @@ class ModelEstimate:
     The line has an intercept because chat templates add tokens to every prompt, which would make short ones look as if
     their text had more tokens per byte; without it a long prompt after many short ones would be taken for far longer
     than it is. Where all prompts are of about one size the data cannot tell the two apart, and the line goes through
-    zero. Exponential forgetting: Åström and Wittenmark, "Adaptive Control", chapter 2.
+    zero. Errors are relative, so a prompt of twice the size weighs a quarter: else a few long ones would drown what the
+    short ones say. Exponential forgetting: Åström and Wittenmark, "Adaptive Control", chapter 2.
     """
 
     weight: float
@@ -53,7 +56,10 @@ class ModelEstimate:
     def start(cls, bytes_per_token: float) -> ModelEstimate:
         """As if two prompts, an empty one and one of 1,000 tokens, had had this ratio."""
         size_bytes = bytes_per_token * START_TOKENS
-        return cls(2.0, size_bytes, START_TOKENS, size_bytes * size_bytes, size_bytes * START_TOKENS)
+        one = cls(0.0, 0.0, 0.0, 0.0, 0.0)
+        one._add(0.0, 0.0, _weight(size_bytes))
+        one._add(size_bytes, START_TOKENS, _weight(size_bytes))
+        return one
 
     @property
     def line(self) -> tuple[float, float]:
@@ -69,12 +75,15 @@ class ModelEstimate:
 
     def learn(self, size_bytes: int, tokens: int) -> None:
         """A prompt of this size had this many tokens."""
-        self.weight = self.weight * KEEP + 1
-        self.sum_bytes = self.sum_bytes * KEEP + size_bytes
-        self.sum_tokens = self.sum_tokens * KEEP + tokens
-        self.sum_bytes_bytes = self.sum_bytes_bytes * KEEP + size_bytes * size_bytes
-        self.sum_bytes_tokens = self.sum_bytes_tokens * KEEP + size_bytes * tokens
+        self._add(size_bytes, tokens, _weight(size_bytes))
         self.samples += 1
+
+    def _add(self, size_bytes: float, tokens: float, weight: float) -> None:
+        self.weight = self.weight * KEEP + weight
+        self.sum_bytes = self.sum_bytes * KEEP + weight * size_bytes
+        self.sum_tokens = self.sum_tokens * KEEP + weight * tokens
+        self.sum_bytes_bytes = self.sum_bytes_bytes * KEEP + weight * size_bytes * size_bytes
+        self.sum_bytes_tokens = self.sum_bytes_tokens * KEEP + weight * size_bytes * tokens
 
     def learn_output(self, tokens: int) -> None:
         """An answer had this many tokens."""
@@ -85,6 +94,10 @@ class ModelEstimate:
         """An estimate was this many times what the prompt really had."""
         self.ratio_counts[bisect_left(RATIO_BOUNDS, ratio)] += 1
         self.ratio_sum += ratio
+
+
+def _weight(size_bytes: float) -> float:
+    return (size_bytes + LEAST_BYTES) ** -2
 
 
 class TokenEstimates:

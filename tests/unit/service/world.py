@@ -98,9 +98,12 @@ class ScriptedBackend(Backend):
         raise self.discovery
 
 
-def prompt(custom_id: str, text: str = "", *, model: str = "m", deadlines: Deadlines = NONE) -> Prompt:
+def prompt(
+    custom_id: str, text: str = "", *, model: str = "m", deadlines: Deadlines = NONE, sequential: bool = False
+) -> Prompt:
     """A prompt."""
-    return Prompt(custom_id, model, text or custom_id, options=RequestOptions(deadlines=deadlines))
+    options = RequestOptions(deadlines=deadlines)
+    return Prompt(custom_id, model, text or custom_id, options=options, sequential=sequential)
 
 
 class World:
