@@ -3,6 +3,8 @@
 mod admission;
 mod barriers;
 mod batches;
+mod breaker;
+mod breaker_model;
 mod deadlines;
 mod driver;
 mod fairness;
@@ -14,3 +16,4 @@ mod policies;
 mod retries;
 mod routing;
 mod short_lane;
+mod tenant_limits;
