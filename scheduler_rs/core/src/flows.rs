@@ -314,7 +314,7 @@ impl Flows {
     }
 
     fn insert_tenant(&mut self, class: u8, id: TenantId) -> u32 {
-        let tenant = Tenant::new(class, id);
+        let tenant = Tenant { is_closed: self.is_closed(id), ..Tenant::new(class, id) };
         let slot = if let Some(slot) = self.free_tenants.pop() {
             self.tenants[slot as usize] = tenant;
             slot

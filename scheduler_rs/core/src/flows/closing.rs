@@ -35,6 +35,11 @@ impl Flows {
         }
     }
 
+    /// Whether what waits of a tenant is out of contention: what comes in another class waits with it.
+    pub(super) fn is_closed(&self, id: TenantId) -> bool {
+        self.classes_of(id).any(|slot| self.tenant(slot).is_closed)
+    }
+
     /// Whether anything of a tenant could be released as far as it itself is concerned.
     pub(crate) fn is_waiting(&self, id: TenantId) -> bool {
         self.classes_of(id).any(|slot| self.tenant(slot).waiting > 0)

@@ -9,6 +9,7 @@ mod deadlines;
 mod driver;
 mod fairness;
 mod invariants;
+mod limit_properties;
 mod limits;
 mod model;
 mod ordering;

@@ -97,6 +97,17 @@ fn higher_class_goes_by() {
     assert_eq!(driver.released(), urgent);
 }
 
+/// A class in which the tenant appears only while it is closed waits with the others: it does not pass their head.
+#[test]
+fn a_new_class_waits_too() {
+    let mut driver = Driver::with("fcfs", &[plain(100)]);
+    limit(&mut driver, ALICE, 0, 1_000);
+    let large = submit(&mut driver, ALICE, STANDARD, &[600, 600]);
+    assert_eq!(driver.released(), large[..1]);
+    submit(&mut driver, ALICE, BULK, &[100]);
+    assert!(driver.released().is_empty());
+}
+
 /// When the head that did not fit goes away, the next one is looked at without waiting for its time.
 #[test]
 fn head_cancelled() {
