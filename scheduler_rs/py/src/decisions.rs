@@ -31,10 +31,11 @@ pub(crate) struct Overdue {
     reason: &'static str,
 }
 
-/// Work waits for this limit of a backend.
+/// Work waits for this limit of a backend or of a tenant.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Limited {
-    backend: u32,
+    backend: Option<u32>,
+    tenant: Option<u32>,
     limit: &'static str,
     reset_at_ns: u64,
 }
@@ -66,10 +67,12 @@ impl Decisions {
             .overdue
             .into_iter()
             .map(|overdue| Overdue { ticket: overdue.ticket.0, reason: overdue_reason(overdue.reason) });
-        let limited = decisions.limited.into_iter().map(|limited| Limited {
-            backend: limited.backend,
-            limit: limited.kind.name(),
-            reset_at_ns: limited.reset_at_ns,
+        let limited = decisions.limited.into_iter().map(|limited| {
+            let (backend, tenant) = match limited.holder {
+                core::Holder::Backend(backend) => (Some(backend), None),
+                core::Holder::Tenant(tenant) => (None, Some(tenant)),
+            };
+            Limited { backend, tenant, limit: limited.kind.name(), reset_at_ns: limited.reset_at_ns }
         });
         Ok(Self {
             dispatches: list(py, dispatches)?,
