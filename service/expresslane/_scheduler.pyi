@@ -19,6 +19,7 @@ __all__ = [
     "AboveLimitError",
     "BackendSnapshot",
     "BatchTooLargeError",
+    "BreakerSnapshot",
     "CancelResult",
     "Decisions",
     "Histogram",
@@ -29,6 +30,7 @@ __all__ = [
     "Scheduler",
     "SchedulerError",
     "Snapshot",
+    "TenantLimitSnapshot",
     "TenantSnapshot",
     "UnknownTicketError",
     "fairness_modes",
@@ -52,7 +54,10 @@ class QueueFullError(SchedulerError):
     """The batch does not fit now. `args = (message, retry_after_ns)`, from the measured drain rate."""
 
 class AboveLimitError(SchedulerError):
-    """A prompt is larger than the tokens per minute of every backend of its model: it could never be released."""
+    """A prompt is larger than the tokens per minute of its tenant, or of every backend of its model.
+
+    It could never be released; the message says whose limit it is.
+    """
 
 class UnknownTicketError(SchedulerError):
     """The ticket is not in the state that the call needs (already ended, or not in flight)."""
@@ -68,16 +73,20 @@ def token_bucket_edge(tokens: int) -> int:
 
 @final
 class Limited:
-    """Waiting work is kept back by this limit of a backend; told once until its reset."""
+    """Waiting work is kept back by this limit of a backend or of a tenant; told once until its reset."""
 
     @property
-    def backend(self) -> int: ...
+    def backend(self) -> int | None:
+        """The backend to which nothing goes, unless it is a tenant's limit."""
+    @property
+    def tenant(self) -> int | None:
+        """The tenant of which nothing goes anywhere, if it is a tenant's limit."""
     @property
     def limit(self) -> str:
-        """`requests_per_min`, `tokens_per_min` or `pause`."""
+        """`requests_per_min` or `tokens_per_min`; of a backend also `pause` or `breaker`."""
     @property
     def reset_at_ns(self) -> int:
-        """When the next release there is possible."""
+        """When the next release is possible."""
 
 @final
 class Decisions:
@@ -206,11 +215,65 @@ class BackendSnapshot:
     def tokens_in_window(self) -> int:
         """Tokens of the releases within the last minute, 0 when they are not limited."""
     @property
+    def breaker(self) -> BreakerSnapshot | None:
+        """How its breaker stands, None without one."""
+    @property
     def dispatched(self) -> int:
         """Releases since start, retries counted again."""
     @property
     def outcomes(self) -> dict[str, int]:
         """Ended attempts since start by `success`, `failed`, `retry`, `cancelled`, `expired`."""
+
+@final
+class BreakerSnapshot:
+    """Whether a backend is left alone because it fails."""
+
+    @property
+    def state(self) -> str:
+        """`closed` (it works), `open` (it is given nothing) or `half_open` (it is tried with a few prompts)."""
+    @property
+    def since_ns(self) -> int:
+        """Since when it is in this state."""
+    @property
+    def half_open_at_ns(self) -> int | None:
+        """When an open one is tried, None in other states."""
+    @property
+    def good(self) -> int:
+        """Attempts within the window that succeeded, counted while closed."""
+    @property
+    def bad(self) -> int:
+        """Attempts within the window that were blamed on the backend, counted while closed."""
+    @property
+    def opened(self) -> int:
+        """How often it opened since start."""
+
+@final
+class TenantLimitSnapshot:
+    """The limits and the retry budget of one tenant, over all classes."""
+
+    @property
+    def tenant(self) -> int: ...
+    @property
+    def requests_per_min(self) -> int:
+        """Its limit, 0 = none."""
+    @property
+    def tokens_per_min(self) -> int:
+        """Its limit, 0 = none."""
+    @property
+    def requests_in_window(self) -> int:
+        """Releases within the last minute, 0 when they are not limited."""
+    @property
+    def tokens_in_window(self) -> int:
+        """Tokens of the releases within the last minute, 0 when they are not limited."""
+    @property
+    def limited(self) -> tuple[str, int] | None:
+        """(limit, reset_at_ns) of what keeps back its work now: see `Limited`."""
+    @property
+    def retries_allowed(self) -> int:
+        """Retries that its budget allowed, for as long as it is remembered; 0 without `retry_ratio`."""
+    @property
+    def retries_denied(self) -> int:
+        """Retries that its budget did not allow, for as long as it is remembered."""
 
 @final
 class TenantSnapshot:
@@ -274,6 +337,9 @@ class Snapshot:
     @property
     def retried(self) -> int: ...
     @property
+    def retries_denied(self) -> int:
+        """Retries that a tenant's budget did not allow."""
+    @property
     def refused(self) -> int:
         """Prompts of batches that were refused at submit."""
     @property
@@ -314,7 +380,7 @@ class Scheduler:
         all smaller ones together with a share each, ordered by the policy), `tenant`, or `none`. `class_min_shares`:
         the least share of the released tokens for each class while it has work that could go; 0 = strictly after the
         classes above it. `cost_includes_output`: whether policies that go by size count `output_tokens` too.
-        `retry_ratio`: most retries of a tenant in a class per first attempt, beside a burst of ten; 0 = no limit.
+        `retry_ratio`: most retries of a tenant per first attempt of its, beside a burst of ten; 0 = no limit.
 
         Raises InvalidConfigError.
         """
@@ -339,6 +405,12 @@ class Scheduler:
         attempt_timeout_ns: int = 0,
         requests_per_min: int = 0,
         tokens_per_min: int = 0,
+        breaker_error_ratio: float = 0.0,
+        breaker_min_samples: int = 10,
+        breaker_window_ns: int = 30_000_000_000,
+        breaker_open_ns: int = 5_000_000_000,
+        breaker_open_max_ns: int = 60_000_000_000,
+        breaker_probes: int = 1,
     ) -> None:
         """Add a backend or replace its description; what is in flight there stays, counted against the new limits.
 
@@ -354,7 +426,25 @@ class Scheduler:
         over any 60 seconds, counted at the release and settled by the usage given to `finish`; 0 = no limit. What waits
         for them keeps its order: a prompt that does not fit keeps later ones back.
 
+        With a `breaker_error_ratio` above 0 (at most 1) the backend is left alone for `breaker_open_ns` when at least
+        this part of the attempts that ended within `breaker_window_ns` were blamed on it (see `blame`), and at least
+        `breaker_min_samples` succeeded or were blamed. Then as many prompts as `breaker_probes` try it: all must
+        succeed or give a first token to close the breaker, one that is blamed opens it again, for twice as long each
+        time up to `breaker_open_max_ns`. Until it is closed the backend counts as down for `no_backend_timeout_ns`.
+
         Raises InvalidConfigError.
+        """
+
+    def set_tenant_limits(
+        self, now_ns: int, tenant: int, *, requests_per_min: int = 0, tokens_per_min: int = 0
+    ) -> None:
+        """Limit what is released of a tenant, in all classes together, over any 60 seconds; 0 = no limit.
+
+        Each release counts as a request, a retry too, and as the tokens of its input and expected output until the
+        real ones are known; an attempt that failed before its first token costs no tokens. A tenant at its limit waits
+        as a whole, in its order: what is smaller does not pass a prompt that does not fit. Changes count at once.
+
+        Raises InvalidConfigError (`fairness` is `none`; more than 65,536 tenants with limits).
         """
 
     def submit(
@@ -425,15 +515,24 @@ class Scheduler:
         Raises UnknownTicketError when not in flight, InvalidConfigError for another reason.
         """
 
-    def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> bool:
+    def blame(self, now_ns: int, ticket: int) -> None:
+        """What has just happened to an in-flight ticket speaks against its backend; to be followed by its end.
+
+        A refused connection, a 5xx, a time-out, a broken stream: never a 4xx, which is the caller's, nor a 429, which
+        asks for a pause. It counts once for each attempt, and not for a ticket that was cancelled.
+
+        Raises UnknownTicketError when not in flight.
+        """
+
+    def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> str:
         """The attempt of an in-flight ticket is over and there shall be another.
 
         The ticket goes back to the queue with its arrival time, off-slot, to be released from `not_before_ns` on; with
         `exclude_backend` never again on the backend that just had it.
 
-        Returns False, and changes nothing, when that makes no sense: no other backend (available or not) serves the
-        model, its batch's deadline would have passed, its tenant's retry budget is used up, or it was cancelled
-        meanwhile. Then the caller ends it with `finish`. Raises UnknownTicketError.
+        Returns `queued`, or why not: `no_other_backend` (available or not, serves the model), `past_deadline` (its
+        batch's), `budget_exhausted` (its tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed,
+        and the caller ends it with `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:
@@ -468,5 +567,8 @@ class Scheduler:
 
     def tenants(self) -> list[TenantSnapshot]:
         """The tenants with unfinished tickets, and those whose service is still remembered; by class, then number."""
+
+    def tenant_limits(self) -> list[TenantLimitSnapshot]:
+        """The tenants that have limits, or a retry budget that is remembered; by number."""
 
     def snapshot(self) -> Snapshot: ...

@@ -240,7 +240,8 @@ class Scheduling:
 
     def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> bool:
         """Put the ticket back in the queue, off-slot. Returns False when that makes no sense: end it with `finish`."""
-        requeued = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
+        answer = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
+        requeued = answer == "queued"
         if requeued:
             ticket.batch.in_flight -= 1
             ticket.queued_ns = now_ns

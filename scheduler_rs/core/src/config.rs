@@ -1,6 +1,9 @@
 //! What the caller says: limits, backends, prompts. Plain values, checked before anything is applied.
 
-use crate::{BackendId, CLASSES, Error, Fairness, ModelId, Policy, QUEUE_LIMIT_MAX, TOKENS_MAX, TenantId};
+use crate::{
+    BackendId, BreakerConfig, CLASSES, Error, Fairness, ModelId, Policy, QUEUE_LIMIT_MAX, TOKENS_MAX,
+    TenantId,
+};
 
 const MODELS_MAX: usize = 4_096;
 
@@ -24,7 +27,7 @@ pub struct Config {
     pub class_min_shares: [f64; CLASSES],
     /// Whether policies that go by size count the expected output with the prompt.
     pub cost_includes_output: bool,
-    /// Most retries of a tenant in a class per first attempt of its, beside a burst of ten; 0 = no limit.
+    /// Most retries of a tenant per first attempt of its, beside a burst of ten; 0 = no limit.
     pub retry_ratio: f64,
 }
 
@@ -106,6 +109,8 @@ pub struct BackendConfig {
     pub requests_per_min: u32,
     /// Most tokens, input and expected output, of the releases within any 60 seconds; 0 = no limit.
     pub tokens_per_min: u64,
+    /// When it is left alone because it fails; none = never.
+    pub breaker: Option<BreakerConfig>,
 }
 
 impl Default for BackendConfig {
@@ -126,6 +131,7 @@ impl Default for BackendConfig {
             attempt_timeout_ns: 0,
             requests_per_min: 0,
             tokens_per_min: 0,
+            breaker: None,
         }
     }
 }
@@ -137,6 +143,7 @@ impl BackendConfig {
         }
         check_rate("prefill_tokens_per_s", self.prefill_tokens_per_s)?;
         self.check_engine()?;
+        self.breaker.as_ref().map_or(Ok(()), BreakerConfig::check)?;
         if self.models.len() > MODELS_MAX {
             let rule = format!("backend {backend} may serve at most {MODELS_MAX}");
             return Err(Error::invalid("models", &self.models.len(), rule));

@@ -117,6 +117,8 @@ pub(crate) struct Ticket {
     /// Whether a backend's short lane is kept for it.
     pub(crate) reserved: bool,
     pub(crate) cancelled: bool,
+    /// Whether its attempt has told its backend's breaker what it had to tell.
+    pub(crate) judged: bool,
     /// Whether it runs after all earlier and before all later ones of its batch.
     pub(crate) sequential: bool,
 }
@@ -155,6 +157,7 @@ impl Ticket {
         was_alone: false,
         reserved: false,
         cancelled: false,
+        judged: false,
         sequential: false,
     };
 

@@ -5,10 +5,11 @@ use expresslane_scheduler as core;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-/// Work waits for this limit of a backend.
+/// Work waits for this limit of a backend or of a tenant.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Limited {
-    backend: u32,
+    backend: Option<u32>,
+    tenant: Option<u32>,
     limit: &'static str,
     reset_at_ns: u64,
 }
@@ -33,10 +34,12 @@ impl Decisions {
             decisions.expired.into_iter().map(|expired| (expired.ticket.0, expiry_reason(expired.reason)));
         let overdue =
             decisions.overdue.into_iter().map(|overdue| (overdue.ticket.0, overdue_reason(overdue.reason)));
-        let limited = decisions.limited.into_iter().map(|limited| Limited {
-            backend: limited.backend,
-            limit: limited.kind.name(),
-            reset_at_ns: limited.reset_at_ns,
+        let limited = decisions.limited.into_iter().map(|limited| {
+            let (backend, tenant) = match limited.holder {
+                core::Holder::Backend(backend) => (Some(backend), None),
+                core::Holder::Tenant(tenant) => (None, Some(tenant)),
+            };
+            Limited { backend, tenant, limit: limited.kind.name(), reset_at_ns: limited.reset_at_ns }
         });
         Ok(Self {
             dispatches: PyList::new(py, dispatches)?.unbind(),

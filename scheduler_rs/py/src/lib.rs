@@ -20,7 +20,9 @@ mod module {
     #[pymodule_export]
     use crate::scheduler::Scheduler;
     #[pymodule_export]
-    use crate::snapshot::{BackendSnapshot, Histogram, Ratio, Snapshot, TenantSnapshot};
+    use crate::snapshot::{
+        BackendSnapshot, BreakerSnapshot, Histogram, Ratio, Snapshot, TenantLimitSnapshot, TenantSnapshot,
+    };
 
     use expresslane_scheduler::{Fairness, Policy, token_buckets};
     use pyo3::prelude::*;

@@ -3,9 +3,10 @@
 use crate::convert::{self, attempt_deadline};
 use crate::decisions::{CancelResult, Decisions};
 use crate::errors::to_py;
-use crate::snapshot::{Snapshot, TenantSnapshot};
+use crate::snapshot::{Snapshot, TenantLimitSnapshot, TenantSnapshot};
 use expresslane_scheduler::{
-    self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, Scope, TicketId, Usage,
+    self as core, BackendConfig, BatchOptions, BreakerConfig, Config, ModelRoute, Policy, Prompt,
+    RetryAnswer, Scope, TicketId, Usage,
 };
 use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -84,6 +85,12 @@ impl Scheduler {
         attempt_timeout_ns = 0,
         requests_per_min = 0,
         tokens_per_min = 0,
+        breaker_error_ratio = 0.0,
+        breaker_min_samples = 10,
+        breaker_window_ns = 30_000_000_000,
+        breaker_open_ns = 5_000_000_000,
+        breaker_open_max_ns = 60_000_000_000,
+        breaker_probes = 1,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn update_backend(
@@ -105,7 +112,21 @@ impl Scheduler {
         attempt_timeout_ns: u64,
         requests_per_min: u32,
         tokens_per_min: u64,
+        breaker_error_ratio: f64,
+        breaker_min_samples: u32,
+        breaker_window_ns: u64,
+        breaker_open_ns: u64,
+        breaker_open_max_ns: u64,
+        breaker_probes: u32,
     ) -> PyResult<()> {
+        let breaker = BreakerConfig {
+            error_ratio: breaker_error_ratio,
+            min_samples: breaker_min_samples,
+            window_ns: breaker_window_ns,
+            open_ns: breaker_open_ns,
+            open_max_ns: breaker_open_max_ns,
+            probes: breaker_probes,
+        };
         let config = BackendConfig {
             cap,
             models: models.into_iter().map(|(model, cap)| ModelRoute { model, cap }).collect(),
@@ -122,6 +143,7 @@ impl Scheduler {
             attempt_timeout_ns,
             requests_per_min,
             tokens_per_min,
+            breaker: (breaker_error_ratio != 0.0).then_some(breaker),
         };
         self.lock().update_backend(now_ns, backend, config).map_err(to_py)
     }
@@ -130,6 +152,18 @@ impl Scheduler {
     #[pyo3(signature = (now_ns, backend, *, until_ns, model = None))]
     fn pause(&self, now_ns: u64, backend: u32, until_ns: u64, model: Option<u32>) {
         self.lock().pause(now_ns, backend, model, until_ns);
+    }
+
+    /// Limit what is released of a tenant over any minute; 0 = no limit.
+    #[pyo3(signature = (now_ns, tenant, *, requests_per_min = 0, tokens_per_min = 0))]
+    fn set_tenant_limits(
+        &self,
+        now_ns: u64,
+        tenant: u32,
+        requests_per_min: u32,
+        tokens_per_min: u64,
+    ) -> PyResult<()> {
+        self.lock().set_tenant_limits(now_ns, tenant, requests_per_min, tokens_per_min).map_err(to_py)
     }
 
     /// Set the policy of a scope from now on; None takes it back.
@@ -194,8 +228,20 @@ impl Scheduler {
 
     /// The attempt is over and there shall be another.
     #[pyo3(signature = (now_ns, ticket, *, not_before_ns, exclude_backend = false))]
-    fn retry(&self, now_ns: u64, ticket: u64, not_before_ns: u64, exclude_backend: bool) -> PyResult<bool> {
-        self.lock().retry(now_ns, TicketId(ticket), not_before_ns, exclude_backend).map_err(to_py)
+    fn retry(
+        &self,
+        now_ns: u64,
+        ticket: u64,
+        not_before_ns: u64,
+        exclude_backend: bool,
+    ) -> PyResult<&'static str> {
+        let answer = self.lock().retry(now_ns, TicketId(ticket), not_before_ns, exclude_backend);
+        answer.map(RetryAnswer::name).map_err(to_py)
+    }
+
+    /// What has just happened to an attempt speaks against its backend.
+    fn blame(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
+        self.lock().blame(now_ns, TicketId(ticket)).map_err(to_py)
     }
 
     /// An in-flight ticket ends.
@@ -235,6 +281,12 @@ impl Scheduler {
     /// What each tenant has and had in each class.
     fn tenants(&self) -> Vec<TenantSnapshot> {
         let tenants = self.lock().tenants();
+        tenants.into_iter().map(Into::into).collect()
+    }
+
+    /// What the limits and retry budgets of tenants are.
+    fn tenant_limits(&self) -> Vec<TenantLimitSnapshot> {
+        let tenants = self.lock().tenant_limits();
         tenants.into_iter().map(Into::into).collect()
     }
 

@@ -298,7 +298,8 @@ impl World {
         let Some(id) = self.pick(pick, true) else { return };
         let not_before_ns = self.now_ns + delay_ns;
         let makes_sense = self.model.can_retry(id, not_before_ns, exclude_backend);
-        let is_queued = self.scheduler.retry(self.now_ns, id, not_before_ns, exclude_backend).unwrap();
+        let is_queued =
+            self.scheduler.retry(self.now_ns, id, not_before_ns, exclude_backend).unwrap().is_queued();
         assert_eq!(is_queued, makes_sense);
         if !is_queued {
             return;

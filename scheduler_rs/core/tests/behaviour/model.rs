@@ -306,6 +306,7 @@ impl Model {
                     LimitKind::Pause => {
                         assert!(self.paused.get(&backend).is_some_and(|&at_ns| at_ns > now_ns));
                     }
+                    LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
                 }
                 backend
             })
