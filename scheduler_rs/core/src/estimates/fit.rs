@@ -88,7 +88,7 @@ impl PrefillFit {
         let took_ns = took_ns.clamp(expected_ns / BELIEVED, expected_ns * BELIEVED);
         self.sums.scale(1.0 - 1.0 / MEMORY);
         // Relative to the larger of the two: else a sample far below the curve would outweigh all others.
-        self.sums.add(tokens / UNIT_TOKENS, took_ns, took_ns.max(expected_ns).powi(-2));
+        self.sums.add(tokens / UNIT_TOKENS, took_ns, of_relative_errors(took_ns.max(expected_ns)));
     }
 
     /// Brings the curve up to date.
@@ -96,15 +96,20 @@ impl PrefillFit {
         let Some(last) = self.curve else { return };
         let mut sums = self.sums;
         let far_ns = self.far.at(FAR_TOKENS);
-        let weight = FAR_WEIGHT * far_ns.max(last.at(FAR_TOKENS)).powi(-2);
+        let weight = FAR_WEIGHT * of_relative_errors(far_ns.max(last.at(FAR_TOKENS)));
         sums.add(FAR_TOKENS / UNIT_TOKENS, far_ns, weight);
         let [x0, x1, x2] = sums.solve();
         let curve = Curve { c0: x0, c1: x1 / UNIT_TOKENS, c2: x2 / (UNIT_TOKENS * UNIT_TOKENS) };
         // What was learned when the engine was faster weighs no more than what it shows now.
         let level = curve.at(UNIT_TOKENS) / last.at(UNIT_TOKENS);
-        self.sums.scale(level.powi(-2));
+        self.sums.scale(of_relative_errors(level));
         self.curve = Some(curve);
     }
+}
+
+/// The weight that makes squared errors relative to `scale`; by division, which every machine rounds alike.
+fn of_relative_errors(scale: f64) -> f64 {
+    1.0 / (scale * scale)
 }
 
 #[cfg(test)]
