@@ -81,7 +81,7 @@ async def test_backends_say_that_one_is_left_alone(tmp_path: Path) -> None:
         fake.on(lambda _: Script(status=500))
         async with Service(fake=backend(fake.url, breaker_open_s=60.0), retry_attempts=1) as service:
             shell = Shell(tmp_path, service.address)
-            async with service.client.generate_batch([str(number) for number in range(10)]) as call:
+            async with service.client.generate_batch([str(number) for number in range(20)]) as call:
                 assert not any([one.ok async for one in call])
             shown = (await shell.run("backends")).out
             assert "breaker: left alone because it fails" in shown
