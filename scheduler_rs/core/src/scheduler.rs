@@ -61,11 +61,11 @@ impl Scheduler {
         config.check()?;
         Ok(Self {
             class_shares: ClassShares::new(config.class_min_shares),
+            flows: Flows::new(config.turn_tokens),
             config,
             now_ns: 0,
             tickets: Slab::default(),
             groups: Groups::default(),
-            flows: Flows::default(),
             batches: Batches::default(),
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
