@@ -2,7 +2,7 @@
 
 use crate::fifo::{BUCKET, Fifo};
 use crate::group::Group;
-use crate::opening::{Opening, Span};
+use crate::opening::Span;
 use crate::slab::Slab;
 use crate::ticket::{Place, Ticket, TicketId};
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ impl BucketKey {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     pub(crate) key: BucketKey,
-    pub(crate) head: u32,
+    pub(crate) head: TicketId,
     /// What the policy measures the head's wait from: its arrival, or the deadline of a dated one.
     pub(crate) since_ns: u64,
     fifo: Fifo<BUCKET>,
@@ -89,7 +89,7 @@ impl Queue {
         let bucket = match self.buckets.binary_search_by_key(&key, |bucket| bucket.key) {
             Ok(at) => &mut self.buckets[at],
             Err(at) => {
-                let bucket = Bucket { key, head: slot, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
+                let bucket = Bucket { key, head: ticket.id, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
                 self.buckets.insert(at, bucket);
                 &mut self.buckets[at]
             }
@@ -105,8 +105,8 @@ impl Queue {
             self.sorted.insert((key, place.0, place.1));
             tickets[slot].place = Place::InOrder;
         }
-        if place < place_in_bucket(&tickets[bucket.head]) {
-            bucket.head = slot;
+        if place < place_in_bucket(&tickets[bucket.head.slot()]) {
+            bucket.head = place.1;
             bucket.since_ns = since_ns(&tickets[slot]);
         }
     }
@@ -124,7 +124,7 @@ impl Queue {
             let (order, id) = place_in_bucket(&tickets[slot]);
             self.sorted.remove(&(key, order, id));
         }
-        if bucket.head != slot {
+        if bucket.head != tickets[slot].id {
             return;
         }
         let first = bucket.fifo.first();
@@ -136,48 +136,36 @@ impl Queue {
         };
         let head = [first, sorted].into_iter().flatten().min_by_key(|&slot| place_in_bucket(&tickets[slot]));
         if let Some(head) = head {
-            bucket.head = head;
+            bucket.head = tickets[head].id;
             bucket.since_ns = since_ns(&tickets[head]);
         } else {
             self.buckets.remove(at);
         }
     }
 
-    /// The buckets from one token bucket on and below another.
-    pub(crate) fn between(&self, from: u8, below: u8) -> &[Bucket] {
-        let position = |tokens| self.buckets.partition_point(|bucket| bucket.key.tokens() < tokens);
-        let (start, end) = (position(from), position(below));
-        &self.buckets[start..end.max(start)]
-    }
-
-    /// The buckets that the opening lets in.
-    pub(crate) fn open(&self, opening: Opening) -> [&[Bucket]; 2] {
-        let below = opening.below;
-        [self.between(0, below), self.between(opening.from.max(below), u8::MAX)]
-    }
-}
-
-/// The best score among the heads; ties go to the lower ticket.
-#[inline]
-pub(crate) fn best<'a>(
-    parts: &[&'a [Bucket]],
-    group: &Group,
-    tickets: &Slab,
-    now_ns: u64,
-) -> Option<(f64, &'a Bucket)> {
-    let mut best: Option<&Bucket> = None;
-    let mut best_score = f64::NEG_INFINITY;
-    for bucket in parts.iter().copied().flatten() {
-        let score = group.score(bucket, now_ns);
-        if score > best_score {
-            (best_score, best) = (score, Some(bucket));
-        } else if score >= best_score
-            && best.is_none_or(|best| tickets[bucket.head].id < tickets[best.head].id)
-        {
-            best = Some(bucket);
+    /// The best score among the heads of the token buckets that fit; ties go to the lower ticket.
+    #[inline]
+    pub(crate) fn best(
+        &self,
+        group: &Group,
+        now_ns: u64,
+        fits: impl Fn(u8) -> bool,
+    ) -> Option<(f64, &Bucket)> {
+        let mut best: Option<&Bucket> = None;
+        let mut best_score = f64::NEG_INFINITY;
+        for bucket in &self.buckets {
+            if !fits(bucket.key.tokens()) {
+                continue;
+            }
+            let score = group.score(bucket, now_ns);
+            if score > best_score {
+                (best_score, best) = (score, Some(bucket));
+            } else if score >= best_score && best.is_none_or(|best| bucket.head < best.head) {
+                best = Some(bucket);
+            }
         }
+        best.map(|bucket| (best_score, bucket))
     }
-    best.map(|bucket| (best_score, bucket))
 }
 
 #[cfg(test)]
@@ -192,7 +180,7 @@ mod tests {
     fn drain(queue: &mut Queue, tickets: &mut Slab, key: BucketKey) -> Vec<u32> {
         let mut order = Vec::new();
         while let Some(bucket) = queue.find(key) {
-            let slot = bucket.head;
+            let slot = bucket.head.slot();
             queue.take(tickets, slot);
             order.push(slot);
         }
@@ -214,7 +202,7 @@ mod tests {
             queue.push(&mut tickets, slot);
         }
         let key = tickets[0].key;
-        assert_eq!(queue.find(key).unwrap().head, 0);
+        assert_eq!(queue.find(key).unwrap().head.slot(), 0);
         assert_eq!(drain(&mut queue, &mut tickets, key), [0, 1, 2, 3, 4, 5]);
         assert!(queue.is_empty());
     }

@@ -25,6 +25,7 @@ use crate::drain_rate::DrainRate;
 use crate::flows::Flows;
 use crate::groups::Groups;
 use crate::ordering::Ordering;
+use crate::reservation::Reservation;
 use crate::slab::Slab;
 use crate::ticket::{Place, TicketId};
 use crate::timers::Timers;
@@ -53,6 +54,8 @@ pub struct Scheduler {
     class_shares: ClassShares,
     drain_rate: DrainRate,
     counters: Counters,
+    /// Empty between calls: its memory is used again.
+    kept: Vec<Reservation>,
 }
 
 impl Scheduler {
@@ -75,6 +78,7 @@ impl Scheduler {
             ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
             counters: Counters::default(),
+            kept: Vec::new(),
         })
     }
 

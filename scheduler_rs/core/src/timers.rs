@@ -1,7 +1,7 @@
-//! Deadlines in a binary heap: an owner has at most one live entry, superseded ones are dropped when met or when
-//! they are more than half.
+//! Deadlines in a binary heap: an owner has at most one time that counts, superseded entries are dropped when met or
+//! when they are about half. A slot that is used again may make an old entry good once more: then it is met early, or
+//! twice, and the second time nothing is due.
 
-use crate::BatchId;
 use crate::ticket::TicketId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     Backend(u32),
-    Batch(BatchId),
+    Batch(u32),
     Group(u32),
     Ticket(TicketId),
 }
@@ -17,6 +17,7 @@ pub(crate) enum Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(u64, Owner)>>,
+    /// About how many entries are superseded: never more than there are.
     stale: usize,
 }
 
@@ -40,7 +41,7 @@ impl Timers {
 
     pub(crate) fn pop_stale(&mut self) {
         self.heap.pop();
-        self.stale -= 1;
+        self.stale = self.stale.saturating_sub(1);
     }
 
     pub(crate) fn wants_compaction(&self) -> bool {
@@ -51,9 +52,6 @@ impl Timers {
     pub(crate) fn compact(&mut self, mut is_live: impl FnMut(u64, Owner) -> bool) {
         let mut entries = std::mem::take(&mut self.heap).into_vec();
         entries.retain(|&Reverse((at_ns, owner))| is_live(at_ns, owner));
-        // An owner that went back to a time that it had given up has two entries for it.
-        entries.sort_unstable();
-        entries.dedup();
         self.heap = entries.into();
         self.stale = 0;
     }
