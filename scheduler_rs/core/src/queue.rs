@@ -49,6 +49,10 @@ pub(crate) struct Queue {
     buckets: Vec<Bucket>,
     /// Tickets that came out of order: a set, so that a thousand returns cost a thousand logarithms, not walks.
     sorted: BTreeSet<(BucketKey, u64, TicketId)>,
+    /// No head's wait began before.
+    oldest_ns: u64,
+    /// Whether all are measured from their arrival and none costs less than its prompt.
+    is_plain: bool,
 }
 
 /// The order within a bucket.
@@ -62,7 +66,7 @@ fn since_ns(ticket: &Ticket) -> u64 {
 
 impl Queue {
     pub(crate) fn new(group: u32) -> Self {
-        Self { group, buckets: Vec::new(), sorted: BTreeSet::new() }
+        Self { group, buckets: Vec::new(), sorted: BTreeSet::new(), oldest_ns: u64::MAX, is_plain: true }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -86,6 +90,8 @@ impl Queue {
     pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
         let ticket = &tickets[slot];
         let (key, place) = (ticket.key, place_in_bucket(ticket));
+        self.oldest_ns = self.oldest_ns.min(since_ns(ticket));
+        self.is_plain &= !key.is_dated() && key.cost() >= key.tokens();
         let bucket = match self.buckets.binary_search_by_key(&key, |bucket| bucket.key) {
             Ok(at) => &mut self.buckets[at],
             Err(at) => {
@@ -117,6 +123,7 @@ impl Queue {
         let at = self.buckets.binary_search_by_key(&key, |bucket| bucket.key);
         let at = at.expect("a waiting ticket has its bucket");
         let bucket = &mut self.buckets[at];
+        let old_ns = bucket.since_ns;
         if tickets[slot].place == Place::InFifo {
             bucket.fifo.remove(tickets, slot);
         } else {
@@ -141,9 +148,16 @@ impl Queue {
         } else {
             self.buckets.remove(at);
         }
+        if old_ns == self.oldest_ns && self.buckets.iter().all(|bucket| bucket.since_ns > old_ns) {
+            let since_ns = self.buckets.iter().map(|bucket| bucket.since_ns);
+            self.oldest_ns = since_ns.min().unwrap_or(u64::MAX);
+        }
     }
 
     /// The best score among the heads of the token buckets that fit; ties go to the lower ticket.
+    ///
+    /// The buckets come by size. Where scores fall with it, the scan ends as soon as no larger bucket could win even
+    /// if its head were the oldest of all: in a batch, whose prompts came together, at once.
     #[inline]
     pub(crate) fn best(
         &self,
@@ -153,9 +167,14 @@ impl Queue {
     ) -> Option<(f64, &Bucket)> {
         let mut best: Option<&Bucket> = None;
         let mut best_score = f64::NEG_INFINITY;
+        let can_end = self.is_plain && group.scores_fall();
+        let longest_ns = now_ns.saturating_sub(self.oldest_ns);
         for bucket in &self.buckets {
             if !fits(bucket.key.tokens()) {
                 continue;
+            }
+            if can_end && group.plain_line(bucket.key.tokens()).at(longest_ns) < best_score {
+                break;
             }
             let score = group.score(bucket, now_ns);
             if score > best_score {

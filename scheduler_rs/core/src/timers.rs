@@ -1,10 +1,13 @@
-//! Deadlines in a binary heap: an owner has at most one time that counts, superseded entries are dropped when met or
+//! Deadlines, the earliest first: an owner has at most one time that counts, superseded entries are dropped when met or
 //! when they are about half. A slot that is used again may make an old entry good once more: then it is met early, or
 //! twice, and the second time nothing is due.
+//!
+//! Nearly all deadlines are now plus one of a few timeouts, so they come in a few ascending runs: entry and exit are a
+//! look at the ends of a few queues. What fits behind none of them goes into a heap.
 
-use crate::ticket::TicketId;
+use crate::ticket::{NEVER, TicketId};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
@@ -14,16 +17,60 @@ pub(crate) enum Owner {
     Ticket(TicketId),
 }
 
-#[derive(Debug, Default)]
+type Entry = (u64, Owner);
+
+/// More than there are timeouts: for the queue, first token, idle and attempt, and two to spare.
+const RUNS: usize = 6;
+
+#[derive(Debug)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(u64, Owner)>>,
+    /// Each ascending by time.
+    runs: [VecDeque<Entry>; RUNS],
+    /// The time at the front of each run, and at its back: [`NEVER`] and 0 where it is empty.
+    fronts: [u64; RUNS],
+    backs: [u64; RUNS],
+    /// The run with the earliest front; of several, the one whose owner is the lowest.
+    first: usize,
+    rest: BinaryHeap<Reverse<Entry>>,
     /// About how many entries are superseded: never more than there are.
     stale: usize,
 }
 
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            runs: Default::default(),
+            fronts: [NEVER; RUNS],
+            backs: [0; RUNS],
+            first: 0,
+            rest: BinaryHeap::new(),
+            stale: 0,
+        }
+    }
+}
+
 impl Timers {
+    /// Behind the run whose last entry is the nearest before it.
     pub(crate) fn push(&mut self, at_ns: u64, owner: Owner) {
-        self.heap.push(Reverse((at_ns, owner)));
+        let mut best = None;
+        for (run, &back_ns) in self.backs.iter().enumerate() {
+            if back_ns <= at_ns && best.is_none_or(|(_, best_ns)| best_ns < back_ns) {
+                best = Some((run, back_ns));
+            }
+        }
+        match best {
+            Some((run, _)) => {
+                self.runs[run].push_back((at_ns, owner));
+                self.backs[run] = at_ns;
+                if self.fronts[run] == NEVER {
+                    self.fronts[run] = at_ns;
+                    if self.is_before(run, self.first) {
+                        self.first = run;
+                    }
+                }
+            }
+            None => self.rest.push(Reverse((at_ns, owner))),
+        }
     }
 
     /// The owner of an entry no longer waits for it.
@@ -31,33 +78,94 @@ impl Timers {
         self.stale += 1;
     }
 
-    pub(crate) fn peek(&self) -> Option<(u64, Owner)> {
-        self.heap.peek().map(|&Reverse(entry)| entry)
+    pub(crate) fn peek(&self) -> Option<Entry> {
+        let of_runs = self.runs[self.first].front().copied();
+        let of_rest = self.rest.peek().map(|&Reverse(entry)| entry);
+        match (of_runs, of_rest) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     pub(crate) fn pop_live(&mut self) {
-        self.heap.pop();
+        let of_runs = self.runs[self.first].front();
+        let rest_is_first = self.rest.peek().is_some_and(|Reverse(rest)| of_runs.is_none_or(|of| rest < of));
+        if rest_is_first {
+            self.rest.pop();
+        } else {
+            self.runs[self.first].pop_front();
+            self.refresh(self.first);
+        }
     }
 
     pub(crate) fn pop_stale(&mut self) {
-        self.heap.pop();
+        self.pop_live();
         self.stale = self.stale.saturating_sub(1);
     }
 
     pub(crate) fn wants_compaction(&self) -> bool {
         const SMALL: usize = 64;
-        self.heap.len() > SMALL && self.stale * 2 > self.heap.len()
+        let len = self.len();
+        len > SMALL && self.stale * 2 > len
     }
 
     pub(crate) fn compact(&mut self, mut is_live: impl FnMut(u64, Owner) -> bool) {
-        let mut entries = std::mem::take(&mut self.heap).into_vec();
-        entries.retain(|&Reverse((at_ns, owner))| is_live(at_ns, owner));
-        self.heap = entries.into();
+        for run in 0..RUNS {
+            self.runs[run].retain(|&(at_ns, owner)| is_live(at_ns, owner));
+            self.refresh(run);
+        }
+        self.rest.retain(|&Reverse((at_ns, owner))| is_live(at_ns, owner));
         self.stale = 0;
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.runs.iter().map(VecDeque::len).sum::<usize>() + self.rest.len()
+    }
+
+    fn is_before(&self, run: usize, other: usize) -> bool {
+        let (front_ns, other_ns) = (self.fronts[run], self.fronts[other]);
+        front_ns < other_ns
+            || (front_ns == other_ns && front_ns != NEVER && self.runs[run].front() < self.runs[other].front())
+    }
+
+    /// A run has other ends now.
+    fn refresh(&mut self, run: usize) {
+        self.fronts[run] = self.runs[run].front().map_or(NEVER, |&(at_ns, _)| at_ns);
+        self.backs[run] = self.runs[run].back().map_or(0, |&(at_ns, _)| at_ns);
+        self.first = (1..RUNS).fold(0, |first, run| if self.is_before(run, first) { run } else { first });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// In whatever order times come, they leave in ascending order, and none is lost but those dropped as stale.
+        #[test]
+        fn leave_in_order(steps in prop::collection::vec(prop::option::weighted(0.7, 1..50_u64), 1..200)) {
+            let mut timers = Timers::default();
+            let mut model: Vec<u64> = Vec::new();
+            for (number, step) in (0..).zip(steps) {
+                if let Some(at_ns) = step {
+                    timers.push(at_ns, Owner::Batch(number));
+                    model.push(at_ns);
+                } else if let Some((at_ns, _)) = timers.peek() {
+                    model.sort_unstable();
+                    prop_assert_eq!(model.remove(0), at_ns);
+                    timers.pop_live();
+                }
+                prop_assert_eq!(timers.len(), model.len());
+            }
+            timers.compact(|at_ns, _| at_ns % 2 == 0);
+            model.retain(|at_ns| at_ns % 2 == 0);
+            model.sort_unstable();
+            for at_ns in model {
+                prop_assert_eq!(timers.peek().map(|(at_ns, _)| at_ns), Some(at_ns));
+                timers.pop_live();
+            }
+            prop_assert_eq!(timers.peek(), None);
+        }
     }
 }

@@ -49,29 +49,53 @@ impl Scheduler {
     /// The best head of a class that is owed its share, or else of the highest class, that some backend can take.
     pub(super) fn choose(&mut self) -> Option<Candidate> {
         let most = self.most_open();
-        for class in 0..CLASSES as u8 {
-            if self.class_shares.is_owed(class)
-                && let Some(owed) = self.choose_in(class, most)
-            {
-                return Some(owed);
+        if self.class_shares.has_any() {
+            for class in 0..CLASSES as u8 {
+                if self.class_shares.is_owed(class)
+                    && let Some(owed) = self.choose_in(class, &most)
+                {
+                    return Some(owed);
+                }
             }
         }
-        (0..CLASSES as u8).find_map(|class| self.choose_in(class, most))
+        (0..CLASSES as u8).find_map(|class| self.choose_in(class, &most))
     }
 
-    /// What some backend might take from some group: nothing else needs a closer look.
-    pub(super) fn most_open(&self) -> Opening {
-        let with_slot =
-            self.backends.iter().filter(|at| at.config.available && at.in_flight < at.config.cap);
-        with_slot.fold(Opening::CLOSED, |open, backend| open.union(backend.lanes.open()))
+    /// What some backend might take from some group of each class: what lies outside needs no closer look.
+    pub(super) fn most_open(&self) -> [Opening; CLASSES] {
+        let mut most = Opening::CLOSED;
+        let mut of_reserved = [Opening::CLOSED; CLASSES];
+        for backend in &self.backends {
+            if !backend.config.available || backend.in_flight >= backend.config.cap {
+                continue;
+            }
+            if backend.reservation.is_none() || backend.open_reservation().is_some() {
+                most = most.union(backend.lanes.open());
+                continue;
+            }
+            for (class, open) in (0..).zip(&mut of_reserved) {
+                *open = open.union(backend.open_to(class));
+            }
+        }
+        of_reserved.map(|open| open.union(most))
     }
 
     /// The tenant that has had least, of it the flow that has had least, of this the head with the best score: each
     /// among those that some backend can take.
-    pub(super) fn choose_in(&mut self, class: u8, most: Opening) -> Option<Candidate> {
+    #[inline]
+    pub(super) fn choose_in(&mut self, class: u8, most: &[Opening; CLASSES]) -> Option<Candidate> {
+        let most = most[usize::from(class)];
+        let is_any_open = self.groups.of_class(class).iter().any(|&slot| {
+            let tenants = &self.groups[slot].tenants;
+            !tenants.is_empty() && most.admits(tenants.cover())
+        });
+        if !is_any_open {
+            self.groups.close(class);
+            return None;
+        }
         let mut kept = std::mem::take(&mut self.kept);
-        let is_any_open = self.look_at_backends(class, most, &mut kept);
-        let chosen = if is_any_open { self.choose_among(class, &kept) } else { None };
+        self.look_at_backends(class, most, &mut kept);
+        let chosen = self.choose_among(class, &kept);
         kept.clear();
         self.kept = kept;
         chosen
@@ -96,22 +120,16 @@ impl Scheduler {
         self.best_of_flow(flow, kept)
     }
 
-    /// Notes for each group of the class what some backend can take now, and what is kept and fits by now; returns
-    /// whether that may be anything.
-    fn look_at_backends(&mut self, class: u8, most: Opening, kept: &mut Vec<Reservation>) -> bool {
-        let mut is_any_open = false;
+    /// Notes for each group of the class what some backend can take now, and what is kept and fits by now.
+    fn look_at_backends(&mut self, class: u8, most: Opening, kept: &mut Vec<Reservation>) {
         for at in 0..self.groups.of_class(class).len() {
             let slot = self.groups.of_class(class)[at];
             let tenants = &self.groups[slot].tenants;
-            if tenants.is_empty() {
-                continue;
+            if !tenants.is_empty() {
+                let is_open = most.admits(tenants.cover());
+                self.groups[slot].opening = if is_open { self.opening(slot, kept) } else { Opening::CLOSED };
             }
-            let is_open = most.admits(tenants.cover());
-            self.groups[slot].opening =
-                if is_open { self.opening(slot, kept) } else { Opening::CLOSED };
-            is_any_open |= is_open;
         }
-        is_any_open
     }
 
     /// What at least one backend can take from this group.
@@ -153,9 +171,9 @@ impl Scheduler {
     }
 
     /// The best-scored head of a flow in a group that only a short budget (or what it is kept for) keeps back.
-    pub(super) fn best_unfit(&self, flow: u32, slot: u32) -> Option<Candidate> {
+    pub(super) fn best_unfit(&self, flow: u32, slot: u32, budgeted: u8) -> Option<Candidate> {
         let group = &self.groups[slot];
-        let unfit = group.opening.below..self.budgeted(slot).min(group.opening.from);
+        let unfit = group.opening.below..budgeted.min(group.opening.from);
         let queue = self.flows.flow(flow).queue(slot)?;
         let (score, bucket) = queue.best(group, self.now_ns, |bucket| unfit.contains(&bucket))?;
         Some(self.candidate(flow, slot, bucket, score))

@@ -59,6 +59,7 @@ pub(super) struct World {
     decoding: VecDeque<TicketId>,
     waiting_by_bucket: Vec<u32>,
     prompts: Vec<Prompt>,
+    prompts_per_submit: usize,
 }
 
 impl World {
@@ -92,6 +93,7 @@ impl World {
             decoding: VecDeque::new(),
             waiting_by_bucket: vec![0; token_buckets::COUNT],
             prompts: Vec::new(),
+            prompts_per_submit: load.prompts_per_submit(),
         }
     }
 
@@ -159,7 +161,7 @@ impl World {
 
     /// Submits a batch for a tenant drawn at random when enough is owed for one.
     fn submit_full_batch(&mut self, class: usize) -> bool {
-        if self.owed[class].len() < self.load.prompts_per_submit() {
+        if self.owed[class].len() < self.prompts_per_submit {
             return false;
         }
         self.prompts.clear();
