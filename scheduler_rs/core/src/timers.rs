@@ -29,7 +29,7 @@ pub(crate) struct Timers {
     /// The time at the front of each run, and at its back: [`NEVER`] and 0 where it is empty.
     fronts: [u64; RUNS],
     backs: [u64; RUNS],
-    /// The run with the earliest front; of several, the one whose owner is the lowest.
+    /// The run with the earliest front.
     first: usize,
     rest: BinaryHeap<Reverse<Entry>>,
     /// About how many entries are superseded: never more than there are.
@@ -52,24 +52,21 @@ impl Default for Timers {
 impl Timers {
     /// Behind the run whose last entry is the nearest before it.
     pub(crate) fn push(&mut self, at_ns: u64, owner: Owner) {
-        let mut best = None;
-        for (run, &back_ns) in self.backs.iter().enumerate() {
-            if back_ns <= at_ns && best.is_none_or(|(_, best_ns)| best_ns < back_ns) {
-                best = Some((run, back_ns));
+        let mut best = RUNS;
+        for run in 0..RUNS {
+            if self.backs[run] <= at_ns && (best == RUNS || self.backs[run] > self.backs[best]) {
+                best = run;
             }
         }
-        match best {
-            Some((run, _)) => {
-                self.runs[run].push_back((at_ns, owner));
-                self.backs[run] = at_ns;
-                if self.fronts[run] == NEVER {
-                    self.fronts[run] = at_ns;
-                    if self.is_before(run, self.first) {
-                        self.first = run;
-                    }
-                }
-            }
-            None => self.rest.push(Reverse((at_ns, owner))),
+        if best == RUNS {
+            self.rest.push(Reverse((at_ns, owner)));
+            return;
+        }
+        self.runs[best].push_back((at_ns, owner));
+        self.backs[best] = at_ns;
+        self.fronts[best] = self.fronts[best].min(at_ns);
+        if self.fronts[best] < self.fronts[self.first] {
+            self.first = best;
         }
     }
 
@@ -79,23 +76,23 @@ impl Timers {
     }
 
     pub(crate) fn peek(&self) -> Option<Entry> {
-        let of_runs = self.runs[self.first].front().copied();
-        let of_rest = self.rest.peek().map(|&Reverse(entry)| entry);
-        match (of_runs, of_rest) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        if self.rest_is_first() {
+            return self.rest.peek().map(|&Reverse(entry)| entry);
         }
+        self.runs[self.first].front().copied()
     }
 
     pub(crate) fn pop_live(&mut self) {
-        let of_runs = self.runs[self.first].front();
-        let rest_is_first = self.rest.peek().is_some_and(|Reverse(rest)| of_runs.is_none_or(|of| rest < of));
-        if rest_is_first {
+        if self.rest_is_first() {
             self.rest.pop();
         } else {
             self.runs[self.first].pop_front();
             self.refresh(self.first);
         }
+    }
+
+    fn rest_is_first(&self) -> bool {
+        self.rest.peek().is_some_and(|&Reverse((at_ns, _))| at_ns < self.fronts[self.first])
     }
 
     pub(crate) fn pop_stale(&mut self) {
@@ -122,17 +119,17 @@ impl Timers {
         self.runs.iter().map(VecDeque::len).sum::<usize>() + self.rest.len()
     }
 
-    fn is_before(&self, run: usize, other: usize) -> bool {
-        let (front_ns, other_ns) = (self.fronts[run], self.fronts[other]);
-        front_ns < other_ns
-            || (front_ns == other_ns && front_ns != NEVER && self.runs[run].front() < self.runs[other].front())
-    }
-
     /// A run has other ends now.
     fn refresh(&mut self, run: usize) {
         self.fronts[run] = self.runs[run].front().map_or(NEVER, |&(at_ns, _)| at_ns);
         self.backs[run] = self.runs[run].back().map_or(0, |&(at_ns, _)| at_ns);
-        self.first = (1..RUNS).fold(0, |first, run| if self.is_before(run, first) { run } else { first });
+        let mut first = 0;
+        for run in 1..RUNS {
+            if self.fronts[run] < self.fronts[first] {
+                first = run;
+            }
+        }
+        self.first = first;
     }
 }
 

@@ -63,21 +63,18 @@ impl Scheduler {
 
     /// What some backend might take from some group of each class: what lies outside needs no closer look.
     pub(super) fn most_open(&self) -> [Opening; CLASSES] {
-        let mut most = Opening::CLOSED;
-        let mut of_reserved = [Opening::CLOSED; CLASSES];
+        let mut most = [Opening::CLOSED; CLASSES];
         for backend in &self.backends {
             if !backend.config.available || backend.in_flight >= backend.config.cap {
                 continue;
             }
-            if backend.reservation.is_none() || backend.open_reservation().is_some() {
-                most = most.union(backend.lanes.open());
-                continue;
-            }
-            for (class, open) in (0..).zip(&mut of_reserved) {
-                *open = open.union(backend.open_to(class));
+            // What is kept and fits by now lets one bucket more in.
+            let is_kept = backend.reservation.is_some() && backend.open_reservation().is_none();
+            for (class, open) in (0..).zip(&mut most) {
+                *open = open.union(if is_kept { backend.open_to(class) } else { backend.lanes.open() });
             }
         }
-        of_reserved.map(|open| open.union(most))
+        most
     }
 
     /// The tenant that has had least, of it the flow that has had least, of this the head with the best score: each

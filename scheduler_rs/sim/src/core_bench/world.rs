@@ -51,6 +51,8 @@ pub(super) struct World {
     batches: u64,
     /// By class: the lengths of those that left the queue and are yet to be followed by others.
     owed: Vec<Vec<u32>>,
+    /// The classes in which a whole batch is owed.
+    full: Vec<usize>,
     /// The class of the ticket in each slot.
     classes: Vec<u8>,
     /// Some that were submitted long ago, to be cancelled.
@@ -87,6 +89,7 @@ impl World {
             cycles: 0,
             batches: 0,
             owed: vec![Vec::new(); load.classes()],
+            full: Vec::new(),
             classes: Vec::with_capacity(queue_limit as usize + 1_000),
             noted: VecDeque::with_capacity(load.queued),
             in_prefill: VecDeque::new(),
@@ -105,8 +108,10 @@ impl World {
         for number in 0..self.load.queued + in_flight + owed {
             let class = number % classes;
             let tokens = self.random.lognormal(800.0, 1.5);
-            self.owed[class].push(tokens);
-            self.submit_full_batch(class);
+            self.owe(class, tokens);
+            while let Some(class) = self.full.pop() {
+                self.submit(class);
+            }
         }
     }
 
@@ -114,10 +119,9 @@ impl World {
         for _ in 0..cycles {
             self.now_ns += STEP_NS;
             self.cycles += 1;
-            for class in 0..self.owed.len() {
-                if self.submit_full_batch(class) {
-                    self.poll();
-                }
+            while let Some(class) = self.full.pop() {
+                self.submit(class);
+                self.poll();
             }
             if self.load.is_mixed && self.cycles.is_multiple_of(CANCEL_ONE_IN) {
                 self.cancel();
@@ -159,11 +163,8 @@ impl World {
         self.in_prefill.remove(at).map(|(ticket, _)| ticket)
     }
 
-    /// Submits a batch for a tenant drawn at random when enough is owed for one.
-    fn submit_full_batch(&mut self, class: usize) -> bool {
-        if self.owed[class].len() < self.prompts_per_submit {
-            return false;
-        }
+    /// Submits what is owed in a class as a batch of a tenant drawn at random.
+    fn submit(&mut self, class: usize) {
         self.prompts.clear();
         for (index, tokens) in (0..).zip(self.owed[class].drain(..)) {
             self.waiting_by_bucket[usize::from(token_buckets::bucket_of(tokens))] += 1;
@@ -185,7 +186,6 @@ impl World {
                 self.noted.push_back((ticket, prompt.tokens));
             }
         }
-        true
     }
 
     /// Cancels the oldest noted one that still waits.
@@ -201,7 +201,14 @@ impl World {
 
     fn left_queue(&mut self, class: u8, tokens: u32) {
         self.waiting_by_bucket[usize::from(token_buckets::bucket_of(tokens))] -= 1;
-        self.owed[usize::from(class)].push(tokens);
+        self.owe(usize::from(class), tokens);
+    }
+
+    fn owe(&mut self, class: usize, tokens: u32) {
+        self.owed[class].push(tokens);
+        if self.owed[class].len() == self.prompts_per_submit {
+            self.full.push(class);
+        }
     }
 
     fn poll(&mut self) {
