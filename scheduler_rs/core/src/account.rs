@@ -5,6 +5,9 @@ use crate::fair_tree::Rank;
 /// Virtual tokens are counted in this fraction, so that weights divide them.
 const UNIT: u64 = 4_096;
 
+/// In a serial number: of two that have had the same, who has just come goes before who has had a turn since it came.
+const HAD_A_TURN: u64 = 1 << 63;
+
 /// Released work counts at once, by estimate, when the next one is chosen; it is settled when its real size is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
@@ -40,8 +43,13 @@ impl Account {
     /// Where it belongs now: where it stands until its turn is over, or at what it has had if that is less.
     pub(crate) fn new_rank(&self, weight: u32, turn: u64) -> Rank {
         let had = self.had(weight);
-        let in_turn = self.rank.had..=self.rank.had.saturating_add(turn);
-        if in_turn.contains(&had) { self.rank } else { Rank { had, ..self.rank } }
+        if had < self.rank.had {
+            return Rank { had, ..self.rank };
+        }
+        if had - self.rank.had <= turn {
+            return self.rank;
+        }
+        Rank { had, serial: self.rank.serial | HAD_A_TURN }
     }
 
     /// What newcomers may be lifted to while it is served: they are next after its turn, and an estimate that was far
@@ -73,7 +81,7 @@ mod tests {
         assert_eq!(account.rank, Rank { had: 1_000, serial: 1 });
         account.charge(50);
         account.charge(30);
-        assert_eq!(account.new_rank(1).had, 1_000 + 80 * UNIT);
+        assert_eq!(account.new_rank(1, 0).had, 1_000 + 80 * UNIT);
         account.settle(50, 0, 1);
         account.settle(30, 10, 1);
         assert_eq!((account.new_rank(1, 0).had, account.settled()), (1_000 + 10 * UNIT, 1_000 + 10 * UNIT));
@@ -88,8 +96,9 @@ mod tests {
         account.wake(1_000, 1, 1);
         account.charge(50);
         assert_eq!(account.new_rank(1, 50 * UNIT), account.rank);
-        assert_eq!(account.new_rank(1, 50 * UNIT - 1).had, 1_000 + 50 * UNIT);
-        account.rank = account.new_rank(1, 0);
+        account.rank = account.new_rank(1, 50 * UNIT - 1);
+        assert_eq!(account.rank.had, 1_000 + 50 * UNIT);
+        assert!(Rank { serial: 2, ..account.rank } < account.rank, "newcomers go before it");
         account.settle(50, 0, 1);
         assert_eq!((account.new_rank(1, 50 * UNIT).had, account.clock()), (1_000, 1_000));
     }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 ///
 /// Who is first stays first for a turn, until it has had [`Config::turn_tokens`](crate::Config::turn_tokens) more:
 /// what a flow needs is then in the processor's caches, and its place among the others is worked out once a turn. A
-/// newcomer is next after the present turn. Of two that always have work, what they have had (by weight) differs by
+/// newcomer is next, at the latest after the present turn. Of two that always have work, what they have had (by weight) differs by
 /// at most a turn, one prompt's charge and what their estimates in flight are wrong by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fairness {

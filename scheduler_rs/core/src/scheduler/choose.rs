@@ -112,8 +112,7 @@ impl Scheduler {
         let contenders = cells.filter_map(|cell| cell.flows.first(self.groups[cell.group].opening));
         let reserved = kept.iter().filter(|kept| self.flows.flow(kept.flow).tenant == tenant);
         let reserved = reserved.map(|kept| (self.flows.flow(kept.flow).account.rank, kept.flow));
-        let (_, flow) =
-            first_of(contenders, reserved).expect("a tenant in the opening has a flow in it");
+        let (_, flow) = first_of(contenders, reserved).expect("a tenant in the opening has a flow in it");
         self.best_of_flow(flow, kept)
     }
 
@@ -152,9 +151,8 @@ impl Scheduler {
                 queue.best(group, self.now_ns, |bucket| opening.contains(bucket))
             } else {
                 let own = (flow, queue.group);
-                let is_kept = |bucket| {
-                    kept.iter().any(|kept| (kept.flow, kept.group) == own && kept.bucket == bucket)
-                };
+                let is_kept =
+                    |bucket| kept.iter().any(|kept| (kept.flow, kept.group) == own && kept.bucket == bucket);
                 queue.best(group, self.now_ns, |bucket| opening.contains(bucket) || is_kept(bucket))
             };
             let candidate = of_queue.map(|(score, bucket)| self.candidate(flow, queue.group, bucket, score));
