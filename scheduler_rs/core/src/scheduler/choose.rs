@@ -52,13 +52,13 @@ impl Scheduler {
         if self.class_shares.has_any() {
             for class in 0..CLASSES as u8 {
                 if self.class_shares.is_owed(class)
-                    && let Some(owed) = self.choose_in(class, &most)
+                    && let Some(owed) = self.choose_in(class, most)
                 {
                     return Some(owed);
                 }
             }
         }
-        (0..CLASSES as u8).find_map(|class| self.choose_in(class, &most))
+        (0..CLASSES as u8).find_map(|class| self.choose_in(class, most))
     }
 
     /// What some backend might take from some group of each class: what lies outside needs no closer look.
@@ -80,7 +80,7 @@ impl Scheduler {
     /// The tenant that has had least, of it the flow that has had least, of this the head with the best score: each
     /// among those that some backend can take.
     #[inline]
-    pub(super) fn choose_in(&mut self, class: u8, most: &[Opening; CLASSES]) -> Option<Candidate> {
+    pub(super) fn choose_in(&mut self, class: u8, most: [Opening; CLASSES]) -> Option<Candidate> {
         let most = most[usize::from(class)];
         let is_any_open = self.groups.of_class(class).iter().any(|&slot| {
             let tenants = &self.groups[slot].tenants;

@@ -67,7 +67,7 @@ impl Scheduler {
             self.class_shares.repaid(chosen.class, tokens);
         }
         for class in chosen.class + 1..CLASSES as u8 {
-            if self.class_shares.has_share(class) && self.choose_in(class, &self.most_open()).is_some() {
+            if self.class_shares.has_share(class) && self.choose_in(class, self.most_open()).is_some() {
                 self.class_shares.passed_over(class, tokens);
             }
         }
