@@ -100,8 +100,12 @@ fn release(criterion: &mut Criterion) {
             bencher.iter(|| {
                 now_ns += 1_000_000;
                 let done = in_flight.pop().expect("a slot is taken");
-                let prompt =
-                    Prompt { class: 1, tokens: done.prefill_tokens, index: batch as u32, ..Prompt::default() };
+                let prompt = Prompt {
+                    class: 1,
+                    tokens: done.prefill_tokens,
+                    index: batch as u32,
+                    ..Prompt::default()
+                };
                 batch += 1;
                 let options = BatchOptions { tenant: batch as u32 % 10, ..BatchOptions::default() };
                 scheduler.submit(now_ns, batch, &[prompt], options).expect("there is room");
