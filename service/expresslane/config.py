@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from expresslane.config_checks import backend_problems, service_problems
+from expresslane.config_checks import backend_problems, exposure_warnings, service_problems
 from expresslane.errors import ConfigError
 from expresslane.settings import BackendSettings, Settings
 from expresslane.variables import (
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Configuration", "Row", "describe", "load", "reference"]
 
 _BACKENDS = f"{PREFIX}BACKENDS__"
-_BACKEND_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_TENANTS = f"{PREFIX}TENANTS__"
+_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DEFAULT = "default"
 
 
@@ -68,8 +69,9 @@ class Row:
 def load(environ: Mapping[str, str]) -> Configuration:
     """Read the whole environment. Raises ConfigError with one line for each mistake."""
     given = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
-    backend_ids = sorted({backend_id for name in given if (backend_id := _backend_id(name))})
-    known = variables(backend_ids)
+    backend_ids = sorted({backend_id for name in given if (backend_id := _id(name, _BACKENDS))})
+    tenant_ids = sorted({tenant_id for name in given if (tenant_id := _id(name, _TENANTS))})
+    known = variables(backend_ids, tenant_ids)
     problems: list[str] = []
     texts: dict[str, str] = {}
     origins: dict[str, str] = {}
@@ -94,7 +96,8 @@ def load(environ: Mapping[str, str]) -> Configuration:
     if simulated_only:
         settings = settings.model_copy(update={"backends": {"simulated": BackendSettings(kind="simulated")}})
     all_origins = {
-        variable.path: origins.get(variable.path, _DEFAULT) for variable in variables(settings.backends).values()
+        variable.path: origins.get(variable.path, _DEFAULT)
+        for variable in variables(settings.backends, settings.tenants).values()
     }
     return Configuration(settings, all_origins, _warnings(settings, simulated_only), simulated_only)
 
@@ -111,16 +114,18 @@ def describe(configuration: Configuration) -> list[Row]:
             variable.meaning,
             variable.allowed,
         )
-        for variable in variables(settings.backends).values()
+        for variable in variables(settings.backends, settings.tenants).values()
         if _applies(variable.path, settings)
     ]
 
 
 def reference() -> list[Row]:
-    """Every setting there is, with its default; those of a backend as `EXPRESSLANE_BACKENDS__<ID>__...`."""
+    """Every setting there is, with its default; those of a backend as `EXPRESSLANE_BACKENDS__<ID>__...`,
+    those of a tenant as `EXPRESSLANE_TENANTS__<ID>__...`.
+    """
     rows = [
         Row(variable.path, variable.name, variable.default, _DEFAULT, variable.meaning, variable.allowed)
-        for variable in variables(("<id>",)).values()
+        for variable in variables(("<id>",), ("<id>",)).values()
     ]
     rows += [Row("", name, "", "ignored", meaning, "") for name, meaning in OTHER_VARIABLES.items()]
     return rows
@@ -198,12 +203,12 @@ def _wrong(variable: Variable, texts: Mapping[str, str], origins: Mapping[str, s
     )
 
 
-def _backend_id(name: str) -> str:
-    """The id of the backend that a variable is about, or empty."""
-    if not name.startswith(_BACKENDS):
+def _id(name: str, group: str) -> str:
+    """The id of the backend or tenant that a variable is about, or empty."""
+    if not name.startswith(group):
         return ""
-    backend_id = name.removeprefix(_BACKENDS).partition("__")[0].lower().replace("_", "-")
-    return backend_id if _BACKEND_ID.fullmatch(backend_id) else ""
+    found = name.removeprefix(group).partition("__")[0].lower().replace("_", "-")
+    return found if _ID.fullmatch(found) else ""
 
 
 def _unknown(name: str, known: Mapping[str, Variable]) -> str:
@@ -212,7 +217,7 @@ def _unknown(name: str, known: Mapping[str, Variable]) -> str:
     middle = re.fullmatch(rf"{PREFIX}BACKENDS?_+([A-Z0-9_]+)", name.upper())
     if middle and not name.startswith(_BACKENDS):
         for backend_name in (middle[1].split("__")[0].strip("_"), middle[1].split("_")[0]):
-            if _BACKEND_ID.fullmatch(backend_id := backend_name.lower().replace("_", "-")):
+            if _ID.fullmatch(backend_id := backend_name.lower().replace("_", "-")):
                 candidates += variables((backend_id,))
     rests = [candidate.removeprefix(PREFIX) for candidate in candidates]
     close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), rests, n=1, cutoff=0.7)
@@ -228,6 +233,7 @@ def _warnings(settings: Settings, simulated_only: bool) -> tuple[str, ...]:
             "No backend is configured: the embedded simulated one runs, its answers are made up and marked SIMULATED. "
             f"Set {_BACKENDS}<ID>__KIND and {_BACKENDS}<ID>__URL to use a real one."
         )
+    warnings += exposure_warnings(settings)
     if settings.policy == "sjf":
         warnings.append(
             f"{PREFIX}POLICY=sjf lets a long prompt wait for as long as shorter ones come; sjf-aged and hrrn do not."

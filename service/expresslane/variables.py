@@ -9,9 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from expresslane.masking import MASK, masked
 from expresslane.settings import Settings
 
 __all__ = [
+    "MASK",
     "OTHER_NAMES",
     "OTHER_VARIABLES",
     "PREFIX",
@@ -24,13 +26,18 @@ __all__ = [
 ]
 
 PREFIX = "EXPRESSLANE_"
-MASK = "********"
 
 OTHER_NAMES = {f"{PREFIX}REQUEST_TIMEOUT": f"{PREFIX}QUEUE_TIMEOUT_S"}
 """Second names of settings."""
 
 OTHER_VARIABLES = {
     f"{PREFIX}ADDRESS": "The server that the command line and the clients talk to; the service ignores it.",
+    f"{PREFIX}API_KEY": "The API key that the command line sends; the service ignores it.",
+    f"{PREFIX}CLIENT_TLS": "Whether the command line uses TLS (true or false); the service ignores it.",
+    f"{PREFIX}CLIENT_CA_FILE": "Authorities that the command line trusts; the service ignores it.",
+    f"{PREFIX}CLIENT_CERT_FILE": "The command line's own certificate; the service ignores it.",
+    f"{PREFIX}CLIENT_KEY_FILE": "The private key of that certificate; the service ignores it.",
+    f"{PREFIX}CLIENT_SERVER_NAME": "The name that the server's certificate must be for; the service ignores it.",
     f"{PREFIX}READY_FILE": "A file that `expresslane serve` writes its bound address to once it is ready.",
     f"{PREFIX}CACHE_DIR": "Where the test tools keep what is slow to build; the service ignores it.",
 }
@@ -41,8 +48,6 @@ _SERVICE_LINK = re.compile(
     rf"{PREFIX}(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _SERVICE_PORT = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?PORT")
-_SECRET_QUERY = re.compile(r"([?&][^=&#]*(?:key|token|secret|password|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
-_USER_INFO = re.compile(r"//[^/?#\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,11 @@ class Variable:
     secret: bool
 
 
-def variables(backend_ids: Iterable[str]) -> dict[str, Variable]:
-    """All variables by name, those of a backend once for each id."""
+def variables(backend_ids: Iterable[str], tenant_ids: Iterable[str] = ()) -> dict[str, Variable]:
+    """All variables by name, those of a backend or tenant once for each id."""
     schema = Settings.model_json_schema()
-    return {variable.name: variable for variable in _walk(schema, schema["$defs"], "", tuple(backend_ids))}
+    ids = {"backends": tuple(backend_ids), "tenants": tuple(tenant_ids)}
+    return {variable.name: variable for variable in _walk(schema, schema["$defs"], "", ids)}
 
 
 def is_foreign(name: str, value: str) -> bool:
@@ -85,15 +91,18 @@ def show(value: Any) -> str:
         case Mapping():
             text = ",".join(f"{left}={right}" for left, right in value.items())
         case tuple() | list():
-            text = ",".join(left if left == right else f"{left}={right}" for left, right in value)
+            text = ",".join(map(_entry, value))
         case _:
             text = masked(str(value))
     return text
 
 
-def masked(text: str) -> str:
-    """Text with credentials inside URLs hidden: user information, and query values named like a key."""
-    return _SECRET_QUERY.sub(rf"\1{MASK}", _USER_INFO.sub(f"//{MASK}@", text))
+def _entry(item: str | tuple[str, str]) -> str:
+    """A name, or a pair as `a=b`, with `a` alone for `a=a`."""
+    if isinstance(item, str):
+        return item
+    left, right = item
+    return left if left == right else f"{left}={right}"
 
 
 def environment_name(path: str) -> str:
@@ -110,18 +119,18 @@ def value_at(settings: BaseModel, path: str) -> Any:
 
 
 def _walk(
-    schema: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str, backend_ids: tuple[str, ...]
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str, ids: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Variable]:
     for name, described in schema["properties"].items():
         branches = described.get("anyOf", ())
         prop = {**described, **next((branch for branch in branches if branch.get("type") != "null"), {})}
         path = f"{prefix}{name}"
-        if path == "backends":
-            backend = definitions[prop["additionalProperties"]["$ref"].rpartition("/")[2]]
-            for backend_id in backend_ids:
-                yield from _walk(backend, definitions, f"backends.{backend_id}.", backend_ids)
+        if path in ids:
+            member = definitions[prop["additionalProperties"]["$ref"].rpartition("/")[2]]
+            for member_id in ids[path]:
+                yield from _walk(member, definitions, f"{path}.{member_id}.", ids)
         elif "$ref" in prop:
-            yield from _walk(definitions[prop["$ref"].rpartition("/")[2]], definitions, f"{path}.", backend_ids)
+            yield from _walk(definitions[prop["$ref"].rpartition("/")[2]], definitions, f"{path}.", ids)
         else:
             yield _variable(path, prop)
 
