@@ -120,9 +120,7 @@ def describe(configuration: Configuration) -> list[Row]:
 
 
 def reference() -> list[Row]:
-    """Every setting there is, with its default; those of a backend as `EXPRESSLANE_BACKENDS__<ID>__...`,
-    those of a tenant as `EXPRESSLANE_TENANTS__<ID>__...`.
-    """
+    """Every setting there is, with its default; those of a backend as `EXPRESSLANE_BACKENDS__<ID>__...`, and so on."""
     rows = [
         Row(variable.path, variable.name, variable.default, _DEFAULT, variable.meaning, variable.allowed)
         for variable in variables(("<id>",), ("<id>",)).values()

@@ -84,11 +84,16 @@ def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "tls.client_ca_file", f"needs {environment_name('tls.cert_file')} as well."
     if settings.admin_listen and settings.admin_listen == settings.listen and not settings.listen.endswith(":0"):
         yield "admin_listen", "is the address of the other server too; give it a port of its own."
+    yield from _doubled_identities(settings)
+
+
+def _doubled_identities(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Keys and certificates that stand for two tenants."""
     ids: dict[str, str] = {}
     names: dict[str, str] = {}
     for tenant_id, tenant in settings.tenants.items():
         prefix = f"tenants.{tenant_id}."
-        if tenant.certificates and not tls.client_ca_file:
+        if tenant.certificates and not settings.tls.client_ca_file:
             yield f"{prefix}certificates", f"needs {environment_name('tls.client_ca_file')} as well."
         for record in parse_records(tenant.keys.get_secret_value()) if tenant.keys else ():
             if ids.setdefault(record.id, tenant_id) != tenant_id:

@@ -74,6 +74,11 @@ class Reason(StrEnum):
     BACKEND_UNAUTHORIZED = "BACKEND_UNAUTHORIZED"
     BACKEND_MALFORMED = "BACKEND_MALFORMED"
     ANSWER_OVER_LIMIT = "ANSWER_OVER_LIMIT"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    NOT_PERMITTED = "NOT_PERMITTED"
+    MODEL_NOT_PERMITTED = "MODEL_NOT_PERMITTED"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    MALFORMED_MESSAGE = "MALFORMED_MESSAGE"
     INTERNAL = "INTERNAL"
 
 
@@ -91,6 +96,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.UNSUPPORTED,
         Reason.PROTOCOL_VIOLATION,
         Reason.BACKEND_REJECTED,
+        Reason.MALFORMED_MESSAGE,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.QUEUE_FULL,
@@ -99,6 +105,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.BACKEND_RATE_LIMITED,
         Reason.BACKEND_QUOTA_EXHAUSTED,
         Reason.ANSWER_OVER_LIMIT,
+        Reason.TOO_MANY_CALLS,
     ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.DRAINING,
@@ -118,7 +125,8 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.CALLER_DEADLINE,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.BATCH_FAILED),
-    grpc.StatusCode.PERMISSION_DENIED: (Reason.BACKEND_UNAUTHORIZED,),
+    grpc.StatusCode.UNAUTHENTICATED: (Reason.UNAUTHENTICATED,),
+    grpc.StatusCode.PERMISSION_DENIED: (Reason.NOT_PERMITTED, Reason.MODEL_NOT_PERMITTED, Reason.BACKEND_UNAUTHORIZED),
     grpc.StatusCode.INTERNAL: (Reason.BACKEND_ERROR, Reason.BACKEND_MALFORMED, Reason.INTERNAL),
 }
 _CODE_BY_REASON = {reason: code for code, reasons in _CODES.items() for reason in reasons}

@@ -261,11 +261,16 @@ class TlsSettings(_Frozen):
 class TenantSettings(_Frozen):
     """One tenant: who it is, and what it may do. None means: no bound of its own."""
 
-    keys: Annotated[
-        SecretStr,
-        AfterValidator(_key_records),
-        Field(json_schema_extra=_says("entries that `expresslane keys new` prints, comma-separated", "sha256:ID:HEX")),
-    ] | None = None
+    keys: (
+        Annotated[
+            SecretStr,
+            AfterValidator(_key_records),
+            Field(
+                json_schema_extra=_says("entries that `expresslane keys new` prints, comma-separated", "sha256:ID:HEX")
+            ),
+        ]
+        | None
+    ) = None
     """Hashes of the tenant's API keys: `sha256:ID:HEX` or `sha256:ID:HEX:EXPIRY`, comma-separated."""
     certificates: Annotated[
         tuple[str, ...],
@@ -278,7 +283,7 @@ class TenantSettings(_Frozen):
     models: Annotated[
         tuple[str, ...],
         BeforeValidator(_names),
-        Field(json_schema_extra=_says("model names, comma-separated; a * at the end stands for any rest", "small,qwen-*")),
+        Field(json_schema_extra=_says("model names, comma-separated, a * at the end for any rest", "small,qwen-*")),
     ] = ()
     """Models the tenant may use, by name or alias; a `*` at the end stands for any rest. Empty: all."""
     max_open_calls: Count | None = None

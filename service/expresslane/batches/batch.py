@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from expresslane.auth.caller import DEFAULT_TENANT
 from expresslane.batches.outbox import Outbox
 from expresslane.batches.summary import BatchState, Summary, Tally
 from expresslane.errors import Reason
@@ -28,6 +29,7 @@ class BatchOptions:
     """
 
     request_id: str
+    tenant: str = DEFAULT_TENANT
     fail_fast: bool = False
     max_failure_rate: float = 0.0
     stream_deltas: bool = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from expresslane.auth.caller import current_caller
 from expresslane.batches.batch import BatchOptions
 from expresslane.deadlines import batch_deadline_ns
 from expresslane.errors import FieldViolation, Reason, RefusedError
@@ -56,6 +57,7 @@ def batch_options(
     in_order = config.delivery == inference_pb2.DELIVERY_IN_ORDER
     return BatchOptions(
         request_id=Intake.request_id(config.request_id),
+        tenant=current_caller().tenant,
         fail_fast=config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST,
         max_failure_rate=config.max_failure_rate,
         stream_deltas=config.stream_deltas,
@@ -110,7 +112,7 @@ async def decode_batch(
             f"{len(messages):,} prompts are more than this service ever queues ({settings.queue_limit_prompts:,}); "
             "send them through StreamPrompts",
         )
-    decoder = PromptDecoder(settings.max_prompt_bytes)
+    decoder = PromptDecoder(settings.max_prompt_bytes, any_urls=settings.content_urls == "any")
     prompts: list[tuple[Prompt, int]] = []
     violations: list[FieldViolation] = []
     seen: dict[str, int] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from expresslane.auth.caller import current_caller
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
@@ -74,7 +75,7 @@ class JobsServicer:
         if token and not (token.isascii() and token.isdecimal() and len(token) < 20):
             await abort(context, invalid("page_token", "not a token that this method has given"))
         size = request.page_size or PAGE_SIZE
-        jobs = self._jobs.newest(size + 1, int(token) if token else None)
+        jobs = self._jobs.newest(size + 1, int(token) if token else None, current_caller().tenant)
         more = str(jobs[size - 1].number) if len(jobs) > size else ""
         return pb.ListJobsResponse(jobs=map(_job, jobs[:size]), next_page_token=more)
 
@@ -127,7 +128,7 @@ class JobsServicer:
     def _find(self, name: str) -> Job:
         if not name.startswith(PREFIX):
             raise invalid("name", f"{name[:60]!r} is not of the form {PREFIX}ID")
-        return self._jobs.get(name.removeprefix(PREFIX))
+        return self._jobs.get(name.removeprefix(PREFIX), current_caller().tenant)
 
 
 def _job(job: Job) -> pb.Job:

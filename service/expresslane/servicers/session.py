@@ -48,7 +48,7 @@ class Session:
         self._scheduling = scheduling
         self._settings = settings
         self._context = context
-        self._decoder = PromptDecoder(settings.max_prompt_bytes)
+        self._decoder = PromptDecoder(settings.max_prompt_bytes, any_urls=settings.content_urls == "any")
         self._live: dict[str, Ticket | None] = {}
         self._acknowledged: list[str] = []
         self._credits = settings.stream_credits

@@ -4,6 +4,7 @@ from expresslane_client.backends import Backend, BackendModel, Drained, Snapshot
 from expresslane_client.batches import BatchCall
 from expresslane_client.chats import RawJson
 from expresslane_client.client import Client, Collected
+from expresslane_client.credentials import Tls
 from expresslane_client.errors import (
     CallError,
     DeadlineExceededError,
@@ -68,6 +69,7 @@ __all__ = [
     "SessionEndedError",
     "Snapshot",
     "Summary",
+    "Tls",
     "ToolCall",
     "UnavailableError",
     "Usage",
