@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,13 @@ import pytest
 from expresslane.auth.keys import new_key
 from expresslane_client import Client, Outcome, Prompt, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
-from grpc.aio import AioRpcError, insecure_channel
+from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
 from tests.support.fake_backend import FakeBackend
+from tests.support.fake_backend.adapter import until
 from tests.support.service import Service, backend, simulated_service
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ async def refused(call: Awaitable[object]) -> tuple[str, str]:
     with pytest.raises(RefusedError) as raised:
         await call
     return raised.value.code.name, raised.value.reason
+
+
+def raw(address: str) -> Any:
+    """A channel without the client library."""
+    return grpc.aio.insecure_channel(address)
 
 
 async def session(client: Client) -> None:
@@ -78,7 +83,7 @@ async def test_a_wrong_key_is_logged_a_few_times_and_never_shown() -> None:
 
 async def test_a_call_that_is_not_let_in_is_not_read() -> None:
     """A stranger is refused before its message is decoded: bytes that are no message do not matter."""
-    async with simulated_service(tenants=TENANTS) as service, insecure_channel(service.address) as channel:
+    async with simulated_service(tenants=TENANTS) as service, raw(service.address) as channel:
         for method in ("Inference/CollectBatch", "Inference/GenerateBatch", "Jobs/CreateJob"):
             with pytest.raises(AioRpcError) as raised:
                 await channel.unary_unary(f"/expresslane.v1.{method}")(b"\xff" * 1_000)
@@ -124,17 +129,16 @@ async def test_health_is_open_and_reflection_can_be_switched_off(on: bool) -> No
     """Health answers without a key; reflection does where it is on, and is UNIMPLEMENTED where it is not."""
     async with (
         simulated_service(tenants=TENANTS, reflection=on) as service,
-        insecure_channel(service.address) as channel,
+        raw(service.address) as channel,
     ):
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         checked = await health.Check(health_pb2.HealthCheckRequest())
         assert checked.status == health_pb2.HealthCheckResponse.SERVING
         watch = health.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         watch.cancel()
-        asked = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="*")])
-        )
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="*")]))
         if on:
             names = {one.name for one in (await asked.read()).list_services_response.service}
             assert "expresslane.v1.Inference" in names
@@ -147,7 +151,7 @@ async def test_health_is_open_and_reflection_can_be_switched_off(on: bool) -> No
 async def test_jobs_belong_to_their_tenant() -> None:
     """To another tenant a job is not there: not by name, not in the list, not as a name that is taken."""
     async with (
-        Service(tenants=TENANTS) as service,
+        simulated_service(tenants=TENANTS) as service,
         Client(service.address, api_key=ACME_KEY) as acme,
         Client(service.address, api_key=GLOBEX_KEY) as globex,
     ):
@@ -235,7 +239,7 @@ async def test_open_calls_are_bounded_by_tenant_and_in_all() -> None:
 )
 async def test_bytes_that_are_no_message(method: str) -> None:
     """What does not parse is INVALID_ARGUMENT, with the type that was expected, for every method."""
-    async with simulated_service() as service, insecure_channel(service.address) as channel:
+    async with simulated_service() as service, raw(service.address) as channel:
         with pytest.raises(AioRpcError) as raised:
             await channel.unary_unary(f"/expresslane.v1.{method}")(b"\x0a\xff\xff\xff")
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -245,7 +249,7 @@ async def test_bytes_that_are_no_message(method: str) -> None:
 
 async def test_bytes_that_are_no_message_in_the_middle_of_a_session() -> None:
     """The session ends with INVALID_ARGUMENT, and nothing of it is left behind."""
-    async with simulated_service() as service, insecure_channel(service.address) as channel:
+    async with simulated_service() as service, raw(service.address) as channel:
         call = channel.stream_stream("/expresslane.v1.Inference/StreamPrompts")()
         await call.write(pb.StreamPromptsRequest(config=pb.BatchConfig()).SerializeToString())
         await call.read()
@@ -256,15 +260,9 @@ async def test_bytes_that_are_no_message_in_the_middle_of_a_session() -> None:
 
 async def test_a_call_without_a_message() -> None:
     """A unary method that is sent nothing is refused, and does not wait."""
-    async with simulated_service() as service, insecure_channel(service.address) as channel:
+    async with simulated_service() as service, raw(service.address) as channel:
         call = channel.stream_unary("/expresslane.v1.Jobs/ListJobs")()
         await call.done_writing()
         with pytest.raises(AioRpcError) as raised:
             await call
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-
-
-async def until(true: Any) -> None:
-    """Give way to the event loop until something holds; the test's own timeout bounds it."""
-    while not true():  # noqa: ASYNC110 - no time passes, only turns of the loop
-        await asyncio.sleep(0)
