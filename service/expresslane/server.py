@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Server"]
 
 KEEPALIVE_MIN_MS = 10_000
+PENDING_CALLS = 20_000
+"""Calls that have arrived and are not looked at yet. gRPC's own bound is a tenth, and beyond it calls end CANCELLED:
+these get to the door, which says why they are not let in."""
 METADATA_BYTES = 16 * 1024
 """Most metadata of one call. gRPC refuses more itself, with RESOURCE_EXHAUSTED; from half of it on at random."""
 
@@ -57,6 +60,8 @@ class Server:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", METADATA_BYTES // 2),
             ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+            ("grpc.server.max_pending_requests", PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MIN_MS),
             ("grpc.keepalive_permit_without_calls", 1),

@@ -74,8 +74,8 @@ def test_a_server_that_a_tool_names_is_found() -> None:
 def message(**fields: Any) -> types_pb2.Prompt:
     """A chat with one JSON part, and whatever else."""
     part = fields.pop("part", '{"type":"text","text":"x"}')
-    chat = {"messages": [{"role": "user", "content": [{"json": part}]}]}
-    return types_pb2.Prompt(custom_id="a", chat=chat, **fields)
+    user = types_pb2.ChatMessage(role="user", content=[types_pb2.ContentPart(json=part)])
+    return types_pb2.Prompt(custom_id="a", chat=types_pb2.Chat(messages=[user]), **fields)
 
 
 @pytest.mark.parametrize(
