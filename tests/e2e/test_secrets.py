@@ -107,7 +107,8 @@ async def test_canaries(tmp_path: Path, url_credentials: bool) -> None:
     assert PROMPT not in said
     assert '"name": "expresslane.prompt"' in said  # the spans are there,
     assert "expresslane.prompts.ended" in said  # the metrics,
-    assert "call refused: unknown key" in said  # and the logs
+    assert "call refused: unknown key" in said  # and the logs,
+    assert f'"key":"{record.id}"' in said  # which name the caller
 
 
 async def test_redirects_are_not_followed(tmp_path: Path) -> None:

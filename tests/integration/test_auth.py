@@ -266,3 +266,18 @@ async def test_a_call_without_a_message() -> None:
         with pytest.raises(AioRpcError) as raised:
             await call
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_streams_that_need_no_key_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of health's watches only so many may be open; checks always answer, and a watch that ends makes room."""
+    monkeypatch.setattr("expresslane.interceptors.auth.OPEN_STREAMS_MAX", 1)
+    async with simulated_service() as service, raw(service.address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        first = health.Watch(health_pb2.HealthCheckRequest())
+        await first.read()
+        second = health.Watch(health_pb2.HealthCheckRequest())
+        assert await second.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        first.cancel()
+        await until(lambda: service.app.door.open_streams.total == 0)
+        assert (await health.Watch(health_pb2.HealthCheckRequest()).read()).status

@@ -53,7 +53,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         self._access = access
         self._refused = refused
         self.open_calls = OpenCalls(max_open_calls, self._limit_of)
-        self._streams = OpenCalls(OPEN_STREAMS_MAX, lambda _: None)
+        self.open_streams = OpenCalls(OPEN_STREAMS_MAX, lambda _: None)
 
     async def intercept_service(
         self,
@@ -100,10 +100,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     def _counted(self, run: Behaviour) -> Behaviour:
         async def counted(request: Any, context: Context) -> Any:
             try:
-                self._streams.enter("")
+                self.open_streams.enter("")
             except RefusedError as refusal:
                 await abort(context, refusal)
-            context.add_done_callback(lambda _: self._streams.leave(""))  # type: ignore[arg-type]
+            context.add_done_callback(lambda _: self.open_streams.leave(""))  # type: ignore[arg-type]
             return await run(request, context)
 
         return counted
