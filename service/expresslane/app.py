@@ -24,6 +24,7 @@ from expresslane.interceptors.auth import AuthInterceptor
 from expresslane.interceptors.observe import ObserveInterceptor
 from expresslane.jobs import JobStore
 from expresslane.models import ModelRegistry
+from expresslane.policies import Scope
 from expresslane.reloading import Reloader
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
@@ -34,7 +35,9 @@ from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
+from expresslane.tenants import Tenants
 from expresslane.tls import Tls
+from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -72,17 +75,15 @@ class App:
             refresh_s=settings.model_refresh_s,
             probe_s=settings.probe_interval_s,
         )
-        core = _scheduler.Scheduler(
-            policy=settings.policy,
-            queue_limit=settings.queue_limit_prompts,
-            in_flight_limit=settings.in_flight_limit,
-            no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
+        self.scheduling = Scheduling(
+            _core(settings), queue_timeout_s=settings.queue_timeout_s, backend_name=self._backend_name
         )
-        self.scheduling = Scheduling(core, queue_timeout_s=settings.queue_timeout_s)
+        for text, policy in settings.policies.items():
+            scope = Scope.parse(text)
+            self.scheduling.set_policy(scope, policy, registry.number(scope.model) if scope.model else None)
         retries = RetryPolicy(
             settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
         )
-        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
         self.access = Access(settings)
         self._tls = Tls(settings.tls)
         self.files = Reloader(
@@ -91,12 +92,16 @@ class App:
                 ("keys", [settings.keys_file] if settings.keys_file else [], self.access.load),
             ]
         )
+        estimates = TokenEstimates()
+        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries, estimates=estimates)
         self.intake = Intake(
             self.scheduling,
             registry,
             telemetry.tracer,
             max_open_batches=settings.max_open_batches,
             may_use=self.access.may_use,
+            tenants=Tenants(settings.tenants, settings.tenant_defaults),
+            estimates=estimates,
         )
         self.jobs = JobStore(
             self.intake,
@@ -111,7 +116,7 @@ class App:
         self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, settings),
-            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
+            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness),
             JobsServicer(self.jobs, self.scheduling, settings),
             interceptors=[self.door, self._observer],
             max_message_bytes=settings.max_message_bytes,
@@ -125,6 +130,8 @@ class App:
             snapshot=self.scheduling.snapshot,
             backend_name=self._backend_name,
             model_name=registry.name,
+            estimates=estimates,
+            limits=self.scheduling.limits,
             version=__version__,
         )
 
@@ -179,6 +186,20 @@ class App:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _core(settings: Settings) -> _scheduler.Scheduler:
+    shares = settings.class_min_shares
+    return _scheduler.Scheduler(
+        policy=settings.policy,
+        queue_limit=settings.queue_limit_prompts,
+        in_flight_limit=settings.in_flight_limit,
+        no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
+        fairness=settings.fairness,
+        class_min_shares=(shares.get("interactive", 0.0), shares.get("standard", 0.0), shares.get("batch", 0.0)),
+        cost_includes_output=settings.cost_includes_output,
+        retry_ratio=settings.retry_ratio,
+    )
 
 
 def serve(environ: Mapping[str, str] = os.environ) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from expresslane.auth.keys import parse_records
 from expresslane.backends.presets import capabilities_of
+from expresslane.policies import Scope
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
         )
     if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
         yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
+    yield from _engine_problems(prefix, backend)
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:
@@ -103,6 +105,18 @@ def _doubled_identities(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield f"{prefix}certificates", f"has {name!r}, which is the tenant {names[name]}'s."
 
 
+def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[str, str]]:
+    step, chunk, budget = backend.engine_step_tokens, backend.engine_chunk_tokens, backend.short_budget_tokens
+    if chunk > step:
+        yield f"{prefix}engine_chunk_tokens", f"is more than engine_step_tokens ({step}), which must be given with it."
+    lanes = capabilities_of(backend.kind).engine if backend.lanes is None else backend.lanes
+    if lanes and budget is not None and budget < (chunk or step):
+        yield (
+            f"{prefix}short_budget_tokens",
+            f"is below one chunk of the engine ({chunk or step}), which would then wait for work. Unset it.",
+        )
+
+
 def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong between the settings of the service. `backend_ids`: those named, also where their settings fail."""
     yield from _access_problems(settings)
@@ -118,6 +132,10 @@ def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator
         why = _alias_problem(alias, model, settings, models)
         if why:
             yield "aliases", f"makes {alias!r} an alias of {model!r}{why}"
+    for text in settings.policies:
+        model = Scope.parse(text).model
+        if model and models is not None and model not in models:
+            yield "policies", f"names the model {model!r}, which no backend serves. Allowed: one of {_list(models)}."
     default = settings.default_model
     if default and models is not None and default not in models | set(settings.aliases):
         yield "default_model", f"is served by no backend. Allowed: one of {_list(models | set(settings.aliases))}."

@@ -46,11 +46,13 @@ class Reason(StrEnum):
     INVALID_JSON = "INVALID_JSON"
     COLLIDING_KEY = "COLLIDING_KEY"
     UNSUPPORTED = "UNSUPPORTED"
+    ABOVE_RATE_LIMIT = "ABOVE_RATE_LIMIT"
     QUEUE_FULL = "QUEUE_FULL"
     DRAINING = "DRAINING"
     CREDITS_EXCEEDED = "CREDITS_EXCEEDED"
     PROTOCOL_VIOLATION = "PROTOCOL_VIOLATION"
     JOBS_FULL = "JOBS_FULL"
+    CLASS_NOT_ALLOWED = "CLASS_NOT_ALLOWED"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
     UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
     CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
@@ -94,6 +96,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.INVALID_JSON,
         Reason.COLLIDING_KEY,
         Reason.UNSUPPORTED,
+        Reason.ABOVE_RATE_LIMIT,
         Reason.PROTOCOL_VIOLATION,
         Reason.BACKEND_REJECTED,
         Reason.MALFORMED_MESSAGE,
@@ -126,7 +129,12 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.BATCH_FAILED),
     grpc.StatusCode.UNAUTHENTICATED: (Reason.UNAUTHENTICATED,),
-    grpc.StatusCode.PERMISSION_DENIED: (Reason.NOT_PERMITTED, Reason.MODEL_NOT_PERMITTED, Reason.BACKEND_UNAUTHORIZED),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        Reason.NOT_PERMITTED,
+        Reason.MODEL_NOT_PERMITTED,
+        Reason.CLASS_NOT_ALLOWED,
+        Reason.BACKEND_UNAUTHORIZED,
+    ),
     grpc.StatusCode.INTERNAL: (Reason.BACKEND_ERROR, Reason.BACKEND_MALFORMED, Reason.INTERNAL),
 }
 _CODE_BY_REASON = {reason: code for code, reasons in _CODES.items() for reason in reasons}

@@ -9,9 +9,9 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from expresslane.auth.caller import DEFAULT_TENANT
 from expresslane.batches.log import Budget, Cursor, Log
 from expresslane.errors import Reason, RefusedError
+from expresslane.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from expresslane.intake import Intake
     from expresslane.prompts import Prompt
     from expresslane.scheduling import Scheduling
+    from expresslane.tenants import Tenant
 
 __all__ = ["Job", "JobStore"]
 
@@ -84,6 +85,10 @@ class JobStore:
     def kept_bytes(self) -> int:
         """About what the results of all jobs take."""
         return self._budget.used_bytes
+
+    def tenant(self, name: str) -> Tenant:
+        """Whose jobs those are of this name."""
+        return self._intake.tenants.find(name)
 
     def create(self, job_id: str, options: BatchOptions, prompts: Sequence[tuple[Prompt, int]]) -> Job:
         """Accept a batch as a job; an empty id is made up.

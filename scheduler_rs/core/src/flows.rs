@@ -1,11 +1,12 @@
 //! Who waits: the tenants of each class, their flows, and the queues of these, in the order of what each has had.
 
+mod closing;
+
 use crate::account::units;
 use crate::fair_tree::{FairTree, Rank};
 use crate::groups::Groups;
 use crate::opening::Span;
 use crate::queue::{BucketKey, Queue};
-use crate::retry_budget::RetryBudget;
 use crate::slab::Slab;
 use crate::tenant::{Cell, Flow, Tenant};
 use crate::ticket::NONE;
@@ -28,6 +29,8 @@ pub(crate) struct Flows {
     /// Tenants without tickets that have had more than the clock.
     remembered: [BTreeSet<(u64, u32)>; CLASSES],
     serial: u64,
+    /// Closed tenants of which a ticket came or went: to be looked at again.
+    pub(crate) reconsider: BTreeSet<TenantId>,
 }
 
 impl Flows {
@@ -41,11 +44,6 @@ impl Flows {
 
     pub(crate) fn tenant(&self, tenant: u32) -> &Tenant {
         &self.tenants[tenant as usize]
-    }
-
-    pub(crate) fn retries_of(&mut self, flow: u32) -> &mut RetryBudget {
-        let tenant = self.flow(flow).tenant;
-        &mut self.tenants[tenant as usize].retries
     }
 
     pub(crate) fn tenant_of(&self, flow: u32) -> &Tenant {
@@ -133,7 +131,11 @@ impl Flows {
         self.wake(flow_slot);
         let flow = &mut self.slots[flow_slot as usize];
         flow.waiting += 1;
-        self.tenants[flow.tenant as usize].waiting += 1;
+        let tenant = &mut self.tenants[flow.tenant as usize];
+        tenant.waiting += 1;
+        if tenant.is_closed {
+            self.reconsider.insert(tenant.id);
+        }
         let (queue, old) = match flow.queues.binary_search_by_key(&group, |queue| queue.group) {
             Ok(at) => {
                 let old = flow.queues[at].span();
@@ -169,6 +171,9 @@ impl Flows {
         tenant.waiting -= 1;
         if flow.waiting == 0 && flow.batch.is_some() {
             tenant.own_waiting -= 1;
+        }
+        if tenant.is_closed {
+            self.reconsider.insert(tenant.id);
         }
         let at = flow.queues.binary_search_by_key(&group, |queue| queue.group);
         let at = at.expect("a waiting ticket has its queue");
@@ -259,8 +264,10 @@ impl Flows {
         if new_cover.is_none() {
             tenant.cells.remove(at);
         }
-        let rank = tenant.account.rank;
-        change_span(&mut groups[group].tenants, rank, tenant_slot, old_cover, new_cover);
+        if !tenant.is_closed {
+            let rank = tenant.account.rank;
+            change_span(&mut groups[group].tenants, rank, tenant_slot, old_cover, new_cover);
+        }
     }
 
     /// Moves a flow and its tenant to where they now belong.
@@ -279,6 +286,9 @@ impl Flows {
         let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight));
         if old != new && tenant.waiting > 0 {
             tenant.account.rank = new;
+            if tenant.is_closed {
+                return;
+            }
             for cell in &tenant.cells {
                 let contenders = &mut groups[cell.group].tenants;
                 contenders.move_to(old, new, flow.tenant, cell.flows.cover());
@@ -304,7 +314,7 @@ impl Flows {
     }
 
     fn insert_tenant(&mut self, class: u8, id: TenantId) -> u32 {
-        let tenant = Tenant::new(class, id);
+        let tenant = Tenant { is_closed: self.is_closed(id), ..Tenant::new(class, id) };
         let slot = if let Some(slot) = self.free_tenants.pop() {
             self.tenants[slot as usize] = tenant;
             slot

@@ -1,8 +1,8 @@
 //! Deadlines in a binary heap: an owner has at most one live entry, superseded ones are dropped when met or when
 //! they are more than half.
 
-use crate::BatchId;
 use crate::ticket::TicketId;
+use crate::{BatchId, TenantId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -11,6 +11,7 @@ pub(crate) enum Owner {
     Backend(u32),
     Batch(BatchId),
     Group(u32),
+    Tenant(TenantId),
     Ticket(TicketId),
 }
 

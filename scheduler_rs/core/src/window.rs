@@ -35,8 +35,10 @@ impl Window {
         self.limit
     }
 
-    pub(crate) fn sum(&self) -> u64 {
-        self.sum
+    /// What is in the window at this time.
+    pub(crate) fn sum_at(&self, now_ns: u64) -> u64 {
+        let gone = self.slots.iter().take_while(|slot| slot.last_ns + WINDOW_NS <= now_ns);
+        self.sum - gone.map(|slot| slot.amount).sum::<u64>()
     }
 
     /// Lets go of what is older than the window.
@@ -107,9 +109,10 @@ mod tests {
         assert_eq!(window.fits_at_ns(10), WINDOW_NS);
         window.settle(SECOND, 40, 10);
         assert_eq!((window.fits_at_ns(30), window.fits_at_ns(31)), (0, WINDOW_NS));
+        assert_eq!((window.sum_at(WINDOW_NS - 1), window.sum_at(WINDOW_NS)), (70, 10));
         window.advance(WINDOW_NS);
         window.settle(0, 60, 0);
-        assert_eq!(window.sum(), 10);
+        assert_eq!(window.sum_at(WINDOW_NS), 10);
         assert_eq!(
             window.fits_at_ns(500),
             SECOND + WINDOW_NS,

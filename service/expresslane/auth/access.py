@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expresslane.auth.caller import Caller
-from expresslane.auth.keyring import Keyring, RejectedKeyError, Tenants, read_keys_file, valid_tenant
+from expresslane.auth.keyring import Keyring, RejectedKeyError, Tenants, read_keys_file
 from expresslane.auth.keys import parse_records
 from expresslane.errors import ConfigError, Reason, RefusedError
+from expresslane.identity import claimed_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "DeniedError"]
 
-TENANT_HEADER = "x-expresslane-tenant"
 _KEY_HEADERS = ("authorization", "x-api-key")
 _NO_KEY = "no credentials: send the metadata `authorization: Bearer KEY`"
 _BAD_KEY = "the key is not valid"
@@ -82,10 +82,9 @@ class Access:
         A key counts before a certificate, and a wrong one is refused whatever the certificate says. Raises
         RefusedError.
         """
-        given = dict(metadata)
         if not self.on:
-            return self._claimed(given.get(TENANT_HEADER, ""))
-        key = _presented(given)
+            return Caller(claimed_tenant(metadata))
+        key = _presented(dict(metadata))
         if key is not None:
             try:
                 tenant, public_id = self._keyring.tenant_of(key)
@@ -112,14 +111,6 @@ class Access:
     def _is_admin(self, tenant: str) -> bool:
         configured = self._tenants.get(tenant)
         return configured is not None and configured.admin
-
-    @staticmethod
-    def _claimed(name: str | bytes) -> Caller:
-        if not name:
-            return Caller()
-        if not isinstance(name, str) or not valid_tenant(name):
-            raise RefusedError(Reason.INVALID_FIELD, f"{TENANT_HEADER}: 1 to 63 of a-z, 0-9 and -, with - only inside")
-        return Caller(name)
 
 
 def _presented(metadata: Mapping[str, str | bytes]) -> str | None:

@@ -1,14 +1,12 @@
-"""The caller of the call at hand: its tenant and its role, set at the door and read by whoever needs it."""
+"""The caller of a call: its tenant and its role, as found at the door."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["CALLER", "DEFAULT_TENANT", "Caller", "current_caller"]
+from expresslane.identity import DEFAULT_TENANT
 
-DEFAULT_TENANT = "default"
-"""Whose work it is where nobody says."""
+__all__ = ["Caller"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +16,3 @@ class Caller:
     tenant: str = DEFAULT_TENANT
     admin: bool = True
     key_id: str = ""
-
-
-CALLER: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039 - frozen
-
-
-def current_caller() -> Caller:
-    """Who the call that this runs in is from; outside of a call, the default tenant."""
-    return CALLER.get()

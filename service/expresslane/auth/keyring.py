@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from expresslane.auth.keys import KeyRecord, digest, key_id, parse_record
 from expresslane.errors import ConfigError
+from expresslane.variables import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Keyring", "RejectedKeyError", "Tenants", "read_keys_file", "valid_tenant"]
+__all__ = ["Keyring", "RejectedKeyError", "Tenants", "read_keys_file"]
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
-MAX_TENANT_CHARS = 63
 
 Tenants = dict[str, tuple[KeyRecord, ...]]
 """The records of each tenant's keys."""
@@ -58,13 +58,6 @@ class Keyring:
         return tenant, public_id
 
 
-def valid_tenant(name: str) -> bool:
-    """Whether this can be a tenant's name: 1 to 63 of a-z, 0-9 and -, with - only inside."""
-    plain = name.replace("-", "a")
-    ends = not (name.startswith("-") or name.endswith("-"))
-    return ends and len(name) <= MAX_TENANT_CHARS and plain.isascii() and plain.isalnum() and plain == plain.lower()
-
-
 def read_keys_file(path: str) -> Tenants:
     """The keys of a file with `TENANT ENTRY` lines; empty lines and those that begin with # do not count.
 
@@ -87,7 +80,7 @@ def read_keys_file(path: str) -> Tenants:
         if len(words) != 2:
             raise ConfigError(f"{where} is not TENANT sha256:ID:HEX")
         tenant, entry = words
-        if not valid_tenant(tenant):
+        if not is_id(tenant):
             raise ConfigError(f"{where} does not begin with a tenant: 1 to 63 of a-z, 0-9 and -")
         try:
             record = parse_record(entry)

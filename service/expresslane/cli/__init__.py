@@ -1,4 +1,4 @@
-"""The command line: `expresslane serve`, `run`, `jobs`, `backends`, `status`, `config`, `keys`, `version`, `demo`."""
+"""The command line, one function a command; `expresslane --help` lists them."""
 
 from __future__ import annotations
 
@@ -85,8 +85,25 @@ def _backends(arguments: argparse.Namespace) -> int:
             return update_backend(connection(arguments), arguments.name, concurrency_enabled=switch)
         case "set-cap":
             return update_backend(connection(arguments), arguments.name, cap=arguments.cap)
+        case "set-limits":
+            return update_backend(
+                connection(arguments),
+                arguments.name,
+                requests_per_min=arguments.requests_per_min,
+                tokens_per_min=arguments.tokens_per_min,
+            )
         case _:
             return list_backends(connection(arguments), as_json=arguments.as_json)
+
+
+def _policy(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.connection import connection  # noqa: PLC0415
+    from expresslane.cli.policy import list_policies, set_policy  # noqa: PLC0415
+
+    if arguments.change is None:
+        return list_policies(connection(arguments), as_json=arguments.as_json)
+    policy = arguments.policy if arguments.change == "set" else ""
+    return set_policy(connection(arguments), policy, prompt_class=arguments.prompt_class, model=arguments.model)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -127,6 +144,7 @@ _COMMANDS = {
     "run": _run,
     "jobs": _jobs,
     "backends": _backends,
+    "policy": _policy,
     "status": _status,
     "config": _config,
     "keys": _keys,

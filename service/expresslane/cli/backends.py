@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from expresslane.cli.console import Exit, joined, json_text, one_line, output
+from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output
 from expresslane.cli.service_calls import connected
+from expresslane.cli.summary_table import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from expresslane_client import Backend
     from rich.console import RenderableType
@@ -37,11 +38,12 @@ def list_backends(service: Connection, *, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def update_backend(
-    service: Connection, name: str, *, concurrency_enabled: bool | None = None, cap: int | None = None
-) -> Exit:
-    """Change one backend and show it as it is then."""
-    backend = asyncio.run(_update(service, name, concurrency_enabled, cap))
+def update_backend(service: Connection, name: str, **changes: int | None) -> Exit:
+    """Change one backend and show it as it is then; `changes` as for `Client.update_backend`."""
+    if all(value is None for value in changes.values()):
+        options = " or ".join(f"--{change.replace('_', '-')}" for change in changes)
+        raise CommandError(f"nothing to change: give {options}")
+    backend = asyncio.run(_update(service, name, changes))
     output().print(*backends_table([backend]), sep="\n")
     return Exit.OK
 
@@ -51,16 +53,18 @@ async def _list(service: Connection) -> list[Backend]:
         return await client.list_backends()
 
 
-async def _update(service: Connection, name: str, concurrency_enabled: bool | None, cap: int | None) -> Backend:
+async def _update(service: Connection, name: str, changes: Mapping[str, int | None]) -> Backend:
     async with connected(service) as client:
-        return await client.update_backend(name, concurrency_enabled=concurrency_enabled, cap=cap)
+        return await client.update_backend(name, **changes)  # type: ignore[arg-type] # bool is an int
 
 
 def backend_fields(backend: Backend) -> dict[str, object]:
     """A backend as JSON."""
     fields = {field.name: getattr(backend, field.name) for field in dataclasses.fields(backend)}
     models = [dataclasses.asdict(model) for model in backend.models]
-    return fields | {"models": models, "outcomes": dict(backend.outcomes)}
+    limit = dataclasses.asdict(backend.limited_by) if backend.limited_by else None
+    learned = dataclasses.asdict(backend.estimates)
+    return fields | {"models": models, "outcomes": dict(backend.outcomes), "limited_by": limit, "estimates": learned}
 
 
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
@@ -74,6 +78,8 @@ def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
         table.add_row(*_cells(backend))
         prefix = f"  {one_line(backend.id)}: "
         notices += [Text(f"{prefix}{one_line(notice)}", style="yellow") for notice in backend.notices]
+        if limits := _limits(backend):
+            notices.append(Text(f"{prefix}{limits}", style="yellow" if backend.limited_by else "dim"))
     return [table, *notices]
 
 
@@ -92,6 +98,17 @@ def _cells(backend: Backend) -> list[Text]:
         Text("up", style="green") if backend.available else Text("down", style="bold red"),
         Text(models or "-"),
     ]
+
+
+def _limits(backend: Backend) -> str:
+    """Limits per minute with what is used of them, what closes the backend now, and what that has cost (T11, T14)."""
+    requests = f"{backend.requests_in_window:,} of {backend.requests_per_min:,} requests/min"
+    tokens = f"{backend.tokens_in_window:,} of {backend.tokens_per_min:,} tokens/min"
+    limit = backend.limited_by
+    now = f"rate limited ({one_line(limit.limit)}), {seconds(limit.reset_in_ms)} left" if limit else ""
+    times, total = backend.rate_limited_times, seconds(backend.rate_limited_ms)
+    since = f"rate limited {times:,} time{'s' * (times != 1)}, {total} in all" if times else ""
+    return joined((requests * bool(backend.requests_per_min), tokens * bool(backend.tokens_per_min), now, since))
 
 
 def _cap(backend: Backend) -> str:

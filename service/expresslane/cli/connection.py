@@ -32,6 +32,7 @@ class Connection:
 
     address: str
     tls: Tls | None = None
+    tenant: str = ""
     api_key: str = field(default="", repr=False)
 
     def __str__(self) -> str:
@@ -40,7 +41,7 @@ class Connection:
     def client(self) -> Client:
         """A client for the service. Raises CommandError for files and keys that cannot be used."""
         try:
-            return Client(self.address, tls=self.tls, api_key=self.api_key)
+            return Client(self.address, tenant=self.tenant, tls=self.tls, api_key=self.api_key)
         except InputError as error:
             raise CommandError(str(error)) from None
 
@@ -71,7 +72,8 @@ def connection(arguments: argparse.Namespace) -> Connection:
             tls = Tls(**{name: file or None for name, file in files.items()}, server_name=given["server_name"])
         except InputError:
             raise CommandError("--cert and --key go together", "example: --cert client.pem --key client.key") from None
-    return Connection(given["address"] or ADDRESS, tls, _api_key(given["api_key_file"]))
+    tenant = os.environ.get(f"{PREFIX}TENANT", "")
+    return Connection(given["address"] or ADDRESS, tls, tenant, _api_key(given["api_key_file"]))
 
 
 def _api_key(file: str) -> str:

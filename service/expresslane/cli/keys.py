@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from expresslane.auth.keyring import valid_tenant
 from expresslane.auth.keys import new_key
 from expresslane.cli.console import CommandError, Exit, report
+from expresslane.variables import is_id
 
 __all__ = ["make_key"]
 
@@ -16,7 +16,7 @@ def make_key(tenant: str, *, expires_days: int | None) -> Exit:
 
     Raises CommandError for a tenant that cannot be.
     """
-    if not valid_tenant(tenant):
+    if not is_id(tenant):
         raise CommandError(f"{tenant[:60]!r} is no name of a tenant", "1 to 63 of a-z, 0-9 and -; example: acme")
     expires = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
     key, record = new_key(expires)

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from expresslane.cli.connection import add_connection
 from expresslane.cli.run_options import add_run_arguments
+from expresslane.policies import CLASS_NAMES, POLICY_NAMES
 
 __all__ = ["build_parser"]
 
@@ -25,8 +26,8 @@ exit codes: 0 all went well, 1 some prompts failed, 2 wrong usage or input, 3 se
 """
 _RUN_EPILOG = """\
 input lines (known: prompt | raw_prompt | messages, model, max_tokens, temperature, top_p, top_k, presence_penalty,
-frequency_penalty, seed, stop, logprobs, top_logprobs, tools, response_format, class; any other key goes to the backend
-byte for byte), or OpenAI batch input:
+frequency_penalty, seed, stop, logprobs, top_logprobs, tools, response_format, class, sequential; any other key goes to
+the backend byte for byte), or OpenAI batch input:
   {"custom_id": "a", "prompt": "Why is the sky blue?", "max_tokens": 64}
   {"custom_id": "b", "messages": [{"role": "user", "content": "Hi"}], "class": "interactive"}
   {"custom_id": "c", "raw_prompt": "The sky is"}
@@ -46,7 +47,18 @@ examples:
   expresslane backends disable local          one request at a time; running work goes on, nothing is lost
   expresslane backends enable local           up to its cap again
   expresslane backends set-cap local 4        change the cap
-changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY or __CAP
+  expresslane backends set-limits hosted --requests-per-min 600 --tokens-per-min 100000
+changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY, __CAP, __REQUESTS_PER_MIN
+or __TOKENS_PER_MIN
+"""
+_POLICY_EPILOG = """\
+examples:
+  expresslane policy                                  the orderings that hold
+  expresslane policy set sjf-aged                     everywhere that has none of its own
+  expresslane policy set ljf --class batch            within a class; what waits is ordered anew, nothing is lost
+  expresslane policy set fcfs --class batch --model small
+  expresslane policy unset --class batch              as around it again
+changes last until the service ends; for good, set EXPRESSLANE_POLICY or EXPRESSLANE_POLICIES
 """
 _JOBS_EPILOG = """\
 examples:
@@ -110,6 +122,7 @@ def build_parser() -> Parser:
     add_run_arguments(run)
     _add_jobs(commands)
     _add_backends(commands)
+    _add_policy(commands)
     status = _add(commands, "status", "queue, work in flight and outcomes of the service", json=True)
     status.add_argument("--watch", "-w", action="store_true", help="again every second, until Ctrl-C")
     add_connection(status)
@@ -155,6 +168,14 @@ def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
     change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
     change.add_argument("cap", metavar="N", type=_cap, help="most requests in flight, 1 to 100,000")
     add_connection(change)
+    example = "expresslane backends set-limits hosted --requests-per-min 600"
+    change = changes.add_parser("set-limits", help="change the limits per minute", example=example)
+    change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
+    change.add_argument(
+        "--requests-per-min", metavar="N", type=_limit, help="most requests in any minute, 0 for no limit"
+    )
+    change.add_argument("--tokens-per-min", metavar="N", type=_limit, help="most tokens in any minute, 0 for no limit")
+    add_connection(change)
 
 
 def _add_keys(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -165,6 +186,20 @@ def _add_keys(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     action.add_argument("tenant", metavar="TENANT", help="whose key it is: a-z, 0-9 and -")
     action.add_argument("--expires", metavar="DAYS", type=_days, help="days until it is refused (default: never)")
+
+
+def _add_policy(commands: argparse._SubParsersAction[Parser]) -> None:
+    policy = _add(commands, "policy", "in which order prompts wait", json=True, epilog=_POLICY_EPILOG)
+    add_connection(policy)
+    changes = policy.add_subparsers(dest="change", metavar="CHANGE", parser_class=Parser)
+    for name, meaning in (("set", "order by another policy"), ("unset", "as around it again")):
+        example = f"expresslane policy {name}{' ljf' * (name == 'set')} --class batch"
+        change = changes.add_parser(name, help=meaning, example=example)
+        if name == "set":
+            change.add_argument("policy", metavar="POLICY", choices=POLICY_NAMES, help=", ".join(POLICY_NAMES))
+        change.add_argument("--class", dest="prompt_class", default="", choices=CLASS_NAMES, help="only this class")
+        change.add_argument("--model", default="", metavar="NAME", help="only this model")
+        add_connection(change)
 
 
 def _add(
@@ -185,6 +220,12 @@ def _count(text: str) -> int:
 def _days(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 36500; example: 90")
+    return int(text)
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
 

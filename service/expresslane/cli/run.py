@@ -6,7 +6,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from expresslane_client import ExpresslaneClientError, MessageTooLargeError, RefusedError
+from expresslane_client import ExpresslaneClientError, MessageTooLargeError, RateLimited, RefusedError
 
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
 from expresslane.cli.progress import RunProgress
@@ -127,7 +127,9 @@ class Run:
             shown = f"{result.custom_id}: {result.error.message}"
             self._examples.setdefault(result.error.reason, one_line(shown, 200))
 
-    def _on_event(self, _event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, RateLimited):
+            self._progress.limited(one_line(event.whose, 40), event.reset_in_ms / 1e3)
         self._progress.tick()
 
     def _interrupt(self, task: asyncio.Task[None]) -> None:

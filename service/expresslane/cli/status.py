@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["status"]
 
 _REFRESH_S = 1.0
+_TENANTS_MAX = 10
+_DEFAULT_TENANT = "default"
 
 
 def status(service: Connection, *, watch: bool, as_json: bool) -> Exit:
@@ -61,6 +63,8 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
     return fields | {
         "queued_by_class": dict(snapshot.queued_by_class),
         "queued_by_model": dict(snapshot.queued_by_model),
+        "policies": [dataclasses.asdict(one) for one in snapshot.policies],
+        "tenants": [dataclasses.asdict(one) for one in snapshot.tenants],
         "backends": [backend_fields(backend) for backend in snapshot.backends],
     }
 
@@ -73,7 +77,26 @@ def _panel(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
         state,
         f"  for {seconds(snapshot.uptime_ms)}  policy {one_line(snapshot.policy)}",
     )
-    return Group(head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends))
+    parts: list[RenderableType] = [head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends)]
+    if any(one.tenant != _DEFAULT_TENANT for one in snapshot.tenants):
+        parts += [Text(), *_tenants(snapshot)]
+    return Group(*parts)
+
+
+def _tenants(snapshot: Snapshot) -> list[RenderableType]:
+    """The tenants with most waiting prompts (O01)."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("tenant")
+    for name in ("weight", "queued", "in flight", "used tokens"):
+        table.add_column(name, justify="right")
+    table.add_column("up to class")
+    shown = snapshot.tenants[:_TENANTS_MAX]
+    for one in shown:
+        counts = (one.weight, one.queued, one.in_flight, one.used_tokens)
+        table.add_row(one_line(one.tenant, 40), *(f"{count:,}" for count in counts), one_line(one.max_class))
+    more = snapshot.tenants_total - len(shown)
+    sharing = f"sharing: {one_line(snapshot.fairness)}"
+    return [table, Text(joined((f"and {more:,} more" if more > 0 else "", sharing)), style="dim")]
 
 
 def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
@@ -91,6 +114,9 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
         table.add_row("  by class", "", classes)
     if models:
         table.add_row("  by model", "", models)
+    if snapshot.policies:
+        policies = joined(f"{one_line(one.scope, 60)} {one_line(one.policy)}" for one in snapshot.policies)
+        table.add_row("policies", "", policies)
     cap = f"of {snapshot.in_flight_limit:,}" if snapshot.in_flight_limit else ""
     table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open batches")))
     rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)

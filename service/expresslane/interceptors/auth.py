@@ -15,8 +15,9 @@ import grpc.aio
 import structlog
 
 from expresslane.auth.access import DeniedError
-from expresslane.auth.caller import CALLER, DEFAULT_TENANT, Caller
+from expresslane.auth.caller import Caller
 from expresslane.errors import Reason, RefusedError, status_code
+from expresslane.identity import DEFAULT_TENANT, authenticated_as
 from expresslane.interceptors.open_calls import OpenCalls
 from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
@@ -90,7 +91,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 await abort(context, refusal)
             if counted:
                 context.add_done_callback(lambda _: self.open_calls.leave(caller.tenant))  # type: ignore[arg-type]
-            CALLER.set(caller)  # a call is a task of its own: nobody else sees it
+            authenticated_as(caller.tenant)  # a call is a task of its own: nobody else sees it
             if caller.key_id or caller.tenant != DEFAULT_TENANT:
                 structlog.contextvars.bind_contextvars(tenant=caller.tenant, key=caller.key_id)
             return await run(request, context)

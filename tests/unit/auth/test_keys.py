@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane.auth.keyring import Keyring, RejectedKeyError, read_keys_file, valid_tenant
+from expresslane.auth.keyring import Keyring, RejectedKeyError, read_keys_file
 from expresslane.auth.keys import KeyRecord, digest, new_key, parse_record, parse_records
 from expresslane.errors import ConfigError
 
@@ -132,12 +132,3 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """It is named, with the reason."""
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         read_keys_file(str(tmp_path / "none"))
-
-
-@pytest.mark.parametrize(
-    ("name", "valid"),
-    [("acme", True), ("a-1", True), ("", False), ("-a", False), ("a-", False), ("A", False), ("a" * 64, False)],
-)
-def test_names_of_tenants(name: str, valid: bool) -> None:
-    """1 to 63 of a-z, 0-9 and -, with - only inside."""
-    assert valid_tenant(name) is valid

@@ -63,7 +63,7 @@ impl Scheduler {
     /// `promoted`, for one that promotion has made due. Returns whether a new reservation was made.
     pub(super) fn reserve(&mut self, id: TicketId, promoted: bool) -> bool {
         let ticket = &self.tickets[id.slot()];
-        if ticket.reserved {
+        if ticket.reserved || self.flows.tenant_of(ticket.flow).is_closed {
             return false;
         }
         let (group, flow, class) = (ticket.group, ticket.flow, ticket.class);

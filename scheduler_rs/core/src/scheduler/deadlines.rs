@@ -44,6 +44,7 @@ impl Scheduler {
             Owner::Backend(slot) => Some(self.backends[slot as usize].timer_ns),
             Owner::Batch(id) => self.batches.find(id).map(|slot| self.batches[slot].timer_ns),
             Owner::Group(slot) => Some(self.groups[slot].timer_ns),
+            Owner::Tenant(id) => self.tenant_limits.find(id).map(|limit| limit.timer_ns),
             Owner::Ticket(id) => self.tickets.find(id).map(|slot| self.tickets[slot].timer_ns),
         };
         timer_ns == Some(at_ns)
@@ -61,6 +62,11 @@ impl Scheduler {
             Owner::Group(slot) => {
                 self.groups[slot].timer_ns = NEVER;
                 self.fire_group(slot, out);
+            }
+            Owner::Tenant(id) => {
+                let limit = self.tenant_limits.find_mut(id);
+                limit.expect("a live timer has its tenant").timer_ns = NEVER;
+                self.flows.reconsider.insert(id);
             }
             Owner::Ticket(id) => {
                 self.tickets[id.slot()].timer_ns = NEVER;

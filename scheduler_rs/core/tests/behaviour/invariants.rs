@@ -56,8 +56,8 @@ fn backends() -> impl Strategy<Value = BackendConfig> {
                 models: models.into_iter().map(|(model, cap)| ModelRoute { model, cap }).collect(),
                 available,
                 lanes,
-                long_slots,
-                short_budget_tokens,
+                long_slots: Some(long_slots),
+                short_budget_tokens: Some(short_budget_tokens),
                 long_threshold_tokens,
                 attempt_timeout_ns: 20 * SECOND,
                 requests_per_min,
@@ -298,7 +298,8 @@ impl World {
         let Some(id) = self.pick(pick, true) else { return };
         let not_before_ns = self.now_ns + delay_ns;
         let makes_sense = self.model.can_retry(id, not_before_ns, exclude_backend);
-        let is_queued = self.scheduler.retry(self.now_ns, id, not_before_ns, exclude_backend).unwrap();
+        let is_queued =
+            self.scheduler.retry(self.now_ns, id, not_before_ns, exclude_backend).unwrap().is_queued();
         assert_eq!(is_queued, makes_sense);
         if !is_queued {
             return;
