@@ -76,8 +76,11 @@ class App:
             probe_s=settings.probe_interval_s,
         )
         self.scheduling = Scheduling(
-            _core(settings), queue_timeout_s=settings.queue_timeout_s, backend_name=self._backend_name
+            _core(settings),
+            queue_timeout_s=settings.queue_timeout_s,
+            backend_name=self._backend_name,
         )
+        tenants = Tenants(settings.tenants, settings.tenant_defaults, self.scheduling.limit_tenant)
         for text, policy in settings.policies.items():
             scope = Scope.parse(text)
             self.scheduling.set_policy(scope, policy, registry.number(scope.model) if scope.model else None)
@@ -100,7 +103,7 @@ class App:
             telemetry.tracer,
             max_open_batches=settings.max_open_batches,
             may_use=self.access.may_use,
-            tenants=Tenants(settings.tenants, settings.tenant_defaults),
+            tenants=tenants,
             estimates=estimates,
         )
         self.jobs = JobStore(

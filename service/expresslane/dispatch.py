@@ -12,6 +12,7 @@ from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import AttemptError, BackendError, PromptError, Reason
 from expresslane.results import Outcome
 from expresslane.retries import MAX_WAIT_S
+from expresslane.scheduling import QUEUED
 from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
@@ -34,6 +35,16 @@ _OVERDUE = {
 }
 PAUSED_MAX = 20
 """Attempts of one prompt that a rate limit may turn away without being counted, so that it ends for certain."""
+_BACKENDS_FAULT = frozenset(
+    {
+        Reason.BACKEND_UNREACHABLE,
+        Reason.BACKEND_DISCONNECTED,
+        Reason.BACKEND_OVERLOADED,
+        Reason.BACKEND_ERROR,
+        Reason.BACKEND_MALFORMED,
+    }
+)
+"""What a breaker counts, beside time-outs that the service itself has set."""
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
 
 
@@ -198,6 +209,8 @@ class Dispatcher:
                 expired = stopped
             assert error is not None
             self._note_health(attempt.member, error)
+            if error.reason in _BACKENDS_FAULT or (stopped and not self._is_own(ticket, stopped)):
+                self._scheduling.blame(ticket, now)
             if self._retry(ticket, attempt, error, now):
                 return
             outcome = Outcome.EXPIRED if expired else Outcome.FAILED
@@ -207,6 +220,12 @@ class Dispatcher:
         if result.usage is not None and outcome is Outcome.SUCCEEDED:
             self._estimates.learn(ticket, result.usage)
         self._scheduling.finish(ticket, result, now)
+
+    @staticmethod
+    def _is_own(ticket: Ticket, deadline: str) -> bool:
+        """Whether the prompt has set this deadline itself: a caller in a hurry says nothing about the backend."""
+        own = ticket.prompt.options.deadlines
+        return bool({"first_token": own.first_token_ns, "idle": own.idle_ns, "attempt": own.attempt_ns}[deadline])
 
     def _note_health(self, member: Member, error: BackendError) -> None:
         if error.reason in _DOWN:
@@ -236,7 +255,10 @@ class Dispatcher:
         if delay_ns is None or delivered or ticket.batch.stopped is not None:
             return False
         exclude = self._retries.excludes_backend(error)
-        if not self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude):
+        answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude)
+        if answer != QUEUED:
+            if answer == "budget_exhausted":
+                error.message += " (not retried: the tenant's retry budget is used up)"
             return False
         duration_ns = now_ns - attempt.started_ns
         failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)

@@ -17,7 +17,7 @@ __all__ = ["Limit", "RateLimits", "Tally"]
 class Limit:
     """A limit that is used up until `reset_ns` (monotonic), of a backend or else of a tenant.
 
-    `kind`: requests_per_min, tokens_per_min or pause (the backend asked for it).
+    `kind`: requests_per_min or tokens_per_min; of a backend also pause (it asked for it) and breaker (it fails).
     """
 
     kind: str
@@ -75,20 +75,19 @@ class RateLimits:
         others = (one for number, one in self._backends.items() if number != backend and model in one.models)
         return any(one.limit is None or one.limit.reset_ns <= now_ns for one in others)
 
-    def limit(self, backend: int, now_ns: int) -> Limit | None:
-        """What closes a backend now."""
-        limit = self._backends.setdefault(backend, _Backend()).limit
-        return limit if limit is not None and limit.reset_ns > now_ns else None
-
     def tally(self, backend: int) -> Tally:
         """How often and how long a backend's limits have kept work waiting."""
         return self._backends.setdefault(backend, _Backend()).tally
 
     def tell(self, batch: Batch, now_ns: int) -> None:
         """Note on a batch the limits that its waiting prompts wait for."""
-        if batch.unfinished > batch.in_flight:
-            for limit in self._keeping_back(batch.models, now_ns):
-                batch.note_limit(limit)
+        if batch.unfinished <= batch.in_flight:
+            return
+        for limit in self._keeping_back(batch.models, now_ns):
+            batch.note_limit(limit)
+        own = batch.tenant.limit
+        if own is not None and own.reset_ns > now_ns:
+            batch.note_limit(own)
 
     def _keeping_back(self, models: Collection[int], now_ns: int) -> Iterator[Limit]:
         for model in models:

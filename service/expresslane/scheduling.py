@@ -20,15 +20,19 @@ from expresslane.tokens import MAX_TOKENS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from expresslane._scheduler import Limited, Snapshot, TenantSnapshot
+    from expresslane._scheduler import Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
     from expresslane.fleet import Member
     from expresslane.models import ResolvedModel
+    from expresslane.tenants import Tenant
 
-__all__ = ["Entry", "Releaser", "Scheduling"]
+__all__ = ["QUEUED", "Entry", "Releaser", "Scheduling"]
 
 log = structlog.get_logger(__name__)
+
+QUEUED = "queued"
+"""The answer to a retry that will be."""
 
 _EXPIRED = {
     "queue": (Reason.QUEUE_TIMEOUT, "model request timeout"),
@@ -147,7 +151,25 @@ class Scheduling:
             attempt_timeout_ns=int(member.attempt_timeout_s * 1e9),
             requests_per_min=member.requests_per_min,
             tokens_per_min=member.tokens_per_min,
+            breaker_error_ratio=settings.breaker_error_ratio,
+            breaker_min_samples=settings.breaker_min_samples,
+            breaker_window_ns=int(settings.breaker_window_s * 1e9),
+            breaker_open_ns=int(settings.breaker_open_s * 1e9),
+            breaker_open_max_ns=int(settings.breaker_open_max_s * 1e9),
         )
+
+    def limit_tenant(self, tenant: Tenant) -> None:
+        """Put a tenant's limits in force. Raises RefusedError (INVALID_FIELD), and nothing has changed."""
+        try:
+            self._core.set_tenant_limits(
+                self._clock(),
+                tenant.number,
+                requests_per_min=tenant.requests_per_min,
+                tokens_per_min=tenant.tokens_per_min,
+            )
+        except _scheduler.InvalidConfigError as error:
+            raise _refused(error) from None
+        self._wake()
 
     def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
         """Release nothing of one model to a backend before `until_ns`."""
@@ -238,15 +260,21 @@ class Scheduling:
         self._core.rearm(self._clock(), ticket.id, reason, at_ns)
         self._wake()
 
-    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> bool:
-        """Put the ticket back in the queue, off-slot. Returns False when that makes no sense: end it with `finish`."""
+    def blame(self, ticket: Ticket, now_ns: int) -> None:
+        """What has just ended the running attempt speaks against its backend."""
+        self._core.blame(now_ns, ticket.id)
+
+    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> str:
+        """Put the ticket back in the queue, off-slot.
+
+        Returns QUEUED, or why that makes no sense, as `_scheduler` says it: then end it with `finish`.
+        """
         answer = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
-        requeued = answer == "queued"
-        if requeued:
+        if answer == QUEUED:
             ticket.batch.in_flight -= 1
             ticket.queued_ns = now_ns
             self._wake()
-        return requeued
+        return answer
 
     def finish(self, ticket: Ticket, result: Result, now_ns: int) -> None:
         """The running attempt was the last, and the ticket ends with this result."""
@@ -299,6 +327,10 @@ class Scheduling:
     def snapshot(self) -> Snapshot:
         """A consistent copy of the core's counters."""
         return self._core.snapshot()
+
+    def tenant_limits(self) -> Sequence[TenantLimitSnapshot]:
+        """Limits and retry budgets of tenants that have any, by number."""
+        return self._core.tenant_limits()
 
     def tenants(self) -> Sequence[TenantSnapshot]:
         """What each tenant has and had, by class and number."""
@@ -407,9 +439,14 @@ class Scheduling:
             releaser.overdue(ticket, reason)
 
     def _limited(self, limited: Sequence[Limited], now_ns: int) -> None:
+        tenants = {batch.tenant.number: batch.tenant for batch in self._batches.values()}
         for one in limited:
-            limit = Limit(one.limit, one.reset_at_ns, self._backend_name(one.backend))
-            self.limits.closed(one.backend, limit, now_ns)
+            if one.backend is not None:
+                limit = Limit(one.limit, one.reset_at_ns, backend=self._backend_name(one.backend))
+                self.limits.closed(one.backend, limit, now_ns)
+            elif one.tenant in tenants:
+                tenant = tenants[one.tenant]
+                tenant.limited(Limit(one.limit, one.reset_at_ns, tenant=tenant.name), now_ns)
         for batch in self._batches.values():
             self.limits.tell(batch, now_ns)
 

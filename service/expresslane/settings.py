@@ -16,6 +16,7 @@ __all__ = [
     "MAX_CAP",
     "MAX_REQUESTS_PER_MIN",
     "MAX_TOKENS_PER_MIN",
+    "MAX_WEIGHT",
     "BackendKind",
     "BackendSettings",
     "Settings",
@@ -29,6 +30,7 @@ BackendKind = Literal["openai", "vllm", "sglang", "ollama", "llamacpp", "simulat
 MAX_CAP = 100_000
 MAX_REQUESTS_PER_MIN = 1_000_000_000
 MAX_TOKENS_PER_MIN = 1_000_000_000_000
+MAX_WEIGHT = 1_000
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h|)\s*")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3_600.0}
@@ -148,7 +150,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EngineTokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
 RequestsPerMin = Annotated[int, Field(ge=0, le=MAX_REQUESTS_PER_MIN)]
 TokensPerMin = Annotated[int, Field(ge=0, le=MAX_TOKENS_PER_MIN)]
-Weight = Annotated[int, Field(ge=1, le=1_000)]
+Weight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 Seconds = Annotated[
     float,
     BeforeValidator(_duration),
@@ -277,6 +279,17 @@ class BackendSettings(_Frozen):
     tokens_per_min: TokensPerMin = 0
     """Most tokens, input and expected output, sent within any 60 seconds; what a request really used takes the place of
     its estimate when it ends. 0: no limit."""
+    breaker_error_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
+    """The backend is left alone for a while once at least this part of the attempts within breaker_window_s failed by
+    its fault: unreachable, broken off, timed out, 5xx; never a caller's mistake or a rate limit. 0: no breaker."""
+    breaker_min_samples: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Attempts within the window before the ratio counts."""
+    breaker_window_s: Seconds = 30.0
+    """How far back attempts count."""
+    breaker_open_s: Seconds = 5.0
+    """How long a failing backend is left alone before one prompt tries it; doubles each time that it fails again."""
+    breaker_open_max_s: Seconds = 60.0
+    """Longest time that it is left alone."""
     simulated: SimulatedSettings = SimulatedSettings()
     """Costs of a simulated backend."""
 
@@ -299,6 +312,10 @@ class TenantDefaults(_Frozen):
     """Share of each class relative to other tenants' weights."""
     max_class: ClassName = "interactive"
     """Highest class that prompts may ask for."""
+    requests_per_min: RequestsPerMin = 0
+    """Most requests sent for one tenant within any 60 seconds, over all backends, retries counted. 0: no limit."""
+    tokens_per_min: TokensPerMin = 0
+    """Most tokens, input and expected output, sent for one tenant within any 60 seconds. 0: no limit."""
 
 
 class TenantSettings(_Frozen):
@@ -335,6 +352,12 @@ class TenantSettings(_Frozen):
     """Share of each class relative to other tenants' weights. Default: EXPRESSLANE_TENANT_DEFAULTS__WEIGHT."""
     max_class: ClassName | None = None
     """Highest class that prompts may ask for. Default: EXPRESSLANE_TENANT_DEFAULTS__MAX_CLASS."""
+    requests_per_min: RequestsPerMin | None = None
+    """Most requests sent for the tenant within any 60 seconds, over all backends. 0: no limit.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__REQUESTS_PER_MIN."""
+    tokens_per_min: TokensPerMin | None = None
+    """Most tokens, input and expected output, sent for the tenant within any 60 seconds. 0: no limit.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__TOKENS_PER_MIN."""
 
 
 class Settings(_Frozen):

@@ -265,6 +265,13 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
             backends=[self.backends[name] for name in sorted(self.backends)],
         )
 
+    async def UpdateTenant(  # noqa: N802
+        self, request: admin_pb2.UpdateTenantRequest, context: _Context
+    ) -> admin_pb2.Tenant:
+        """Answers with what was asked for."""
+        await self._enter(request, context)
+        return request.tenant
+
     async def SetPolicy(  # noqa: N802
         self, request: admin_pb2.SetPolicyRequest, context: _Context
     ) -> admin_pb2.SetPolicyResponse:

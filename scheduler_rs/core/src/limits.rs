@@ -52,11 +52,14 @@ impl Limits {
         }
     }
 
-    /// Notes what the caller is told of; none when it already knows: it is told once until the reset.
+    /// Whether the caller knows of this limit: it is told once until the reset.
+    pub(crate) fn is_told(&self, now_ns: u64, kind: LimitKind) -> bool {
+        self.reported.is_some_and(|(of, reset_at_ns)| of == kind && reset_at_ns > now_ns)
+    }
+
+    /// Notes what the caller is told of; none when it already knows.
     pub(crate) fn news(&mut self, now_ns: u64, closed: (LimitKind, u64)) -> Option<(LimitKind, u64)> {
-        let is_told =
-            self.reported.is_some_and(|(kind, reset_at_ns)| kind == closed.0 && reset_at_ns > now_ns);
-        if is_told {
+        if self.is_told(now_ns, closed.0) {
             return None;
         }
         self.reported = Some(closed);

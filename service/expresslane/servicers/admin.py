@@ -20,8 +20,9 @@ from expresslane.servicers.admin_messages import (
 )
 from expresslane.servicers.encode import duration
 from expresslane.servicers.status import abort, invalid
-from expresslane.settings import MAX_CAP, MAX_REQUESTS_PER_MIN, MAX_TOKENS_PER_MIN
+from expresslane.settings import MAX_CAP, MAX_REQUESTS_PER_MIN, MAX_TOKENS_PER_MIN, MAX_WEIGHT
 from expresslane.v1 import admin_pb2 as pb
+from expresslane.variables import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,12 @@ MAX_PAGE_SIZE = 1_000
 MUTABLE = ("concurrency_enabled", "cap", "requests_per_min", "tokens_per_min")
 _RANGES = (
     ("cap", 1, MAX_CAP),
+    ("requests_per_min", 0, MAX_REQUESTS_PER_MIN),
+    ("tokens_per_min", 0, MAX_TOKENS_PER_MIN),
+)
+TENANT_MUTABLE = ("weight", "max_class", "requests_per_min", "tokens_per_min")
+_TENANT_RANGES = (
+    ("weight", 1, MAX_WEIGHT),
     ("requests_per_min", 0, MAX_REQUESTS_PER_MIN),
     ("tokens_per_min", 0, MAX_TOKENS_PER_MIN),
 )
@@ -114,6 +121,37 @@ class AdminServicer:
         )
         self._fleet.update(member, change)
 
+    async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Any) -> pb.Tenant:  # noqa: N802
+        """Change what holds for a tenant; all of it or nothing."""
+        name = request.tenant.tenant
+        try:
+            self._update_tenant(request)
+        except RefusedError as refusal:
+            await abort(context, refusal)
+        messages = tenant_messages(self._intake.tenants, self._scheduling, self._clock(), only=name)
+        return messages[0]
+
+    def _update_tenant(self, request: pb.UpdateTenantRequest) -> None:
+        wanted, paths = request.tenant, list(request.update_mask.paths)
+        if not is_id(wanted.tenant):
+            raise invalid("tenant.tenant", f"{wanted.tenant[:70]!r} is not 1 to 63 of a-z, 0-9 and -")
+        if not paths:
+            raise invalid("update_mask", f"required: any of {', '.join(TENANT_MUTABLE)}")
+        if unknown := [path for path in paths if path not in TENANT_MUTABLE]:
+            raise invalid("update_mask", f"{unknown[0][:60]!r} cannot be changed; {', '.join(TENANT_MUTABLE)} can")
+        changes: dict[str, Any] = {}
+        for field, low, high in _TENANT_RANGES:
+            if field in paths:
+                changes[field] = value = getattr(wanted, field)
+                if not low <= value <= high:
+                    raise invalid(f"tenant.{field}", f"{value} is out of range: {low} to {high:,}")
+        if "max_class" in paths:
+            if wanted.max_class not in _SCOPES:
+                raise invalid("tenant.max_class", f"{wanted.max_class} is no PromptClass")
+            changes["max_class"] = _SCOPES[wanted.max_class].name.lower()
+        self._intake.tenants.update(wanted.tenant, changes)
+        log.info("tenant changed", tenant=wanted.tenant, **changes)
+
     async def SetPolicy(self, request: pb.SetPolicyRequest, context: Any) -> pb.SetPolicyResponse:  # noqa: N802
         """Order what waits and what comes in a scope by another policy."""
         try:
@@ -165,12 +203,13 @@ class AdminServicer:
             cancelled=now.cancelled,
             expired=now.expired,
             retried=now.retried,
+            retries_denied=now.retries_denied,
             refused=now.refused,
             drain_rate_per_s=now.drain_rate_per_s,
             open_batches=self._intake.open_batches,
             backends=self._describe(self._fleet.members),
             policies=policy_messages(now.policy, self._scheduling.policies)[1:],
-            tenants=tenant_messages(tenants, self._scheduling.open_batches, self._scheduling.tenants()),
+            tenants=tenant_messages(tenants, self._scheduling, self._clock()),
             tenants_total=len(tenants.known()),
             fairness=self._fairness,
         )

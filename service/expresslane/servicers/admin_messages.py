@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expresslane.policies import Scope
@@ -13,12 +14,12 @@ from expresslane.v1 import admin_pb2 as pb
 from expresslane.v1 import types_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from expresslane._scheduler import BackendSnapshot, TenantSnapshot
-    from expresslane.batches.batch import Batch
+    from expresslane._scheduler import BackendSnapshot, BreakerSnapshot, TenantLimitSnapshot
     from expresslane.fleet import Fleet, Member
     from expresslane.rate_limits import RateLimits
+    from expresslane.scheduling import Scheduling
     from expresslane.tenants import Tenant, Tenants
     from expresslane.token_estimates import ModelEstimate, TokenEstimates
 
@@ -45,32 +46,62 @@ def _policy(scope: Scope, policy: str) -> pb.Policy:
     return message
 
 
-def tenant_messages(tenants: Tenants, batches: Iterable[Batch], counted: Sequence[TenantSnapshot]) -> list[pb.Tenant]:
-    """Those with work or with service that the core remembers, most waiting prompts first."""
-    queued: Counter[str] = Counter()
-    in_flight: Counter[str] = Counter()
-    used: Counter[str] = Counter()
-    for batch in batches:
-        queued[batch.tenant.name] += batch.unfinished - batch.in_flight
-        in_flight[batch.tenant.name] += batch.in_flight
-    for one in counted:
+def tenant_messages(tenants: Tenants, scheduling: Scheduling, now_ns: int, *, only: str = "") -> list[pb.Tenant]:
+    """Those with work, with limits or with service that the core remembers, most waiting prompts first; or just one."""
+    counts: defaultdict[str, _Counts] = defaultdict(_Counts)
+    for batch in scheduling.open_batches:
+        counts[batch.tenant.name].queued += batch.unfinished - batch.in_flight
+        counts[batch.tenant.name].in_flight += batch.in_flight
+    for one in scheduling.tenants():
         if (tenant := tenants.by_number(one.tenant)) is not None:
-            used[tenant.name] += one.used_tokens
-    shown = [one for one in tenants.known() if one.open or used[one.name]]
-    shown.sort(key=lambda one: (-queued[one.name], -in_flight[one.name], -used[one.name], one.name))
-    return [_tenant(one, queued[one.name], in_flight[one.name], used[one.name]) for one in shown[:TENANTS_MAX]]
+            counts[tenant.name].used_tokens += one.used_tokens
+    for limited in scheduling.tenant_limits():
+        if (tenant := tenants.by_number(limited.tenant)) is not None:
+            counts[tenant.name].limits = limited
+    if only:
+        return [_tenant(tenants.find(only), counts[only], now_ns)]
+    shown = [one for one in tenants.known() if one.open or one.name in counts]
+    shown.sort(key=lambda one: (*counts[one.name].order, one.name))
+    return [_tenant(one, counts[one.name], now_ns) for one in shown[:TENANTS_MAX]]
 
 
-def _tenant(tenant: Tenant, queued: int, in_flight: int, used_tokens: int) -> pb.Tenant:
-    return pb.Tenant(
+@dataclass(slots=True)
+class _Counts:
+    """What one tenant has and had."""
+
+    queued: int = 0
+    in_flight: int = 0
+    used_tokens: int = 0
+    limits: TenantLimitSnapshot | None = None
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Most waiting first, then most in flight, then most used."""
+        return -self.queued, -self.in_flight, -self.used_tokens
+
+
+def _tenant(tenant: Tenant, counts: _Counts, now_ns: int) -> pb.Tenant:
+    message = pb.Tenant(
         tenant=tenant.name,
         weight=tenant.weight,
         max_class=CLASSES[tenant.max_class],
         open_batches=tenant.open,
-        queued=queued,
-        in_flight=in_flight,
-        used_tokens=used_tokens,
+        queued=counts.queued,
+        in_flight=counts.in_flight,
+        used_tokens=counts.used_tokens,
+        requests_per_min=tenant.requests_per_min,
+        tokens_per_min=tenant.tokens_per_min,
+        rate_limited_times=tenant.tally.times,
+        rate_limited_time=duration(tenant.tally.total_ns),
     )
+    if (limits := counts.limits) is not None:
+        message.requests_in_window = limits.requests_in_window
+        message.tokens_in_window = limits.tokens_in_window
+        message.retries_allowed = limits.retries_allowed
+        message.retries_denied = limits.retries_denied
+        if (limited_by := _limit(limits.limited, now_ns)) is not None:
+            message.limited_by.CopyFrom(limited_by)
+    return message
 
 
 def backend_message(
@@ -93,10 +124,12 @@ def backend_message(
         url=member.public_url,
         models=[
             _model(
-                model,
-                own,
-                settings.model_caps.get(model, 0),
-                in_flight.get(model, 0),
+                pb.BackendModel(
+                    model=model,
+                    backend_model=own,
+                    cap=settings.model_caps.get(model, 0),
+                    in_flight=in_flight.get(model, 0),
+                ),
                 tokens.find(fleet.registry.number(model)),
             )
             for model, own in sorted(member.models.items())
@@ -126,7 +159,18 @@ def backend_message(
         rate_limited_times=tally.times,
         rate_limited_time=duration(tally.total_ns),
         estimates=_estimates(counted),
+        breaker=_breaker(counted.breaker, now_ns),
     )
+
+
+def _breaker(breaker: BreakerSnapshot | None, now_ns: int) -> pb.Breaker | None:
+    if breaker is None:
+        return None
+    message = pb.Breaker(state=breaker.state, good=breaker.good, bad=breaker.bad, opened=breaker.opened)
+    message.since.CopyFrom(duration(max(0, now_ns - breaker.since_ns)))
+    if breaker.half_open_at_ns is not None:
+        message.half_open_in.CopyFrom(duration(max(0, breaker.half_open_at_ns - now_ns)))
+    return message
 
 
 def _model(message: pb.BackendModel, learned: ModelEstimate | None) -> pb.BackendModel:

@@ -76,6 +76,7 @@ class Backend(_message.Message):
     RATE_LIMITED_TIMES_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_TIME_FIELD_NUMBER: _builtins.int
     ESTIMATES_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`backends/{id}`."""
     kind: _builtins.str
@@ -146,6 +147,10 @@ class Backend(_message.Message):
     def estimates(self) -> Global___BackendEstimates:
         """What has been learned of its speed."""
 
+    @_builtins.property
+    def breaker(self) -> Global___Breaker:
+        """Whether it is left alone because it fails. Unset: it has no breaker."""
+
     def __init__(
         self,
         *,
@@ -178,14 +183,61 @@ class Backend(_message.Message):
         rate_limited_times: _builtins.int = ...,
         rate_limited_time: _duration_pb2.Duration | None = ...,
         estimates: Global___BackendEstimates | None = ...,
+        breaker: Global___Breaker | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["estimates", b"estimates", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "estimates", b"estimates", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Backend: _TypeAlias = Backend  # noqa: Y015
+
+@_typing.final
+class Breaker(_message.Message):
+    """The breaker of a backend: it opens when too many attempts fail by the backend's fault, and is tried after a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    HALF_OPEN_IN_FIELD_NUMBER: _builtins.int
+    GOOD_FIELD_NUMBER: _builtins.int
+    BAD_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """`closed` (it works), `open` (it is given nothing) or `half_open` (it is tried with one prompt)."""
+    good: _builtins.int
+    """Attempts within the window that succeeded, counted while closed."""
+    bad: _builtins.int
+    """Attempts within the window that failed by the backend's fault, counted while closed."""
+    opened: _builtins.int
+    """Since start: how often it opened."""
+    @_builtins.property
+    def since(self) -> _duration_pb2.Duration:
+        """For how long it has been in this state."""
+
+    @_builtins.property
+    def half_open_in(self) -> _duration_pb2.Duration:
+        """Until it is tried. Set while it is open."""
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        since: _duration_pb2.Duration | None = ...,
+        half_open_in: _duration_pb2.Duration | None = ...,
+        good: _builtins.int = ...,
+        bad: _builtins.int = ...,
+        opened: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["half_open_in", b"half_open_in", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "good", b"good", "half_open_in", b"half_open_in", "opened", b"opened", "since", b"since", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Breaker: _TypeAlias = Breaker  # noqa: Y015
 
 @_typing.final
 class Limit(_message.Message):
@@ -196,7 +248,7 @@ class Limit(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     RESET_IN_FIELD_NUMBER: _builtins.int
     limit: _builtins.str
-    """`requests_per_min`, `tokens_per_min`, or `pause` (the backend asked to be left alone)."""
+    """`requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone) or `breaker` (it fails)."""
     @_builtins.property
     def reset_in(self) -> _duration_pb2.Duration:
         """Until the next release is possible."""
@@ -490,6 +542,7 @@ class Snapshot(_message.Message):
     TENANTS_FIELD_NUMBER: _builtins.int
     TENANTS_TOTAL_FIELD_NUMBER: _builtins.int
     FAIRNESS_FIELD_NUMBER: _builtins.int
+    RETRIES_DENIED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the service."""
     policy: _builtins.str
@@ -530,6 +583,8 @@ class Snapshot(_message.Message):
     """Tenants that are known, listed or not."""
     fairness: _builtins.str
     """Whether tenants share each class: tenant_batch, tenant or none."""
+    retries_denied: _builtins.int
+    """Since start: attempts that were not repeated because the tenant's retry budget was used up."""
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """Time since start."""
@@ -583,10 +638,11 @@ class Snapshot(_message.Message):
         tenants: _abc.Iterable[Global___Tenant] | None = ...,
         tenants_total: _builtins.int = ...,
         fairness: _builtins.str = ...,
+        retries_denied: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,12 +690,21 @@ class Tenant(_message.Message):
     QUEUED_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     USED_TOKENS_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MIN_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MIN_FIELD_NUMBER: _builtins.int
+    REQUESTS_IN_WINDOW_FIELD_NUMBER: _builtins.int
+    TOKENS_IN_WINDOW_FIELD_NUMBER: _builtins.int
+    LIMITED_BY_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_TIMES_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_TIME_FIELD_NUMBER: _builtins.int
+    RETRIES_ALLOWED_FIELD_NUMBER: _builtins.int
+    RETRIES_DENIED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Its name; `default` is that of calls that name none."""
     weight: _builtins.int
-    """Its share of each class, relative to the weights of others."""
+    """Its share of each class, relative to the weights of others, 1 to 1,000. Mutable."""
     max_class: _types_pb2.PromptClass.ValueType
-    """Highest class that its prompts may ask for."""
+    """Highest class that its prompts may ask for. Mutable."""
     open_batches: _builtins.int
     """Calls and running jobs."""
     queued: _builtins.int
@@ -650,6 +715,28 @@ class Tenant(_message.Message):
     """What it was charged of late: uncached input and twice the output, in tokens, over all classes. Forgotten once others
     have had as much.
     """
+    requests_per_min: _builtins.int
+    """Most requests for it within any 60 seconds, over all backends. 0: no limit. Mutable."""
+    tokens_per_min: _builtins.int
+    """Most tokens, input and expected output, for it within any 60 seconds. 0: no limit. Mutable."""
+    requests_in_window: _builtins.int
+    """Requests within the last 60 seconds. 0 without a limit."""
+    tokens_in_window: _builtins.int
+    """Tokens within the last 60 seconds. 0 without a limit."""
+    rate_limited_times: _builtins.int
+    """How often its limits kept prompts waiting, for as long as it is remembered."""
+    retries_allowed: _builtins.int
+    """Retries that its budget allowed, for as long as it is remembered. 0 without a budget."""
+    retries_denied: _builtins.int
+    """Retries that its budget did not allow."""
+    @_builtins.property
+    def limited_by(self) -> Global___Limit:
+        """What keeps its prompts from being released now. Unset: nothing of its own."""
+
+    @_builtins.property
+    def rate_limited_time(self) -> _duration_pb2.Duration:
+        """For how long in all."""
+
     def __init__(
         self,
         *,
@@ -660,14 +747,53 @@ class Tenant(_message.Message):
         queued: _builtins.int = ...,
         in_flight: _builtins.int = ...,
         used_tokens: _builtins.int = ...,
+        requests_per_min: _builtins.int = ...,
+        tokens_per_min: _builtins.int = ...,
+        requests_in_window: _builtins.int = ...,
+        tokens_in_window: _builtins.int = ...,
+        limited_by: Global___Limit | None = ...,
+        rate_limited_times: _builtins.int = ...,
+        rate_limited_time: _duration_pb2.Duration | None = ...,
+        retries_allowed: _builtins.int = ...,
+        retries_denied: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "max_class", b"max_class", "open_batches", b"open_batches", "queued", b"queued", "tenant", b"tenant", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "limited_by", b"limited_by", "max_class", b"max_class", "open_batches", b"open_batches", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class UpdateTenantRequest(_message.Message):
+    """What to change of a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenant(self) -> Global___Tenant:
+        """The tenant, by its name, with the new values. It need not be known yet."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields to change: `weight`, `max_class`, `requests_per_min`, `tokens_per_min`. Required, at least one."""
+
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTenantRequest: _TypeAlias = UpdateTenantRequest  # noqa: Y015
 
 @_typing.final
 class SetPolicyRequest(_message.Message):

@@ -44,6 +44,8 @@ class AdminStub:
     """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]
     """Returns queue depths and counters."""
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]
+    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
     """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
@@ -65,6 +67,8 @@ class AdminAsyncStub(AdminStub):
     """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]  # type: ignore[assignment]
     """Returns queue depths and counters."""
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]  # type: ignore[assignment]
+    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
     SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
     """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
@@ -107,6 +111,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Snapshot, _abc.Awaitable[_admin_pb2.Snapshot]]:
         """Returns queue depths and counters."""
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _admin_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Tenant, _abc.Awaitable[_admin_pb2.Tenant]]:
+        """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
 
     @_abc_1.abstractmethod
     def SetPolicy(

@@ -71,6 +71,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CLASS_NOT_ALLOWED: _ErrorReason.ValueType  # 25
     """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
+    ERROR_REASON_TENANTS_FULL: _ErrorReason.ValueType  # 26
+    """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
     ERROR_REASON_UNKNOWN_BACKEND: _ErrorReason.ValueType  # 31
@@ -181,6 +183,8 @@ next one expires. Deleting jobs makes room.
 """
 ERROR_REASON_CLASS_NOT_ALLOWED: ErrorReason.ValueType  # 25
 """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
+ERROR_REASON_TENANTS_FULL: ErrorReason.ValueType  # 26
+"""RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
 ERROR_REASON_UNKNOWN_BACKEND: ErrorReason.ValueType  # 31

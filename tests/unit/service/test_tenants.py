@@ -46,7 +46,7 @@ def test_a_number_is_not_given_again_at_once() -> None:
 async def test_tenants_share_by_weight() -> None:
     """Of two tenants with equal work waiting, the one with three times the weight gets three times as much (O01)."""
     backend = ScriptedBackend(default=second(1), default_cap=1)
-    async with World(backend, tenants=Tenants({"big": TenantSettings(weight=3)})) as world:
+    async with World(backend, tenants={"big": TenantSettings(weight=3)}) as world:
         batches = [
             world.submit([prompt(f"{tenant}{number}", "x" * 40_000) for number in range(60)], tenant=tenant)
             for tenant in ("small", "big")

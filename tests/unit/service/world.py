@@ -16,8 +16,9 @@ from expresslane.models import ModelRegistry
 from expresslane.prompts import Deadlines, Prompt, RequestOptions
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
-from expresslane.settings import BackendSettings
+from expresslane.settings import BackendSettings, TenantSettings
 from expresslane.telemetry.spans import Tracer
+from expresslane.tenants import Tenants
 from expresslane.token_estimates import TokenEstimates
 
 from tests.support.virtual_time import now_ns
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from expresslane.batches.summary import Summary
     from expresslane.errors import BackendError
     from expresslane.results import Result
-    from expresslane.tenants import Tenants
 
 __all__ = ["Play", "ScriptedBackend", "World", "drain", "prompt", "say", "second"]
 
@@ -116,7 +116,7 @@ class World:
         retries: RetryPolicy | None = None,
         max_open_batches: int = 100,
         registry: ModelRegistry | None = None,
-        tenants: Tenants | None = None,
+        tenants: dict[str, TenantSettings] | None = None,
         **core: Any,
     ) -> None:
         plain = {"kind": "openai", "url": "http://127.0.0.1:1", "models": (("m", "m"),), "attempt_timeout_s": 600.0}
@@ -131,6 +131,7 @@ class World:
             backend_name=lambda number: self.fleet.members[number].id,
             clock=now_ns,
         )
+        self.tenants = Tenants(tenants, put_in_force=self.scheduling.limit_tenant)
         self.estimates = TokenEstimates()
         policy = retries or RetryPolicy(attempts=3, base_s=0.5, cap_s=30)
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, policy, estimates=self.estimates, clock=now_ns)
@@ -139,7 +140,7 @@ class World:
             self.registry,
             Tracer(),
             max_open_batches=max_open_batches,
-            tenants=tenants,
+            tenants=self.tenants,
             estimates=self.estimates,
             clock=now_ns,
         )

@@ -17,6 +17,7 @@ __all__ = [
     "Backend",
     "BackendEstimates",
     "BackendModel",
+    "Breaker",
     "Drained",
     "Limit",
     "Policy",
@@ -72,6 +73,30 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """The breaker of a backend: closed (it works), open (it is given nothing) or half_open (it is tried)."""
+
+    state: str
+    since_ms: float
+    half_open_in_ms: float | None
+    good: int
+    bad: int
+    opened: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Breaker) -> Breaker:
+        """From the contract's message."""
+        return cls(
+            state=message.state,
+            since_ms=milliseconds(message.since),
+            half_open_in_ms=milliseconds(message.half_open_in) if message.HasField("half_open_in") else None,
+            good=message.good,
+            bad=message.bad,
+            opened=message.opened,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The order of waiting prompts within a class, a model or both; an empty name means any."""
 
@@ -103,6 +128,15 @@ class Tenant:
     queued: int
     in_flight: int
     used_tokens: int
+    requests_per_min: int
+    tokens_per_min: int
+    requests_in_window: int
+    tokens_in_window: int
+    limited_by: Limit | None
+    rate_limited_times: int
+    rate_limited_ms: float
+    retries_allowed: int
+    retries_denied: int
 
     @classmethod
     def from_proto(cls, message: admin_pb2.Tenant) -> Tenant:
@@ -115,6 +149,15 @@ class Tenant:
             queued=message.queued,
             in_flight=message.in_flight,
             used_tokens=message.used_tokens,
+            requests_per_min=message.requests_per_min,
+            tokens_per_min=message.tokens_per_min,
+            requests_in_window=message.requests_in_window,
+            tokens_in_window=message.tokens_in_window,
+            limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
+            rate_limited_times=message.rate_limited_times,
+            rate_limited_ms=milliseconds(message.rate_limited_time),
+            retries_allowed=message.retries_allowed,
+            retries_denied=message.retries_denied,
         )
 
 
@@ -150,6 +193,7 @@ class Backend:
     rate_limited_times: int
     rate_limited_ms: float
     estimates: BackendEstimates
+    breaker: Breaker | None
 
     @property
     def id(self) -> str:
@@ -188,6 +232,7 @@ class Backend:
             rate_limited_times=message.rate_limited_times,
             rate_limited_ms=milliseconds(message.rate_limited_time),
             estimates=BackendEstimates.from_proto(message.estimates),
+            breaker=Breaker.from_proto(message.breaker) if message.HasField("breaker") else None,
         )
 
 
@@ -213,6 +258,7 @@ class Snapshot:
     cancelled: int
     expired: int
     retried: int
+    retries_denied: int
     refused: int
     drain_rate_per_s: float
     open_batches: int
@@ -250,6 +296,7 @@ class Snapshot:
             cancelled=message.cancelled,
             expired=message.expired,
             retried=message.retried,
+            retries_denied=message.retries_denied,
             refused=message.refused,
             drain_rate_per_s=message.drain_rate_per_s,
             open_batches=message.open_batches,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from expresslane_client.backends import Backend, Drained, Policy, Snapshot, class_value
+from expresslane_client.backends import Backend, Drained, Policy, Snapshot, Tenant, class_value
 from expresslane_client.batches import BatchCall, OnDelta, OnEvent
 from expresslane_client.channels import (
     MESSAGE_BYTES_MAX,
@@ -297,6 +297,35 @@ class Client:
         request = admin_pb2.UpdateBackendRequest(backend=backend, update_mask=FieldMask(paths=list(wanted)))
         with translated_errors():
             return Backend.from_proto(await self.admin.UpdateBackend(request, metadata=self._call_metadata()))
+
+    async def update_tenant(
+        self,
+        tenant: str,
+        *,
+        weight: int | None = None,
+        max_class: str | None = None,
+        requests_per_min: int | None = None,
+        tokens_per_min: int | None = None,
+    ) -> Tenant:
+        """Change a tenant while work goes on: its share, its highest class, its limits (0 = none).
+
+        Returns it as it is then.
+        """
+        changes = {
+            "weight": weight,
+            "max_class": None if max_class is None else class_value(max_class),
+            "requests_per_min": requests_per_min,
+            "tokens_per_min": tokens_per_min,
+        }
+        wanted = {path: value for path, value in changes.items() if value is not None}
+        if not wanted:
+            raise InputError(f"nothing to change: give {', '.join(changes)}")
+        message = admin_pb2.Tenant(tenant=tenant)
+        for path, value in wanted.items():
+            setattr(message, path, value)
+        request = admin_pb2.UpdateTenantRequest(tenant=message, update_mask=FieldMask(paths=list(wanted)))
+        with translated_errors():
+            return Tenant.from_proto(await self.admin.UpdateTenant(request, metadata=self._call_metadata()))
 
     async def set_policy(self, policy: str, *, prompt_class: str = "", model: str = "") -> list[Policy]:
         """Order what waits and what comes by another policy: everywhere, or for a class, a model, or both.

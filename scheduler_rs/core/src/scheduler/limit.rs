@@ -98,7 +98,12 @@ impl Scheduler {
             let closed = self.backends[slot].closed();
             // While probes are out, their end is what is waited for.
             let closed = closed.filter(|&(_, until_ns)| until_ns < NEVER);
-            let Some(closed) = closed.filter(|_| self.waits_for(slot as u32)) else { continue };
+            let Some(closed) = closed else { continue };
+            let backend = &self.backends[slot];
+            let is_noted = backend.timer_ns <= closed.1 && backend.limits.is_told(self.now_ns, closed.0);
+            if is_noted || !self.waits_for(slot as u32) {
+                continue;
+            }
             let backend = &mut self.backends[slot];
             if let Some((kind, reset_at_ns)) = backend.limits.news(self.now_ns, closed) {
                 out.limited.push(Limited { holder: Holder::Backend(backend.id), kind, reset_at_ns });

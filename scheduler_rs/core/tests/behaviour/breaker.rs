@@ -91,7 +91,12 @@ fn window_slides() {
     for _ in 0..3 {
         attempt(&mut driver, End::Bad);
     }
-    driver.advance(30 * SECOND);
+    driver.advance(30 * SECOND - 1);
+    driver.poll();
+    assert_eq!(breaker(&driver).bad, 3);
+    driver.advance(1);
+    driver.poll();
+    assert_eq!(breaker(&driver).bad, 0);
     attempt(&mut driver, End::Bad);
     assert_eq!((breaker(&driver).state, breaker(&driver).bad), (BreakerState::Closed, 1));
 }

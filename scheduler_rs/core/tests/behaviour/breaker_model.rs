@@ -52,7 +52,8 @@ impl Naive {
         }
     }
 
-    fn ended(&mut self, now_ns: u64, released_ns: u64, end: End) {
+    /// What an attempt says that has not said anything yet.
+    fn told(&mut self, now_ns: u64, released_ns: u64, end: End) {
         if released_ns < self.since_ns {
             return;
         }
@@ -92,6 +93,7 @@ impl Naive {
 #[derive(Clone, Debug)]
 enum Step {
     Submit(usize),
+    FirstToken(usize),
     End(usize, End),
     Retry(usize, bool),
     Advance(u64),
@@ -101,6 +103,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let ends = vec![End::Good, End::Bad, End::Bad, End::CallerError, End::Cancel, End::CancelBlamed];
     prop_oneof![
         3 => (1..4_usize).prop_map(Step::Submit),
+        3 => any::<usize>().prop_map(Step::FirstToken),
         6 => (any::<usize>(), prop::sample::select(ends)).prop_map(|(pick, end)| Step::End(pick, end)),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(pick, blamed)| Step::Retry(pick, blamed)),
         3 => prop::sample::select(vec![MS, SECOND, 5 * SECOND, 20 * SECOND]).prop_map(Step::Advance),
@@ -114,11 +117,19 @@ fn configs() -> impl Strategy<Value = BreakerConfig> {
     })
 }
 
+#[derive(Clone, Copy)]
+struct Attempt {
+    ticket: TicketId,
+    released_ns: u64,
+    has_token: bool,
+    /// Whether it was the first token of a probe, which says all.
+    is_told: bool,
+}
+
 struct World {
     naive: Naive,
     waiting: usize,
-    /// With the time of the release.
-    in_flight: Vec<(TicketId, u64)>,
+    in_flight: Vec<Attempt>,
 }
 
 impl World {
@@ -129,22 +140,40 @@ impl World {
                 self.waiting += count;
             }
             Step::End(pick, how) if !self.in_flight.is_empty() => {
-                let (ticket, released_ns) = self.in_flight.swap_remove(pick % self.in_flight.len());
-                end(driver, ticket, how);
-                self.naive.ended(driver.now_ns, released_ns, how);
+                let attempt = self.in_flight.swap_remove(pick % self.in_flight.len());
+                end(driver, attempt.ticket, how);
+                self.tell(driver.now_ns, attempt, how);
+            }
+            Step::FirstToken(pick) if !self.in_flight.is_empty() => {
+                let at = pick % self.in_flight.len();
+                let attempt = &mut self.in_flight[at];
+                let is_first = driver.scheduler.first_token(driver.now_ns, attempt.ticket);
+                assert_eq!(is_first, Ok(!std::mem::replace(&mut attempt.has_token, true)));
+                if is_first == Ok(true) && self.naive.state == BreakerState::HalfOpen {
+                    let attempt = *attempt;
+                    self.tell(driver.now_ns, attempt, End::Good);
+                    self.in_flight[at].is_told = true;
+                }
             }
             Step::Retry(pick, blamed) if !self.in_flight.is_empty() => {
-                let (ticket, released_ns) = self.in_flight.swap_remove(pick % self.in_flight.len());
+                let attempt = self.in_flight.swap_remove(pick % self.in_flight.len());
+                let ticket = attempt.ticket;
                 if blamed {
                     driver.scheduler.blame(driver.now_ns, ticket).expect("it is in flight");
                 }
                 assert!(driver.retry(ticket, 0, false));
                 self.waiting += 1;
                 let how = if blamed { End::Bad } else { End::CallerError };
-                self.naive.ended(driver.now_ns, released_ns, how);
+                self.tell(driver.now_ns, attempt, how);
             }
             Step::Advance(by_ns) => driver.advance(by_ns),
-            Step::End(..) | Step::Retry(..) => {}
+            Step::FirstToken(_) | Step::End(..) | Step::Retry(..) => {}
+        }
+    }
+
+    fn tell(&mut self, now_ns: u64, attempt: Attempt, how: End) {
+        if !attempt.is_told {
+            self.naive.told(now_ns, attempt.released_ns, how);
         }
     }
 
@@ -157,7 +186,8 @@ impl World {
             assert!(self.naive.takes(), "released to a backend that is {:?}", self.naive.state);
             self.naive.out += u32::from(self.naive.state == BreakerState::HalfOpen);
             self.waiting -= 1;
-            self.in_flight.push((dispatch.ticket, driver.now_ns));
+            let (ticket, released_ns) = (dispatch.ticket, driver.now_ns);
+            self.in_flight.push(Attempt { ticket, released_ns, has_token: false, is_told: false });
         }
         assert!(self.waiting == 0 || !self.naive.takes(), "{} wait for nothing", self.waiting);
         let snapshot = breaker(driver);

@@ -219,6 +219,24 @@ fn no_room_is_kept_for_a_closed_tenant() {
     assert_eq!(kept(&driver), None);
 }
 
+/// A release that takes a tenant's last request keeps no room for what it has passed of the same tenant.
+#[test]
+fn no_room_is_kept_with_the_last_request() {
+    let mut driver = Driver::with("sjf", &[laned(1, 1_024)]);
+    limit(&mut driver, ALICE, 3, 0);
+    submit(&mut driver, ALICE, STANDARD, &[512]);
+    assert_eq!(driver.released().len(), 1);
+    submit(&mut driver, ALICE, STANDARD, &[1_024]);
+    for _ in 0..2 {
+        let small = submit(&mut driver, ALICE, STANDARD, &[512]);
+        assert_eq!(driver.released(), small);
+        driver.first_token(small[0]);
+    }
+    assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, None);
+    let small = submit(&mut driver, BOB, STANDARD, &[512]);
+    assert_eq!(driver.released(), small);
+}
+
 /// What its own limit kept from a tenant is not made up for when the limit goes: it shares with the others from then on.
 #[test]
 fn nothing_is_owed() {

@@ -402,7 +402,9 @@ class RateLimited(_message.Message):
     tenant: _builtins.str
     """Whose limit: the tenant, by name. Empty when it is a backend's."""
     limit: _builtins.str
-    """Which limit: `requests_per_min`, `tokens_per_min`, or `pause` (the backend asked to be left alone)."""
+    """Which limit: `requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone) or
+    `breaker` (it fails, and is tried again then).
+    """
     @_builtins.property
     def reset_in(self) -> _duration_pb2.Duration:
         """Until a next prompt can be released."""
