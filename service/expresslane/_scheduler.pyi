@@ -444,7 +444,7 @@ class Scheduler:
         real ones are known; an attempt that failed before its first token costs no tokens. A tenant at its limit waits
         as a whole, in its order: what is smaller does not pass a prompt that does not fit. Changes count at once.
 
-        Raises InvalidConfigError (`fairness` is `none`; more than 65,536 tenants with limits).
+        Raises InvalidConfigError (a negative limit; `fairness` is `none`; more than 65,536 tenants with limits).
         """
 
     def submit(

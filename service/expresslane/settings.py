@@ -282,7 +282,7 @@ class BackendSettings(_Frozen):
     breaker_error_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     """The backend is left alone for a while once at least this part of the attempts within breaker_window_s failed by
     its fault: unreachable, broken off, timed out, 5xx; never a caller's mistake or a rate limit. 0: no breaker."""
-    breaker_min_samples: Annotated[int, Field(ge=1, le=10_000)] = 10
+    breaker_min_samples: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Attempts within the window before the ratio counts."""
     breaker_window_s: Seconds = 30.0
     """How far back attempts count."""

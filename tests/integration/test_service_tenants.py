@@ -247,7 +247,7 @@ async def test_policies_that_cannot_be(policy: str, prompt_class: str, model: st
 
 
 async def test_a_failing_backend_is_left_alone() -> None:
-    """After ten failures the breaker opens, shown in Admin; a caller's own mistakes never open it."""
+    """After twenty failures the breaker opens, shown in Admin; a caller's own mistakes never open it."""
     async with FakeBackend() as fake:
         failing = Service(fake=backend(fake.url, cap=1, breaker_open_s=60.0), retry_attempts=1)
         async with failing as service:
@@ -257,11 +257,11 @@ async def test_a_failing_backend_is_left_alone() -> None:
             assert closed is not None
             assert (closed.state, closed.bad) == ("closed", 0)
             fake.on(lambda _: Script(status=500))
-            call = service.client.generate_batch([Prompt(str(n), "x") for n in range(20)])
+            call = service.client.generate_batch([Prompt(str(n), "x") for n in range(30)])
             async with call:
-                results = [await anext(call) for _ in range(10)]
+                results = [await anext(call) for _ in range(20)]
                 assert {one.outcome for one in results} == {Outcome.FAILED}
                 described = await service.client.get_backend("fake")
                 assert described.breaker is not None
                 assert (described.breaker.state, described.breaker.opened) == ("open", 1)
-                assert len(fake.generations) == 30
+                assert len(fake.generations) == 40

@@ -1,6 +1,6 @@
 //! The scheduler behind a mutex; Python is never called while it is held.
 
-use crate::convert::{self, attempt_deadline};
+use crate::convert::{self, attempt_deadline, limit};
 use crate::decisions::{CancelResult, Decisions};
 use crate::errors::to_py;
 use crate::snapshot::{Snapshot, TenantLimitSnapshot, TenantSnapshot};
@@ -110,8 +110,8 @@ impl Scheduler {
         first_token_timeout_ns: u64,
         idle_timeout_ns: u64,
         attempt_timeout_ns: u64,
-        requests_per_min: u32,
-        tokens_per_min: u64,
+        requests_per_min: i64,
+        tokens_per_min: i64,
         breaker_error_ratio: f64,
         breaker_min_samples: u32,
         breaker_window_ns: u64,
@@ -141,8 +141,8 @@ impl Scheduler {
             first_token_timeout_ns,
             idle_timeout_ns,
             attempt_timeout_ns,
-            requests_per_min,
-            tokens_per_min,
+            requests_per_min: limit("requests_per_min", requests_per_min)?,
+            tokens_per_min: limit("tokens_per_min", tokens_per_min)?,
             breaker: (breaker_error_ratio != 0.0).then_some(breaker),
         };
         self.lock().update_backend(now_ns, backend, config).map_err(to_py)
@@ -160,9 +160,11 @@ impl Scheduler {
         &self,
         now_ns: u64,
         tenant: u32,
-        requests_per_min: u32,
-        tokens_per_min: u64,
+        requests_per_min: i64,
+        tokens_per_min: i64,
     ) -> PyResult<()> {
+        let requests_per_min = limit("requests_per_min", requests_per_min)?;
+        let tokens_per_min = limit("tokens_per_min", tokens_per_min)?;
         self.lock().set_tenant_limits(now_ns, tenant, requests_per_min, tokens_per_min).map_err(to_py)
     }
 

@@ -96,6 +96,22 @@ def _backends(arguments: argparse.Namespace) -> int:
             return list_backends(connection(arguments), as_json=arguments.as_json)
 
 
+def _tenants(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.connection import connection  # noqa: PLC0415
+    from expresslane.cli.tenants import list_tenants, update_tenant  # noqa: PLC0415
+
+    if arguments.change is None:
+        return list_tenants(connection(arguments), as_json=arguments.as_json)
+    return update_tenant(
+        connection(arguments),
+        arguments.name,
+        weight=arguments.weight,
+        max_class=arguments.max_class,
+        requests_per_min=arguments.requests_per_min,
+        tokens_per_min=arguments.tokens_per_min,
+    )
+
+
 def _policy(arguments: argparse.Namespace) -> int:
     from expresslane.cli.connection import connection  # noqa: PLC0415
     from expresslane.cli.policy import list_policies, set_policy  # noqa: PLC0415
@@ -144,6 +160,7 @@ _COMMANDS = {
     "run": _run,
     "jobs": _jobs,
     "backends": _backends,
+    "tenants": _tenants,
     "policy": _policy,
     "status": _status,
     "config": _config,

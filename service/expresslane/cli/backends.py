@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output
+from expresslane.cli.limits import limits_text
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import seconds
 
@@ -64,7 +65,9 @@ def backend_fields(backend: Backend) -> dict[str, object]:
     models = [dataclasses.asdict(model) for model in backend.models]
     limit = dataclasses.asdict(backend.limited_by) if backend.limited_by else None
     learned = dataclasses.asdict(backend.estimates)
-    return fields | {"models": models, "outcomes": dict(backend.outcomes), "limited_by": limit, "estimates": learned}
+    breaker = dataclasses.asdict(backend.breaker) if backend.breaker else None
+    structured = {"limited_by": limit, "estimates": learned, "breaker": breaker}
+    return fields | {"models": models, "outcomes": dict(backend.outcomes)} | structured
 
 
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
@@ -78,7 +81,9 @@ def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
         table.add_row(*_cells(backend))
         prefix = f"  {one_line(backend.id)}: "
         notices += [Text(f"{prefix}{one_line(notice)}", style="yellow") for notice in backend.notices]
-        if limits := _limits(backend):
+        if breaker := _breaker(backend):
+            notices.append(Text(f"{prefix}{breaker}", style="yellow"))
+        if limits := limits_text(backend):
             notices.append(Text(f"{prefix}{limits}", style="yellow" if backend.limited_by else "dim"))
     return [table, *notices]
 
@@ -100,15 +105,15 @@ def _cells(backend: Backend) -> list[Text]:
     ]
 
 
-def _limits(backend: Backend) -> str:
-    """Limits per minute with what is used of them, what closes the backend now, and what that has cost (T11, T14)."""
-    requests = f"{backend.requests_in_window:,} of {backend.requests_per_min:,} requests/min"
-    tokens = f"{backend.tokens_in_window:,} of {backend.tokens_per_min:,} tokens/min"
-    limit = backend.limited_by
-    now = f"rate limited ({one_line(limit.limit)}), {seconds(limit.reset_in_ms)} left" if limit else ""
-    times, total = backend.rate_limited_times, seconds(backend.rate_limited_ms)
-    since = f"rate limited {times:,} time{'s' * (times != 1)}, {total} in all" if times else ""
-    return joined((requests * bool(backend.requests_per_min), tokens * bool(backend.tokens_per_min), now, since))
+def _breaker(backend: Backend) -> str:
+    """What a breaker has to say that is not good news."""
+    breaker = backend.breaker
+    if breaker is None or (breaker.state == "closed" and not breaker.opened):
+        return ""
+    states = {"open": "left alone because it fails", "half_open": "tried again after failures", "closed": "works again"}
+    tried = "" if breaker.half_open_in_ms is None else f"tried in {seconds(breaker.half_open_in_ms)}"
+    opened = f"opened {breaker.opened:,} time{'s' * (breaker.opened != 1)}"
+    return f"breaker: {joined((states.get(breaker.state, one_line(breaker.state)), tried, opened))}"
 
 
 def _cap(backend: Backend) -> str:

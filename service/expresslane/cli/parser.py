@@ -51,6 +51,14 @@ examples:
 changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY, __CAP, __REQUESTS_PER_MIN
 or __TOKENS_PER_MIN
 """
+_TENANTS_EPILOG = """\
+examples:
+  expresslane tenants                                 who has what waiting
+  expresslane tenants set acme --weight 3             three times the share of a tenant with weight 1
+  expresslane tenants set acme --max-class standard --tokens-per-min 100000
+changes last until the service ends; for good, set EXPRESSLANE_TENANTS__ACME__WEIGHT, __MAX_CLASS, __REQUESTS_PER_MIN or
+__TOKENS_PER_MIN. This command line calls as the tenant that EXPRESSLANE_TENANT names.
+"""
 _POLICY_EPILOG = """\
 examples:
   expresslane policy                                  the orderings that hold
@@ -122,6 +130,7 @@ def build_parser() -> Parser:
     add_run_arguments(run)
     _add_jobs(commands)
     _add_backends(commands)
+    _add_tenants(commands)
     _add_policy(commands)
     status = _add(commands, "status", "queue, work in flight and outcomes of the service", json=True)
     status.add_argument("--watch", "-w", action="store_true", help="again every second, until Ctrl-C")
@@ -171,10 +180,7 @@ def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
     example = "expresslane backends set-limits hosted --requests-per-min 600"
     change = changes.add_parser("set-limits", help="change the limits per minute", example=example)
     change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
-    change.add_argument(
-        "--requests-per-min", metavar="N", type=_limit, help="most requests in any minute, 0 for no limit"
-    )
-    change.add_argument("--tokens-per-min", metavar="N", type=_limit, help="most tokens in any minute, 0 for no limit")
+    _add_limits(change)
     add_connection(change)
 
 
@@ -186,6 +192,24 @@ def _add_keys(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     action.add_argument("tenant", metavar="TENANT", help="whose key it is: a-z, 0-9 and -")
     action.add_argument("--expires", metavar="DAYS", type=_days, help="days until it is refused (default: never)")
+
+
+def _add_tenants(commands: argparse._SubParsersAction[Parser]) -> None:
+    tenants = _add(commands, "tenants", "who has what waiting, and its share", json=True, epilog=_TENANTS_EPILOG)
+    add_connection(tenants)
+    changes = tenants.add_subparsers(dest="change", metavar="CHANGE", parser_class=Parser)
+    change = changes.add_parser("set", help="change a tenant", example="expresslane tenants set acme --weight 3")
+    change.add_argument("name", metavar="NAME", help="the tenant")
+    change.add_argument("--weight", metavar="N", type=_weight, help="share relative to other tenants', 1 to 1000")
+    change.add_argument("--max-class", choices=CLASS_NAMES, help="highest class that its prompts may ask for")
+    _add_limits(change)
+    add_connection(change)
+
+
+def _add_limits(change: Parser) -> None:
+    for what in ("requests", "tokens"):
+        meaning = f"most {what} in any minute, 0 for no limit"
+        change.add_argument(f"--{what}-per-min", metavar="N", type=_limit, help=meaning)
 
 
 def _add_policy(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -220,6 +244,12 @@ def _count(text: str) -> int:
 def _days(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 36500; example: 90")
+    return int(text)
+
+
+def _weight(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000")
     return int(text)
 
 

@@ -15,6 +15,7 @@ from expresslane.cli.backends import backend_fields, backends_table
 from expresslane.cli.console import Exit, joined, json_text, one_line, output
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import seconds
+from expresslane.cli.tenants import DEFAULT_TENANT, tenants_table
 
 if TYPE_CHECKING:
     from expresslane_client import Snapshot
@@ -26,7 +27,6 @@ __all__ = ["status"]
 
 _REFRESH_S = 1.0
 _TENANTS_MAX = 10
-_DEFAULT_TENANT = "default"
 
 
 def status(service: Connection, *, watch: bool, as_json: bool) -> Exit:
@@ -78,25 +78,10 @@ def _panel(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
         f"  for {seconds(snapshot.uptime_ms)}  policy {one_line(snapshot.policy)}",
     )
     parts: list[RenderableType] = [head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends)]
-    if any(one.tenant != _DEFAULT_TENANT for one in snapshot.tenants):
-        parts += [Text(), *_tenants(snapshot)]
+    if any(one.tenant != DEFAULT_TENANT for one in snapshot.tenants):
+        shown = snapshot.tenants[:_TENANTS_MAX]
+        parts += [Text(), *tenants_table(shown, snapshot.tenants_total - len(shown), snapshot.fairness)]
     return Group(*parts)
-
-
-def _tenants(snapshot: Snapshot) -> list[RenderableType]:
-    """The tenants with most waiting prompts (O01)."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("tenant")
-    for name in ("weight", "queued", "in flight", "used tokens"):
-        table.add_column(name, justify="right")
-    table.add_column("up to class")
-    shown = snapshot.tenants[:_TENANTS_MAX]
-    for one in shown:
-        counts = (one.weight, one.queued, one.in_flight, one.used_tokens)
-        table.add_row(one_line(one.tenant, 40), *(f"{count:,}" for count in counts), one_line(one.max_class))
-    more = snapshot.tenants_total - len(shown)
-    sharing = f"sharing: {one_line(snapshot.fairness)}"
-    return [table, Text(joined((f"and {more:,} more" if more > 0 else "", sharing)), style="dim")]
 
 
 def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
@@ -122,8 +107,8 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
     rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
     left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
     table.add_row("rate", f"{rate:.1f}/s", left)
-    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "refused")
-    counts = joined(f"{getattr(snapshot, name):,} {name}" for name in ends if getattr(snapshot, name))
+    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "retries_denied", "refused")
+    counts = joined(f"{getattr(snapshot, name):,} {name.replace('_', ' ')}" for name in ends if getattr(snapshot, name))
     table.add_row("since start", f"{snapshot.submitted:,}", joined(("submitted", counts)))
     return table
 

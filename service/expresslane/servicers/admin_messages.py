@@ -167,7 +167,8 @@ def _breaker(breaker: BreakerSnapshot | None, now_ns: int) -> pb.Breaker | None:
     if breaker is None:
         return None
     message = pb.Breaker(state=breaker.state, good=breaker.good, bad=breaker.bad, opened=breaker.opened)
-    message.since.CopyFrom(duration(max(0, now_ns - breaker.since_ns)))
+    if breaker.state != "closed":
+        message.since.CopyFrom(duration(max(0, now_ns - breaker.since_ns)))
     if breaker.half_open_at_ns is not None:
         message.half_open_in.CopyFrom(duration(max(0, breaker.half_open_at_ns - now_ns)))
     return message

@@ -77,7 +77,7 @@ class Breaker:
     """The breaker of a backend: closed (it works), open (it is given nothing) or half_open (it is tried)."""
 
     state: str
-    since_ms: float
+    since_ms: float | None
     half_open_in_ms: float | None
     good: int
     bad: int
@@ -88,7 +88,7 @@ class Breaker:
         """From the contract's message."""
         return cls(
             state=message.state,
-            since_ms=milliseconds(message.since),
+            since_ms=milliseconds(message.since) if message.HasField("since") else None,
             half_open_in_ms=milliseconds(message.half_open_in) if message.HasField("half_open_in") else None,
             good=message.good,
             bad=message.bad,

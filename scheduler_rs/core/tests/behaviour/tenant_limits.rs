@@ -222,7 +222,7 @@ fn no_room_is_kept_for_a_closed_tenant() {
 /// A release that takes a tenant's last request keeps no room for what it has passed of the same tenant.
 #[test]
 fn no_room_is_kept_with_the_last_request() {
-    let mut driver = Driver::with("sjf", &[laned(1, 1_024)]);
+    let mut driver = Driver::with("fcfs", &[laned(1, 1_024)]);
     limit(&mut driver, ALICE, 3, 0);
     submit(&mut driver, ALICE, STANDARD, &[512]);
     assert_eq!(driver.released().len(), 1);

@@ -215,7 +215,7 @@ class Breaker(_message.Message):
     """Since start: how often it opened."""
     @_builtins.property
     def since(self) -> _duration_pb2.Duration:
-        """For how long it has been in this state."""
+        """For how long it has been in this state. Unset while it is closed."""
 
     @_builtins.property
     def half_open_in(self) -> _duration_pb2.Duration:
