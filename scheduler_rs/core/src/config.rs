@@ -22,6 +22,8 @@ pub struct Config {
     pub max_wait_ns: u64,
     /// Among whom the service of a class is shared before the policy orders.
     pub fairness: Fairness,
+    /// For how many virtual tokens who is first stays first; 0 = until the next release.
+    pub turn_tokens: u32,
     /// The least share of the released tokens that each class gets while it has work that could be released, whatever
     /// the classes above it have: 0 to 1 each, less than 1 in all; 0 = strictly after them.
     pub class_min_shares: [f64; CLASSES],
@@ -40,6 +42,7 @@ impl Default for Config {
             no_backend_timeout_ns: 10_000_000_000,
             max_wait_ns: 0,
             fairness: Fairness::default(),
+            turn_tokens: 8_192,
             class_min_shares: [0.0; CLASSES],
             cost_includes_output: false,
             retry_ratio: 0.0,

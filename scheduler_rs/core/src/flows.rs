@@ -18,12 +18,14 @@ const REMEMBERED_MAX: usize = 16_384;
 
 #[derive(Debug, Default)]
 pub(crate) struct Flows {
+    /// For how long a rank stays, in units.
+    turn: u64,
     tenants: Vec<Tenant>,
     free_tenants: Vec<u32>,
     by_tenant: BTreeMap<(u8, TenantId), u32>,
     slots: Vec<Flow>,
     free: Vec<u32>,
-    /// What tenants that begin to wait are lifted to: the most that anyone had settled when it was chosen.
+    /// What tenants that begin to wait are lifted to: the highest `Account::clock` of those chosen.
     clocks: [u64; CLASSES],
     users: [u32; CLASSES],
     /// Tenants without tickets that have had more than the clock.
@@ -34,6 +36,10 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
+    pub(crate) fn new(turn_tokens: u32) -> Self {
+        Self { turn: units(u64::from(turn_tokens), 1), ..Self::default() }
+    }
+
     pub(crate) fn flow(&self, flow: u32) -> &Flow {
         &self.slots[flow as usize]
     }
@@ -190,14 +196,14 @@ impl Flows {
     /// A ticket of this flow is released: its estimate counts from now on.
     pub(crate) fn charge(&mut self, groups: &mut Groups, flow: u32, tokens: u64) {
         let tenant = self.flow(flow).tenant;
-        let flow_settled = self.flow(flow).account.settled();
+        let flow_clock = self.flow(flow).account.clock();
         self.flow_mut(flow).account.charge(tokens);
         let holder = &mut self.tenants[tenant as usize];
         holder.account.charge(tokens);
-        holder.clock = holder.clock.max(flow_settled);
-        let (class, settled) = (usize::from(holder.class), holder.account.settled());
-        if settled > self.clocks[class] {
-            self.clocks[class] = settled;
+        holder.clock = holder.clock.max(flow_clock);
+        let (class, clock) = (usize::from(holder.class), holder.account.clock());
+        if clock > self.clocks[class] {
+            self.clocks[class] = clock;
             self.forget(class);
         }
         self.rank_anew(groups, flow);
@@ -274,7 +280,7 @@ impl Flows {
     fn rank_anew(&mut self, groups: &mut Groups, flow_slot: u32) {
         let flow = &mut self.slots[flow_slot as usize];
         let tenant = &mut self.tenants[flow.tenant as usize];
-        let (old, new) = (flow.account.rank, flow.account.new_rank(flow.batches));
+        let (old, new) = (flow.account.rank, flow.account.new_rank(flow.batches, self.turn));
         if old != new && flow.waiting > 0 {
             flow.account.rank = new;
             for queue in &flow.queues {
@@ -283,7 +289,7 @@ impl Flows {
                 cell.flows.move_to(old, new, flow_slot, queue.span());
             }
         }
-        let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight));
+        let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight, self.turn));
         if old != new && tenant.waiting > 0 {
             tenant.account.rank = new;
             if tenant.is_closed {

@@ -28,6 +28,7 @@ use crate::drain_rate::DrainRate;
 use crate::flows::Flows;
 use crate::groups::Groups;
 use crate::ordering::Ordering;
+use crate::reservation::Reservation;
 use crate::retry_budget::RetryBudgets;
 use crate::slab::Slab;
 use crate::tenant_limits::TenantLimits;
@@ -60,6 +61,8 @@ pub struct Scheduler {
     class_shares: ClassShares,
     drain_rate: DrainRate,
     counters: Counters,
+    /// Empty between calls: its memory is used again.
+    kept: Vec<Reservation>,
 }
 
 impl Scheduler {
@@ -68,11 +71,11 @@ impl Scheduler {
         config.check()?;
         Ok(Self {
             class_shares: ClassShares::new(config.class_min_shares),
+            flows: Flows::new(config.turn_tokens),
             config,
             now_ns: 0,
             tickets: Slab::default(),
             groups: Groups::default(),
-            flows: Flows::default(),
             batches: Batches::default(),
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
@@ -84,6 +87,7 @@ impl Scheduler {
             ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
             counters: Counters::default(),
+            kept: Vec::new(),
         })
     }
 

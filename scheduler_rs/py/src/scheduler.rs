@@ -61,6 +61,7 @@ impl Scheduler {
             class_min_shares,
             cost_includes_output,
             retry_ratio,
+            ..core::Config::default()
         };
         core::Scheduler::new(config).map(|scheduler| Self(Mutex::new(scheduler))).map_err(to_py)
     }

@@ -60,13 +60,16 @@ impl Scheduler {
 
     /// Classes below the chosen one that could have gone are owed their share; one that went before its turn pays.
     fn settle_class_shares(&mut self, chosen: &Candidate) {
+        if !self.class_shares.has_any() {
+            return;
+        }
         let ticket = &self.tickets[chosen.ticket.slot()];
         let tokens = charge(ticket.tokens, ticket.output_tokens);
         if self.class_shares.is_owed(chosen.class) {
             self.class_shares.repaid(chosen.class, tokens);
         }
         for class in chosen.class + 1..CLASSES as u8 {
-            if self.class_shares.has_share(class) && self.choose_in(class).is_some() {
+            if self.class_shares.has_share(class) && self.choose_in(class, self.most_open()).is_some() {
                 self.class_shares.passed_over(class, tokens);
             }
         }
