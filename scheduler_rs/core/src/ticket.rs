@@ -57,6 +57,7 @@ pub(crate) enum Lane {
     Long,
 }
 
+/// The neighbours of a ticket in a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Links {
     pub(crate) prev: u32,
@@ -88,8 +89,6 @@ pub(crate) struct Ticket {
     pub(crate) attempt_due_ns: u64,
     /// Time of its one live timer entry.
     pub(crate) timer_ns: u64,
-    /// Neighbours in its bucket and in its batch.
-    pub(crate) links: [Links; 2],
     pub(crate) batch: u32,
     pub(crate) index: u32,
     pub(crate) group: u32,
@@ -138,7 +137,6 @@ impl Ticket {
         idle_due_ns: NEVER,
         attempt_due_ns: NEVER,
         timer_ns: NEVER,
-        links: [Links::NONE; 2],
         batch: NONE,
         index: 0,
         group: NONE,
@@ -175,4 +173,4 @@ impl Ticket {
     }
 }
 
-const _: () = assert!(size_of::<Ticket>() <= 176);
+const _: () = assert!(size_of::<Ticket>() <= 160);

@@ -18,7 +18,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
     let mut world = World::new(load);
     let before = live_bytes();
     world.fill();
-    let bytes = (live_bytes() - before - world.own_bytes()) / load.queued as i64;
+    let bytes = (live_bytes() - before - world.own_bytes()) / load.queued.cast_signed() as i64;
     world.run(cycles / 2);
     let mut nonempty_buckets = usize::MAX;
     let mut times: Vec<(u64, u64)> = (0..rounds)

@@ -152,7 +152,7 @@ impl World {
     pub(super) fn own_bytes(&self) -> i64 {
         let owed: usize = self.owed.iter().map(Vec::capacity).sum();
         let prompts = self.prompts.capacity() * size_of::<Prompt>();
-        (owed * size_of::<u32>() + prompts) as i64
+        (owed * size_of::<u32>() + prompts).cast_signed() as i64
     }
 
     /// In every other phase long prompts stay in prefill and their lane stays full.
