@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     from expresslane.batches.batch import Batch
 
-__all__ = ["Limit", "RateLimits", "Tally"]
+__all__ = ["PAUSE", "Limit", "RateLimits", "Tally"]
+
+PAUSE = "pause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,20 @@ class Tally:
 
 @dataclass(slots=True)
 class _Backend:
-    """A backend, what it serves, and what closes it."""
+    """A backend, what it serves, and what closes it: a limit as a whole, a pause for one model."""
 
     models: frozenset[int] = frozenset()
     per_min: tuple[int, int] = (0, 0)
     limit: Limit | None = None
+    pauses: dict[int, Limit] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+
+    def closed_by(self, model: int, now_ns: int) -> Limit | None:
+        """What keeps prompts of a model from being released there now."""
+        for limit in (self.limit, self.pauses.get(model)):
+            if limit is not None and limit.reset_ns > now_ns:
+                return limit
+        return None
 
 
 class RateLimits:
@@ -64,16 +74,25 @@ class RateLimits:
         if entry.per_min != per_min:
             entry.per_min, entry.limit = per_min, None  # what it was closed for may no longer hold
 
+    def pause(self, backend: int, model: int, limit: Limit, now_ns: int) -> None:
+        """A backend asked to be left alone for one model."""
+        entry = self._backends.setdefault(backend, _Backend())
+        entry.pauses = {of: pause for of, pause in entry.pauses.items() if pause.reset_ns > now_ns}
+        known = entry.pauses.get(model)
+        if known is None or known.reset_ns < limit.reset_ns:
+            entry.pauses[model] = limit
+
     def closed(self, backend: int, limit: Limit, now_ns: int) -> None:
         """Work waits for a limit of a backend."""
         entry = self._backends.setdefault(backend, _Backend())
-        entry.limit = limit
         entry.tally.add(now_ns, limit.reset_ns)
+        if limit.kind != PAUSE:
+            entry.limit = limit
 
     def open_elsewhere(self, model: int, backend: int, now_ns: int) -> bool:
         """Whether another backend takes prompts of a model now, as far as limits go."""
         others = (one for number, one in self._backends.items() if number != backend and model in one.models)
-        return any(one.limit is None or one.limit.reset_ns <= now_ns for one in others)
+        return any(one.closed_by(model, now_ns) is None for one in others)
 
     def tally(self, backend: int) -> Tally:
         """How often and how long a backend's limits have kept work waiting."""
@@ -92,6 +111,6 @@ class RateLimits:
     def _keeping_back(self, models: Collection[int], now_ns: int) -> Iterator[Limit]:
         for model in models:
             serving = [one for one in self._backends.values() if model in one.models]
-            limits = [one.limit for one in serving if one.limit is not None and one.limit.reset_ns > now_ns]
+            limits = [limit for one in serving if (limit := one.closed_by(model, now_ns)) is not None]
             if len(limits) == len(serving):
                 yield from limits

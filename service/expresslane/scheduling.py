@@ -1,4 +1,4 @@
-"""The asyncio driver of the Rust core: one timer, tickets by number; the only importer of _scheduler."""
+"""The asyncio driver of the Rust core: one timer, tickets by number; nobody else calls the core."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import structlog
 from expresslane import _scheduler
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError
+from expresslane.core_words import expired, refused, used
+from expresslane.errors import PromptError, Reason
 from expresslane.policies import Scope
-from expresslane.rate_limits import Limit, RateLimits
+from expresslane.rate_limits import PAUSE, Limit, RateLimits
 from expresslane.results import Outcome, Result
-from expresslane.tokens import MAX_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,28 +33,6 @@ log = structlog.get_logger(__name__)
 
 QUEUED = "queued"
 """The answer to a retry that will be."""
-
-_EXPIRED = {
-    "queue": (Reason.QUEUE_TIMEOUT, "model request timeout"),
-    "batch": (Reason.CALLER_DEADLINE, "the call's deadline was near and the prompt had not started"),
-    "no_backend": (Reason.NO_BACKEND, "no backend that serves the model was available in time"),
-}
-_EXPIRED_DEADLINE = {"queue": "queue", "batch": "caller", "no_backend": "no_backend"}
-
-
-def _refused(error: _scheduler.SchedulerError) -> Exception:
-    match error:
-        case _scheduler.BatchTooLargeError():
-            return RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts")
-        case _scheduler.QueueFullError():
-            return RefusedError(Reason.QUEUE_FULL, error.args[0], retry_after_ns=error.args[1])
-        case _scheduler.AboveLimitError():
-            return RefusedError(Reason.ABOVE_RATE_LIMIT, f"{error.args[0]}; shorten it, or lower its max_tokens")
-        case _scheduler.InvalidConfigError():
-            field, _, _ = error.args[0].partition(" = ")
-            violation = FieldViolation(field, error.args[0])
-            return RefusedError(Reason.INVALID_FIELD, error.args[0], violations=[violation])
-    return error
 
 
 class Releaser(Protocol):
@@ -126,7 +104,7 @@ class Scheduling:
         try:
             self._update_backend(member, models)
         except _scheduler.InvalidConfigError as error:
-            raise _refused(error) from None
+            raise refused(error) from None
         served = [model for model, _ in models] if member.available else []
         self.limits.describe(member.number, served, (member.requests_per_min, member.tokens_per_min))
         self._wake()
@@ -168,12 +146,13 @@ class Scheduling:
                 tokens_per_min=tenant.tokens_per_min,
             )
         except _scheduler.InvalidConfigError as error:
-            raise _refused(error) from None
+            raise refused(error) from None
         self._wake()
 
     def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
         """Release nothing of one model to a backend before `until_ns`."""
         self._core.pause(now_ns, backend, until_ns=until_ns, model=model)
+        self.limits.pause(backend, model, Limit(PAUSE, until_ns, backend=self._backend_name(backend)), now_ns)
         self._wake()
 
     def set_policy(self, scope: Scope, policy: str | None, model: int | None = None) -> None:
@@ -185,7 +164,7 @@ class Scheduling:
         try:
             self._core.set_policy(self._clock(), policy, prompt_class=prompt_class, model=model)
         except _scheduler.InvalidConfigError as error:
-            raise _refused(error) from None
+            raise refused(error) from None
         self.policies.pop(scope, None)
         if policy is not None and scope != Scope():
             self.policies[scope] = policy
@@ -228,7 +207,7 @@ class Scheduling:
         except _scheduler.SchedulerError as error:
             if batch.id not in self._batches:
                 self._core.release_batch(now, batch.id)
-            raise _refused(error) from None
+            raise refused(error) from None
         for entry, number in zip(entries, numbers, strict=True):
             ticket = entry.ticket
             ticket.id = number
@@ -278,7 +257,7 @@ class Scheduling:
 
     def finish(self, ticket: Ticket, result: Result, now_ns: int) -> None:
         """The running attempt was the last, and the ticket ends with this result."""
-        self._core.finish(now_ns, ticket.id, result.outcome.value, usage=_usage(result))
+        self._core.finish(now_ns, ticket.id, result.outcome.value, usage=used(result))
         ticket.batch.in_flight -= 1
         self._complete(ticket, result, now_ns)
         self._wake()
@@ -424,12 +403,10 @@ class Scheduling:
         self._arm(now)
 
     def _expire(self, ticket: Ticket, why: str, now_ns: int) -> None:
-        reason, message = _EXPIRED[why]
         if why == "batch":
             ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
         ticket.attempt = None
-        error = PromptError(reason, message, retryable=True, deadline=_EXPIRED_DEADLINE[why], history=ticket.history)
-        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
+        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, expired(why, ticket.history)), now_ns)
 
     @staticmethod
     def _overdue(ticket: Ticket | None, reason: str, releaser: Releaser) -> None:
@@ -465,12 +442,3 @@ class Scheduling:
     def _fire(self) -> None:
         self._timer = None
         self._pump()
-
-
-def _usage(result: Result) -> tuple[int, int] | None:
-    """(uncached input tokens, output tokens) as the backend reported them, None where it did not."""
-    usage = result.usage
-    if usage is None or usage.input_estimated or usage.output_estimated:
-        return None
-    uncached = max(0, usage.input_tokens - usage.cached_input_tokens)
-    return min(uncached, MAX_TOKENS), min(max(0, usage.output_tokens), MAX_TOKENS)

@@ -51,6 +51,7 @@ class ModelEstimate:
     outputs: int = 0
     ratio_counts: list[int] = field(default_factory=lambda: [0] * (len(RATIO_BOUNDS) + 1))
     ratio_sum: float = 0.0
+    _line: tuple[float, float] | None = None
 
     @classmethod
     def start(cls, bytes_per_token: float) -> ModelEstimate:
@@ -64,6 +65,11 @@ class ModelEstimate:
     @property
     def line(self) -> tuple[float, float]:
         """(tokens at zero bytes, bytes per further token)."""
+        if self._line is None:  # a batch asks for each of its prompts
+            self._line = self._fit()
+        return self._line
+
+    def _fit(self) -> tuple[float, float]:
         mean_bytes, mean_tokens = self.sum_bytes / self.weight, self.sum_tokens / self.weight
         variance = self.sum_bytes_bytes / self.weight - mean_bytes * mean_bytes
         slope = mean_tokens / mean_bytes
@@ -77,6 +83,7 @@ class ModelEstimate:
         """A prompt of this size had this many tokens."""
         self._add(size_bytes, tokens, _weight(size_bytes))
         self.samples += 1
+        self._line = None
 
     def _add(self, size_bytes: float, tokens: float, weight: float) -> None:
         self.weight = self.weight * KEEP + weight
@@ -97,7 +104,8 @@ class ModelEstimate:
 
 
 def _weight(size_bytes: float) -> float:
-    return (size_bytes + LEAST_BYTES) ** -2
+    scale = size_bytes + LEAST_BYTES
+    return 1 / (scale * scale)
 
 
 class TokenEstimates:

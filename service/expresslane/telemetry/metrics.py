@@ -123,6 +123,11 @@ class Metrics:
         return (
             count(names.PROMPTS_SUBMITTED, "Accepted prompts", lambda now: now.submitted),
             count(names.PROMPTS_RETRIED, "Retries", lambda now: now.retried),
+            count(
+                names.PROMPTS_RETRIES_DENIED,
+                "Retries that a tenant's budget did not allow",
+                lambda now: now.retries_denied,
+            ),
             count(names.PROMPTS_REFUSED, "Prompts of batches that did not fit", lambda now: now.refused),
             _Instrument(names.PROMPTS_ENDED, "{prompt}", "Ended prompts by outcome", ended, counter=True),
         )
@@ -188,6 +193,12 @@ class Metrics:
                 "{prompt}",
                 "Long prompts that may be in prefill, 0 for no limit",
                 lambda now: now.long_slots,
+            ),
+            gauge(
+                names.BACKEND_BREAKER_OPEN,
+                "1",
+                "1 while it is left alone because it fails",
+                lambda now: int(now.breaker is not None and now.breaker.state == "open"),
             ),
             limited(
                 names.BACKEND_LIMITED, "{time}", "How often a limit kept prompts waiting", lambda tally: tally.times

@@ -96,6 +96,9 @@ def test_the_value_of_an_unknown_name_is_not_shown() -> None:
         ("CLASS_MIN_SHARES", "bulk=0.1", "classes of interactive, standard, batch"),
         ("FAIRNESS", "all", "one of tenant_batch, tenant, none"),
         ("RETRY_RATIO", "-1", "a number from 0 to 1000"),
+        ("TENANTS__ACME__REQUESTS_PER_MIN", "-5", "a whole number from 0"),
+        ("BACKENDS__A__BREAKER_ERROR_RATIO", "2", "a number from 0 to 1"),
+        ("BACKENDS__A__LONG_SLOTS", "0", "a whole number from 1"),
     ],
 )
 def test_a_wrong_value_names_variable_value_rule_and_example(name: str, value: str, says: str) -> None:
@@ -143,6 +146,22 @@ def test_the_example_of_an_error_is_itself_right() -> None:
         (
             {"BACKENDS__A__MODELS": "small", "POLICIES": "batch/model/large=ljf"},
             "EXPRESSLANE_POLICIES='batch/model/large=ljf' names the model 'large', which no backend serves.",
+        ),
+        (
+            {"BACKENDS__A__ENGINE_STEP_TOKENS": "2048", "BACKENDS__A__ENGINE_CHUNK_TOKENS": "4096"},
+            "EXPRESSLANE_BACKENDS__A__ENGINE_CHUNK_TOKENS='4096' is more than engine_step_tokens (2048)",
+        ),
+        (
+            {"BACKENDS__A__ENGINE_STEP_TOKENS": "2048", "BACKENDS__A__SHORT_BUDGET_TOKENS": "1000"},
+            "EXPRESSLANE_BACKENDS__A__SHORT_BUDGET_TOKENS='1000' is below one chunk of the engine (2048)",
+        ),
+        (
+            {"BACKENDS__A__BREAKER_OPEN_S": "2m"},
+            "EXPRESSLANE_BACKENDS__A__BREAKER_OPEN_S='2m' is more than breaker_open_max_s (60).",
+        ),
+        (
+            {"FAIRNESS": "none", "TENANTS__ACME__TOKENS_PER_MIN": "100"},
+            "EXPRESSLANE_TENANTS__ACME__TOKENS_PER_MIN='100' needs tenants to be told apart",
         ),
         (
             {"BACKENDS__A__SIMULATED__SEED": "7"},

@@ -159,3 +159,22 @@ async def test_a_backend_that_only_ever_turns_away() -> None:
     async with World(backend) as world:
         result = await world.one()
         assert (result.outcome, result.attempts) == (Outcome.FAILED, 23)
+
+
+@virtual_time
+async def test_a_pause_is_for_one_model() -> None:
+    """Prompts of another model of the backend go on, and their callers are not told to wait."""
+    backend = ScriptedBackend(default_cap=1)
+    backend.plays = limited()  # type: ignore[assignment]
+    both = {"models": (("m", "m"), ("n", "n"))}
+    async with World(backend, settings=both) as world:
+        first = world.submit([prompt("a"), prompt("b")])
+        while not first.limits:
+            await first.outbox.wait(1)
+        other = world.submit([prompt("c", model="n")])
+        (result,) = await drain(world, other)
+        assert result.timings.total_ns == 0
+        assert not other.limits
+        assert len(await drain(world, first)) == 2
+        for batch in (first, other):
+            world.intake.close(batch)

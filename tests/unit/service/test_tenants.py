@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from expresslane.batches.batch import BatchOptions
-from expresslane.prompts import PromptClass
+from expresslane.errors import Reason
+from expresslane.prompts import Deadlines, PromptClass
+from expresslane.results import Outcome
+from expresslane.retries import RetryPolicy
 from expresslane.settings import TenantDefaults, TenantSettings
 from expresslane.tenants import IDLE_MAX, Tenants
 
 from tests.support.virtual_time import virtual_time
+from tests.unit.service.test_retries import failing
 from tests.unit.service.world import ScriptedBackend, World, drain, prompt, second
 
 
@@ -80,3 +84,50 @@ async def test_sequential_prompts_are_barriers() -> None:
         assert [result.custom_id[0] for result in results] == ["a"] * 4 + ["b"] + ["c"] * 4
         assert summary.wall_ns == 3 * 10**9
         assert backend.peak == 4
+
+
+@virtual_time
+async def test_deadlines_for_the_first_token_order_what_waits() -> None:
+    """Under edf the prompt whose first token is wanted first goes first; those without a target go last (T04)."""
+    backend = ScriptedBackend(default=second(1), default_cap=1)
+    async with World(backend, policy="edf") as world:
+        targets = {"later": 50, "none": 0, "soon": 5, "then": 20}
+        prompts = [prompt(name, deadlines=Deadlines(ttft_target_ns=target * 10**9)) for name, target in targets.items()]
+        await world.run([prompt("first", deadlines=Deadlines(ttft_target_ns=1)), *prompts])
+        assert backend.asked == ["first", "soon", "then", "later", "none"]
+
+
+@virtual_time
+async def test_a_tenants_retries_have_a_budget() -> None:
+    """Beside a burst of ten, a fifth of the first attempts may be repeated; a refusal is told in the error (A22)."""
+    backend = ScriptedBackend(default=failing(Reason.BACKEND_ERROR, http_status=500))
+    retries = RetryPolicy(attempts=3, base_s=0.5, cap_s=30)
+    async with World(backend, settings={"breaker_error_ratio": 0.0}, retries=retries, retry_ratio=0.2) as world:
+        results, _ = await world.run([prompt(str(number)) for number in range(100)])
+        assert {result.outcome for result in results} == {Outcome.FAILED}
+        snapshot = world.scheduling.snapshot()
+        assert snapshot.retried <= 10 + 20
+        assert snapshot.retries_denied >= 70
+        told = [one for one in results if one.error and "retry budget is used up" in one.error.message]
+        assert len(told) == snapshot.retries_denied
+
+
+@virtual_time
+async def test_a_breaker_is_opened_by_backends_not_by_callers() -> None:
+    """Prompts that set short deadlines themselves say nothing against the backend; the configured time-outs do."""
+    backend = ScriptedBackend(default=second(10_000))
+    retries = RetryPolicy(attempts=1, base_s=0.5, cap_s=30)
+    async with World(backend, retries=retries, settings={"attempt_timeout_s": 60.0}) as world:
+        hurried = Deadlines(attempt_ns=10**9)
+        await world.run([prompt(str(number), deadlines=hurried) for number in range(40)])
+        (described,) = world.scheduling.snapshot().backends
+        assert described.breaker is not None
+        assert (described.breaker.state, described.breaker.bad) == ("closed", 0)
+    backend = ScriptedBackend(default=second(10_000), default_cap=20)
+    async with World(backend, retries=retries, settings={"attempt_timeout_s": 60.0}) as world:
+        batch = world.submit([prompt(str(number)) for number in range(20)])
+        await drain(world, batch)
+        (described,) = world.scheduling.snapshot().backends
+        assert described.breaker is not None
+        assert described.breaker.state == "open"
+        world.intake.close(batch)

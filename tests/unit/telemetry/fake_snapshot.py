@@ -16,6 +16,11 @@ class FakeHistogram:
 
 
 @dataclass
+class FakeBreaker:
+    state: str
+
+
+@dataclass
 class FakeRatio:
     name: str
     backend: int
@@ -39,6 +44,7 @@ class FakeBackend:
     long_slots: int = 2
     short_budget_tokens: int = 32_768
     prefill_ns: tuple[float, float, float] = (0.0, 200_000.0, 0.0)
+    breaker: FakeBreaker | None = field(default_factory=lambda: FakeBreaker("open"))
     dispatched: int = 40
     outcomes: dict[str, int] = field(default_factory=lambda: {"success": 30, "failed": 4, "retry": 3})
 
@@ -61,6 +67,7 @@ class FakeSnapshot:
     cancelled: int = 5
     expired: int = 2
     retried: int = 3
+    retries_denied: int = 4
     refused: int = 7
     drain_rate_per_s: float = 1.0
     backends: list[FakeBackend] = field(default_factory=lambda: [FakeBackend()])

@@ -242,8 +242,8 @@ fn no_room_is_kept_with_the_last_request() {
 fn nothing_is_owed() {
     let mut driver = Driver::with("fcfs", &[plain(1)]);
     limit(&mut driver, ALICE, 1, 0);
-    submit(&mut driver, ALICE, STANDARD, &[100; 50]);
-    let bob = submit(&mut driver, BOB, STANDARD, &[100; 100]);
+    submit(&mut driver, ALICE, STANDARD, &[16_384; 50]);
+    let bob = submit(&mut driver, BOB, STANDARD, &[16_384; 100]);
     for _ in 0..50 {
         let ticket = driver.released()[0];
         driver.advance(1);
