@@ -8,7 +8,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust test-python test-contract test-real lint types stubs proto proto-check format bench bench-core wheel clean
+.PHONY: help run serve test test-rust test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ format: $(VENV)/.dev ## Format Python and Rust
 	$(BIN)/ruff check --fix --quiet || true
 	$(BIN)/ruff format
 	cargo fmt
+
+audit: $(VENV)/.dev ## Licences, sources and known vulnerabilities of the dependencies, as far as they can be checked here
+	$(BIN)/python scripts/audit.py
 
 bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
 	$(BIN)/python -m tests.bench

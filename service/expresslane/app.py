@@ -13,26 +13,30 @@ from typing import TYPE_CHECKING
 import structlog
 
 from expresslane import __version__, _scheduler, memory
+from expresslane.auth.access import Access
 from expresslane.backends.factory import make_backend
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
 from expresslane.intake import Intake
+from expresslane.interceptors.auth import AuthInterceptor
 from expresslane.interceptors.observe import ObserveInterceptor
 from expresslane.jobs import JobStore
 from expresslane.models import ModelRegistry
 from expresslane.policies import Scope
+from expresslane.reloading import Reloader
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
-from expresslane.telemetry.logs import configure_logs
+from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
 from expresslane.tenants import Tenants
+from expresslane.tls import Tls
 from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
@@ -83,6 +87,14 @@ class App:
         retries = RetryPolicy(
             settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
         )
+        self.access = Access(settings)
+        self._tls = Tls(settings.tls)
+        self.files = Reloader(
+            [
+                ("certificates", self._tls.files, self._tls.load),
+                ("keys", [settings.keys_file] if settings.keys_file else [], self.access.load),
+            ]
+        )
         estimates = TokenEstimates()
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries, estimates=estimates)
         self.intake = Intake(
@@ -90,6 +102,7 @@ class App:
             registry,
             telemetry.tracer,
             max_open_batches=settings.max_open_batches,
+            may_use=self.access.may_use,
             tenants=tenants,
             estimates=estimates,
         )
@@ -101,14 +114,18 @@ class App:
             retention_s=settings.job_retention_s,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reloading: asyncio.Task[None] | None = None
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
+        self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, settings),
             AdminServicer(self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness),
             JobsServicer(self.jobs, self.scheduling, settings),
-            interceptors=[self._observer],
+            interceptors=[self.door, self._observer],
             max_message_bytes=settings.max_message_bytes,
             with_reflection=settings.reflection,
+            admin_apart=bool(settings.admin_listen),
+            tls=self._tls,
         )
         Metrics(
             telemetry.meter_provider,
@@ -122,10 +139,15 @@ class App:
         )
 
     async def start(self) -> str:
-        """Ask the backends, then serve; what has not answered soon goes on being asked. Returns the bound address."""
+        """Ask the backends, then serve; what has not answered soon goes on being asked. Returns the bound address.
+
+        Raises ConfigError when a certificate, the keys or an address cannot be used.
+        """
+        await asyncio.to_thread(self.files.load)
+        self._reloading = asyncio.get_running_loop().create_task(self.files.run())
         self.scheduling.start(self.dispatcher)
         await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
-        return await self.server.start(self.settings.listen)
+        return await self.server.start(self.settings.listen, self.settings.admin_listen)
 
     def drain(self) -> None:
         """Accept nothing more, end idle sessions, tell health checks; what was accepted goes on."""
@@ -154,6 +176,9 @@ class App:
         self.jobs.close()
         self.scheduling.stop()
         await self.fleet.close()
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.gather(self._reloading, return_exceptions=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
 
@@ -188,7 +213,8 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return EXIT_CONFIG
-    configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    settings = configuration.settings
+    configure_logs(settings.log_level, settings.log_format, exception_text=settings.log_exception_text)
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
@@ -212,6 +238,8 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, app.files.look)
+    log_loop_errors(loop)
     grace_s = 0.0
     try:
         address = await _unless(stopping, app.start())
@@ -260,6 +288,9 @@ def _report(app: App, configuration: Configuration, address: str, environ: Mappi
         "ready",
         address=address,
         version=__version__,
+        admin_address=app.server.admin_address,
+        tls=bool(app.settings.tls.cert_file),
+        keys=app.access.keys if app.access.on else "off",
         policy=app.settings.policy,
         backends=[f"{member.id} ({member.settings.kind})" for member in app.fleet.members],
         telemetry=list(app.telemetry.exporting),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from expresslane.config_checks import backend_problems, service_problems
+from expresslane.config_checks import backend_problems, exposure_warnings, service_problems
 from expresslane.errors import ConfigError
 from expresslane.settings import BackendSettings, Settings
 from expresslane.variables import (
@@ -228,6 +228,7 @@ def _warnings(settings: Settings, simulated_only: bool) -> tuple[str, ...]:
             "No backend is configured: the embedded simulated one runs, its answers are made up and marked SIMULATED. "
             f"Set {_BACKENDS}<ID>__KIND and {_BACKENDS}<ID>__URL to use a real one."
         )
+    warnings += exposure_warnings(settings)
     if settings.policy == "sjf" or "sjf" in settings.policies.values():
         name = "POLICY" if settings.policy == "sjf" else "POLICIES"
         warnings.append(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from expresslane.auth.keys import parse_records
 from expresslane.backends.presets import capabilities_of
 from expresslane.policies import Scope
 from expresslane.variables import environment_name
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from expresslane.settings import BackendSettings, Settings, TenantDefaults, TenantSettings
 
-__all__ = ["SIMULATED_MODEL", "backend_problems", "service_problems"]
+__all__ = ["SIMULATED_MODEL", "backend_problems", "exposure_warnings", "service_problems"]
 
 SIMULATED_MODEL = "simulated"
 """The only model that a simulated backend serves: no other name ever gets made-up text."""
@@ -50,6 +52,61 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
             yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
 
 
+def exposure_warnings(settings: Settings) -> Iterator[str]:
+    """What an operator should know of who can reach the service.
+
+    An address beyond loopback was asked for by name, and a proxy may stand before it: it is no mistake, and told.
+    """
+    if settings.authenticated and not any(tenant.admin for tenant in settings.tenants.values()):
+        yield "No tenant may use the Admin service: set EXPRESSLANE_TENANTS__<ID>__ADMIN=true for one."
+    for setting, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
+        if not address or _is_loopback(address):
+            continue
+        where = f"{environment_name(setting)}={address} can be reached from other machines"
+        if not settings.authenticated and not settings.tls.client_ca_file:
+            yield f"{where}, and nobody has to show a key: whoever can connect can use it. docs/security.md says how."
+        if not settings.tls.cert_file:
+            yield f"{where} in clear text: prompts, answers and keys can be read on the way. Set EXPRESSLANE_TLS__*."
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost" or host.startswith("unix"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    tls = settings.tls
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if getattr(tls, one) and not getattr(tls, other):
+            yield f"tls.{one}", f"needs {environment_name(f'tls.{other}')} as well."
+    if tls.client_ca_file and not (tls.cert_file or tls.key_file):
+        yield "tls.client_ca_file", f"needs {environment_name('tls.cert_file')} as well."
+    if settings.admin_listen and settings.admin_listen == settings.listen and not settings.listen.endswith(":0"):
+        yield "admin_listen", "is the address of the other server too; give it a port of its own."
+    yield from _doubled_identities(settings)
+
+
+def _doubled_identities(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Keys and certificates that stand for two tenants."""
+    ids: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for tenant_id, tenant in settings.tenants.items():
+        prefix = f"tenants.{tenant_id}."
+        if tenant.certificates and not settings.tls.client_ca_file:
+            yield f"{prefix}certificates", f"needs {environment_name('tls.client_ca_file')} as well."
+        for record in parse_records(tenant.keys.get_secret_value()) if tenant.keys else ():
+            if ids.setdefault(record.id, tenant_id) != tenant_id:
+                yield f"{prefix}keys", f"has the key {record.id}, which is the tenant {ids[record.id]}'s."
+        for name in tenant.certificates:
+            if names.setdefault(name, tenant_id) != tenant_id:
+                yield f"{prefix}certificates", f"has {name!r}, which is the tenant {names[name]}'s."
+
+
 def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[str, str]]:
     step, chunk, budget = backend.engine_step_tokens, backend.engine_chunk_tokens, backend.short_budget_tokens
     if chunk > step:
@@ -64,6 +121,7 @@ def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[st
 
 def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong between the settings of the service. `backend_ids`: those named, also where their settings fail."""
+    yield from _access_problems(settings)
     ids = set(backend_ids) or {"simulated"}
     wildcard = settings.wildcard_backend
     if wildcard:

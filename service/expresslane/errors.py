@@ -77,6 +77,11 @@ class Reason(StrEnum):
     BACKEND_UNAUTHORIZED = "BACKEND_UNAUTHORIZED"
     BACKEND_MALFORMED = "BACKEND_MALFORMED"
     ANSWER_OVER_LIMIT = "ANSWER_OVER_LIMIT"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    NOT_PERMITTED = "NOT_PERMITTED"
+    MODEL_NOT_PERMITTED = "MODEL_NOT_PERMITTED"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    MALFORMED_MESSAGE = "MALFORMED_MESSAGE"
     INTERNAL = "INTERNAL"
 
 
@@ -95,6 +100,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.ABOVE_RATE_LIMIT,
         Reason.PROTOCOL_VIOLATION,
         Reason.BACKEND_REJECTED,
+        Reason.MALFORMED_MESSAGE,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.QUEUE_FULL,
@@ -104,6 +110,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.BACKEND_RATE_LIMITED,
         Reason.BACKEND_QUOTA_EXHAUSTED,
         Reason.ANSWER_OVER_LIMIT,
+        Reason.TOO_MANY_CALLS,
     ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.DRAINING,
@@ -123,7 +130,13 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.CALLER_DEADLINE,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.BATCH_FAILED),
-    grpc.StatusCode.PERMISSION_DENIED: (Reason.CLASS_NOT_ALLOWED, Reason.BACKEND_UNAUTHORIZED),
+    grpc.StatusCode.UNAUTHENTICATED: (Reason.UNAUTHENTICATED,),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        Reason.NOT_PERMITTED,
+        Reason.MODEL_NOT_PERMITTED,
+        Reason.CLASS_NOT_ALLOWED,
+        Reason.BACKEND_UNAUTHORIZED,
+    ),
     grpc.StatusCode.INTERNAL: (Reason.BACKEND_ERROR, Reason.BACKEND_MALFORMED, Reason.INTERNAL),
 }
 _CODE_BY_REASON = {reason: code for code, reasons in _CODES.items() for reason in reasons}

@@ -10,6 +10,8 @@ import structlog
 from yarl import URL
 
 from expresslane.errors import BackendError, Reason, RefusedError
+from expresslane.masking import masked
+from expresslane.settings import BackendSettings
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ class Member:
     def public_url(self) -> str:
         """The URL without credentials."""
         url = URL(self.settings.url) if self.settings.url else None
-        return str(url.with_user(None)) if url is not None else ""
+        return masked(str(url.with_user(None))) if url is not None else ""
 
     def own_name(self, model: str) -> str:
         """The backend's own name for a model."""

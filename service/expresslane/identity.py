@@ -9,10 +9,12 @@ from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.variables import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from contextvars import Token
 
-__all__ = ["DEFAULT_TENANT", "TENANT_METADATA", "authenticated_as", "forget", "tenant_of"]
+    Metadata = Iterable[tuple[str, str | bytes]]
+
+__all__ = ["DEFAULT_TENANT", "TENANT_METADATA", "authenticated_as", "claimed_tenant", "forget", "tenant_of"]
 
 TENANT_METADATA = "x-expresslane-tenant"
 """Metadata that names the tenant. Believed only while nothing authenticates the call."""
@@ -37,7 +39,12 @@ def tenant_of(context: Any) -> str:
     """The tenant of the running call. Raises RefusedError (INVALID_FIELD) where its metadata makes no sense."""
     if (tenant := _authenticated.get()) is not None:
         return tenant
-    tenant = next(_named(context), DEFAULT_TENANT)
+    return claimed_tenant(context.invocation_metadata() or ())
+
+
+def claimed_tenant(metadata: Metadata) -> str:
+    """The tenant that a call says it is from. Raises RefusedError (INVALID_FIELD) for what no tenant is called."""
+    tenant = next(_named(metadata), DEFAULT_TENANT)
     if not is_id(tenant):
         rule = "1 to 63 of a-z, 0-9 and -, no dash at either end"
         violation = FieldViolation(f"metadata.{TENANT_METADATA}", rule)
@@ -46,7 +53,7 @@ def tenant_of(context: Any) -> str:
     return tenant
 
 
-def _named(context: Any) -> Iterator[str]:
-    for key, value in context.invocation_metadata() or ():
+def _named(metadata: Metadata) -> Iterator[str]:
+    for key, value in metadata:
         if key == TENANT_METADATA:
             yield value if isinstance(value, str) else value.decode("ascii", "replace")

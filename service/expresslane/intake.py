@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 from expresslane.batches.batch import Batch, BatchOptions, HeldBytes
@@ -19,7 +20,7 @@ from expresslane.tenants import Tenants
 from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
@@ -38,6 +39,7 @@ class Intake:
         tracer: Tracer,
         *,
         max_open_batches: int,
+        may_use: Callable[..., bool] = lambda *_: True,
         tenants: Tenants | None = None,
         estimates: TokenEstimates | None = None,
         clock: Clock = monotonic_ns,
@@ -48,6 +50,7 @@ class Intake:
         self._registry = registry
         self._tracer = tracer
         self._max_open = max_open_batches
+        self._may_use = may_use
         self._clock = clock
         self._open: set[Batch] = set()
         self._held = HeldBytes()
@@ -81,7 +84,7 @@ class Intake:
         return batch
 
     def accept(self, batch: Batch, prompts: Sequence[tuple[Prompt, int]]) -> list[Ticket]:
-        """Queue (prompt, size in bytes) pairs, all or none; those whose model nobody serves fail at once, in-band.
+        """Queue (prompt, size in bytes) pairs, all or none; those whose model cannot be had fail at once, in-band.
 
         Returns the queued tickets. Raises RefusedError.
         """
@@ -91,9 +94,10 @@ class Intake:
         entries: list[Entry] = []
         failures: list[Result] = []
         taken_bytes = 0
+        may_use = partial(self._may_use, batch.options.tenant)
         for index, (prompt, size_bytes) in enumerate(prompts, first):
             try:
-                model = self._registry.resolve(prompt.model)
+                model = self._registry.resolve(prompt.model, may_use)
             except UnknownModelError as unknown:
                 failures.append(_failure(prompt.custom_id, index, unknown.error))
                 continue

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from expresslane.auth.keys import parse_records
+from expresslane.masking import masked
 from expresslane.policies import CLASS_NAMES, POLICY_NAMES, ClassName, PolicyName, Scope
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "SimulatedSettings",
     "TenantDefaults",
     "TenantSettings",
+    "TlsSettings",
 ]
 
 BackendKind = Literal["openai", "vllm", "sglang", "ollama", "llamacpp", "simulated"]
@@ -71,6 +74,16 @@ def _map(value: Any) -> Any:
     return dict(_pairs(value))
 
 
+def _names(value: Any) -> Any:
+    """`a,b,c` as a tuple of names; anything but text passes."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(item.strip() for item in value.split(","))
+    if not all(names):
+        raise ValueError("an entry is empty")
+    return names
+
+
 def _scopes(value: dict[str, PolicyName]) -> dict[str, PolicyName]:
     """Policies by scope, each scope written in its one way."""
     return {str(Scope.parse(scope)): policy for scope, policy in value.items()}
@@ -105,6 +118,17 @@ def _host_port(value: str) -> str:
     bracketed = host.startswith("[") and host.endswith("]")
     if not host or re.search(r"\s|/", host) or (":" in host and not bracketed):
         raise ValueError("it does not start with a host; an IPv6 address stands in brackets")
+    return value
+
+
+def _host_port_or_none(value: str) -> str:
+    """An address to listen on, or empty."""
+    return _host_port(value) if value else value
+
+
+def _key_records(value: SecretStr) -> SecretStr:
+    """Hashed keys as `expresslane keys new` prints them."""
+    parse_records(value.get_secret_value())
     return value
 
 
@@ -150,7 +174,12 @@ Key = Annotated[
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Any:
+        """Fields for `repr`, credentials inside URLs hidden: a repr ends up in tracebacks and logs."""
+        for name, value in super().__repr_args__():
+            yield name, masked(value) if isinstance(value, str) else value
 
 
 class SimulatedSettings(_Frozen):
@@ -265,6 +294,17 @@ class BackendSettings(_Frozen):
     """Costs of a simulated backend."""
 
 
+class TlsSettings(_Frozen):
+    """Files in PEM form, read again when they change; a set that cannot be used leaves the last one in force."""
+
+    cert_file: str = ""
+    """The server's certificate with its chain. With key_file it turns TLS on, for every listener."""
+    key_file: str = ""
+    """The certificate's private key, without a passphrase."""
+    client_ca_file: str = ""
+    """Authorities for callers' certificates. When set, every caller must show one that they have signed."""
+
+
 class TenantDefaults(_Frozen):
     """What holds for tenants where they have no setting of their own."""
 
@@ -279,8 +319,35 @@ class TenantDefaults(_Frozen):
 
 
 class TenantSettings(_Frozen):
-    """One tenant. None means: as in the defaults for tenants."""
+    """One tenant: who it is, and what it may do. None means: as in the defaults for tenants, or no bound of its own."""
 
+    keys: (
+        Annotated[
+            SecretStr,
+            AfterValidator(_key_records),
+            Field(
+                json_schema_extra=_says("entries that `expresslane keys new` prints, comma-separated", "sha256:ID:HEX")
+            ),
+        ]
+        | None
+    ) = None
+    """Hashes of the tenant's API keys: `sha256:ID:HEX` or `sha256:ID:HEX:EXPIRY`, comma-separated."""
+    certificates: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_names),
+        Field(json_schema_extra=_says("names, comma-separated", "spiffe://example.org/acme")),
+    ] = ()
+    """Names (subject alternative name, or common name) in client certificates that stand for this tenant."""
+    admin: bool = False
+    """Whether the tenant may use the Admin service."""
+    models: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_names),
+        Field(json_schema_extra=_says("model names, comma-separated, a * at the end for any rest", "small,qwen-*")),
+    ] = ()
+    """Models the tenant may use, by name or alias; a `*` at the end stands for any rest. Empty: all."""
+    max_open_calls: Count | None = None
+    """Calls of the tenant that may be open at once."""
     weight: Weight | None = None
     """Share of each class relative to other tenants' weights. Default: EXPRESSLANE_TENANT_DEFAULTS__WEIGHT."""
     max_class: ClassName | None = None
@@ -300,6 +367,15 @@ class Settings(_Frozen):
         str, AfterValidator(_host_port), Field(json_schema_extra=_says("host:port", "127.0.0.1:50051"))
     ] = "127.0.0.1:50051"
     """Address of the gRPC server, host:port; port 0 picks a free one."""
+    admin_listen: Annotated[
+        str, AfterValidator(_host_port_or_none), Field(json_schema_extra=_says("host:port", "127.0.0.1:50052"))
+    ] = ""
+    """Address of a server of its own for the Admin service, which the other one then does not have. Empty: none."""
+    tls: TlsSettings = TlsSettings()
+    """Certificates of the gRPC servers."""
+    keys_file: str = ""
+    """A file of hashed API keys, `TENANT ENTRY` a line as `expresslane keys new` prints it; read again when it changes.
+    When set, or when a tenant has keys or certificates, every call must show who it is from."""
     backends: dict[str, BackendSettings] = Field(default_factory=dict)
     """Backends by id (a-z, 0-9, -). Empty: one simulated backend."""
     default_model: str = ""
@@ -399,6 +475,11 @@ class Settings(_Frozen):
     """Prompts that one StreamPrompts session may have unfinished."""
     max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls and running jobs that may be open at once."""
+    max_open_calls: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Calls that may be open at once, those that have sent nothing yet included; Admin and health are not counted."""
+    content_urls: Literal["data", "any"] = "data"
+    """What chats may name under a `url`: data (the content itself, as a data: URL) or any, which the backend fetches
+    from where it stands."""
     job_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """Most jobs kept, running and ended. Beyond it CreateJob is refused."""
     job_results_limit_bytes: Annotated[int, Field(ge=4_096, le=1_099_511_627_776)] = 256 * 1024 * 1024
@@ -414,3 +495,10 @@ class Settings(_Frozen):
     """auto: text on a terminal, JSON otherwise."""
     reflection: bool = True
     """Whether gRPC server reflection is on."""
+    log_exception_text: bool = False
+    """Whether tracebacks in the log show what exceptions say, which may quote prompts, and not only their types."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether every call must show who it is from."""
+        return bool(self.keys_file) or any(tenant.keys or tenant.certificates for tenant in self.tenants.values())

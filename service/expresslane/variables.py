@@ -9,10 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from expresslane.masking import MASK, masked
 from expresslane.settings import Settings
 
 __all__ = [
     "GROUPS",
+    "MASK",
     "OTHER_NAMES",
     "OTHER_VARIABLES",
     "PREFIX",
@@ -28,7 +30,6 @@ __all__ = [
 ]
 
 PREFIX = "EXPRESSLANE_"
-MASK = "********"
 GROUPS = ("backends", "tenants")
 """Settings that exist once for each member of a group, under its id."""
 
@@ -37,6 +38,12 @@ OTHER_NAMES = {f"{PREFIX}REQUEST_TIMEOUT": f"{PREFIX}QUEUE_TIMEOUT_S"}
 
 OTHER_VARIABLES = {
     f"{PREFIX}ADDRESS": "The server that the command line and the clients talk to; the service ignores it.",
+    f"{PREFIX}API_KEY": "The API key that the command line sends; the service ignores it.",
+    f"{PREFIX}CLIENT_TLS": "Whether the command line uses TLS (true or false); the service ignores it.",
+    f"{PREFIX}CLIENT_CA_FILE": "Authorities that the command line trusts; the service ignores it.",
+    f"{PREFIX}CLIENT_CERT_FILE": "The command line's own certificate; the service ignores it.",
+    f"{PREFIX}CLIENT_KEY_FILE": "The private key of that certificate; the service ignores it.",
+    f"{PREFIX}CLIENT_SERVER_NAME": "The name that the server's certificate must be for; the service ignores it.",
     f"{PREFIX}TENANT": "The tenant that the command line calls as; the service ignores it.",
     f"{PREFIX}READY_FILE": "A file that `expresslane serve` writes its bound address to once it is ready.",
     f"{PREFIX}CACHE_DIR": "Where the test tools keep what is slow to build; the service ignores it.",
@@ -49,8 +56,6 @@ _SERVICE_LINK = re.compile(
 )
 _SERVICE_PORT = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?PORT")
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_SECRET_QUERY = re.compile(r"([?&][^=&#]*(?:key|token|secret|password|sig)[^=&#]*=)[^&#]*", re.IGNORECASE)
-_USER_INFO = re.compile(r"//[^/?#\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +122,18 @@ def show(value: Any) -> str:
         case Mapping():
             text = ",".join(f"{left}={right}" for left, right in value.items())
         case tuple() | list():
-            text = ",".join(left if left == right else f"{left}={right}" for left, right in value)
+            text = ",".join(map(_entry, value))
         case _:
             text = masked(str(value))
     return text
 
 
-def masked(text: str) -> str:
-    """Text with credentials inside URLs hidden: user information, and query values named like a key."""
-    return _SECRET_QUERY.sub(rf"\1{MASK}", _USER_INFO.sub(f"//{MASK}@", text))
+def _entry(item: str | tuple[str, str]) -> str:
+    """A name, or a pair as `a=b`, with `a` alone for `a=a`."""
+    if isinstance(item, str):
+        return item
+    left, right = item
+    return left if left == right else f"{left}={right}"
 
 
 def environment_name(path: str) -> str:

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from expresslane_client import Backend
     from rich.console import RenderableType
 
+    from expresslane.cli.connection import Connection
+
 __all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"]
 
 _NUMBERS = {"cap", "slots", "in flight", "peak"}
 _ON, _OFF = "bold green", "yellow"
 
 
-def list_backends(address: str, *, as_json: bool) -> Exit:
+def list_backends(service: Connection, *, as_json: bool) -> Exit:
     """Show all backends."""
-    backends = asyncio.run(_list(address))
+    backends = asyncio.run(_list(service))
     if as_json:
         for backend in backends:
             print(json_text(backend_fields(backend)))  # noqa: T201
@@ -37,23 +39,23 @@ def list_backends(address: str, *, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def update_backend(address: str, name: str, **changes: int | None) -> Exit:
+def update_backend(service: Connection, name: str, **changes: int | None) -> Exit:
     """Change one backend and show it as it is then; `changes` as for `Client.update_backend`."""
     if all(value is None for value in changes.values()):
         options = " or ".join(f"--{change.replace('_', '-')}" for change in changes)
         raise CommandError(f"nothing to change: give {options}")
-    backend = asyncio.run(_update(address, name, changes))
+    backend = asyncio.run(_update(service, name, changes))
     output().print(*backends_table([backend]), sep="\n")
     return Exit.OK
 
 
-async def _list(address: str) -> list[Backend]:
-    async with connected(address) as client:
+async def _list(service: Connection) -> list[Backend]:
+    async with connected(service) as client:
         return await client.list_backends()
 
 
-async def _update(address: str, name: str, changes: Mapping[str, int | None]) -> Backend:
-    async with connected(address) as client:
+async def _update(service: Connection, name: str, changes: Mapping[str, int | None]) -> Backend:
+    async with connected(service) as client:
         return await client.update_backend(name, **changes)  # type: ignore[arg-type] # bool is an int
 
 

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from expresslane_client import Policy
 
+    from expresslane.cli.connection import Connection
+
 __all__ = ["list_policies", "set_policy"]
 
 
-def list_policies(address: str, *, as_json: bool) -> Exit:
+def list_policies(service: Connection, *, as_json: bool) -> Exit:
     """Show the policies that hold, the general one first."""
-    policies = asyncio.run(_list(address))
+    policies = asyncio.run(_list(service))
     if as_json:
         for policy in policies:
             print(json_text(dataclasses.asdict(policy)))  # noqa: T201
@@ -30,25 +32,25 @@ def list_policies(address: str, *, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def set_policy(address: str, policy: str, *, prompt_class: str, model: str) -> Exit:
+def set_policy(service: Connection, policy: str, *, prompt_class: str, model: str) -> Exit:
     """Set a scope's policy, or take it back where `policy` is empty; show what holds then."""
     if not (policy or prompt_class or model):
         raise CommandError(
             "the service itself needs a policy: say whose to take back",
             "example: expresslane policy unset --class batch",
         )
-    output().print(_table(asyncio.run(_set(address, policy, prompt_class, model))))
+    output().print(_table(asyncio.run(_set(service, policy, prompt_class, model))))
     return Exit.OK
 
 
-async def _list(address: str) -> list[Policy]:
-    async with connected(address) as client:
+async def _list(service: Connection) -> list[Policy]:
+    async with connected(service) as client:
         snapshot = await client.get_snapshot()
         return [snapshot.general_policy, *snapshot.policies]
 
 
-async def _set(address: str, policy: str, prompt_class: str, model: str) -> list[Policy]:
-    async with connected(address) as client:
+async def _set(service: Connection, policy: str, prompt_class: str, model: str) -> list[Policy]:
+    async with connected(service) as client:
         return await client.set_policy(policy, prompt_class=prompt_class, model=model)
 
 

@@ -13,7 +13,7 @@ from expresslane.cli.progress import RunProgress
 from expresslane.cli.prompt_file import InputFileError, PromptFile
 from expresslane.cli.prompt_options import Defaults
 from expresslane.cli.result_file import ResultFile
-from expresslane.cli.service_calls import client_of, explained
+from expresslane.cli.service_calls import explained
 from expresslane.cli.signals import stopping_on_signals
 from expresslane.cli.submit_job import submit_job
 from expresslane.cli.summary_table import print_summary
@@ -78,13 +78,13 @@ class Run:
                 except CommandError as error:
                     self._error = error
                 except ExpresslaneClientError as error:
-                    self._error = explained(error, self._options.address, self._prompts.renamed)
+                    self._error = explained(error, self._options.service, self._prompts.renamed)
                 except OSError as error:
                     self._error = CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED)
         return self._finish()
 
     async def _send_all(self) -> None:
-        async with client_of(self._options.address) as client:
+        async with self._options.service.client() as client:
             if self._prompts.size <= ONE_BATCH_BYTES_MAX:
                 try:
                     await self._take(self._as_batch(client))

@@ -21,20 +21,22 @@ if TYPE_CHECKING:
     from expresslane_client import Snapshot
     from rich.console import RenderableType
 
+    from expresslane.cli.connection import Connection
+
 __all__ = ["status"]
 
 _REFRESH_S = 1.0
 _TENANTS_MAX = 10
 
 
-def status(address: str, *, watch: bool, as_json: bool) -> Exit:
+def status(service: Connection, *, watch: bool, as_json: bool) -> Exit:
     """Show the service once, or again every second until Ctrl-C."""
-    asyncio.run(_watch(address, as_json=as_json) if watch else _once(address, as_json=as_json))
+    asyncio.run(_watch(service, as_json=as_json) if watch else _once(service, as_json=as_json))
     return Exit.OK
 
 
-async def _once(address: str, *, as_json: bool) -> None:
-    async with connected(address) as client:
+async def _once(service: Connection, *, as_json: bool) -> None:
+    async with connected(service) as client:
         snapshot = await client.get_snapshot()
     if as_json:
         print(json_text(_fields(snapshot)))  # noqa: T201
@@ -42,9 +44,9 @@ async def _once(address: str, *, as_json: bool) -> None:
         output().print(_panel(snapshot, None))
 
 
-async def _watch(address: str, *, as_json: bool) -> None:
+async def _watch(service: Connection, *, as_json: bool) -> None:
     before: Snapshot | None = None
-    async with connected(address) as client:
+    async with connected(service) as client:
         with Live(console=output(), auto_refresh=False, transient=False) as live:
             while True:
                 snapshot = await client.get_snapshot()

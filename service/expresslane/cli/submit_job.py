@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from expresslane_client import ExpresslaneClientError, MessageTooLargeError
 
 from expresslane.cli.console import CommandError, Exit, report
-from expresslane.cli.service_calls import client_of, explained
+from expresslane.cli.service_calls import explained
 
 if TYPE_CHECKING:
     from expresslane_client import Job
@@ -26,7 +26,7 @@ def submit_job(options: RunOptions, prompts: PromptFile) -> Exit:
     except MessageTooLargeError as error:
         raise CommandError(str(error), "split the file: a job is one message") from None
     except ExpresslaneClientError as error:
-        raise explained(error, options.address, prompts.renamed) from None
+        raise explained(error, options.service, prompts.renamed) from None
     print(job.name)  # noqa: T201
     if not options.quiet:
         console = report()
@@ -36,5 +36,5 @@ def submit_job(options: RunOptions, prompts: PromptFile) -> Exit:
 
 
 async def _submit(options: RunOptions, prompts: PromptFile) -> Job:
-    async with client_of(options.address) as client:
+    async with options.service.client() as client:
         return await client.create_job(prompts.prompts(), **options.batch)

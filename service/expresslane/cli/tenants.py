@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from expresslane_client import Tenant
     from rich.console import RenderableType
 
+    from expresslane.cli.connection import Connection
+
 __all__ = ["list_tenants", "tenants_table", "update_tenant"]
 
 DEFAULT_TENANT = "default"
 
 
-def list_tenants(address: str, *, as_json: bool) -> Exit:
+def list_tenants(service: Connection, *, as_json: bool) -> Exit:
     """Show the tenants that are at work, those with most waiting prompts first."""
-    tenants, more, fairness = asyncio.run(_list(address))
+    tenants, more, fairness = asyncio.run(_list(service))
     if as_json:
         for tenant in tenants:
             print(json_text(dataclasses.asdict(tenant)))  # noqa: T201
@@ -36,7 +38,7 @@ def list_tenants(address: str, *, as_json: bool) -> Exit:
 
 
 def update_tenant(
-    address: str,
+    service: Connection,
     name: str,
     *,
     weight: int | None = None,
@@ -49,7 +51,7 @@ def update_tenant(
         raise CommandError("nothing to change", "example: expresslane tenants set acme --weight 3")
 
     async def update() -> Tenant:
-        async with connected(address) as client:
+        async with connected(service) as client:
             return await client.update_tenant(
                 name,
                 weight=weight,
@@ -62,8 +64,8 @@ def update_tenant(
     return Exit.OK
 
 
-async def _list(address: str) -> tuple[Sequence[Tenant], int, str]:
-    async with connected(address) as client:
+async def _list(service: Connection) -> tuple[Sequence[Tenant], int, str]:
+    async with connected(service) as client:
         snapshot = await client.get_snapshot()
         return snapshot.tenants, snapshot.tenants_total - len(snapshot.tenants), snapshot.fairness
 

@@ -21,6 +21,7 @@ from expresslane.prompts import (
     Sampling,
     ToolCall,
 )
+from expresslane.servicers.content_urls import foreign_url, tool_server
 from expresslane.tokens import text_bytes, utf8_bytes
 from expresslane.v1 import types_pb2
 
@@ -52,6 +53,7 @@ _RANGES: tuple[tuple[str, float, float, str], ...] = (
     ("top_logprobs", 0, 20, "0 to 20"),
     ("n", 1, 1, "1: several choices are not supported yet"),
 )
+_URL = "names {!r}, which the backend would fetch; send the content itself, as a data: URL"
 Report = Callable[[str, str, Reason], None]
 
 
@@ -76,8 +78,11 @@ class PromptDecoder:
     that asks for none gets STANDARD, or `max_class` where that is lower.
     """
 
-    def __init__(self, max_prompt_bytes: int, max_class: PromptClass = PromptClass.INTERACTIVE) -> None:
+    def __init__(
+        self, max_prompt_bytes: int, max_class: PromptClass = PromptClass.INTERACTIVE, *, any_urls: bool = False
+    ) -> None:
         self._max_prompt_bytes = max_prompt_bytes
+        self._any_urls = any_urls
         self._max_class = max_class
         self._classes = {types_pb2.PROMPT_CLASS_UNSPECIFIED: max(PromptClass.STANDARD, max_class), **_CLASSES}
         self._options: dict[tuple[bytes, str, str, str, bytes], RequestOptions] = {}
@@ -98,6 +103,8 @@ class PromptDecoder:
         if len(message.model.encode()) > MAX_ID_BYTES:
             report("model", f"at most {MAX_ID_BYTES} bytes")
         content, raw = _content(message, report)
+        if type(content) is Chat and not self._any_urls:
+            _check_parts(content, report)
         prompt_class = self._classes.get(getattr(message, "class"))
         if prompt_class is None:
             report("class", f"{getattr(message, 'class')} is no PromptClass")
@@ -145,6 +152,8 @@ class PromptDecoder:
             for collision in colliding_keys(options):
                 why = ", which a typed field or the service sets" if collision in taken else " twice"
                 count("extra_json", f"sets {collision[:80]!r}{why}", Reason.COLLIDING_KEY)
+        if not (faults or self._any_urls):
+            _check_options(options, count)
         if not faults:
             # A session may run for days, each prompt with a seed of its own.
             self._kept_bytes += template_bytes + other_bytes
@@ -153,6 +162,20 @@ class PromptDecoder:
                 self._kept_bytes = template_bytes + other_bytes
             self._options[key] = options
         return options
+
+
+def _check_parts(chat: Chat, report: Report) -> None:
+    for number, message in enumerate(chat.messages):
+        for position, (is_json, part) in enumerate(message.parts):
+            if is_json and (url := foreign_url(part)):
+                report(f"chat.messages[{number}].content[{position}].json", _URL.format(url), Reason.INVALID_FIELD)
+
+
+def _check_options(options: RequestOptions, report: Report) -> None:
+    if url := foreign_url(options.extra_json):
+        report("extra_json", _URL.format(url), Reason.INVALID_FIELD)
+    if url := tool_server(options.tools_json):
+        report("tools_json", _URL.format(url), Reason.INVALID_FIELD)
 
 
 def _largest_part(message: types_pb2.Prompt, content: str | Chat, options: RequestOptions) -> str:

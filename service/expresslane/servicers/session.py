@@ -96,7 +96,11 @@ class Session:
             raise RefusedError(Reason.PROTOCOL_VIOLATION, message)
         options = batch_options(first.config, self._settings, self._context, monotonic_ns())
         batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
-        self._decoder = PromptDecoder(self._settings.max_prompt_bytes, batch.tenant.max_class)
+        self._decoder = PromptDecoder(
+            self._settings.max_prompt_bytes,
+            batch.tenant.max_class,
+            any_urls=self._settings.content_urls == "any",
+        )
         return batch
 
     async def _read(self, batch: Batch) -> None:

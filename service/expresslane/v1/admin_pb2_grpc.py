@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class AdminStub(object):
     """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
     """
 
     def __init__(self, channel):
@@ -74,6 +76,8 @@ class AdminStub(object):
 
 class AdminServicer(object):
     """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
     """
 
     def ListBackends(self, request, context):
@@ -173,6 +177,8 @@ def add_AdminServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Admin(object):
     """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
     """
 
     @staticmethod

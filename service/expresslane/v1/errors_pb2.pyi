@@ -121,6 +121,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the backend's answer is larger than the service accepts, than one result may be, or than fits
     into CollectBatch's response.
     """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 80
+    """UNAUTHENTICATED: no key or certificate, or one that opens nothing; the message does not tell unknown from expired."""
+    ERROR_REASON_NOT_PERMITTED: _ErrorReason.ValueType  # 81
+    """PERMISSION_DENIED: the caller's tenant may not use this method."""
+    ERROR_REASON_MODEL_NOT_PERMITTED: _ErrorReason.ValueType  # 82
+    """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 83
+    """RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+    ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 84
+    """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 90
     """INTERNAL: a defect of the service; the message carries what to report."""
 
@@ -223,6 +233,16 @@ ERROR_REASON_ANSWER_OVER_LIMIT: ErrorReason.ValueType  # 69
 """RESOURCE_EXHAUSTED: the backend's answer is larger than the service accepts, than one result may be, or than fits
 into CollectBatch's response.
 """
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 80
+"""UNAUTHENTICATED: no key or certificate, or one that opens nothing; the message does not tell unknown from expired."""
+ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 81
+"""PERMISSION_DENIED: the caller's tenant may not use this method."""
+ERROR_REASON_MODEL_NOT_PERMITTED: ErrorReason.ValueType  # 82
+"""PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 83
+"""RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 84
+"""INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 90
 """INTERNAL: a defect of the service; the message carries what to report."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

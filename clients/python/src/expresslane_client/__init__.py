@@ -14,6 +14,7 @@ from expresslane_client.backends import (
 from expresslane_client.batches import BatchCall
 from expresslane_client.chats import RawJson
 from expresslane_client.client import Client, Collected
+from expresslane_client.credentials import Tls
 from expresslane_client.errors import (
     CallError,
     DeadlineExceededError,
@@ -84,6 +85,7 @@ __all__ = [
     "Snapshot",
     "Summary",
     "Tenant",
+    "Tls",
     "ToolCall",
     "UnavailableError",
     "Usage",

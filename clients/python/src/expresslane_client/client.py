@@ -18,6 +18,7 @@ from expresslane_client.channels import (
     translated_errors,
     with_trace_context,
 )
+from expresslane_client.credentials import Tls, key_metadata
 from expresslane_client.errors import InputError
 from expresslane_client.generations import GenerateCall
 from expresslane_client.health import wait_until_serving
@@ -62,10 +63,11 @@ class Collected:
 class Client:
     """A connection to an expresslane service, for use in `async with`, shared by as many calls at a time as you like.
 
-    `metadata` goes with every call. `tenant`: whose calls they are, where the service authenticates nobody; empty:
-    the service's default. `credentials` turn on TLS. `message_bytes_max` is the largest request to send; the
-    service has a limit of its own (64 MiB unless configured). `timeout_s` of a call is its gRPC deadline: a little
-    before it, what is unfinished comes back as expired. Every call can raise the errors of errors.py.
+    `metadata` and the `api_key` go with every call. `tenant`: whose calls they are, where the service authenticates
+    nobody; empty: its default. `tls` encrypts the connection and checks the service's certificate: True, or a Tls with
+    files; `credentials` are gRPC's own, in its place. `message_bytes_max` is the largest request to send; the service
+    has a limit of its own (64 MiB unless configured). `timeout_s` of a call is its gRPC deadline: a little before it,
+    what is unfinished comes back as expired. Every call can raise the errors of errors.py.
     """
 
     def __init__(
@@ -73,13 +75,18 @@ class Client:
         target: str = "127.0.0.1:50051",
         *,
         metadata: Mapping[str, str] | Metadata = (),
+        api_key: str = "",
+        tls: Tls | bool | None = None,
         tenant: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         self.target = target
-        self._metadata = (*as_metadata(metadata), *([(TENANT_METADATA, tenant)] if tenant else []))
-        self._credentials = credentials
+        claim = [(TENANT_METADATA, tenant)] if tenant else []
+        self._metadata = (*as_metadata(metadata), *claim, *key_metadata(api_key))
+        known = Tls() if tls is True else tls or None
+        self._credentials = known.credentials() if known is not None else credentials
+        self._server_name = known.server_name if known is not None else ""
         self._message_bytes_max = message_bytes_max
         self._open: aio.Channel | None = None
 
@@ -101,7 +108,7 @@ class Client:
     def channel(self) -> aio.Channel:
         """The gRPC channel, opened at the first use."""
         if self._open is None:
-            self._open = open_channel(self.target, self._credentials, self._message_bytes_max)
+            self._open = open_channel(self.target, self._credentials, self._message_bytes_max, self._server_name)
         return self._open
 
     @property

@@ -15,7 +15,8 @@ const STEP_NS: u64 = 2_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Cycles for which the first tokens of long prompts come, then for which they do not.
 const PHASE: u64 = 256;
-/// Of so many prompts one is noted, to be cancelled later.
+/// Of so many prompts of the first class one is noted, to be cancelled later; of the others, which leave the queue
+/// hardly otherwise while the first has work, all are.
 const NOTED_ONE_IN: u64 = 5;
 /// One cycle of so many is a cancel.
 const CANCEL_ONE_IN: u64 = 10;
@@ -113,10 +114,16 @@ impl World {
                 self.submit(class);
             }
         }
+        self.poll();
     }
 
-    pub(super) fn run(&mut self, cycles: usize) {
-        for _ in 0..cycles {
+    /// Until so many prompts have ended, by a finish or a cancel.
+    pub(super) fn run(&mut self, prompts: usize) {
+        let mut ended = 0;
+        let mut idle = 0;
+        while ended < prompts {
+            assert!(idle < 2 * PHASE, "nothing ends any more");
+            idle += 1;
             self.now_ns += STEP_NS;
             self.cycles += 1;
             while let Some(class) = self.full.pop() {
@@ -126,6 +133,7 @@ impl World {
             if self.load.is_mixed && self.cycles.is_multiple_of(CANCEL_ONE_IN) {
                 self.cancel();
                 self.poll();
+                (ended, idle) = (ended + 1, 0);
                 continue;
             }
             if let Some(ticket) = self.next_first_token() {
@@ -136,6 +144,7 @@ impl World {
             if let Some(ticket) = self.decoding.pop_front() {
                 self.scheduler.finish(self.now_ns, ticket, Outcome::Success).expect("it is in flight");
                 self.poll();
+                (ended, idle) = (ended + 1, 0);
             }
         }
     }
@@ -182,7 +191,7 @@ impl World {
                 self.classes.resize(slot + 1, 0);
             }
             self.classes[slot] = class as u8;
-            if self.load.is_mixed && self.random.next().is_multiple_of(NOTED_ONE_IN) {
+            if self.load.is_mixed && (class > 0 || self.random.next().is_multiple_of(NOTED_ONE_IN)) {
                 self.noted.push_back((ticket, prompt.tokens));
             }
         }
@@ -190,7 +199,8 @@ impl World {
 
     /// Cancels the oldest noted one that still waits.
     fn cancel(&mut self) {
-        while let Some((ticket, tokens)) = self.noted.pop_front() {
+        loop {
+            let (ticket, tokens) = self.noted.pop_front().expect("as many are noted as are cancelled");
             let class = self.classes[slot_of(ticket)];
             if !self.scheduler.cancel(self.now_ns, ticket).removed.is_empty() {
                 self.left_queue(class, tokens);

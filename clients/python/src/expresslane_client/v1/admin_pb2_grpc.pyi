@@ -27,7 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminStub:
-    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment."""
+    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -50,7 +53,10 @@ class AdminStub:
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
-    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment."""
+    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListBackends: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListBackendsRequest, _admin_pb2.ListBackendsResponse]  # type: ignore[assignment]
@@ -69,7 +75,10 @@ class AdminAsyncStub(AdminStub):
     """Stops accepting work and turns health to NOT_SERVING; what was accepted goes on. Cannot be undone."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment."""
+    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
+    """
 
     @_abc_1.abstractmethod
     def ListBackends(
