@@ -52,6 +52,8 @@ impl Scheduler {
             if self.class_shares.is_owed(class)
                 && let Some(owed) = self.choose_in(class)
             {
+                // What it passes is judged by what the backends can take now.
+                (0..class).for_each(|above| _ = self.look_at_backends(above));
                 return Some(owed);
             }
         }
