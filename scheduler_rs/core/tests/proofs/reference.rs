@@ -139,6 +139,8 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
+    /// Releases in the last poll.
+    pub(crate) releases: usize,
 }
 
 /// The model.

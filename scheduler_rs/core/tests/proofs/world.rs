@@ -47,7 +47,7 @@ impl World {
         let after = bridge::seen(&self.scheduler.snapshot());
         let next_ns = self.scheduler.next_deadline();
         self.ended.extend(decided.expired.iter().map(|(id, _)| id));
-        self.model.note_report(&before, &after);
+        self.model.note_report(&before, &after, decided.sent.len());
         self.model.poll(&decided);
         self.model.check(&before, &after, next_ns);
         if self.keeps_log {

@@ -46,7 +46,7 @@ pub(crate) enum Closed {
 impl Reference {
     /// Takes over what the model does not predict. To be called before [`Reference::poll`], with what was seen before
     /// and after the scheduler's poll.
-    pub(crate) fn note_report(&mut self, before: &Seen, after: &Seen) {
+    pub(crate) fn note_report(&mut self, before: &Seen, after: &Seen, releases: usize) {
         let kept = |seen: &Seen| -> Vec<(u32, u64)> {
             seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect()
         };
@@ -54,7 +54,7 @@ impl Reference {
         all.extend(kept(after));
         let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
-        self.report = Report { kept: all, closed };
+        self.report = Report { kept: all, closed, releases };
     }
 
     /// To be called after [`Reference::poll`].
@@ -156,8 +156,9 @@ impl Reference {
             let budget = self.host(at.backend).map_or(0, |host| u64::from(host.server.short_budget_tokens));
             let is_new = was(at.backend) != Some(id);
             let is_earned = item.passed_tokens >= budget || self.is_overdue(item);
-            // Without room because it is full, or was kept for another until now.
-            let had_no_room = self.is_unfit(item, at.backend) || was(at.backend).is_some();
+            // Without room because it was full, or kept for another, which several releases may have changed since.
+            let had_no_room =
+                self.is_unfit(item, at.backend) || was(at.backend).is_some() || self.report.releases > 1;
             if is_new && !(is_earned && had_no_room) {
                 let obstacles = self.host(at.backend).map(|host| self.obstacles(item, host, 0));
                 let what = format!(
