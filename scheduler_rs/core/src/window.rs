@@ -1,6 +1,7 @@
 //! A limit over any minute: what was charged stays in the window for 60 seconds.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 pub(crate) const WINDOW_NS: u64 = 60_000_000_000;
 /// Charges this close together leave together, with the last of them: so the log is bounded and errs on the safe side.
@@ -20,6 +21,8 @@ pub(crate) struct Window {
     limit: u64,
     slots: VecDeque<Slot>,
     sum: u64,
+    /// How often the log was thrown away.
+    restarts: u32,
 }
 
 impl Window {
@@ -28,6 +31,7 @@ impl Window {
         if limit == 0 {
             self.slots.clear();
             self.sum = 0;
+            self.restarts += 1;
         }
     }
 
@@ -37,6 +41,11 @@ impl Window {
 
     pub(crate) fn sum(&self) -> u64 {
         self.sum
+    }
+
+    /// Names the log that a charge goes into now; none while there is no limit.
+    pub(crate) fn log(&self) -> Option<NonZeroU32> {
+        if self.limit == 0 { None } else { NonZeroU32::new(self.restarts + 1) }
     }
 
     /// Lets go of what is older than the window.
@@ -79,12 +88,13 @@ impl Window {
         }
     }
 
-    /// What was charged at `at_ns` as `charged` turned out to be `used`.
-    pub(crate) fn settle(&mut self, at_ns: u64, charged: u64, used: u64) {
+    /// What was charged to `log` at `at_ns` as `charged` turned out to be `used`.
+    pub(crate) fn settle(&mut self, log: Option<NonZeroU32>, at_ns: u64, charged: u64, used: u64) {
+        if log.is_none() || log != self.log() {
+            return;
+        }
         let at = self.slots.partition_point(|slot| slot.last_ns < at_ns);
         let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.first_ns <= at_ns) else { return };
-        // The limit may have been switched on in between.
-        let charged = charged.min(slot.amount);
         slot.amount = slot.amount - charged + used;
         self.sum = self.sum - charged + used;
     }
@@ -105,16 +115,34 @@ mod tests {
         window.charge(0, 60);
         window.charge(SECOND, 40);
         assert_eq!(window.fits_at_ns(10), WINDOW_NS);
-        window.settle(SECOND, 40, 10);
+        let log = window.log();
+        window.settle(log, SECOND, 40, 10);
         assert_eq!((window.fits_at_ns(30), window.fits_at_ns(31)), (0, WINDOW_NS));
         window.advance(WINDOW_NS);
-        window.settle(0, 60, 0);
+        window.settle(log, 0, 60, 0);
         assert_eq!(window.sum(), 10);
         assert_eq!(
             window.fits_at_ns(500),
             SECOND + WINDOW_NS,
             "what is above the limit waits for an empty window"
         );
+    }
+
+    /// What was released while there was no limit is not settled at the cost of what was charged at the same time.
+    #[test]
+    fn settling_what_was_not_charged() {
+        let mut window = Window::default();
+        let before = window.log();
+        window.set_limit(100);
+        window.charge(0, 60);
+        window.settle(before, 0, 60, 0);
+        assert_eq!(window.sum(), 60);
+        let log = window.log();
+        window.set_limit(0);
+        window.set_limit(100);
+        window.charge(0, 50);
+        window.settle(log, 0, 60, 0);
+        assert_eq!(window.sum(), 50);
     }
 
     proptest! {
