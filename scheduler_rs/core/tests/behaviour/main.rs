@@ -1,4 +1,4 @@
-//! How the scheduler behaves, in virtual time: one module for each subject, and random traces against a naive model.
+//! How the scheduler behaves, in virtual time: one module for each subject.
 
 mod admission;
 mod barriers;
@@ -6,9 +6,7 @@ mod batches;
 mod deadlines;
 mod driver;
 mod fairness;
-mod invariants;
 mod limits;
-mod model;
 mod ordering;
 mod policies;
 mod retries;

@@ -1,7 +1,8 @@
 //! The scheduler's words for the model's, and back.
 
 use crate::reference::{
-    BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing, Why,
+    BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
+    Why,
 };
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BatchOptions, Config, Decisions, ExpiryReason, Fairness, LimitKind,

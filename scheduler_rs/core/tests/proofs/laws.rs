@@ -49,7 +49,9 @@ fn law_07_class_order() {
 /// Law 8: a prompt that no backend can take keeps back none that some backend could.
 #[test]
 fn law_08_no_head_of_line_blocking() {
-    use Adversary::{Barriers, EndlessShorts, Everything, FlappingBackends, Limits, ShrinkingCaps, SlowReaders};
+    use Adversary::{
+        Barriers, EndlessShorts, Everything, FlappingBackends, Limits, ShrinkingCaps, SlowReaders,
+    };
     holds(
         "laws::law_08_no_head_of_line_blocking",
         Law::NoHeadOfLineBlocking,

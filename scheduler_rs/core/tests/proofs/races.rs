@@ -122,7 +122,12 @@ fn law_06_every_interleaving() {
                  expresslane-scheduler --test proofs races::law_06_every_interleaving -- --exact",
                 breach.map_or(String::new(), ToString::to_string),
             );
-            assert!(world.model.ended.iter().sum::<u64>() == 2, "{:?} of {:?}", world.model.ended, Law::Drain);
+            assert!(
+                world.model.ended.iter().sum::<u64>() == 2,
+                "{:?} of {:?}",
+                world.model.ended,
+                Law::Drain
+            );
         }
     }
 }

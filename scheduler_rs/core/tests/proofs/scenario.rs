@@ -7,18 +7,49 @@ use crate::reference::{BatchTerms, End, Late, Order, Request, Server};
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// `deadline_in_ns` of 0 = none.
-    Submit { batch: u64, requests: Vec<Request>, terms: BatchTerms, deadline_in_ns: u64 },
+    Submit {
+        batch: u64,
+        requests: Vec<Request>,
+        terms: BatchTerms,
+        deadline_in_ns: u64,
+    },
     FirstToken(u64),
-    Finish { pick: u64, end: End, usage: Option<(u32, u32)> },
-    Retry { pick: u64, delay_ns: u64, exclude_backend: bool },
+    Finish {
+        pick: u64,
+        end: End,
+        usage: Option<(u32, u32)>,
+    },
+    Retry {
+        pick: u64,
+        delay_ns: u64,
+        exclude_backend: bool,
+    },
     Cancel(u64),
     CancelBatch(u64),
-    Hold { batch: u64, horizon: u32 },
+    Hold {
+        batch: u64,
+        horizon: u32,
+    },
     Lift(u64),
-    Update { backend: u32, server: Server },
-    Pause { backend: u32, model: Option<u32>, for_ns: u64 },
-    SetOrder { class: Option<u32>, model: Option<u32>, order: Option<Order> },
-    Rearm { pick: u64, deadline: Late, in_ns: u64 },
+    Update {
+        backend: u32,
+        server: Server,
+    },
+    Pause {
+        backend: u32,
+        model: Option<u32>,
+        for_ns: u64,
+    },
+    SetOrder {
+        class: Option<u32>,
+        model: Option<u32>,
+        order: Option<Order>,
+    },
+    Rearm {
+        pick: u64,
+        deadline: Late,
+        in_ns: u64,
+    },
     Advance(u64),
     /// To the next deadline, if there is one.
     ToDeadline,

@@ -157,14 +157,19 @@ fn law_04_hrrn() {
 #[test]
 fn law_04_lars() {
     let (p, q) = (prefill_ns(8_192), prefill_ns(64));
-    for (victim_deadline_ns, rival_deadline_ns) in [(0, 0), (30 * SECOND, 0), (0, 100 * MS), (30 * SECOND, 100 * MS)] {
+    for (victim_deadline_ns, rival_deadline_ns) in
+        [(0, 0), (30 * SECOND, 0), (0, 100 * MS), (30 * SECOND, 100 * MS)]
+    {
         let siege = Siege::lay(Order::Lars, prompt(8_192, victim_deadline_ns), prompt(64, rival_deadline_ns));
         let due_ns = |deadline_ns: u64, own_ns: f64| {
             if deadline_ns == 0 { 10.0 * own_ns } else { deadline_ns as f64 }
         };
         let (victim_due_ns, rival_due_ns) = (due_ns(victim_deadline_ns, p), due_ns(rival_deadline_ns, q));
         let passed = siege.overtakers.len();
-        assert!(passed > RIVALS, "the siege does not press: {passed} of {rival_deadline_ns} pass {victim_deadline_ns}");
+        assert!(
+            passed > RIVALS,
+            "the siege does not press: {passed} of {rival_deadline_ns} pass {victim_deadline_ns}"
+        );
         let mut latest_ns = 0.0_f64;
         for rival in &siege.overtakers {
             let (late_ns, victim_late_ns) =
@@ -221,14 +226,18 @@ fn law_04_unfit_heads() {
         if let Some(oldest) = in_prefill.pop_front() {
             scheduler.first_token(now_ns, oldest).expect("it is in flight");
         }
-        let released: Vec<TicketId> = scheduler.poll(now_ns).dispatches.iter().map(|sent| sent.ticket).collect();
+        let released: Vec<TicketId> =
+            scheduler.poll(now_ns).dispatches.iter().map(|sent| sent.ticket).collect();
         if released.contains(&victim) {
             assert!(passed_tokens > 0, "the siege does not press");
             return;
         }
         passed_tokens += 64 * released.len() as u32;
         in_prefill.extend(released);
-        assert!(passed_tokens <= budget + 64, "law 4 (NoStarvation): {passed_tokens} tokens pass an unfit head");
+        assert!(
+            passed_tokens <= budget + 64,
+            "law 4 (NoStarvation): {passed_tokens} tokens pass an unfit head"
+        );
     }
     panic!("law 4 (NoStarvation): the unfit head starves");
 }

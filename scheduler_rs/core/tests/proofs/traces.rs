@@ -56,7 +56,8 @@ impl Trace {
     }
 
     pub(crate) fn told(&self) -> String {
-        let mut told = format!("adversary {:?}, world {}, drain {}:\n", self.adversary, self.seed, self.drain % 3);
+        let mut told =
+            format!("adversary {:?}, world {}, drain {}:\n", self.adversary, self.seed, self.drain % 3);
         for &word in &self.words {
             writeln!(told, "  {:?}", self.adversary.step(word)).expect("a string takes all");
         }
@@ -76,8 +77,12 @@ fn verdict(world: &World, law: Option<Law>) -> Result<(), String> {
 fn traces(adversaries: &'static [Adversary]) -> impl Strategy<Value = Trace> {
     let words = prop::collection::vec(any::<u64>().no_shrink(), 1..STEPS_MAX);
     let seeds = (any::<u64>().no_shrink(), any::<u64>().no_shrink());
-    (prop::sample::select(adversaries), seeds, words)
-        .prop_map(|(adversary, (seed, drain), words)| Trace { adversary, seed, words, drain })
+    (prop::sample::select(adversaries), seeds, words).prop_map(|(adversary, (seed, drain), words)| Trace {
+        adversary,
+        seed,
+        words,
+        drain,
+    })
 }
 
 /// A number from the environment: how a person repeats or prolongs a run.

@@ -3,7 +3,9 @@
 use crate::adversary::{Adversary, BACKENDS};
 use crate::bridge;
 use crate::dice::Dice;
-use crate::reference::{Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server};
+use crate::reference::{
+    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server,
+};
 use crate::scenario::{Event, Step};
 use expresslane_scheduler::{Error, Scheduler, Scope, TicketId, Usage};
 
@@ -106,7 +108,8 @@ impl World {
                 self.model.pause(backend, model, now_ns + for_ns);
             }
             Event::SetOrder { class, model, order } => {
-                let is_set = self.scheduler.set_policy(now_ns, Scope { class, model }, order.map(bridge::policy));
+                let is_set =
+                    self.scheduler.set_policy(now_ns, Scope { class, model }, order.map(bridge::policy));
                 let expected = order.is_some() || class.is_some() || model.is_some();
                 assert_eq!(is_set.is_ok(), expected);
                 self.model.set_order(class, model, order);
@@ -153,7 +156,8 @@ impl World {
 
     pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<(u32, u32)>) {
         let now_ns = self.model.now_ns;
-        let used = usage.map(|(uncached_input_tokens, output_tokens)| Usage { uncached_input_tokens, output_tokens });
+        let used = usage
+            .map(|(uncached_input_tokens, output_tokens)| Usage { uncached_input_tokens, output_tokens });
         let outcome = bridge::outcome(end);
         let first = self.scheduler.finish_with_usage(now_ns, TicketId(id), outcome, used);
         let again = self.scheduler.finish(now_ns, TicketId(id), outcome);

@@ -1,7 +1,8 @@
 //! Everything but a poll: what each call changes.
 
 use super::{
-    BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Where, edge_of,
+    BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Where,
+    edge_of,
 };
 
 /// What a submit must answer.
@@ -143,7 +144,11 @@ impl Reference {
     /// The one end of a prompt.
     pub(crate) fn end(&mut self, id: u64, end: End) {
         let Some(at) = self.items.iter().position(|item| item.id == id) else {
-            self.verdict.lost(Law::Conservation, self.now_ns, format!("ticket {id} ends though it has ended"));
+            self.verdict.lost(
+                Law::Conservation,
+                self.now_ns,
+                format!("ticket {id} ends though it has ended"),
+            );
             return;
         };
         let (class, tenant) = (self.items[at].request.class, self.tenant_of(&self.items[at]));

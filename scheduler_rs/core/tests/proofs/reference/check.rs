@@ -1,7 +1,7 @@
 //! What must hold once a poll has returned: nothing left to do, and every counter as the model counts.
 
-use super::{Host, Item, Law, Reference, Report, WINDOW_SLACK_NS, Where};
 use super::place::Obstacle;
+use super::{Host, Item, Law, Reference, Report, WINDOW_SLACK_NS, Where};
 
 /// The scheduler's own counters, in the model's words.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,7 +64,8 @@ impl Reference {
         }
         self.check_limited(seen);
         self.check_kept(before, seen);
-        self.report.kept = seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect();
+        self.report.kept =
+            seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect();
         self.check_nothing_left();
         self.check_expired();
         self.check_wake(next_deadline_ns);
@@ -106,12 +107,26 @@ impl Reference {
         let (now_ns, wake_by_ns) = (self.now_ns, self.wake_by_ns());
         let next_ns = next_deadline_ns.unwrap_or(super::NEVER);
         if next_ns <= now_ns {
-            self.verdict.breach(Law::LimitsAndOrder, now_ns, format!("asks to be polled again at {next_ns} ns"));
+            self.verdict.breach(
+                Law::LimitsAndOrder,
+                now_ns,
+                format!("asks to be polled again at {next_ns} ns"),
+            );
         }
         if next_ns > wake_by_ns {
-            for h in &self.hosts { eprintln!("{h:?}"); }
-            for i in &self.items { if self.is_ready(i) { eprintln!("{i:?} {:?}", self.hosts.iter().map(|h| (h.id, self.obstacles(i,h,0))).collect::<Vec<_>>()); } }
-            let what = format!("something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}");
+            for h in &self.hosts {
+                eprintln!("{h:?}");
+            }
+            for i in &self.items {
+                if self.is_ready(i) {
+                    eprintln!(
+                        "{i:?} {:?}",
+                        self.hosts.iter().map(|h| (h.id, self.obstacles(i, h, 0))).collect::<Vec<_>>()
+                    );
+                }
+            }
+            let what =
+                format!("something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}");
             self.verdict.breach(Law::LimitsAndOrder, now_ns, what);
         }
     }

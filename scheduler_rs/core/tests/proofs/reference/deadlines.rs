@@ -71,9 +71,9 @@ impl Reference {
             let returns_ns = if not_before_ns > self.now_ns { not_before_ns } else { NEVER };
             self.first_expiry_ns(item).min(returns_ns)
         });
-        let in_flight = self.in_flight().map(|(_, flight)| {
-            flight.first_token_due_ns.min(flight.idle_due_ns).min(flight.attempt_due_ns)
-        });
+        let in_flight = self
+            .in_flight()
+            .map(|(_, flight)| flight.first_token_due_ns.min(flight.idle_due_ns).min(flight.attempt_due_ns));
         let batches = self.groups.iter().filter(|group| group.deadline_pending);
         let batches = batches.map(|group| group.terms.deadline_ns);
         let hosts = self.hosts.iter().map(|host| self.opens_by_ns(host));

@@ -64,8 +64,8 @@ impl Reference {
         let long_in_prefill = here().filter(|(_, flight)| flight.in_prefill && flight.is_long).count();
         let short_tokens = self.short_tokens(host.id);
         let is_long = host.is_long(item);
-        let fits_short = short_tokens == 0
-            || short_tokens + u64::from(item.edge) <= u64::from(server.short_budget_tokens);
+        let fits_short =
+            short_tokens == 0 || short_tokens + u64::from(item.edge) <= u64::from(server.short_budget_tokens);
         let window_ns = MINUTE + slack_ns;
         let (tokens, used) = (item.limited_tokens(), host.tokens_within(self.now_ns, window_ns));
         let is_met = [
@@ -85,10 +85,7 @@ impl Reference {
                     && server.long_slots > 0
                     && long_in_prefill >= server.long_slots as usize,
             ),
-            (
-                Obstacle::ShortLane,
-                server.lanes && !is_long && server.short_budget_tokens > 0 && !fits_short,
-            ),
+            (Obstacle::ShortLane, server.lanes && !is_long && server.short_budget_tokens > 0 && !fits_short),
             (Obstacle::Paused, host.paused_until_ns(request.model) > self.now_ns),
             (
                 Obstacle::RequestsPerMinute,

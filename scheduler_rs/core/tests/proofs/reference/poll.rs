@@ -114,7 +114,8 @@ impl Reference {
             return;
         };
         for obstacle in self.obstacles(item, host, 0) {
-            let what = format!("ticket {} is released to backend {backend} in spite of {obstacle:?}", item.id);
+            let what =
+                format!("ticket {} is released to backend {backend} in spite of {obstacle:?}", item.id);
             self.verdict.breach(obstacle.law(), now_ns, what);
         }
     }
@@ -147,7 +148,8 @@ impl Reference {
                 continue;
             }
             let rival = self.standing(other);
-            let is_same_group = (other.request.model, &other.excluded) == (chosen.request.model, &chosen.excluded);
+            let is_same_group =
+                (other.request.model, &other.excluded) == (chosen.request.model, &chosen.excluded);
             let is_same_bucket = is_same_group && rival.bucket == standing.bucket;
             if is_same_bucket && rival.place < standing.place {
                 let what = format!("ticket {} goes before {}, which is before it", chosen.id, other.id);
@@ -155,10 +157,8 @@ impl Reference {
             } else if rival.is_above(&standing) && (is_same_group || !orders_mix) {
                 is_promoted = is_overdue;
                 if !is_overdue {
-                    let what = format!(
-                        "ticket {} ({standing:?}) goes before {} ({rival:?})",
-                        chosen.id, other.id
-                    );
+                    let what =
+                        format!("ticket {} ({standing:?}) goes before {} ({rival:?})", chosen.id, other.id);
                     breaches.push((Law::LimitsAndOrder, what));
                 }
             }
@@ -185,7 +185,8 @@ impl Reference {
         let owed = share / (1.0 - share) * self.passed_class_tokens[class] as f64;
         let bound = owed + self.largest_charge as f64;
         if share > 0.0 && self.early_tokens[class] as f64 > bound * (1.0 + 1e-9) {
-            let what = format!("class {class} had {} before its turn, above {bound}", self.early_tokens[class]);
+            let what =
+                format!("class {class} had {} before its turn, above {bound}", self.early_tokens[class]);
             self.verdict.breach(Law::ClassOrder, self.now_ns, what);
         }
     }

@@ -57,10 +57,8 @@ impl Reference {
 
     /// A prompt has ended: a tenant without any may be forgotten, and with it what it used of the burst.
     pub(crate) fn note_idle(&mut self, class: u32, tenant: u32) {
-        let is_idle = !self
-            .items
-            .iter()
-            .any(|item| item.request.class == class && self.tenant_of(item) == tenant);
+        let is_idle =
+            !self.items.iter().any(|item| item.request.class == class && self.tenant_of(item) == tenant);
         if let Some(credit) = self.credits.get_mut(&(class, tenant)).filter(|_| is_idle) {
             credit.most = BURST;
         }
