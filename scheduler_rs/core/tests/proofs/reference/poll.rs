@@ -2,7 +2,7 @@
 
 use super::place::Obstacle;
 use super::{Counted, End, Flight, Item, Law, NEVER, Reference, Where};
-use super::{Request, WINDOW_SLACK_NS, edge_of};
+use super::{Request, WINDOW_SLACK_NS};
 
 /// A release.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -204,10 +204,13 @@ impl Reference {
             );
             self.verdict.breach(Law::LimitsAndOrder, self.now_ns, what);
         }
-        let is_short = self.host(backend).is_some_and(|host| !host.is_long(item));
-        if is_short {
-            for other in self.items.iter_mut().filter(|other| other.is_waiting() && other.id != item.id) {
-                other.passed_tokens += u64::from(edge_of(item.request.tokens));
+        let Some(host) = self.host(backend).filter(|host| !host.is_long(item)) else { return };
+        let server = host.server.clone();
+        let is_ready: Vec<bool> = self.items.iter().map(|other| self.is_ready(other)).collect();
+        for (other, _) in self.items.iter_mut().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
+            let could_come = server.serves(other.request.model) && !other.excluded.contains(&backend);
+            if other.id != item.id && other.request.class <= item.request.class && could_come {
+                other.passed_tokens += u64::from(item.edge);
             }
         }
     }
