@@ -16,6 +16,7 @@ pub(crate) fn policy(order: Order) -> Policy {
     }
 }
 
+#[allow(clippy::needless_update, reason = "what the model does not know keeps its default")]
 pub(crate) fn config(rules: &Rules) -> Config {
     Config {
         policy: policy(rules.order),
@@ -31,9 +32,11 @@ pub(crate) fn config(rules: &Rules) -> Config {
         class_min_shares: rules.class_min_shares,
         cost_includes_output: rules.cost_includes_output,
         retry_ratio: rules.retry_ratio,
+        ..Config::default()
     }
 }
 
+#[allow(clippy::needless_update, reason = "what the model does not know keeps its default")]
 pub(crate) fn backend(server: &Server) -> BackendConfig {
     BackendConfig {
         cap: server.cap,
@@ -49,6 +52,7 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         attempt_timeout_ns: server.attempt_timeout_ns,
         requests_per_min: server.requests_per_min,
         tokens_per_min: server.tokens_per_min,
+        ..BackendConfig::default()
     }
 }
 
