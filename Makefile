@@ -26,6 +26,7 @@ test-rust: ## The scheduling core: unit and property tests
 
 soak: ## Random traces against the naive model, minutes long (SEED=1 EVENTS=10000000)
 	cargo test --release --locked -p expresslane-scheduler --test proofs -- soak --ignored --nocapture --test-threads 1
+	PROPTEST_CASES=200000 cargo test --release --locked -p expresslane-scheduler --test fuzz_events
 
 test-python: $(VENV)/.dev ## Unit, integration and end to end, against the installed package
 	$(BIN)/python -m pytest

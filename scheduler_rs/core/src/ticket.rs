@@ -2,7 +2,7 @@
 
 use crate::queue::BucketKey;
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::NonZeroU8;
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -104,7 +104,7 @@ pub(crate) struct Ticket {
     pub(crate) backend: u32,
     pub(crate) attempts: u32,
     /// Which log of its backend's token limit counts its last release.
-    pub(crate) counted_in: Option<NonZeroU32>,
+    pub(crate) counted_in: Option<NonZeroU8>,
     /// Which bucket it waits in.
     pub(crate) key: BucketKey,
     pub(crate) class: u8,

@@ -1,7 +1,7 @@
 //! A limit over any minute: what was charged stays in the window for 60 seconds.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
+use std::num::NonZeroU8;
 
 pub(crate) const WINDOW_NS: u64 = 60_000_000_000;
 /// Charges this close together leave together, with the last of them: so the log is bounded and errs on the safe side.
@@ -21,18 +21,18 @@ pub(crate) struct Window {
     limit: u64,
     slots: VecDeque<Slot>,
     sum: u64,
-    /// How often the log was thrown away.
-    restarts: u32,
+    /// Which log this is: another one once it was thrown away.
+    log: u8,
 }
 
 impl Window {
     pub(crate) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
-        if limit == 0 {
+        if limit == 0 && self.limit > 0 {
             self.slots.clear();
             self.sum = 0;
-            self.restarts += 1;
+            self.log = self.log.wrapping_add(1);
         }
+        self.limit = limit;
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -43,9 +43,10 @@ impl Window {
         self.sum
     }
 
-    /// Names the log that a charge goes into now; none while there is no limit.
-    pub(crate) fn log(&self) -> Option<NonZeroU32> {
-        if self.limit == 0 { None } else { NonZeroU32::new(self.restarts + 1) }
+    /// Names the log that a charge goes into now; none while there is no limit. A name comes again after 255 logs:
+    /// limits are not switched that often while a prompt is in flight.
+    pub(crate) fn log(&self) -> Option<NonZeroU8> {
+        if self.limit == 0 { None } else { NonZeroU8::new(self.log % u8::MAX + 1) }
     }
 
     /// Lets go of what is older than the window.
@@ -89,7 +90,7 @@ impl Window {
     }
 
     /// What was charged to `log` at `at_ns` as `charged` turned out to be `used`.
-    pub(crate) fn settle(&mut self, log: Option<NonZeroU32>, at_ns: u64, charged: u64, used: u64) {
+    pub(crate) fn settle(&mut self, log: Option<NonZeroU8>, at_ns: u64, charged: u64, used: u64) {
         if log.is_none() || log != self.log() {
             return;
         }

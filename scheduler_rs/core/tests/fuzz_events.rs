@@ -28,9 +28,19 @@ impl Bytes<'_> {
         self.number() as u32
     }
 
-    /// Within what a clock shows in ten thousand years.
+    /// 0 to `below` - 1, but now and then `below` itself, which is wrong.
+    fn mostly_below(&mut self, below: u32) -> u32 {
+        let byte = self.byte();
+        if byte == u8::MAX { below } else { u32::from(byte) % below }
+    }
+
+    fn one_in(&mut self, times: u8) -> bool {
+        self.byte().is_multiple_of(times)
+    }
+
+    /// None, or within what a clock shows in nine years.
     fn time_ns(&mut self) -> u64 {
-        self.number().min(1 << 58)
+        if self.one_in(4) { self.number().min(1 << 58) } else { 0 }
     }
 }
 
@@ -43,7 +53,13 @@ struct Fuzzed {
 impl Fuzzed {
     fn new() -> Self {
         let config = Config { queue_limit: 200, ..Config::default() };
-        Self { scheduler: Scheduler::new(config).expect("it is right"), now_ns: 0, tickets: Vec::new() }
+        let mut scheduler = Scheduler::new(config).expect("it is right");
+        for backend in 0..2 {
+            let models = (0..9).map(|model| ModelRoute { model, cap: 0 }).collect();
+            let config = BackendConfig { models, cap: 8, ..BackendConfig::default() };
+            scheduler.update_backend(0, backend, config).expect("it is right");
+        }
+        Self { scheduler, now_ns: 0, tickets: Vec::new() }
     }
 
     fn call(&mut self, bytes: &mut Bytes<'_>) {
@@ -57,15 +73,16 @@ impl Fuzzed {
                 let usage = Usage { uncached_input_tokens: bytes.small(), output_tokens: bytes.small() };
                 _ = scheduler.finish_with_usage(now_ns, ticket, Outcome::Success, Some(usage));
             }
-            6 => _ = scheduler.retry(now_ns, ticket, bytes.time_ns(), bytes.byte() % 2 == 0),
+            6 => _ = scheduler.retry(now_ns, ticket, bytes.time_ns(), bytes.one_in(2)),
             7 => _ = scheduler.cancel(now_ns, ticket),
             8 => _ = scheduler.cancel_batch(now_ns, bytes.number() % 8),
             9 => scheduler.hold_batch(now_ns, bytes.number() % 8, bytes.small()),
             10 => scheduler.release_batch(now_ns, bytes.number() % 8),
-            11 => self.update(bytes),
+            11 if bytes.one_in(4) => self.update(bytes),
+            11 => _ = scheduler.next_deadline(),
             12 => scheduler.pause(now_ns, bytes.small() % 4, None, bytes.time_ns()),
             13 => {
-                let scope = Scope { class: Some(bytes.small() % 4), model: Some(bytes.small() % 3) };
+                let scope = Scope { class: Some(bytes.mostly_below(3)), model: Some(bytes.small() % 3) };
                 let name = Policy::NAMES[usize::from(bytes.byte()) % Policy::NAMES.len()];
                 _ = scheduler.set_policy(now_ns, scope, name.parse().ok());
             }
@@ -89,13 +106,13 @@ impl Fuzzed {
     fn submit(&mut self, bytes: &mut Bytes<'_>) {
         let prompts: Vec<Prompt> = (0..bytes.byte() % 20)
             .map(|_| Prompt {
-                model: bytes.small() % 3,
-                class: bytes.small() % 4,
+                model: bytes.small() % 9,
+                class: bytes.mostly_below(3),
                 tokens: bytes.small(),
                 queue_timeout_ns: bytes.time_ns(),
                 index: bytes.small(),
                 output_tokens: bytes.small(),
-                sequential: bytes.byte() % 8 == 0,
+                sequential: bytes.one_in(8),
                 ttft_deadline_ns: bytes.number(),
             })
             .collect();
@@ -112,15 +129,15 @@ impl Fuzzed {
 
     fn update(&mut self, bytes: &mut Bytes<'_>) {
         let models =
-            (0..bytes.byte() % 4).map(|_| ModelRoute { model: bytes.small() % 3, cap: bytes.small() % 4 });
+            (0..bytes.byte() % 4).map(|_| ModelRoute { model: bytes.small() % 9, cap: bytes.small() % 4 });
         let config = BackendConfig {
             models: models.collect(),
             cap: bytes.small(),
-            available: bytes.byte() % 4 != 0,
+            available: !bytes.one_in(4),
             long_threshold_tokens: bytes.small(),
             long_slots: bytes.small(),
             short_budget_tokens: bytes.small(),
-            lanes: bytes.byte() % 2 == 0,
+            lanes: bytes.one_in(2),
             attempt_timeout_ns: bytes.time_ns(),
             idle_timeout_ns: bytes.time_ns(),
             first_token_timeout_ns: bytes.time_ns(),

@@ -1,8 +1,9 @@
 //! Law 5: the service of two backlogged contenders stays within a bound, whatever fails, is cancelled or turns out larger.
+//! And law 7: a class gets its least share of a backlog, no less and no more.
 
 use crate::dice::Dice;
 use crate::reference::{
-    BatchTerms, End, Order, Request, Rules, SECOND, Server, Service, Sharing, fairness_gap_bound,
+    BatchTerms, End, Law, Order, Request, Rules, SECOND, Server, Service, Sharing, fairness_gap_bound,
 };
 use crate::scenario::Event;
 use crate::traces::number;
@@ -147,9 +148,10 @@ fn stays_bounded(test: &str, among: Among) {
             let gap = contest.gap();
             assert!(
                 gap <= bound,
-                "law 5 (FairnessGap): a gap of {gap} tokens per share after {step} steps, the bound is {bound}: \
+                "{}: a gap of {gap} tokens per share after {step} steps, the bound is {bound}: \
                  {:?}\nseed {seed}, case {case}; repeat with\n  SEED={seed} CASES={} cargo test --release -p \
                  expresslane-scheduler --test proofs {test} -- --exact",
+                Law::FairnessGap,
                 contest.services,
                 8 * (case + 1),
             );
@@ -170,4 +172,56 @@ fn law_05_fairness_gap_of_tenants() {
 #[test]
 fn law_05_fairness_gap_of_batches() {
     stays_bounded("gap::law_05_fairness_gap_of_batches", Among::Batches);
+}
+
+/// Law 7: while both have work, a class with a least share gets that of all tokens, give or take two prompts.
+#[test]
+fn law_07_least_share() {
+    let share = 0.2;
+    let mut world = World::new(Rules {
+        order: Order::Fcfs,
+        sharing: Sharing::None,
+        queue_limit: 10_000,
+        in_flight_limit: 0,
+        no_backend_timeout_ns: 0,
+        max_wait_ns: 0,
+        class_min_shares: [0.0, share, 0.0],
+        cost_includes_output: false,
+        retry_ratio: 0.0,
+    });
+    world.act(&Event::Update { backend: 0, server: Server::plain(1) });
+    let mut dice = Dice::new(number("SEED", 1));
+    let mut had = [0.0; 2];
+    for _ in 0..400 {
+        for class in 0..2 {
+            if world.model.waiting().any(|item| item.request.class == class) {
+                continue;
+            }
+            let tokens = dice.between(1, u64::from(LARGEST_INPUT)) as u32;
+            let request = Request {
+                model: 0,
+                class,
+                tokens,
+                output_tokens: 0,
+                queue_timeout_ns: 0,
+                index: 0,
+                sequential: false,
+                ttft_deadline_ns: 0,
+            };
+            let terms = BatchTerms { queue_timeout_ns: 0, deadline_ns: 0, tenant: 0, weight: 1 };
+            let batch = u64::from(class);
+            world.act(&Event::Submit { batch, requests: vec![request], terms, deadline_in_ns: 0 });
+        }
+        for sent in world.poll().sent {
+            let class = world.model.item(sent.id).map_or(0, |item| item.request.class);
+            had[class as usize] += f64::from(sent.tokens);
+            world.finish(sent.id, End::Success, None);
+        }
+        let (due, slack) = (share * (had[0] + had[1]), 2.0 * f64::from(LARGEST_INPUT));
+        assert!(
+            (had[1] - due).abs() <= slack,
+            "{}: {had:?} tokens, {share} of all is {due}",
+            Law::ClassOrder
+        );
+    }
 }

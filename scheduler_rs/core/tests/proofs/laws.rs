@@ -68,10 +68,10 @@ fn law_09_determinism() {
         let watched = watched(trace);
         let are_same = first.log == second.log && first.seen() == second.seen();
         if !are_same {
-            return Err("law 9 (Determinism): two runs of one trace differ".to_owned());
+            return Err(format!("{}: two runs of one trace differ", Law::Determinism));
         }
         if first.log[..watched.len().min(first.log.len())] != watched[..watched.len().min(first.log.len())] {
-            return Err("law 9 (Determinism): looking on changes what is decided".to_owned());
+            return Err(format!("{}: looking on changes what is decided", Law::Determinism));
         }
         Ok(())
     });
@@ -109,7 +109,7 @@ fn law_09_one_poll_is_enough() {
             }
             let again = world.poll();
             if again != Decided::default() {
-                return Err(format!("law 9 (Determinism): a second poll at the same time finds {again:?}"));
+                return Err(format!("{}: a second poll at the same time finds {again:?}", Law::Determinism));
             }
         }
         Ok(())

@@ -112,7 +112,9 @@ fn law_06_every_interleaving() {
             let moves = (0..length).map(|at| MOVES[trace / MOVES.len().pow(at) % MOVES.len()]);
             let moves: Vec<Move> = moves.collect();
             let mut world = world();
-            moves.iter().for_each(|&of| make(&mut world, of));
+            for &of in &moves {
+                make(&mut world, of);
+            }
             world.poll();
             world.drain(trace as u64);
             let breach = world.model.verdict.breaches.first();

@@ -2,7 +2,7 @@
 //! promotion. A siege: one prompt waits while rivals come without end, always as many as the queue takes.
 
 use crate::bridge;
-use crate::reference::{Order, Request, Rules, SECOND, Server, Sharing, edge_of};
+use crate::reference::{Law, Order, Request, Rules, SECOND, Server, Sharing, edge_of};
 use expresslane_scheduler::{Outcome, Scheduler, TicketId};
 
 const MS: u64 = SECOND / 1_000;
@@ -28,14 +28,14 @@ fn prompt(tokens: u32, ttft_deadline_ns: u64) -> Request {
     }
 }
 
-/// One rival that went first.
+/// One rival that went first, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Overtaker {
     /// How long after the prompt it came; 0 for those that were there before or at once.
-    came_after_ns: u64,
+    came_after: u64,
     /// How long it and the prompt had waited when it went.
-    waited_ns: u64,
-    victim_waited_ns: u64,
+    waited: u64,
+    victim_waited: u64,
 }
 
 struct Siege {
@@ -58,7 +58,7 @@ impl Siege {
         };
         let mut scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");
         scheduler.update_backend(0, 0, bridge::backend(&Server::plain(1))).expect("the backend is right");
-        let mut submit = |scheduler: &mut Scheduler, now_ns: u64, request: Request| -> TicketId {
+        let submit = |scheduler: &mut Scheduler, now_ns: u64, request: Request| -> TicketId {
             let options = bridge::options(crate::reference::BatchTerms {
                 queue_timeout_ns: 0,
                 deadline_ns: 0,
@@ -88,16 +88,16 @@ impl Siege {
             }
             let arrived_ns = arrivals.remove(&running).expect("it waited");
             overtakers.push(Overtaker {
-                came_after_ns: arrived_ns - began_ns,
-                waited_ns: now_ns - arrived_ns,
-                victim_waited_ns,
+                came_after: arrived_ns - began_ns,
+                waited: now_ns - arrived_ns,
+                victim_waited: victim_waited_ns,
             });
         }
-        panic!("law 4 (NoStarvation): {order:?} lets {RELEASES_MAX} rivals pass {victim:?}");
+        panic!("{}: {order:?} lets {RELEASES_MAX} rivals pass {victim:?}", Law::NoStarvation);
     }
 
     fn last_came_after_ns(&self) -> u64 {
-        self.overtakers.iter().map(|rival| rival.came_after_ns).max().unwrap_or(0)
+        self.overtakers.iter().map(|rival| rival.came_after).max().unwrap_or(0)
     }
 }
 
@@ -147,9 +147,9 @@ fn law_04_hrrn() {
     let siege = Siege::lay(Order::Hrrn, prompt(8_192, 0), prompt(64, 0));
     assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
     for rival in &siege.overtakers {
-        assert!(rival.waited_ns as f64 * p * (1.0 + 1e-9) >= rival.victim_waited_ns as f64 * q);
+        assert!(rival.waited as f64 * p * (1.0 + 1e-9) >= rival.victim_waited as f64 * q);
     }
-    let longest_ns = siege.overtakers.iter().map(|rival| rival.waited_ns).max().unwrap_or(0);
+    let longest_ns = siege.overtakers.iter().map(|rival| rival.waited).max().unwrap_or(0);
     assert!(siege.victim_waited_ns as f64 <= p / q * longest_ns as f64 + SERVICE_NS as f64);
 }
 
@@ -173,7 +173,7 @@ fn law_04_lars() {
         let mut latest_ns = 0.0_f64;
         for rival in &siege.overtakers {
             let (late_ns, victim_late_ns) =
-                (rival.waited_ns as f64 - rival_due_ns, rival.victim_waited_ns as f64 - victim_due_ns);
+                (rival.waited as f64 - rival_due_ns, rival.victim_waited as f64 - victim_due_ns);
             assert!(late_ns / q >= victim_late_ns / p - 1e-9 * (victim_late_ns / p).abs());
             latest_ns = latest_ns.max(late_ns);
         }
@@ -187,7 +187,7 @@ fn law_04_lars() {
 fn law_04_sjf_promotes() {
     let siege = Siege::lay(Order::Sjf, prompt(8_192, 0), prompt(64, 0));
     assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
-    let overdue = siege.overtakers.iter().filter(|rival| rival.victim_waited_ns > 60 * SECOND);
+    let overdue = siege.overtakers.iter().filter(|rival| rival.victim_waited > 60 * SECOND);
     assert_eq!(overdue.count() as u32, 9 * 8_192 / 64);
 }
 
@@ -242,5 +242,5 @@ fn law_04_unfit_heads() {
             "law 4 (NoStarvation): {passed_tokens} tokens pass an unfit head"
         );
     }
-    panic!("law 4 (NoStarvation): the unfit head starves");
+    panic!("{}: the unfit head starves", Law::NoStarvation);
 }

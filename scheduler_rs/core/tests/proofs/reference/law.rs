@@ -21,6 +21,12 @@ pub(crate) enum Law {
     OwnConstraints,
 }
 
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "law {} ({self:?})", *self as u8)
+    }
+}
+
 /// One breach of a law.
 #[derive(Clone, Debug)]
 pub(crate) struct Breach {
@@ -31,8 +37,7 @@ pub(crate) struct Breach {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (number, law, at_s) = (self.law as u8, self.law, self.at_ns as f64 / 1e9);
-        write!(f, "law {number} ({law:?}) at {at_s} s: {}", self.what)
+        write!(f, "{} at {} s: {}", self.law, self.at_ns as f64 / 1e9, self.what)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Token buckets from their definition: the edges are the distinct values of round(2^(k/5)).
 
 /// The upper edge of the bucket that holds so many tokens.
+#[expect(clippy::cast_sign_loss, reason = "no edge is below 0")]
 pub(crate) fn edge_of(tokens: u32) -> u32 {
     let mut k = (f64::from(tokens.max(1)).log2() * 5.0).floor() as i32 - 1;
     loop {

@@ -109,7 +109,3 @@ pub(crate) enum End {
     Cancelled,
     Expired,
 }
-
-impl End {
-    pub(crate) const ALL: [Self; 4] = [Self::Success, Self::Failed, Self::Cancelled, Self::Expired];
-}
