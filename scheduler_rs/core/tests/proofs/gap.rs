@@ -6,7 +6,7 @@ use crate::reference::{
     BatchTerms, End, Law, Order, Request, Rules, SECOND, Server, Service, Sharing, fairness_gap_bound,
 };
 use crate::scenario::Event;
-use crate::traces::number;
+use crate::traces::{CASES, number};
 use crate::world::World;
 
 /// How many virtual tokens more a contender may have than another before its turn ends; there are no turns: 0.
@@ -133,7 +133,7 @@ impl Contest {
 }
 
 fn stays_bounded(test: &str, among: Among) {
-    let (seed, cases) = (number("SEED", 1), number("CASES", 256) / 8);
+    let (seed, cases) = (number("SEED", 1), number("CASES", CASES) / 8);
     for case in 0..cases.max(1) {
         let mut contest = Contest::new(among, seed.wrapping_mul(1_000_003).wrapping_add(case));
         for step in 0..400 {

@@ -105,8 +105,8 @@ fn make(world: &mut World, of: Move) {
 /// gives back what it held once (A06, A07, O08).
 #[test]
 fn law_06_every_interleaving() {
-    // 12 + 12^2 + 12^3 + 12^4 traces by default.
-    let length_max = number("RACES", 4) as u32;
+    // 12 + 12^2 + 12^3 + 12^4 traces by default, without the last when built without optimisation.
+    let length_max = number("RACES", if cfg!(debug_assertions) { 3 } else { 4 }) as u32;
     for length in 1..=length_max {
         for trace in 0..MOVES.len().pow(length) {
             let moves = (0..length).map(|at| MOVES[trace / MOVES.len().pow(at) % MOVES.len()]);

@@ -9,6 +9,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use std::fmt::Write;
 
 const STEPS_MAX: usize = 120;
+/// A build without optimisation is ten times slower.
+pub(crate) const CASES: u64 = if cfg!(debug_assertions) { 64 } else { 256 };
 
 /// A trace by numbers: each word becomes one step, so any part of it is a trace.
 #[derive(Clone, Debug)]
@@ -98,7 +100,7 @@ pub(crate) fn all(
     adversaries: &'static [Adversary],
     property: impl Fn(&Trace) -> Result<(), String>,
 ) {
-    let (seed, cases) = (number("SEED", 1), number("CASES", 256));
+    let (seed, cases) = (number("SEED", 1), number("CASES", CASES));
     let mut dice = Dice::new(seed);
     let bytes: Vec<u8> = (0..4).flat_map(|_| dice.word().to_le_bytes()).collect();
     let config = Config {
