@@ -8,7 +8,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust soak test-python test-contract test-real lint types stubs proto proto-check format bench wheel clean
+.PHONY: help run serve test test-rust soak test-python test-contract test-real lint types stubs proto proto-check format bench bench-core wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ format: $(VENV)/.dev ## Format Python and Rust
 
 bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
 	$(BIN)/python -m tests.bench
+
+bench-core: ## Measure the core alone: single calls (criterion), then a prompt's whole way by queue and tenants
+	cargo bench --quiet --locked -p expresslane-scheduler
+	cargo run --quiet --release --locked -p expresslane-sim -- core-bench
 
 wheel: $(VENV)/.dev ## Build both distributions into dist/
 	$(BIN)/maturin build --quiet --release --locked --out dist

@@ -22,6 +22,7 @@ from expresslane.intake import Intake
 from expresslane.interceptors.observe import ObserveInterceptor
 from expresslane.jobs import JobStore
 from expresslane.models import ModelRegistry
+from expresslane.policies import Scope
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
@@ -31,6 +32,8 @@ from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.logs import configure_logs
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
+from expresslane.tenants import Tenants
+from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -68,18 +71,28 @@ class App:
             refresh_s=settings.model_refresh_s,
             probe_s=settings.probe_interval_s,
         )
-        core = _scheduler.Scheduler(
-            policy=settings.policy,
-            queue_limit=settings.queue_limit_prompts,
-            in_flight_limit=settings.in_flight_limit,
-            no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
+        self.scheduling = Scheduling(
+            _core(settings),
+            queue_timeout_s=settings.queue_timeout_s,
+            backend_name=self._backend_name,
         )
-        self.scheduling = Scheduling(core, queue_timeout_s=settings.queue_timeout_s)
+        tenants = Tenants(settings.tenants, settings.tenant_defaults, self.scheduling.limit_tenant)
+        for text, policy in settings.policies.items():
+            scope = Scope.parse(text)
+            self.scheduling.set_policy(scope, policy, registry.number(scope.model) if scope.model else None)
         retries = RetryPolicy(
             settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
         )
-        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
-        self.intake = Intake(self.scheduling, registry, telemetry.tracer, max_open_batches=settings.max_open_batches)
+        estimates = TokenEstimates()
+        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries, estimates=estimates)
+        self.intake = Intake(
+            self.scheduling,
+            registry,
+            telemetry.tracer,
+            max_open_batches=settings.max_open_batches,
+            tenants=tenants,
+            estimates=estimates,
+        )
         self.jobs = JobStore(
             self.intake,
             self.scheduling,
@@ -91,7 +104,7 @@ class App:
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, settings),
-            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
+            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness),
             JobsServicer(self.jobs, self.scheduling, settings),
             interceptors=[self._observer],
             max_message_bytes=settings.max_message_bytes,
@@ -103,6 +116,8 @@ class App:
             snapshot=self.scheduling.snapshot,
             backend_name=self._backend_name,
             model_name=registry.name,
+            estimates=estimates,
+            limits=self.scheduling.limits,
             version=__version__,
         )
 
@@ -149,6 +164,20 @@ class App:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _core(settings: Settings) -> _scheduler.Scheduler:
+    shares = settings.class_min_shares
+    return _scheduler.Scheduler(
+        policy=settings.policy,
+        queue_limit=settings.queue_limit_prompts,
+        in_flight_limit=settings.in_flight_limit,
+        no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
+        fairness=settings.fairness,
+        class_min_shares=(shares.get("interactive", 0.0), shares.get("standard", 0.0), shares.get("batch", 0.0)),
+        cost_includes_output=settings.cost_includes_output,
+        retry_ratio=settings.retry_ratio,
+    )
 
 
 def serve(environ: Mapping[str, str] = os.environ) -> int:

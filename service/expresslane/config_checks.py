@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expresslane.backends.presets import capabilities_of
+from expresslane.policies import Scope
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
-    from expresslane.settings import BackendSettings, Settings
+    from expresslane.settings import BackendSettings, Settings, TenantDefaults, TenantSettings
 
 __all__ = ["SIMULATED_MODEL", "backend_problems", "service_problems"]
 
@@ -40,10 +41,25 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
         )
     if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
         yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
+    yield from _engine_problems(prefix, backend)
+    if backend.breaker_open_s > backend.breaker_open_max_s:
+        yield f"{prefix}breaker_open_s", f"is more than breaker_open_max_s ({backend.breaker_open_max_s:g})."
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:
             yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
+
+
+def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[str, str]]:
+    step, chunk, budget = backend.engine_step_tokens, backend.engine_chunk_tokens, backend.short_budget_tokens
+    if chunk > step:
+        yield f"{prefix}engine_chunk_tokens", f"is more than engine_step_tokens ({step}), which must be given with it."
+    lanes = capabilities_of(backend.kind).engine if backend.lanes is None else backend.lanes
+    if lanes and budget is not None and budget < (chunk or step):
+        yield (
+            f"{prefix}short_budget_tokens",
+            f"is below one chunk of the engine ({chunk or step}), which would then wait for work. Unset it.",
+        )
 
 
 def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -60,9 +76,29 @@ def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator
         why = _alias_problem(alias, model, settings, models)
         if why:
             yield "aliases", f"makes {alias!r} an alias of {model!r}{why}"
+    yield from _tenant_problems(settings)
+    yield from _policy_problems(settings, models)
     default = settings.default_model
     if default and models is not None and default not in models | set(settings.aliases):
         yield "default_model", f"is served by no backend. Allowed: one of {_list(models | set(settings.aliases))}."
+
+
+def _tenant_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.fairness != "none":
+        return
+    described: dict[str, TenantDefaults | TenantSettings] = {"tenant_defaults": settings.tenant_defaults}
+    described |= {f"tenants.{name}": tenant for name, tenant in settings.tenants.items()}
+    for path, tenant in described.items():
+        for field in ("requests_per_min", "tokens_per_min"):
+            if getattr(tenant, field):
+                yield f"{path}.{field}", "needs tenants to be told apart, which EXPRESSLANE_FAIRNESS=none does not do."
+
+
+def _policy_problems(settings: Settings, models: set[str] | None) -> Iterator[tuple[str, str]]:
+    for text in settings.policies:
+        model = Scope.parse(text).model
+        if model and models is not None and model not in models:
+            yield "policies", f"names the model {model!r}, which no backend serves. Allowed: one of {_list(models)}."
 
 
 def _alias_problem(alias: str, model: str, settings: Settings, models: set[str] | None) -> str:

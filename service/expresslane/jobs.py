@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from expresslane.intake import Intake
     from expresslane.prompts import Prompt
     from expresslane.scheduling import Scheduling
+    from expresslane.tenants import Tenant
 
 __all__ = ["Job", "JobStore"]
 
@@ -78,6 +79,10 @@ class JobStore:
     def kept_bytes(self) -> int:
         """About what the results of all jobs take."""
         return self._budget.used_bytes
+
+    def tenant(self, name: str) -> Tenant:
+        """Whose jobs those are of this name."""
+        return self._intake.tenants.find(name)
 
     def create(self, job_id: str, options: BatchOptions, prompts: Sequence[tuple[Prompt, int]]) -> Job:
         """Accept a batch as a job; an empty id is made up.

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from expresslane.errors import PromptError, Reason
+from expresslane.errors import PromptError, Reason, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,6 +100,14 @@ class ModelRegistry:
         if self._await(name):
             return ResolvedModel(self.number(name), name, AWAITED_BYTES_PER_TOKEN)
         raise UnknownModelError(self._unknown(asked, name))
+
+    def listed(self, asked: str) -> ResolvedModel:
+        """A model that some backend lists, by name or alias. Raises RefusedError (UNKNOWN_MODEL)."""
+        name = self._aliases.get(asked, asked)
+        if (ratio := self._served.get(name)) is not None:
+            return ResolvedModel(self.number(name), name, ratio)
+        error = self._unknown(asked, name)
+        raise RefusedError(Reason.UNKNOWN_MODEL, error.message)
 
     def _await(self, name: str) -> bool:
         """Whether prompts may wait under a name that nobody lists yet."""

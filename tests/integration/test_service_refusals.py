@@ -38,7 +38,6 @@ CASES = [
         ["prompts[1].custom_id", "prompts[2].text"],
     ),
     (batch(prompt(text="x" * 2_000)), "PROMPT_TOO_LARGE", ["prompts[0].text"]),
-    (batch(prompt(sequential=True)), "UNSUPPORTED", ["prompts[0].sequential"]),
     (batch(prompt(extra_json="{")), "INVALID_JSON", ["prompts[0].extra_json"]),
     (batch(prompt(extra_json='{"model":"x"}')), "COLLIDING_KEY", ["prompts[0].extra_json"]),
     (

@@ -1,11 +1,13 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
+use crate::breaker::{Breaker, BreakerState};
 use crate::counters::BackendCounters;
+use crate::estimates::Estimates;
 use crate::lanes::Lanes;
 use crate::limits::Limits;
 use crate::opening::Opening;
 use crate::reservation::Reservation;
-use crate::ticket::{NEVER, Ticket};
+use crate::ticket::{NEVER, NONE, Ticket};
 use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute};
 
 /// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
@@ -27,6 +29,7 @@ pub(crate) struct Backend {
     pub(crate) models: Vec<ModelSlot>,
     pub(crate) lanes: Lanes,
     pub(crate) limits: Limits,
+    pub(crate) breaker: Option<Breaker>,
     /// Whether some model may be paused.
     pub(crate) is_paused: bool,
     pub(crate) timer_ns: u64,
@@ -37,17 +40,23 @@ pub(crate) struct Backend {
     slot_ns: u64,
     /// Charged tokens of everything released and still without a first token.
     pub(crate) outstanding_tokens: u64,
+    /// The sum of their squares.
+    outstanding_squares: u128,
+    /// The slot of the one ticket in prefill if no other has been there since its release.
+    alone: u32,
+    pub(crate) estimates: Estimates,
     pub(crate) counters: BackendCounters,
-    ns_per_token: f64,
 }
 
 impl Backend {
-    pub(crate) fn new(id: BackendId, config: BackendConfig) -> Self {
+    pub(crate) fn new(id: BackendId, config: BackendConfig, now_ns: u64) -> Self {
+        let estimates = Estimates::new(config.prefill_tokens_per_s);
         let mut backend = Self {
             id,
             models: Vec::new(),
-            lanes: Lanes::new(&config),
+            lanes: Lanes::new(&config, &estimates.in_force().prefill),
             limits: Limits::default(),
+            breaker: None,
             is_paused: false,
             timer_ns: NEVER,
             reservation: None,
@@ -55,15 +64,17 @@ impl Backend {
             peak_in_flight: 0,
             slot_ns: 0,
             outstanding_tokens: 0,
+            outstanding_squares: 0,
+            alone: NONE,
+            estimates,
             counters: BackendCounters::default(),
-            ns_per_token: 0.0,
             config: BackendConfig::default(),
         };
-        backend.configure(config);
+        backend.configure(config, now_ns);
         backend
     }
 
-    pub(crate) fn configure(&mut self, config: BackendConfig) {
+    pub(crate) fn configure(&mut self, config: BackendConfig, now_ns: u64) {
         self.models.iter_mut().for_each(|slot| slot.served = false);
         for &ModelRoute { model, cap } in &config.models {
             match self.models.binary_search_by_key(&model, |slot| slot.model) {
@@ -74,21 +85,33 @@ impl Backend {
             }
         }
         self.models.retain(|slot| slot.served || slot.in_flight > 0);
-        self.lanes.configure(&config);
-        self.limits.configure(&config);
+        self.estimates.configure(config.prefill_tokens_per_s);
+        self.limits.configure(config.requests_per_min, config.tokens_per_min);
+        match (&mut self.breaker, config.breaker) {
+            (Some(breaker), Some(config)) => breaker.configure(config),
+            (breaker, config) => *breaker = config.map(|config| Breaker::new(config, now_ns)),
+        }
         self.reservation = None;
-        self.ns_per_token = 1e9 / config.prefill_tokens_per_s;
         self.config = config;
+        self.configure_lanes();
+    }
+
+    /// Puts in force what was learned; whether scores change with it.
+    pub(crate) fn refresh_estimates(&mut self, now_ns: u64) -> bool {
+        let has_moved = self.estimates.refresh(now_ns);
+        self.configure_lanes();
+        has_moved
+    }
+
+    /// What the lanes take follows the estimates where the caller has left it open.
+    fn configure_lanes(&mut self) {
+        self.lanes.configure(&self.config, &self.estimates.in_force().prefill);
     }
 
     /// Where the model stands in `models`, if it is served.
     pub(crate) fn serves(&self, model: ModelId) -> Option<u32> {
         let at = self.models.binary_search_by_key(&model, |slot| slot.model).ok()?;
         self.models[at].served.then_some(at as u32)
-    }
-
-    pub(crate) fn ns_per_token(&self) -> f64 {
-        self.ns_per_token
     }
 
     pub(crate) fn has_slot(&self, model_slot: u32) -> bool {
@@ -98,6 +121,49 @@ impl Backend {
             && self.limits.closed.is_none()
             && model.paused_until_ns == 0
             && (model.cap == 0 || model.in_flight < model.cap)
+    }
+
+    /// Whether it may be given work, now or when there is room. An open breaker counts as down until a probe has
+    /// succeeded.
+    pub(crate) fn is_up(&self) -> bool {
+        let is_broken = |breaker: &Breaker| breaker.state() != BreakerState::Closed;
+        self.config.available && !self.breaker.as_ref().is_some_and(is_broken)
+    }
+
+    /// Whether anything besides caps and lanes may keep work from it.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.is_paused || self.breaker.is_some() || self.limits.is_on()
+    }
+
+    /// Works out anew what keeps work from it besides caps and lanes.
+    pub(crate) fn refresh_limits(&mut self, now_ns: u64) {
+        self.limits.refresh(now_ns);
+        if let Some(breaker) = &mut self.breaker {
+            breaker.refresh(now_ns);
+            self.shut_if_broken();
+        }
+        if self.is_paused {
+            self.refresh_pauses(now_ns);
+        }
+    }
+
+    /// Takes over what the breaker says. While probes are out nobody knows until when.
+    pub(crate) fn shut_if_broken(&mut self) {
+        if let Some(breaker) = self.breaker.as_ref().filter(|breaker| breaker.is_shut()) {
+            let until_ns = breaker.half_open_at_ns().unwrap_or(NEVER);
+            self.limits.closed = Some((LimitKind::Breaker, until_ns));
+        }
+    }
+
+    /// A prompt goes there: what it counts for in its limits and its breaker.
+    pub(crate) fn charge_limits(&mut self, now_ns: u64, tokens: u64) {
+        if self.limits.is_on() {
+            self.limits.charge(now_ns, tokens);
+        }
+        if let Some(breaker) = &mut self.breaker {
+            breaker.released();
+            self.shut_if_broken();
+        }
     }
 
     /// Ends the pauses that are over.
@@ -135,7 +201,9 @@ impl Backend {
     }
 
     pub(crate) fn predicted_ttft_ns(&self, charge: u32) -> f64 {
-        (self.outstanding_tokens + u64::from(charge)) as f64 * self.ns_per_token
+        let tokens = self.outstanding_tokens + u64::from(charge);
+        let squares = self.outstanding_squares + u128::from(charge).pow(2);
+        self.estimates.in_force().prefill.of_sums(tokens as f64, squares as f64)
     }
 
     pub(crate) fn in_flight_ratio(&self) -> f64 {
@@ -162,10 +230,21 @@ impl Backend {
     }
 
     pub(crate) fn take_lane(&mut self, ticket: &mut Ticket) {
+        self.alone = if self.outstanding_tokens == 0 { ticket.id.slot() } else { NONE };
+        ticket.was_alone = false;
+        ticket.first_token_ns = NEVER;
         let lane = self.lanes.lane_of(ticket.bucket());
         self.lanes.take(lane, ticket.charge);
         self.outstanding_tokens += u64::from(ticket.charge);
+        self.outstanding_squares += u128::from(ticket.charge).pow(2);
         ticket.lane = Some(lane);
+    }
+
+    /// The first token has come, and with it the lane back.
+    pub(crate) fn first_token(&mut self, ticket: &mut Ticket, now_ns: u64) {
+        ticket.was_alone = self.alone == ticket.id.slot();
+        ticket.first_token_ns = now_ns;
+        self.give_back_lane(ticket);
     }
 
     /// Gives back what the ticket holds of its lane, if it still holds it.
@@ -173,6 +252,10 @@ impl Backend {
         if let Some(lane) = ticket.lane.take() {
             self.lanes.give_back(lane, ticket.charge);
             self.outstanding_tokens -= u64::from(ticket.charge);
+            self.outstanding_squares -= u128::from(ticket.charge).pow(2);
+            if self.alone == ticket.id.slot() {
+                self.alone = NONE;
+            }
         }
     }
 }

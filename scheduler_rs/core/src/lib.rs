@@ -15,12 +15,14 @@
 mod account;
 mod backend;
 mod batch;
+mod breaker;
 mod class_shares;
 mod config;
 mod counters;
 mod decision;
 mod drain_rate;
 mod error;
+mod estimates;
 mod fair_tree;
 mod fairness;
 mod fifo;
@@ -28,6 +30,7 @@ mod flows;
 mod group;
 mod groups;
 mod histogram;
+mod lane_defaults;
 mod lanes;
 mod limits;
 mod opening;
@@ -36,30 +39,37 @@ mod outcome;
 mod policy;
 mod promotion;
 mod queue;
+mod ratios;
 mod reservation;
 mod retry_budget;
 mod scheduler;
 mod slab;
 mod snapshot;
 mod tenant;
+mod tenant_limits;
 mod ticket;
 mod timers;
 pub mod token_buckets;
 mod window;
 
+pub use breaker::{BreakerConfig, BreakerState};
 pub use config::{BackendConfig, BatchOptions, Config, ModelRoute, Prompt, TTFT_DEADLINE_MAX_NS};
 pub use decision::{
-    AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, LimitKind, Limited, Overdue,
-    OverdueReason,
+    AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Holder, LimitKind, Limited,
+    Overdue, OverdueReason,
 };
 pub use error::Error;
 pub use fairness::{Fairness, POOLED_MAX};
 pub use histogram::BOUNDS_NS;
 pub use ordering::Scope;
-pub use outcome::{AttemptEnd, Outcome, Usage};
+pub use outcome::{AttemptEnd, Outcome, RetryAnswer, Usage};
 pub use policy::Policy;
+pub use ratios::RATIO_BOUNDS;
 pub use scheduler::Scheduler;
-pub use snapshot::{BackendSnapshot, HistogramName, HistogramSnapshot, Snapshot, TenantSnapshot};
+pub use snapshot::{
+    BackendSnapshot, BreakerSnapshot, HistogramName, HistogramSnapshot, RatioName, RatioSnapshot, Snapshot,
+    TenantLimitSnapshot, TenantSnapshot,
+};
 pub use ticket::TicketId;
 
 /// A model, numbered by the caller.

@@ -1,6 +1,6 @@
 //! A consistent copy of the counters.
 
-use crate::{AttemptEnd, BackendId, CLASSES, LimitKind, ModelId, TenantId, TicketId};
+use crate::{AttemptEnd, BackendId, BreakerState, CLASSES, LimitKind, ModelId, TenantId, TicketId};
 
 /// Always: submitted = succeeded + failed + cancelled + expired + queued + in flight.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub expired: u64,
     /// Attempts that went back to the queue.
     pub retried: u64,
+    /// Retries that a tenant's budget did not allow.
+    pub retries_denied: u64,
     /// Prompts of refused batches.
     pub refused: u64,
     /// Tickets that end per second; 0 before anything has ended.
@@ -45,6 +47,8 @@ pub struct Snapshot {
     pub backends: Vec<BackendSnapshot>,
     /// Those that hold anything.
     pub histograms: Vec<HistogramSnapshot>,
+    /// How far estimates were off; those that hold anything.
+    pub ratios: Vec<RatioSnapshot>,
 }
 
 /// One backend's part.
@@ -70,6 +74,18 @@ pub struct BackendSnapshot {
     pub short_tokens_in_prefill: u64,
     /// Charged tokens of all prompts in prefill.
     pub outstanding_prefill_tokens: u64,
+    /// Most long prompts in prefill, 0 = no limit: the caller's, or what follows from the engine.
+    pub long_slots: u32,
+    /// Most tokens of short prompts in prefill, 0 = no limit: the caller's, or what was learned.
+    pub short_budget_tokens: u32,
+    /// c0, c1 and c2 of the prefill time in force, `c0 + c1 n + c2 n^2` nanoseconds for `n` uncached tokens.
+    pub prefill_ns: [f64; 3],
+    /// Prefills that were alone since start: what the coefficients were learned from, if they are at least 8.
+    pub prefill_samples: u64,
+    /// Expected time from the first token to the end, in nanoseconds, in force; 0 = not known.
+    pub decode_ns: f64,
+    /// Answers since start that had a first token: what the decode time was learned from, if they are at least 8.
+    pub decode_samples: u64,
     /// The ticket that the short lane is kept for.
     pub reserved_for: Option<TicketId>,
     /// What closes it now and until when, if work waits for it or it was asked to pause.
@@ -78,10 +94,50 @@ pub struct BackendSnapshot {
     pub requests_in_window: u64,
     /// Tokens of the releases within the last minute, if they are limited.
     pub tokens_in_window: u64,
+    /// Its breaker, if it has one.
+    pub breaker: Option<BreakerSnapshot>,
     /// Releases since start.
     pub dispatched: u64,
     /// Ended attempts since start.
     pub outcomes: [(AttemptEnd, u64); AttemptEnd::ALL.len()],
+}
+
+/// How one backend's breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSnapshot {
+    /// Its state.
+    pub state: BreakerState,
+    /// Since when.
+    pub since_ns: u64,
+    /// When an open one lets a probe in.
+    pub half_open_at_ns: Option<u64>,
+    /// Attempts within the window that succeeded.
+    pub good: u32,
+    /// Attempts within the window that failed by its fault.
+    pub bad: u32,
+    /// How often it opened since start.
+    pub opened: u64,
+}
+
+/// What one tenant's limits and retry budget are, over all classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimitSnapshot {
+    /// The caller's number.
+    pub tenant: TenantId,
+    /// Most releases within any 60 seconds; 0 = no limit.
+    pub requests_per_min: u32,
+    /// Most tokens of the releases within any 60 seconds; 0 = no limit.
+    pub tokens_per_min: u64,
+    /// Releases within the last minute, if they are limited.
+    pub requests_in_window: u64,
+    /// Tokens of the releases within the last minute, if they are limited.
+    pub tokens_in_window: u64,
+    /// What keeps all its work back now, and until when.
+    pub limited: Option<(LimitKind, u64)>,
+    /// Retries that its budget allowed, for as long as it is remembered.
+    pub retries_allowed: u64,
+    /// Retries that its budget did not allow, for as long as it is remembered.
+    pub retries_denied: u64,
 }
 
 /// What one tenant has and had in one class.
@@ -125,6 +181,44 @@ impl HistogramName {
             Self::Total => "total",
         }
     }
+}
+
+/// What a histogram compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RatioName {
+    /// Input tokens: the prompt's own estimate over the uncached ones of the usage.
+    InputTokens,
+    /// Time of a prefill that was alone: predicted over measured.
+    Prefill,
+}
+
+impl RatioName {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::InputTokens, Self::Prefill];
+
+    /// The name in metrics and across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InputTokens => "input_tokens",
+            Self::Prefill => "prefill",
+        }
+    }
+}
+
+/// Estimates over actual values at one backend, with the bounds [`crate::RATIO_BOUNDS`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct RatioSnapshot {
+    /// What is compared.
+    pub name: RatioName,
+    /// The backend of the attempts.
+    pub backend: BackendId,
+    /// Class of the prompts.
+    pub class: u32,
+    /// One more than bounds.
+    pub counts: Vec<u64>,
+    /// Sum of all ratios.
+    pub sum: f64,
 }
 
 /// One histogram, with the bounds [`crate::BOUNDS_NS`].

@@ -77,6 +77,8 @@ pub(crate) struct Ticket {
     /// Sum of all ended attempts.
     pub(crate) busy_ns: u64,
     pub(crate) released_ns: u64,
+    /// Of the present or last attempt; [`NEVER`] before it has come.
+    pub(crate) first_token_ns: u64,
     /// The prompt's own queue timeout, as a time.
     pub(crate) queue_due_ns: u64,
     pub(crate) not_before_ns: u64,
@@ -113,9 +115,13 @@ pub(crate) struct Ticket {
     pub(crate) lane: Option<Lane>,
     /// Whether a first token came in any attempt.
     pub(crate) first_token_seen: bool,
+    /// Whether no other prompt was in prefill at its backend from its release to its first token.
+    pub(crate) was_alone: bool,
     /// Whether a backend's short lane is kept for it.
     pub(crate) reserved: bool,
     pub(crate) cancelled: bool,
+    /// Whether its attempt has told its backend's breaker what it had to tell.
+    pub(crate) judged: bool,
     /// Whether it runs after all earlier and before all later ones of its batch.
     pub(crate) sequential: bool,
 }
@@ -127,6 +133,7 @@ impl Ticket {
         queued_since_ns: 0,
         busy_ns: 0,
         released_ns: 0,
+        first_token_ns: NEVER,
         queue_due_ns: NEVER,
         not_before_ns: 0,
         due_ns: NEVER,
@@ -151,8 +158,10 @@ impl Ticket {
         place: Place::Free,
         lane: None,
         first_token_seen: false,
+        was_alone: false,
         reserved: false,
         cancelled: false,
+        judged: false,
         sequential: false,
     };
 

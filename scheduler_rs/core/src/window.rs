@@ -39,8 +39,10 @@ impl Window {
         self.limit
     }
 
-    pub(crate) fn sum(&self) -> u64 {
-        self.sum
+    /// What is in the window at this time.
+    pub(crate) fn sum_at(&self, now_ns: u64) -> u64 {
+        let gone = self.slots.iter().take_while(|slot| slot.last_ns + WINDOW_NS <= now_ns);
+        self.sum - gone.map(|slot| slot.amount).sum::<u64>()
     }
 
     /// Names the log that a charge goes into now; none while there is no limit. A name comes again after 255 logs:
@@ -96,6 +98,7 @@ impl Window {
         }
         let at = self.slots.partition_point(|slot| slot.last_ns < at_ns);
         let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.first_ns <= at_ns) else { return };
+        let charged = charged.min(slot.amount);
         slot.amount = slot.amount - charged + used;
         self.sum = self.sum - charged + used;
     }
@@ -119,9 +122,10 @@ mod tests {
         let log = window.log();
         window.settle(log, SECOND, 40, 10);
         assert_eq!((window.fits_at_ns(30), window.fits_at_ns(31)), (0, WINDOW_NS));
+        assert_eq!((window.sum_at(WINDOW_NS - 1), window.sum_at(WINDOW_NS)), (70, 10));
         window.advance(WINDOW_NS);
         window.settle(log, 0, 60, 0);
-        assert_eq!(window.sum(), 10);
+        assert_eq!(window.sum_at(WINDOW_NS), 10);
         assert_eq!(
             window.fits_at_ns(500),
             SECOND + WINDOW_NS,
@@ -137,13 +141,13 @@ mod tests {
         window.set_limit(100);
         window.charge(0, 60);
         window.settle(before, 0, 60, 0);
-        assert_eq!(window.sum(), 60);
+        assert_eq!(window.sum_at(0), 60);
         let log = window.log();
         window.set_limit(0);
         window.set_limit(100);
         window.charge(0, 50);
         window.settle(log, 0, 60, 0);
-        assert_eq!(window.sum(), 50);
+        assert_eq!(window.sum_at(0), 50);
     }
 
     proptest! {

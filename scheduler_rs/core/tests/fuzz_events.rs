@@ -135,13 +135,13 @@ impl Fuzzed {
             cap: bytes.small(),
             available: !bytes.one_in(4),
             long_threshold_tokens: bytes.small(),
-            long_slots: bytes.small(),
-            short_budget_tokens: bytes.small(),
             lanes: bytes.one_in(2),
             attempt_timeout_ns: bytes.time_ns(),
             idle_timeout_ns: bytes.time_ns(),
             first_token_timeout_ns: bytes.time_ns(),
             requests_per_min: bytes.small(),
+            long_slots: Some(bytes.small()),
+            short_budget_tokens: Some(bytes.small()),
             tokens_per_min: bytes.number(),
             ..BackendConfig::default()
         };

@@ -2,44 +2,20 @@
 
 use crate::convert::{expiry_reason, overdue_reason};
 use expresslane_scheduler as core;
-use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-/// Release this ticket to this backend now.
-#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
-pub(crate) struct Dispatch {
-    ticket: u64,
-    backend: u32,
-    prefill_tokens: u32,
-    is_final: bool,
-    attempt: u32,
-    queue_wait_ns: u64,
-}
-
-/// This queued ticket has ended without being released.
-#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
-pub(crate) struct Expired {
-    ticket: u64,
-    reason: &'static str,
-}
-
-/// This in-flight ticket passed a deadline.
-#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
-pub(crate) struct Overdue {
-    ticket: u64,
-    reason: &'static str,
-}
-
-/// Work waits for this limit of a backend.
+/// Work waits for this limit of a backend or of a tenant.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Limited {
-    backend: u32,
+    backend: Option<u32>,
+    tenant: Option<u32>,
     limit: &'static str,
     reset_at_ns: u64,
 }
 
-/// What `poll` decided.
+/// What `poll` decided. What there is one of per ticket is a plain tuple: a thousand of them are made in one poll, and an
+/// object with named attributes costs several times as much to make and to read.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Decisions {
     dispatches: Py<PyList>,
@@ -50,42 +26,28 @@ pub(crate) struct Decisions {
 
 impl Decisions {
     pub(crate) fn new(py: Python<'_>, decisions: core::Decisions) -> PyResult<Self> {
-        let dispatches = decisions.dispatches.into_iter().map(|dispatch| Dispatch {
-            ticket: dispatch.ticket.0,
-            backend: dispatch.backend,
-            prefill_tokens: dispatch.prefill_tokens,
-            is_final: dispatch.is_final,
-            attempt: dispatch.attempt,
-            queue_wait_ns: dispatch.queue_wait_ns,
-        });
-        let expired = decisions
-            .expired
+        let dispatches = decisions
+            .dispatches
             .into_iter()
-            .map(|expired| Expired { ticket: expired.ticket.0, reason: expiry_reason(expired.reason) });
-        let overdue = decisions
-            .overdue
-            .into_iter()
-            .map(|overdue| Overdue { ticket: overdue.ticket.0, reason: overdue_reason(overdue.reason) });
-        let limited = decisions.limited.into_iter().map(|limited| Limited {
-            backend: limited.backend,
-            limit: limited.kind.name(),
-            reset_at_ns: limited.reset_at_ns,
+            .map(|dispatch| (dispatch.ticket.0, dispatch.backend, dispatch.attempt));
+        let expired =
+            decisions.expired.into_iter().map(|expired| (expired.ticket.0, expiry_reason(expired.reason)));
+        let overdue =
+            decisions.overdue.into_iter().map(|overdue| (overdue.ticket.0, overdue_reason(overdue.reason)));
+        let limited = decisions.limited.into_iter().map(|limited| {
+            let (backend, tenant) = match limited.holder {
+                core::Holder::Backend(backend) => (Some(backend), None),
+                core::Holder::Tenant(tenant) => (None, Some(tenant)),
+            };
+            Limited { backend, tenant, limit: limited.kind.name(), reset_at_ns: limited.reset_at_ns }
         });
         Ok(Self {
-            dispatches: list(py, dispatches)?,
-            expired: list(py, expired)?,
-            overdue: list(py, overdue)?,
-            limited: list(py, limited)?,
+            dispatches: PyList::new(py, dispatches)?.unbind(),
+            expired: PyList::new(py, expired)?.unbind(),
+            overdue: PyList::new(py, overdue)?.unbind(),
+            limited: PyList::new(py, limited)?.unbind(),
         })
     }
-}
-
-fn list<T: Into<PyClassInitializer<T>> + PyClass>(
-    py: Python<'_>,
-    items: impl Iterator<Item = T>,
-) -> PyResult<Py<PyList>> {
-    let items = items.map(|item| Py::new(py, item)).collect::<PyResult<Vec<_>>>()?;
-    Ok(PyList::new(py, items)?.unbind())
 }
 
 /// Which tickets a cancel ended, and which must be aborted.

@@ -28,6 +28,12 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Fits an engine's step costs to a recorded vLLM run.
     Fit(FitArgs),
+    /// What a prompt costs in the scheduling core on this machine: time per cycle, memory per waiting prompt.
+    ///
+    /// A cycle is one prompt's whole way: its share of a batch's submit and of the poll after it, first token and poll,
+    /// finish and poll; one in ten is cancelled while it waits instead. The queue stays as full as it was, with three
+    /// classes, four backends, log-normal lengths and a long lane that is full half the time.
+    CoreBench(CoreBenchArgs),
 }
 
 #[derive(Args, Debug)]
@@ -92,13 +98,13 @@ pub(crate) struct CompareArgs {
     /// The scheduler's cap; unless given, what the engine runs at once.
     #[arg(long)]
     pub(crate) cap: Option<u32>,
-    /// Most long prompts in prefill; 0 = no limit.
+    /// Most long prompts in prefill; 0 = no limit; unless given, what follows from the engine's step and chunk.
     #[arg(long)]
     pub(crate) long_lane: Option<u32>,
     /// A prompt of more tokens goes into the long lane; 0 = none does.
     #[arg(long)]
     pub(crate) long_threshold: Option<u32>,
-    /// Most tokens of short prompts in prefill; 0 = no limit.
+    /// Most tokens of short prompts in prefill; 0 = no limit; unless given, learned.
     #[arg(long)]
     pub(crate) budget: Option<u32>,
     /// Switches the scheduler's lanes off.
@@ -133,6 +139,25 @@ pub(crate) struct FitArgs {
     /// A recorded run: a JSON object a line.
     #[arg(long)]
     pub(crate) run: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CoreBenchArgs {
+    /// How many prompts wait, by comma.
+    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
+    pub(crate) queued: Vec<usize>,
+    /// For how many tenants, by comma.
+    #[arg(long, value_delimiter = ',', default_value = "1,1000")]
+    pub(crate) tenants: Vec<usize>,
+    /// Cycles in each of the seven rounds; unless given, 100,000.
+    #[arg(long)]
+    pub(crate) cycles: Option<usize>,
+    /// One class, one tenant and no cancels at 100,000 instead, under several policies: one line of JSON.
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 impl EngineArgs {
@@ -170,9 +195,9 @@ impl CompareArgs {
         let limits = Limits {
             cap: self.cap.unwrap_or(defaults.cap),
             lanes: defaults.lanes && !self.no_lanes,
-            long_lane: self.long_lane.unwrap_or(defaults.long_lane),
+            long_lane: self.long_lane.or(defaults.long_lane),
             long_threshold_tokens: self.long_threshold.unwrap_or(defaults.long_threshold_tokens),
-            short_budget_tokens: self.budget.unwrap_or(defaults.short_budget_tokens),
+            short_budget_tokens: self.budget.or(defaults.short_budget_tokens),
         };
         Ok(Choice {
             source: Source::open(&self.workload.trace, self.workload.requests)?,

@@ -6,7 +6,7 @@ use crate::policy::Contestant;
 use crate::workload::Request;
 use expresslane_scheduler::{
     BackendConfig, BatchOptions, Config, ModelRoute, Outcome, Policy, Prompt, QUEUE_LIMIT_MAX, Scheduler,
-    TicketId,
+    TicketId, Usage,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,9 +19,11 @@ const MODEL: u32 = 0;
 pub(crate) struct Limits {
     pub(crate) cap: u32,
     pub(crate) lanes: bool,
-    pub(crate) long_lane: u32,
+    /// None: what the scheduler makes of the engine's step and chunk.
+    pub(crate) long_lane: Option<u32>,
     pub(crate) long_threshold_tokens: u32,
-    pub(crate) short_budget_tokens: u32,
+    /// None: learned.
+    pub(crate) short_budget_tokens: Option<u32>,
 }
 
 impl Limits {
@@ -67,6 +69,8 @@ impl Gate {
             long_threshold_tokens: limits.long_threshold_tokens,
             long_slots: limits.long_lane,
             short_budget_tokens: limits.short_budget_tokens,
+            engine_step_tokens: engine.max_num_batched_tokens,
+            engine_chunk_tokens: engine.long_prefill_token_threshold,
             prefill_tokens_per_s: engine.prefill_tokens_per_s(),
             ..BackendConfig::default()
         };
@@ -111,11 +115,17 @@ impl Gate {
         Ok(())
     }
 
-    pub(crate) fn finish(&mut self, now_ns: u64, number: u32, outcome: Outcome) -> Result<(), Error> {
+    pub(crate) fn finish(
+        &mut self,
+        now_ns: u64,
+        number: u32,
+        outcome: Outcome,
+        usage: Option<Usage>,
+    ) -> Result<(), Error> {
         if let Self::Scheduled { scheduler, requests, tickets } = self {
             let ticket = tickets.remove(&number).expect("it was submitted");
             requests.remove(&ticket);
-            scheduler.finish(now_ns, ticket, outcome)?;
+            scheduler.finish_with_usage(now_ns, ticket, outcome, usage)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-"""The command line: `expresslane serve`, `run`, `jobs`, `backends`, `status`, `config`, `version`, `demo`."""
+"""The command line: `serve`, `run`, `jobs`, `backends`, `tenants`, `policy`, `status`, `config`, `version`, `demo`."""
 
 from __future__ import annotations
 
@@ -82,8 +82,39 @@ def _backends(arguments: argparse.Namespace) -> int:
             return update_backend(arguments.address, arguments.name, concurrency_enabled=switch)
         case "set-cap":
             return update_backend(arguments.address, arguments.name, cap=arguments.cap)
+        case "set-limits":
+            return update_backend(
+                arguments.address,
+                arguments.name,
+                requests_per_min=arguments.requests_per_min,
+                tokens_per_min=arguments.tokens_per_min,
+            )
         case _:
             return list_backends(arguments.address, as_json=arguments.as_json)
+
+
+def _tenants(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.tenants import list_tenants, update_tenant  # noqa: PLC0415
+
+    if arguments.change is None:
+        return list_tenants(arguments.address, as_json=arguments.as_json)
+    return update_tenant(
+        arguments.address,
+        arguments.name,
+        weight=arguments.weight,
+        max_class=arguments.max_class,
+        requests_per_min=arguments.requests_per_min,
+        tokens_per_min=arguments.tokens_per_min,
+    )
+
+
+def _policy(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.policy import list_policies, set_policy  # noqa: PLC0415
+
+    if arguments.change is None:
+        return list_policies(arguments.address, as_json=arguments.as_json)
+    policy = arguments.policy if arguments.change == "set" else ""
+    return set_policy(arguments.address, policy, prompt_class=arguments.prompt_class, model=arguments.model)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -117,6 +148,8 @@ _COMMANDS = {
     "run": _run,
     "jobs": _jobs,
     "backends": _backends,
+    "tenants": _tenants,
+    "policy": _policy,
     "status": _status,
     "config": _config,
     "version": _version,

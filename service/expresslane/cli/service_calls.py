@@ -21,10 +21,11 @@ from expresslane.cli.console import CommandError, Exit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["ADDRESS", "add_address", "connected", "explained"]
+__all__ = ["ADDRESS", "add_address", "client_of", "connected", "explained"]
 
 ADDRESS = "127.0.0.1:50051"
 _VARIABLE = "EXPRESSLANE_ADDRESS"
+_TENANT_VARIABLE = "EXPRESSLANE_TENANT"
 _UNIMPLEMENTED = "UNIMPLEMENTED"
 
 
@@ -38,10 +39,15 @@ def add_address(parser: argparse._ActionsContainer, *, first: bool = False) -> N
     )
 
 
+def client_of(address: str) -> Client:
+    """A client for the service at an address, as the tenant that EXPRESSLANE_TENANT names."""
+    return Client(address, tenant=os.environ.get(_TENANT_VARIABLE, ""))
+
+
 @asynccontextmanager
 async def connected(address: str) -> AsyncIterator[Client]:
     """A client; what goes wrong with its calls becomes a CommandError."""
-    async with Client(address) as client:
+    async with client_of(address) as client:
         try:
             yield client
         except ExpresslaneClientError as error:

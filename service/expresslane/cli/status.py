@@ -15,6 +15,7 @@ from expresslane.cli.backends import backend_fields, backends_table
 from expresslane.cli.console import Exit, joined, json_text, one_line, output
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import seconds
+from expresslane.cli.tenants import DEFAULT_TENANT, tenants_table
 
 if TYPE_CHECKING:
     from expresslane_client import Snapshot
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["status"]
 
 _REFRESH_S = 1.0
+_TENANTS_MAX = 10
 
 
 def status(address: str, *, watch: bool, as_json: bool) -> Exit:
@@ -59,6 +61,8 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
     return fields | {
         "queued_by_class": dict(snapshot.queued_by_class),
         "queued_by_model": dict(snapshot.queued_by_model),
+        "policies": [dataclasses.asdict(one) for one in snapshot.policies],
+        "tenants": [dataclasses.asdict(one) for one in snapshot.tenants],
         "backends": [backend_fields(backend) for backend in snapshot.backends],
     }
 
@@ -71,7 +75,11 @@ def _panel(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
         state,
         f"  for {seconds(snapshot.uptime_ms)}  policy {one_line(snapshot.policy)}",
     )
-    return Group(head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends))
+    parts: list[RenderableType] = [head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends)]
+    if any(one.tenant != DEFAULT_TENANT for one in snapshot.tenants):
+        shown = snapshot.tenants[:_TENANTS_MAX]
+        parts += [Text(), *tenants_table(shown, snapshot.tenants_total - len(shown), snapshot.fairness)]
+    return Group(*parts)
 
 
 def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
@@ -89,13 +97,16 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
         table.add_row("  by class", "", classes)
     if models:
         table.add_row("  by model", "", models)
+    if snapshot.policies:
+        policies = joined(f"{one_line(one.scope, 60)} {one_line(one.policy)}" for one in snapshot.policies)
+        table.add_row("policies", "", policies)
     cap = f"of {snapshot.in_flight_limit:,}" if snapshot.in_flight_limit else ""
     table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open batches")))
     rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
     left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
     table.add_row("rate", f"{rate:.1f}/s", left)
-    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "refused")
-    counts = joined(f"{getattr(snapshot, name):,} {name}" for name in ends if getattr(snapshot, name))
+    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "retries_denied", "refused")
+    counts = joined(f"{getattr(snapshot, name):,} {name.replace('_', ' ')}" for name in ends if getattr(snapshot, name))
     table.add_row("since start", f"{snapshot.submitted:,}", joined(("submitted", counts)))
     return table
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from expresslane_client import Client, ExpresslaneClientError, MessageTooLargeError
+from expresslane_client import ExpresslaneClientError, MessageTooLargeError
 
 from expresslane.cli.console import CommandError, Exit, report
-from expresslane.cli.service_calls import explained
+from expresslane.cli.service_calls import client_of, explained
 
 if TYPE_CHECKING:
     from expresslane_client import Job
@@ -36,5 +36,5 @@ def submit_job(options: RunOptions, prompts: PromptFile) -> Exit:
 
 
 async def _submit(options: RunOptions, prompts: PromptFile) -> Job:
-    async with Client(options.address) as client:
+    async with client_of(options.address) as client:
         return await client.create_job(prompts.prompts(), **options.batch)

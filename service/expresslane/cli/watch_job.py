@@ -15,7 +15,7 @@ from expresslane.cli.console import CommandError, Exit, problem, report
 from expresslane.cli.progress import RunProgress
 from expresslane.cli.result_file import open_output
 from expresslane.cli.result_lines import result_line
-from expresslane.cli.service_calls import explained
+from expresslane.cli.service_calls import client_of, explained
 from expresslane.cli.signals import stopping_on_signals
 from expresslane.cli.summary_table import print_summary
 
@@ -72,7 +72,7 @@ class _Watch:
         return Exit.OK if summary.succeeded == summary.total_prompts else Exit.PROMPTS_FAILED
 
     async def _take_all(self) -> Summary:
-        async with Client(self._options.address) as client:
+        async with client_of(self._options.address) as client:
             job = await client.get_job(self._options.name)
             output = self._output()
             try:

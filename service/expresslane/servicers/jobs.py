@@ -54,7 +54,7 @@ class JobsServicer:
             options = replace(options, stream_deltas=False, reorder_window=0, deadline_ns=0)
             if request.job_id and not _ID.fullmatch(request.job_id):
                 raise invalid("job_id", "1 to 63 of a-z, 0-9 and -, not beginning with -; or empty")
-            prompts = await decode_batch(request.prompts, self._settings)
+            prompts = await decode_batch(request.prompts, self._settings, self._jobs.tenant(options.tenant))
             return _job(self._jobs.create(request.job_id, options, prompts))
         except RefusedError as refusal:
             await abort(context, refusal)
@@ -100,6 +100,8 @@ class JobsServicer:
                 if parcel is None:
                     await context.write(pb.WatchJobResponse(events=[reader.progress()], position=position))
                     continue
+                if news := reader.news():
+                    await context.write(pb.WatchJobResponse(events=news, position=position))
                 for response in encode.result_responses(parcel.results, pb.WatchJobResponse, limit):
                     position += len(response.results)
                     response.position = position

@@ -55,6 +55,16 @@ class AdminStub(object):
                 request_serializer=expresslane_dot_v1_dot_admin__pb2.GetSnapshotRequest.SerializeToString,
                 response_deserializer=expresslane_dot_v1_dot_admin__pb2.Snapshot.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/expresslane.v1.Admin/UpdateTenant',
+                request_serializer=expresslane_dot_v1_dot_admin__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=expresslane_dot_v1_dot_admin__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.SetPolicy = channel.unary_unary(
+                '/expresslane.v1.Admin/SetPolicy',
+                request_serializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
+                response_deserializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/expresslane.v1.Admin/Drain',
                 request_serializer=expresslane_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -81,7 +91,7 @@ class AdminServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateBackend(self, request, context):
-        """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost.
+        """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +99,20 @@ class AdminServicer(object):
 
     def GetSnapshot(self, request, context):
         """Returns queue depths and counters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPolicy(self, request, context):
+        """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,6 +147,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.GetSnapshot,
                     request_deserializer=expresslane_dot_v1_dot_admin__pb2.GetSnapshotRequest.FromString,
                     response_serializer=expresslane_dot_v1_dot_admin__pb2.Snapshot.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=expresslane_dot_v1_dot_admin__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=expresslane_dot_v1_dot_admin__pb2.Tenant.SerializeToString,
+            ),
+            'SetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPolicy,
+                    request_deserializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyRequest.FromString,
+                    response_serializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -239,6 +273,60 @@ class Admin(object):
             '/expresslane.v1.Admin/GetSnapshot',
             expresslane_dot_v1_dot_admin__pb2.GetSnapshotRequest.SerializeToString,
             expresslane_dot_v1_dot_admin__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/expresslane.v1.Admin/UpdateTenant',
+            expresslane_dot_v1_dot_admin__pb2.UpdateTenantRequest.SerializeToString,
+            expresslane_dot_v1_dot_admin__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/expresslane.v1.Admin/SetPolicy',
+            expresslane_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
+            expresslane_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,9 +38,13 @@ class AdminStub:
     GetBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetBackendRequest, _admin_pb2.Backend]
     """Returns one backend."""
     UpdateBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateBackendRequest, _admin_pb2.Backend]
-    """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost."""
+    """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]
     """Returns queue depths and counters."""
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]
+    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+    SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
+    """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
     """Stops accepting work and turns health to NOT_SERVING; what was accepted goes on. Cannot be undone."""
 
@@ -54,9 +58,13 @@ class AdminAsyncStub(AdminStub):
     GetBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetBackendRequest, _admin_pb2.Backend]  # type: ignore[assignment]
     """Returns one backend."""
     UpdateBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateBackendRequest, _admin_pb2.Backend]  # type: ignore[assignment]
-    """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost."""
+    """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]  # type: ignore[assignment]
     """Returns queue depths and counters."""
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]  # type: ignore[assignment]
+    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+    SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
+    """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
     """Stops accepting work and turns health to NOT_SERVING; what was accepted goes on. Cannot be undone."""
 
@@ -85,7 +93,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UpdateBackendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Backend, _abc.Awaitable[_admin_pb2.Backend]]:
-        """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost."""
+        """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
 
     @_abc_1.abstractmethod
     def GetSnapshot(
@@ -94,6 +102,22 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Snapshot, _abc.Awaitable[_admin_pb2.Snapshot]]:
         """Returns queue depths and counters."""
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _admin_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Tenant, _abc.Awaitable[_admin_pb2.Tenant]]:
+        """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+
+    @_abc_1.abstractmethod
+    def SetPolicy(
+        self,
+        request: _admin_pb2.SetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetPolicyResponse, _abc.Awaitable[_admin_pb2.SetPolicyResponse]]:
+        """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
 
     @_abc_1.abstractmethod
     def Drain(

@@ -13,6 +13,7 @@ import pytest
 from expresslane.backends.base import Discovery
 from expresslane.batches.batch import BatchOptions
 from expresslane.errors import BackendError, Reason
+from expresslane.fleet import Change
 from expresslane.prompts import Deadlines
 
 from tests.support.virtual_time import now_ns, virtual_time
@@ -112,9 +113,9 @@ class Chaos:
             await asyncio.sleep(self.chance.random() * 2)
             member = self.chance.choice(world.fleet.members)
             if self.chance.random() < 0.5:
-                world.fleet.set_concurrency(member, enabled=self.chance.random() < 0.7)
+                world.fleet.update(member, Change(enabled=self.chance.random() < 0.7))
             else:
-                world.fleet.set_cap(member, self.chance.randrange(1, CAP + 1))
+                world.fleet.update(member, Change(cap=self.chance.randrange(1, CAP + 1)))
 
 
 def check(batch: Batch, results: list[Result]) -> None:

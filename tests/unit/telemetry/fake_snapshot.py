@@ -16,6 +16,16 @@ class FakeHistogram:
 
 
 @dataclass
+class FakeRatio:
+    name: str
+    backend: int
+    prompt_class: int
+    bounds: list[float]
+    counts: list[int]
+    sum: float
+
+
+@dataclass
 class FakeBackend:
     backend: int = 0
     available: bool = True
@@ -26,6 +36,9 @@ class FakeBackend:
     long_in_prefill: int = 1
     short_tokens_in_prefill: int = 700
     outstanding_prefill_tokens: int = 9_000
+    long_slots: int = 2
+    short_budget_tokens: int = 32_768
+    prefill_ns: tuple[float, float, float] = (0.0, 200_000.0, 0.0)
     dispatched: int = 40
     outcomes: dict[str, int] = field(default_factory=lambda: {"success": 30, "failed": 4, "retry": 3})
 
@@ -54,3 +67,4 @@ class FakeSnapshot:
     histograms: list[FakeHistogram] = field(
         default_factory=lambda: [FakeHistogram("ttft", 0, 1, [0.1, 1.0], [2, 3, 1], 4.5)]
     )
+    ratios: list[FakeRatio] = field(default_factory=lambda: [FakeRatio("prefill", 1, 2, [0.5, 1.0], [0, 4, 1], 5.5)])

@@ -2,10 +2,14 @@
 
 use super::Scheduler;
 use crate::backend::Backend;
+use crate::breaker::Breaker;
 use crate::counters::Histograms;
 use crate::tenant::Tenant;
+use crate::tenant_limits::TenantLimit;
+use crate::ticket::NEVER;
 use crate::{
-    AttemptEnd, BackendId, BackendSnapshot, CLASSES, HistogramSnapshot, Outcome, Snapshot, TenantSnapshot,
+    AttemptEnd, BackendId, BackendSnapshot, BreakerSnapshot, CLASSES, HistogramSnapshot, Outcome,
+    RatioSnapshot, Snapshot, TenantId, TenantLimitSnapshot, TenantSnapshot,
 };
 use std::collections::BTreeMap;
 
@@ -40,10 +44,12 @@ impl Scheduler {
             cancelled: ended(Outcome::Cancelled),
             expired: ended(Outcome::Expired),
             retried: counters.retried,
+            retries_denied: counters.retries_denied,
             refused: counters.refused,
             drain_rate_per_s: self.drain_rate.per_s(self.now_ns),
             backends: self.backends.iter().map(|backend| backend_snapshot(backend, self.now_ns)).collect(),
             histograms: self.histograms(),
+            ratios: self.backends.iter().flat_map(ratios_of).collect(),
         }
     }
 
@@ -61,6 +67,31 @@ impl Scheduler {
         self.flows.tenants().map(snapshot).collect()
     }
 
+    /// Tenants that have limits, or a retry budget that is remembered; by number.
+    #[must_use]
+    pub fn tenant_limits(&self) -> Vec<TenantLimitSnapshot> {
+        let mut tenants: BTreeMap<TenantId, TenantLimitSnapshot> = BTreeMap::new();
+        for (tenant, TenantLimit { limits, .. }) in self.tenant_limits.iter() {
+            let closed = limits.closed.filter(|&(_, until_ns)| until_ns > self.now_ns);
+            let snapshot = TenantLimitSnapshot {
+                tenant,
+                requests_per_min: limits.requests.limit() as u32,
+                tokens_per_min: limits.tokens.limit(),
+                requests_in_window: limits.requests.sum_at(self.now_ns),
+                tokens_in_window: limits.tokens.sum_at(self.now_ns),
+                limited: closed,
+                ..TenantLimitSnapshot::default()
+            };
+            tenants.insert(tenant, snapshot);
+        }
+        for (tenant, budget) in self.retry_budgets.iter() {
+            let snapshot = tenants.entry(tenant).or_default();
+            snapshot.tenant = tenant;
+            (snapshot.retries_allowed, snapshot.retries_denied) = (budget.allowed, budget.denied);
+        }
+        tenants.into_values().collect()
+    }
+
     fn histograms(&self) -> Vec<HistogramSnapshot> {
         let mut all = histograms_of(None, &self.counters.unreleased);
         for backend in &self.backends {
@@ -72,6 +103,7 @@ impl Scheduler {
 
 fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
     let in_flight = backend.models.iter().filter(|slot| slot.in_flight > 0);
+    let estimates = backend.estimates.in_force();
     BackendSnapshot {
         backend: backend.id,
         available: backend.config.available,
@@ -83,12 +115,31 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         long_in_prefill: backend.lanes.long_in_prefill(),
         short_tokens_in_prefill: backend.lanes.short_tokens(),
         outstanding_prefill_tokens: backend.outstanding_tokens,
+        long_slots: backend.lanes.long_slots(),
+        short_budget_tokens: backend.lanes.short_budget(),
+        prefill_ns: [estimates.prefill.c0, estimates.prefill.c1, estimates.prefill.c2],
+        prefill_samples: backend.estimates.prefill_samples(),
+        decode_ns: estimates.decode_ns,
+        decode_samples: backend.estimates.decode_samples(),
         reserved_for: backend.reservation.map(|kept| kept.ticket),
-        limited: backend.closed().filter(|(_, until_ns)| *until_ns > now_ns),
-        requests_in_window: backend.limits.requests.sum(),
-        tokens_in_window: backend.limits.tokens.sum(),
+        limited: backend.closed().filter(|&(_, until_ns)| now_ns < until_ns && until_ns < NEVER),
+        requests_in_window: backend.limits.requests.sum_at(now_ns),
+        tokens_in_window: backend.limits.tokens.sum_at(now_ns),
+        breaker: backend.breaker.as_ref().map(|breaker| breaker_snapshot(breaker, now_ns)),
         dispatched: backend.counters.dispatched,
         outcomes: AttemptEnd::ALL.map(|end| (end, backend.counters.outcomes[end.position()])),
+    }
+}
+
+fn breaker_snapshot(breaker: &Breaker, now_ns: u64) -> BreakerSnapshot {
+    let (good, bad) = breaker.samples(now_ns);
+    BreakerSnapshot {
+        state: breaker.state(),
+        since_ns: breaker.since_ns(),
+        half_open_at_ns: breaker.half_open_at_ns(),
+        good,
+        bad,
+        opened: breaker.opened(),
     }
 }
 
@@ -102,4 +153,14 @@ fn histograms_of(backend: Option<BackendId>, histograms: &Histograms) -> Vec<His
         sum_ns: histogram.sum_ns,
     };
     filled.map(copy).collect()
+}
+
+fn ratios_of(backend: &Backend) -> impl Iterator<Item = RatioSnapshot> {
+    backend.counters.ratios.iter().map(|(name, class, histogram)| RatioSnapshot {
+        name,
+        backend: backend.id,
+        class,
+        counts: histogram.counts.to_vec(),
+        sum: histogram.sum,
+    })
 }

@@ -21,6 +21,7 @@ impl Scheduler {
         self.advance(now_ns);
         prompts.iter().try_for_each(Prompt::check)?;
         prompts.iter().try_for_each(|prompt| self.check_limits(prompt))?;
+        self.check_tenant_limit(batch, options.tenant, prompts)?;
         self.admit(prompts.len())?;
         if prompts.is_empty() {
             return Ok(Vec::new());

@@ -19,7 +19,13 @@ pub(crate) fn plain(cap: u32) -> BackendConfig {
 
 /// A backend with lanes on and slots for all.
 pub(crate) fn laned(long_slots: u32, short_budget_tokens: u32) -> BackendConfig {
-    BackendConfig { lanes: true, long_slots, short_budget_tokens, ..plain(1_000) }
+    BackendConfig {
+        lanes: true,
+        long_threshold_tokens: 4_096,
+        long_slots: Some(long_slots),
+        short_budget_tokens: Some(short_budget_tokens),
+        ..plain(1_000)
+    }
 }
 
 pub(crate) fn serving(models: &[ModelId]) -> Vec<ModelRoute> {
@@ -113,7 +119,8 @@ impl Driver {
 
     pub(crate) fn retry(&mut self, ticket: TicketId, delay_ns: u64, exclude_backend: bool) -> bool {
         let not_before_ns = self.now_ns + delay_ns;
-        self.scheduler.retry(self.now_ns, ticket, not_before_ns, exclude_backend).expect("it is in flight")
+        let answer = self.scheduler.retry(self.now_ns, ticket, not_before_ns, exclude_backend);
+        answer.expect("it is in flight").is_queued()
     }
 
     /// Runs whatever is released, one attempt at a time, and returns the order of release.

@@ -3,12 +3,17 @@
 mod admission;
 mod barriers;
 mod batches;
+mod breaker;
+mod breaker_model;
 mod deadlines;
 mod driver;
+mod estimates;
 mod fairness;
+mod limit_properties;
 mod limits;
 mod ordering;
 mod policies;
 mod retries;
 mod routing;
 mod short_lane;
+mod tenant_limits;

@@ -9,6 +9,9 @@ use expresslane_scheduler::{
     ModelRoute, Outcome, OverdueReason, Policy, Prompt, Snapshot,
 };
 
+/// Fewer samples teach a backend's estimates nothing.
+const LEARNED_SAMPLES: u64 = 8;
+
 pub(crate) fn policy(order: Order) -> Policy {
     match order {
         Order::SjfAged { tokens_per_s } => Policy::SjfAged { tokens_per_s },
@@ -43,8 +46,8 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         models: server.models.iter().map(|&(model, cap)| ModelRoute { model, cap }).collect(),
         available: server.available,
         long_threshold_tokens: server.long_threshold_tokens,
-        long_slots: server.long_slots,
-        short_budget_tokens: server.short_budget_tokens,
+        long_slots: Some(server.long_slots),
+        short_budget_tokens: Some(server.short_budget_tokens),
         lanes: server.lanes,
         prefill_tokens_per_s: server.prefill_tokens_per_s,
         first_token_timeout_ns: server.first_token_timeout_ns,
@@ -139,9 +142,11 @@ pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
                 LimitKind::Requests => Closed::Requests,
                 LimitKind::Tokens => Closed::Tokens,
                 LimitKind::Pause => Closed::Pause,
+                LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
             };
             (closed, until_ns)
         }),
+        has_learned: backend.prefill_samples >= LEARNED_SAMPLES || backend.decode_samples >= LEARNED_SAMPLES,
         dispatched: backend.dispatched,
         attempts_ended: backend.outcomes.iter().map(|(_, count)| count).sum(),
     });

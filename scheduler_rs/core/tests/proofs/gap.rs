@@ -9,8 +9,6 @@ use crate::scenario::Event;
 use crate::traces::{CASES, number};
 use crate::world::World;
 
-/// How many virtual tokens more a contender may have than another before its turn ends; there are no turns: 0.
-const QUANTUM_TOKENS: u64 = 0;
 const LARGEST_INPUT: u32 = 4_096;
 const LARGEST_OUTPUT: u32 = 1_000;
 /// More than fit into a tenant's common flow, so that each batch is a flow of its own.
@@ -133,6 +131,7 @@ impl Contest {
 }
 
 fn stays_bounded(test: &str, among: Among) {
+    let quantum_tokens = u64::from(expresslane_scheduler::Config::default().turn_tokens);
     let (seed, cases) = (number("SEED", 1), number("CASES", CASES) / 8);
     for case in 0..cases.max(1) {
         let mut contest = Contest::new(among, seed.wrapping_mul(1_000_003).wrapping_add(case));
@@ -144,7 +143,7 @@ fn stays_bounded(test: &str, among: Among) {
             }
             contest.world.act(&Event::Advance(SECOND / 20));
             contest.end_one();
-            let bound = fairness_gap_bound(QUANTUM_TOKENS, contest.largest_charge, contest.slots);
+            let bound = fairness_gap_bound(quantum_tokens, contest.largest_charge, contest.slots);
             let gap = contest.gap();
             assert!(
                 gap <= bound,

@@ -22,7 +22,6 @@ pub(crate) use check::{Closed, Seen, SeenBackend};
 pub(crate) use law::{Law, Verdict};
 pub(crate) use order::Order;
 pub(crate) use poll::{Decided, Late, Sent, Why};
-pub(crate) use retries::Credit;
 pub(crate) use sizes::edge_of;
 pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing};
 
@@ -139,6 +138,8 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
+    /// Backends whose times are learned by now, so that the model cannot tell them.
+    pub(crate) learned: Vec<u32>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
 }
@@ -152,7 +153,7 @@ pub(crate) struct Reference {
     pub(crate) groups: Vec<Group>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) early_horizons: BTreeMap<u64, u32>,
-    pub(crate) credits: BTreeMap<(u32, u32), Credit>,
+    pub(crate) credits: BTreeMap<u32, f64>,
     /// (class, model, order), narrowest first when looked up.
     pub(crate) orders: Vec<(Option<u32>, Option<u32>, Order)>,
     pub(crate) report: Report,

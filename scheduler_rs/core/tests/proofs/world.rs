@@ -7,7 +7,7 @@ use crate::reference::{
     Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server,
 };
 use crate::scenario::{Event, Step};
-use expresslane_scheduler::{Error, Scheduler, Scope, TicketId, Usage};
+use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId, Usage};
 
 pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
@@ -174,17 +174,16 @@ impl World {
         let not_before_ns = self.model.now_ns + delay_ns;
         let Some(item) = self.model.item(id) else { return };
         let makes_sense = self.model.makes_sense(item, not_before_ns, exclude_backend);
-        let (may, must) = self.model.budget_allows(item);
+        let is_allowed = self.model.budget_allows(item);
         let answer = self.scheduler.retry(self.model.now_ns, TicketId(id), not_before_ns, exclude_backend);
-        let is_right = match answer {
-            Ok(true) => makes_sense && may,
-            Ok(false) => !makes_sense || !must,
-            Err(_) => false,
-        };
+        let is_queued = answer == Ok(RetryAnswer::Queued);
+        let is_denied = answer == Ok(RetryAnswer::BudgetExhausted);
+        let is_right = answer.is_ok()
+            && (is_queued, is_denied) == (makes_sense && is_allowed, makes_sense && !is_allowed);
         self.must(Law::Retries, is_right, || {
-            format!("a retry of {id} is {answer:?}; it makes sense: {makes_sense}, budget: {may}, {must}")
+            format!("a retry of {id} is {answer:?}; it makes sense: {makes_sense}, the budget allows it: {is_allowed}")
         });
-        if answer == Ok(true) {
+        if is_queued {
             self.model.retry(id, not_before_ns, exclude_backend);
             let holds = self.scheduler.first_token(self.model.now_ns, TicketId(id)).is_ok();
             self.must(Law::Retries, !holds, || format!("{id} waits for a retry and still holds its slot"));

@@ -51,6 +51,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT: the backend kind cannot do what the prompt asks for."""
+    ERROR_REASON_ABOVE_RATE_LIMIT: _ErrorReason.ValueType  # 11
+    """INVALID_ARGUMENT: a prompt, with its expected output, is larger than a whole limit of tokens per minute: of every
+    backend of its model, or of its tenant. It could never be released.
+    """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
     back.
@@ -65,6 +69,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
     next one expires. Deleting jobs makes room.
     """
+    ERROR_REASON_CLASS_NOT_ALLOWED: _ErrorReason.ValueType  # 25
+    """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
+    ERROR_REASON_TENANTS_FULL: _ErrorReason.ValueType  # 26
+    """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
     ERROR_REASON_UNKNOWN_BACKEND: _ErrorReason.ValueType  # 31
@@ -145,6 +153,10 @@ twice.
 """
 ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT: the backend kind cannot do what the prompt asks for."""
+ERROR_REASON_ABOVE_RATE_LIMIT: ErrorReason.ValueType  # 11
+"""INVALID_ARGUMENT: a prompt, with its expected output, is larger than a whole limit of tokens per minute: of every
+backend of its model, or of its tenant. It could never be released.
+"""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
 back.
@@ -159,6 +171,10 @@ ERROR_REASON_JOBS_FULL: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
 next one expires. Deleting jobs makes room.
 """
+ERROR_REASON_CLASS_NOT_ALLOWED: ErrorReason.ValueType  # 25
+"""PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
+ERROR_REASON_TENANTS_FULL: ErrorReason.ValueType  # 26
+"""RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
 ERROR_REASON_UNKNOWN_BACKEND: ErrorReason.ValueType  # 31

@@ -151,10 +151,8 @@ impl Reference {
             );
             return;
         };
-        let (class, tenant) = (self.items[at].request.class, self.tenant_of(&self.items[at]));
         let item = self.items.remove(at);
         self.ended[end as usize] += 1;
-        self.note_idle(class, tenant);
         if !self.items.iter().any(|other| other.batch == item.batch) {
             self.groups.retain(|group| group.id != item.batch);
         }
@@ -166,7 +164,7 @@ impl Reference {
         let Some(item) = self.item(id).cloned() else { return };
         let Some(flight) = item.flight().copied() else { return };
         if self.rules.retry_ratio > 0.0 {
-            self.take_credit(item.request.class, self.tenant_of(&item));
+            self.take_credit(self.group(item.batch).terms.tenant);
         }
         let mut again = Item {
             at: Where::Waiting { not_before_ns, since_ns: now_ns },

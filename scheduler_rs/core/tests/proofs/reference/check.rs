@@ -32,6 +32,8 @@ pub(crate) struct SeenBackend {
     pub(crate) reserved_for: Option<u64>,
     /// What closes it, and until when.
     pub(crate) limited: Option<(Closed, u64)>,
+    /// Whether what it was configured with is no longer what predictions go by.
+    pub(crate) has_learned: bool,
     pub(crate) dispatched: u64,
     pub(crate) attempts_ended: u64,
 }
@@ -54,7 +56,8 @@ impl Reference {
         all.extend(kept(after));
         let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
-        self.report = Report { kept: all, closed, releases };
+        let learned = after.backends.iter().filter(|at| at.has_learned).map(|at| at.backend).collect();
+        self.report = Report { kept: all, closed, releases, learned };
     }
 
     /// To be called after [`Reference::poll`].

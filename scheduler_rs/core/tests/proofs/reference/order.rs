@@ -1,6 +1,6 @@
 //! The policies by their formulas, over the edges of the token buckets.
 
-use super::{Item, Reference, edge_of};
+use super::{Host, Item, Reference, edge_of};
 
 /// Predicted prefill time of nothing: about one engine step.
 const STEP_NS: f64 = 5e6;
@@ -123,6 +123,14 @@ impl Reference {
             bucket: (item.edge, cost, is_dated),
             place: (due_ns, item.id),
         }
+    }
+
+    /// Whether scores can be worked out: they go by no time, or by one that is as configured.
+    pub(crate) fn knows_times(&self, item: &Item) -> bool {
+        let goes_by_time = !matches!(self.order_of(item), Order::Edf | Order::Fcfs | Order::SjfAged { .. });
+        let has_learned =
+            |host: &Host| host.server.serves(item.request.model) && self.report.learned.contains(&host.id);
+        !goes_by_time || !self.hosts.iter().any(has_learned)
     }
 
     /// Whether it has waited so long that its flow may promote it.

@@ -154,7 +154,11 @@ impl Reference {
             if is_same_bucket && rival.place < standing.place {
                 let what = format!("ticket {} goes before {}, which is before it", chosen.id, other.id);
                 breaches.push((Law::LimitsAndOrder, what));
-            } else if rival.is_above(&standing) && (is_same_group || !orders_mix) {
+            } else if rival.is_above(&standing)
+                && (is_same_group || !orders_mix)
+                && self.knows_times(chosen)
+                && self.knows_times(other)
+            {
                 is_promoted = is_overdue;
                 if !is_overdue {
                     let what =
@@ -218,7 +222,7 @@ impl Reference {
     fn take_place(&mut self, item: &Item, backend: u32) {
         let now_ns = self.now_ns;
         if item.attempts == 0 {
-            self.add_credit(item.request.class, self.tenant_of(item));
+            self.add_credit(self.group(item.batch).terms.tenant);
         }
         let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
         let server = &host.server;
