@@ -119,7 +119,8 @@ impl Scheduler {
         let tenant = self.tenant_of(slot);
         let (at_ns, charged) = (self.tickets[slot].released_ns, limited_tokens(&self.tickets[slot]));
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return };
-        limit.limits.tokens.settle(at_ns, charged, used_tokens);
+        let log = limit.limits.tokens.log();
+        limit.limits.tokens.settle(log, at_ns, charged, used_tokens);
         if limit.limits.closed.is_some() {
             self.flows.reconsider.insert(tenant);
         }
