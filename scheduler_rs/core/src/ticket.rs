@@ -106,6 +106,8 @@ pub(crate) struct Ticket {
     pub(crate) attempts: u32,
     /// Which log of its backend's token limit counts its last release.
     pub(crate) counted_in: Option<NonZeroU8>,
+    /// Which log of its tenant's token limit counts its last release.
+    pub(crate) counted_for_tenant_in: Option<NonZeroU8>,
     /// Which bucket it waits in.
     pub(crate) key: BucketKey,
     pub(crate) class: u8,
@@ -151,6 +153,7 @@ impl Ticket {
         backend: NONE,
         attempts: 0,
         counted_in: None,
+        counted_for_tenant_in: None,
         key: BucketKey::new(0, 0, false),
         class: 0,
         place: Place::Free,
