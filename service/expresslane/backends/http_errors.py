@@ -190,7 +190,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return seconds
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a field, or the zone, of more digits than a date can have
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

@@ -126,6 +126,8 @@ def test_should_retry(status: int, header: str, retryable: bool) -> None:
         ({"Retry-After": "nan"}, None),
         ({"Retry-After": "inf"}, None),
         ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"}, None),
+        ({"Retry-After": "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT"}, None),
         ({"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0.0),
     ],
 )
