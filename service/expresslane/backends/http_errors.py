@@ -155,7 +155,7 @@ def error_of_object(error: Any, where: str, request_id: str = "") -> BackendErro
         retryable=verdict.retryable,
         http_status=200,
         provider_code=said.code,
-        provider_body=orjson.dumps({"error": error}).decode(),
+        provider_body=_json_of({"error": error}),
         provider_request_id=request_id,
     )
 
@@ -171,7 +171,7 @@ def provider_error(body: Any) -> ProviderError:
         return ProviderError()
     code, kind, message = error.get("code"), error.get("type"), error.get("message", error.get("detail"))
     if type(message) is not str:
-        message = orjson.dumps(message).decode() if message else ""
+        message = _json_of(message) if message else ""
     name = code if type(code) is str and code else kind
     status = (
         code if type(code) is int else int(code) if type(code) is str and code.isdecimal() and len(code) == 3 else 0
@@ -211,6 +211,14 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and value >= 0 else None
+
+
+def _json_of(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        # Parsing goes deeper than writing. Nobody reads what is nested so deep.
+        return ""
 
 
 def _load_or_none(body: bytes) -> Any:

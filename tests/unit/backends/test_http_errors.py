@@ -84,6 +84,15 @@ def test_body(body: bytes, code: str, message: str) -> None:
     assert error.provider_request_id == "r-1"
 
 
+@pytest.mark.parametrize("depth", [200, 500, 1_000])
+def test_body_of_any_depth(depth: int) -> None:
+    """A12: an error that is nested deeper than JSON can be written is an error all the same."""
+    deep = b"[" * depth + b"]" * depth
+    error = error_of_response(500, CIMultiDict(), b'{"error":{"message":' + deep + b"}}", "http://b")
+    assert error.reason is Reason.BACKEND_ERROR
+    assert error_of_object({"message": orjson.loads(deep)}, "http://b").reason is Reason.BACKEND_ERROR
+
+
 def test_body_is_cut() -> None:
     """A12: a huge error body is kept only to 2,048 bytes, whole characters, and its message to 500."""
     body = orjson.dumps({"error": {"message": "é" * 5_000}})
