@@ -27,6 +27,7 @@ __all__ = [
     "PromptError",
     "Reason",
     "RefusedError",
+    "encodable",
     "status_code",
 ]
 
@@ -142,6 +143,11 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
 _CODE_BY_REASON = {reason: code for code, reasons in _CODES.items() for reason in reasons}
 
 
+def encodable(text: str) -> str:
+    """The text as it can stand in a message. Headers may hold bytes that are no UTF-8, which come as lone surrogates."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def status_code(reason: Reason) -> grpc.StatusCode:
     """The one gRPC status code that goes with a reason, for a whole call and for one prompt alike."""
     return _CODE_BY_REASON[reason]
@@ -206,13 +212,13 @@ class BackendError(ExpresslaneError):
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = encodable(message)
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.http_status = http_status
-        self.provider_code = provider_code
-        self.provider_body = provider_body.encode()[:2048].decode(errors="ignore")
-        self.provider_request_id = provider_request_id
+        self.provider_code = encodable(provider_code)
+        self.provider_body = encodable(provider_body).encode()[:2048].decode(errors="ignore")
+        self.provider_request_id = encodable(provider_request_id)
         self.field = field
 
 

@@ -159,6 +159,24 @@ async def test_redirect_is_not_followed(fake: FakeBackend, asker: Asker) -> None
     assert "http://elsewhere/" in error.message
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(status=400, headers={"x-request-id": "r-\xff"}),
+        Script(status=307, headers={"Location": "http://\xff/"}),
+        Script(body=b"{}", headers={"Content-Type": "te\xffxt/plain", "request-id": "r-\xff"}),
+        Script(wire=[event({"error": {"message": "boom"}})], headers={"x-request-id": "r-\xff"}),
+    ],
+)
+async def test_headers_that_are_no_utf8(fake: FakeBackend, asker: Asker, script: Script) -> None:
+    """Bytes in a header that are no text are shown as such: they must not keep the error from its caller."""
+    fake.script(script)
+    error = await asker.fail()
+    shown = error.message + error.provider_request_id
+    assert "\\udcff" in shown
+    shown.encode()
+
+
 async def test_connections_are_reused(fake: FakeBackend, asker: Asker) -> None:
     """A08: one connection serves one request after the other, and no more are open than run at once."""
     for _ in range(3):

@@ -15,7 +15,7 @@ from expresslane.backends.base import ENVELOPE_BYTES
 from expresslane.backends.http_errors import error_of_exception, error_of_response
 from expresslane.backends.malformed import load, malformed
 from expresslane.clock import monotonic_ns
-from expresslane.errors import BackendError, Reason
+from expresslane.errors import BackendError, Reason, encodable
 from expresslane.masking import SecretCutter, query_secrets
 
 if TYPE_CHECKING:
@@ -255,4 +255,4 @@ def media_type(response: ClientResponse) -> str:
 
 def request_id(response: ClientResponse) -> str:
     """The backend's own name for the request, for its support."""
-    return response.headers.get("x-request-id") or response.headers.get("request-id") or ""
+    return encodable(response.headers.get("x-request-id") or response.headers.get("request-id") or "")
