@@ -13,7 +13,7 @@ from expresslane.backends.http_errors import error_of_object
 from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.ndjson import NdjsonParser
 from expresslane.backends.ollama_request import build_body
-from expresslane.backends.openai_answer import token_count
+from expresslane.backends.openai_answer import TOOL_CALL_BYTES, token_count
 from expresslane.backends.presets import capabilities_of
 from expresslane.errors import BackendError
 from expresslane.prompts import ToolCall
@@ -127,7 +127,7 @@ class OllamaBackend(Backend):
         arguments = orjson.dumps(function.get("arguments") or {}).decode()
         made = ToolCall(str(tool_call.get("id") or ""), str(function["name"]), arguments)
         answer.tool_calls.append(made)
-        answer.bytes += text_bytes(made.id) + text_bytes(made.name) + text_bytes(arguments)
+        answer.bytes += TOOL_CALL_BYTES + text_bytes(made.id) + text_bytes(made.name) + text_bytes(arguments)
         answer.start()
 
     def _close(self, call: Call, answer: Answer, event: dict[str, Any]) -> None:

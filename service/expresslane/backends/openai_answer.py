@@ -8,12 +8,15 @@ import orjson
 
 from expresslane.prompts import ToolCall
 from expresslane.results import FinishReason, Usage
-from expresslane.tokens import text_bytes
+from expresslane.tokens import MAX_TOKENS, text_bytes
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer
 
-__all__ = ["AnswerReader", "finish_reason", "token_count"]
+__all__ = ["TOOL_CALL_BYTES", "AnswerReader", "finish_reason", "token_count"]
+
+TOOL_CALL_BYTES = 64
+"""What a tool call counts for beside its words: a server may write empty ones without end."""
 
 _FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -30,13 +33,13 @@ def finish_reason(raw: str) -> FinishReason:
 
 
 def token_count(value: Any) -> int:
-    """A count of tokens as a message can carry it. Raises ValueError or TypeError when it is none."""
+    """A count of tokens. Raises ValueError or TypeError when it is none: estimates are learned from it."""
     try:
         count = int(value)
     except OverflowError:
         raise ValueError("a token count is infinite") from None
-    if abs(count) >= 2**63:
-        raise ValueError("a token count has more than 64 bits")
+    if not 0 <= count <= MAX_TOKENS:
+        raise ValueError(f"a token count is out of range: 0 to {MAX_TOKENS:,}")
     return count
 
 
@@ -134,7 +137,10 @@ class AnswerReader:
             raise TypeError("the index of a tool call is not an integer")
         function = call.get("function") or {}
         pieces = (call.get("id") or "", function.get("name") or "", function.get("arguments") or "")
-        held = self._calls.setdefault(index, ["", "", ""])
+        held = self._calls.get(index)
+        if held is None:
+            held = self._calls[index] = ["", "", ""]
+            self._answer.bytes += TOOL_CALL_BYTES
         for place, piece in enumerate(pieces):
             if type(piece) is not str:
                 raise TypeError("a tool call's id, name or arguments are not strings")

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from expresslane.backends.base import Answer
-from expresslane.backends.openai_answer import AnswerReader
+from expresslane.backends.openai_answer import TOOL_CALL_BYTES, AnswerReader
 from expresslane.prompts import ToolCall
 from expresslane.results import FinishReason, Usage
 
@@ -114,6 +114,12 @@ def test_tool_calls_without_index() -> None:
     assert answer.tool_calls == [ToolCall("a", "f", "{}"), ToolCall("b", "g", "{}")]
 
 
+def test_empty_tool_calls_count() -> None:
+    """Calls without a word in them have a size too: a stream of nothing else meets the limit of an answer."""
+    answer = read(*(delta(tool_calls=[{"index": index}]) for index in range(100)))
+    assert answer.bytes >= 100 * TOOL_CALL_BYTES
+
+
 def test_logprobs_are_one_object() -> None:
     """The log probabilities of all chunks are one object as the backend wrote its entries."""
     answer = read(
@@ -157,6 +163,10 @@ def test_usage() -> None:
         {"choices": [{"delta": {}, "finish_reason": 7}]},
         {"choices": [], "usage": {"prompt_tokens": "many"}},
         {"choices": [], "usage": 7},
+        {"choices": [], "usage": {"prompt_tokens": -1}},
+        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": -(2**31)}},
+        {"choices": [], "usage": {"prompt_tokens": 2**31}},
+        {"choices": [], "usage": {"prompt_tokens": 1e30}},
     ],
     ids=lambda event: orjson.dumps(event).decode(),
 )
