@@ -132,6 +132,13 @@ async def test_stream_that_ends_inside_an_event(fake: FakeBackend, asker: Asker)
     assert (await asker.fail()).reason is Reason.BACKEND_DISCONNECTED
 
 
+async def test_rubbish_after_the_answer(fake: FakeBackend, asker: Asker) -> None:
+    """What follows [DONE] is not looked at, also where it comes with the same chunk."""
+    end = event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    fake.script(Script(wire=[DELTA + end + b"data: [DONE]\n\nrubbish\n\n"]))
+    assert (await asker.ask()).text == "x"
+
+
 async def test_error_inside_a_stream(fake: FakeBackend, asker: Asker) -> None:
     """O02: an error object after a status of 200 is an error, with the code it gives."""
     fake.script(Script(wire=[DELTA, event({"error": {"message": "out of memory", "code": 503}})]))

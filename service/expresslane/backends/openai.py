@@ -108,13 +108,14 @@ class OpenAIBackend(Backend):
                         await self._http.linger(response)
                         return
                     self._take(reader, payload)
+                parser.check()
                 self._http.check_size(answer)
         except (ClientError, OSError):
             # A break after the finish reason loses token counts at most.
             if answer.finish_reason_raw:
                 return
             raise
-        self._end_of_stream(answer, reader, parser.finish())
+        self._end_of_stream(answer, reader, parser)
 
     def _take(self, reader: AnswerReader, payload: bytes) -> None:
         event = load_object(payload)
@@ -126,12 +127,13 @@ class OpenAIBackend(Backend):
         except _NOT_THE_DIALECT as bad:
             raise malformed(f"not a chunk of the OpenAI dialect ({bad!r})", payload) from None
 
-    def _end_of_stream(self, answer: Answer, reader: AnswerReader, rest: list[bytes]) -> None:
+    def _end_of_stream(self, answer: Answer, reader: AnswerReader, parser: SseParser) -> None:
         """The stream ended without `[DONE]`: complete when it had a finish reason, else broken."""
-        for payload in rest:
+        for payload in parser.finish():
             if payload == b"[DONE]":
                 return
             if payload.endswith(b"}"):
                 self._take(reader, payload)
+        parser.check()
         if not answer.finish_reason_raw:
             raise self._http.broken_off()

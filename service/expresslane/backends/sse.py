@@ -17,18 +17,23 @@ class SseParser:
     """Splits one stream into the data of its events, whatever the chunks it comes in.
 
     Comments and events without data give nothing. Bytes are not decoded here, so a character may be cut by a chunk.
+    What stands before a line that is no field counts, and what follows it does not: `check` after the payloads of each
+    chunk raises the error of such a line.
     """
 
-    __slots__ = ("_after_cr", "_first", "_limit", "_tail")
+    __slots__ = ("_after_cr", "_fault", "_first", "_limit", "_tail")
 
     def __init__(self, max_event_bytes: int) -> None:
         self._limit = max_event_bytes
         self._tail = bytearray()
         self._after_cr = False
         self._first = True
+        self._fault: BackendError | None = None
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The payloads of all events that this chunk completes."""
+        """The payloads of all events that this chunk completes, up to a line that is no field."""
+        if self._fault is not None:
+            return []
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_line_feeds(chunk)
         tail = self._tail
@@ -51,13 +56,20 @@ class SseParser:
             for event in events:
                 self._take_lines(event, payloads)
                 self._first = False
+                if self._fault is not None:
+                    return payloads
         if rest:
             tail += rest
             self._check_size(tail)
         return payloads
 
+    def check(self) -> None:
+        """Raise BackendError if a line was no field."""
+        if self._fault is not None:
+            raise self._fault
+
     def finish(self) -> list[bytes]:
-        """What was left at the end of the stream: some servers leave out the last blank line."""
+        """What was left at the end of the stream: some servers leave out the last blank line. Then `check`."""
         payloads: list[bytes] = []
         if self._tail:
             self._take_lines(bytes(self._tail), payloads)
@@ -89,7 +101,8 @@ class SseParser:
                 data.append(b'{"error":' + value + b"}")
             elif not _FIELD_NAME.match(name) or not colon:
                 # The standard would skip such a line; from a model's server it is lost text or a lost error.
-                raise malformed("a line of the event stream is no field", line)
+                self._fault = malformed("a line of the event stream is no field", line)
+                return
         if data:
             payloads.append(b"\n".join(data) if len(data) > 1 else data[0])
 

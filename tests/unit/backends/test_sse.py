@@ -16,7 +16,9 @@ LIMIT = 1_000_000
 def parse(*chunks: bytes) -> list[bytes]:
     """The payloads of a stream that comes in these chunks."""
     parser = SseParser(LIMIT)
-    return [payload for chunk in chunks for payload in parser.feed(chunk)] + parser.finish()
+    payloads = [payload for chunk in chunks for payload in parser.feed(chunk)] + parser.finish()
+    parser.check()
+    return payloads
 
 
 STREAMS: dict[str, tuple[bytes, list[bytes]]] = {
@@ -84,6 +86,16 @@ def test_line_that_is_no_field_is_refused(line: bytes) -> None:
         parse(b"data: a\n\n" + line + b"\n\n")
     assert raised.value.reason is Reason.BACKEND_MALFORMED
     assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("cut", range(1, 24))
+def test_what_stands_before_a_bad_line_counts(cut: int) -> None:
+    """Where a stream is cut does not decide what of it counts: a complete answer is not lost to rubbish behind it."""
+    stream = b"data: a\n\ngarbage\n\ndata: b\n\n"
+    parser = SseParser(LIMIT)
+    assert parser.feed(stream[:cut]) + parser.feed(stream[cut:]) + parser.finish() == [b"a"]
+    with pytest.raises(BackendError, match="no field"):
+        parser.check()
 
 
 @pytest.mark.parametrize("size", [1, 10, 1000])
