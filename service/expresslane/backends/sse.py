@@ -72,8 +72,11 @@ class SseParser:
         """What was left at the end of the stream: some servers leave out the last blank line. Then `check`."""
         payloads: list[bytes] = []
         if self._tail:
-            self._take_lines(bytes(self._tail), payloads)
+            event = bytes(self._tail)
             self._tail.clear()
+            before, end, last = event.rpartition(b"\n")
+            # Without a colon the last line is cut, not wrong: the stream broke off there.
+            self._take_lines(event if b":" in last else before + end, payloads)
         return payloads
 
     def _with_line_feeds(self, chunk: bytes) -> bytes:

@@ -98,6 +98,12 @@ def test_what_stands_before_a_bad_line_counts(cut: int) -> None:
         parser.check()
 
 
+@pytest.mark.parametrize("rest", [b"d", b"data", b"id: 7\ndat", b"\xef\xbb"])
+def test_stream_cut_inside_a_name(rest: bytes) -> None:
+    """A stream that ends inside a field's name is cut, not malformed."""
+    assert parse(b"data: a\n\n" + rest) == [b"a"]
+
+
 @pytest.mark.parametrize("size", [1, 10, 1000])
 def test_event_without_end_is_bounded(size: int) -> None:
     """An event that never ends is refused at the limit of an answer, as one that is too large, whatever the chunks."""
