@@ -8,7 +8,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust soak test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core wheel clean
+.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ soak: ## Random traces against the naive model, minutes long (SEED=1 EVENTS=1000
 
 test-python: $(VENV)/.dev ## Unit, integration and end to end, against the installed package
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.fuzz ## Coverage-guided fuzzing of the parsers (FUZZ_SECONDS=60, shared by all targets)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 test-contract: $(VENV)/.dev ## Stubs of an independent gRPC stack (Node.js) against a running service
 	cd tests/contract/node && npm ci --silent --ignore-scripts
@@ -94,4 +97,8 @@ $(VENV)/.service: $(VENV)/.python $(SOURCES)
 
 $(VENV)/.dev: $(VENV)/.service
 	$(PIP) install --constraint constraints.txt $$($(BIN)/python scripts/dev_requirements.py)
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP) install --constraint constraints.txt $$($(BIN)/python scripts/dev_requirements.py fuzz)
 	@touch $@

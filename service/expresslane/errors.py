@@ -144,7 +144,7 @@ _CODE_BY_REASON = {reason: code for code, reasons in _CODES.items() for reason i
 
 
 def encodable(text: str) -> str:
-    """The text as it can stand in a message. Headers may hold bytes that are no UTF-8, which come as lone surrogates."""
+    """The text as a message can carry it: header bytes that are no UTF-8 come as lone surrogates."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
