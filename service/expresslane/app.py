@@ -21,6 +21,7 @@ from expresslane.fleet import Fleet
 from expresslane.intake import Intake
 from expresslane.interceptors.observe import ObserveInterceptor
 from expresslane.jobs import JobStore
+from expresslane.kept_batches import KeptBatches
 from expresslane.models import ModelRegistry
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
@@ -87,10 +88,16 @@ class App:
             results_limit_bytes=settings.job_results_limit_bytes,
             retention_s=settings.job_retention_s,
         )
+        self.kept = KeptBatches(
+            self.intake,
+            self.scheduling,
+            limit=settings.kept_limit,
+            results_limit_bytes=settings.kept_results_limit_bytes,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.server = Server(
-            InferenceServicer(self.intake, self.scheduling, settings),
+            InferenceServicer(self.intake, self.scheduling, self.kept, settings),
             AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
             JobsServicer(self.jobs, self.scheduling, settings),
             interceptors=[self._observer],
@@ -137,6 +144,7 @@ class App:
             self._observer.cutting = True
         await self.server.stop(0)
         self.jobs.close()
+        self.kept.close()
         self.scheduling.stop()
         await self.fleet.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -285,6 +285,16 @@ class Settings(_Frozen):
     released; answers that are under way still come on top."""
     job_retention_s: Seconds = 3_600.0
     """How long a job and its results are kept after its end, in memory: they are lost when the service stops."""
+    kept_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Most batches kept for callers that may come back (on_disconnect KEEP), running and ended. Beyond it one that was
+    read to its end is forgotten, else another is refused."""
+    kept_results_limit_bytes: Annotated[int, Field(ge=4_096, le=1_099_511_627_776)] = 256 * 1024 * 1024
+    """Memory for the results of all kept batches, about. While it is full another is refused and nothing of a running
+    one is released; answers that are under way still come on top."""
+    kept_default_s: Seconds = 300.0
+    """How long a kept batch stays while no call is attached to it, when its caller does not say."""
+    kept_max_s: Seconds = 3_600.0
+    """The longest that a caller may ask for."""
     drain_grace_s: Seconds = 30.0
     """How long a stopping service lets accepted work finish."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

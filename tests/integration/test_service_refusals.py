@@ -52,7 +52,9 @@ CASES = [
     (batch(prompt(), max_failure_rate=1.5), "INVALID_FIELD", ["config.max_failure_rate"]),
     (batch(prompt(), max_failure_rate=float("nan")), "INVALID_FIELD", ["config.max_failure_rate"]),
     (batch(prompt(), reorder_window=-1), "INVALID_FIELD", ["config.reorder_window"]),
-    (batch(prompt(), on_disconnect=pb.ON_DISCONNECT_KEEP), "UNSUPPORTED", ["config.on_disconnect"]),
+    (batch(prompt(), on_disconnect=pb.ON_DISCONNECT_KEEP), "INVALID_FIELD", ["config.on_disconnect"]),
+    (batch(prompt(), keep_for={"seconds": 3_601}), "INVALID_FIELD", ["config.keep_for"]),
+    (batch(prompt(), keep_for={"nanos": -1}), "INVALID_FIELD", ["config.keep_for"]),
     (batch(prompt(), on_disconnect=7), "INVALID_FIELD", ["config.on_disconnect"]),
     (batch(*[prompt(str(n)) for n in range(21)]), "BATCH_TOO_LARGE", []),
 ]

@@ -24,10 +24,12 @@ class BatchOptions:
     """How to run a batch; zero means "no such limit" (`reorder_window` 0: results as they complete).
 
     `arrived_ns`: when its call came, before it was decoded and checked. `queue_limit_bytes`: the prompts of all batches
-    together that are waiting or running.
+    together that are waiting or running. `keep_s`: how long a kept batch stays without a reader; 0: it is not kept.
     """
 
     request_id: str
+    tenant: str = ""
+    keep_s: float = 0.0
     fail_fast: bool = False
     max_failure_rate: float = 0.0
     stream_deltas: bool = False

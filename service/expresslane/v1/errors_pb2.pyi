@@ -65,6 +65,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
     next one expires. Deleting jobs makes room.
     """
+    ERROR_REASON_KEPT_FULL: _ErrorReason.ValueType  # 25
+    """RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
+    it may; RetryInfo says when the next one expires.
+    """
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
     ERROR_REASON_UNKNOWN_BACKEND: _ErrorReason.ValueType  # 31
@@ -75,6 +79,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: there is no such job, or no longer."""
     ERROR_REASON_JOB_EXISTS: _ErrorReason.ValueType  # 34
     """ALREADY_EXISTS: there is a job of this name."""
+    ERROR_REASON_REQUEST_EXISTS: _ErrorReason.ValueType  # 35
+    """ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
     ERROR_REASON_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 40
     """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
     ERROR_REASON_FIRST_TOKEN_TIMEOUT: _ErrorReason.ValueType  # 41
@@ -159,6 +165,10 @@ ERROR_REASON_JOBS_FULL: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
 next one expires. Deleting jobs makes room.
 """
+ERROR_REASON_KEPT_FULL: ErrorReason.ValueType  # 25
+"""RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
+it may; RetryInfo says when the next one expires.
+"""
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
 ERROR_REASON_UNKNOWN_BACKEND: ErrorReason.ValueType  # 31
@@ -169,6 +179,8 @@ ERROR_REASON_UNKNOWN_JOB: ErrorReason.ValueType  # 33
 """NOT_FOUND: there is no such job, or no longer."""
 ERROR_REASON_JOB_EXISTS: ErrorReason.ValueType  # 34
 """ALREADY_EXISTS: there is a job of this name."""
+ERROR_REASON_REQUEST_EXISTS: ErrorReason.ValueType  # 35
+"""ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
 ERROR_REASON_QUEUE_TIMEOUT: ErrorReason.ValueType  # 40
 """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
 ERROR_REASON_FIRST_TOKEN_TIMEOUT: ErrorReason.ValueType  # 41
