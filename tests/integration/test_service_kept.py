@@ -11,6 +11,7 @@ from expresslane_client import Client, RefusedError, UnavailableError
 from expresslane_client.errors import from_rpc_error
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
+from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from tests.support.fake_backend import FakeBackend, Script, SeenRequest
@@ -24,7 +25,7 @@ FEW = ["quick", "stuck " * 9, "stuck " * 19]
 def batch(*texts: str, **config: Any) -> pb.GenerateBatchRequest:
     """A batch to be kept under the request_id `r`."""
     prompts = [types_pb2.Prompt(custom_id=str(number), text=text) for number, text in enumerate(texts)]
-    options = {"request_id": "r", "on_disconnect": KEEP} | config
+    options: dict[str, Any] = {"request_id": "r", "on_disconnect": KEEP} | config
     return pb.GenerateBatchRequest(prompts=prompts, config=pb.BatchConfig(**options))
 
 
@@ -76,7 +77,7 @@ async def refusal(call: Any) -> RefusedError:
 
 
 async def test_it_survives_its_connection() -> None:
-    """A lost connection leaves a KEEP batch alone: the same key gets all of it, from the start, and nothing runs twice."""
+    """A lost connection leaves a KEEP batch alone: the same key gets it from the start, and nothing runs twice."""
     gate = asyncio.Event()
     async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
         fake.on(gated(gate))
@@ -143,11 +144,12 @@ async def test_generate_from_its_beginning() -> None:
     async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
         fake.on(lambda _: Script(text="one two three", pieces=3, gates={2: gate}))
         request = pb.GenerateRequest(
-            prompt=types_pb2.Prompt(text="count"), request_id="g", on_disconnect=KEEP, keep_for={"seconds": 60}
+            prompt=types_pb2.Prompt(text="count"), request_id="g", on_disconnect=KEEP, keep_for=Duration(seconds=60)
         )
 
         async def heard(client: Client, pieces: int) -> tuple[str, list[pb.Event], pb.GenerateResponse]:
-            call, text, events = client.inference.Generate(request), "", []
+            call, text = client.inference.Generate(request), ""
+            events: list[pb.Event] = []
             while True:
                 message = await call.read()
                 assert isinstance(message, pb.GenerateResponse)

@@ -12,6 +12,8 @@ from expresslane.cli.console import report
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from expresslane_client import Resuming
+
 __all__ = ["RunProgress"]
 
 _LINE_EVERY_S = 10.0
@@ -62,6 +64,12 @@ class RunProgress:
             self._bar.update(self._task, completed=self._done, failed=self._failed, rate=rate)
         else:
             self.tick()
+
+    def resuming(self, resuming: Resuming) -> None:
+        """The connection is lost, and the rest is asked for again: said once for each loss."""
+        if resuming.attempt == 1 and not self._quiet:
+            rest = f"{resuming.unfinished} of {resuming.total} prompts"
+            self._console.print(f"connection lost, resuming {rest}", soft_wrap=True)
 
     def tick(self) -> None:
         """Write a line where there is no bar, if the last one was long ago."""

@@ -102,6 +102,8 @@ class Run:
             self._prompts.prompts(),
             timeout_s=self._options.timeout_s,
             on_event=self._on_event,
+            resume=self._options.resume,
+            on_resume=self._progress.resuming,
             **self._options.batch,
         )
 

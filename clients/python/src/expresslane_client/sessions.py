@@ -8,9 +8,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
-from expresslane_client.batches import Inbox, OnDelta, OnEvent
 from expresslane_client.channels import check_size, translated_errors
 from expresslane_client.errors import ExpresslaneClientError, SessionEndedError
+from expresslane_client.inbox import Inbox, OnDelta, OnEvent
 from expresslane_client.prompts import PromptLike, prompt_message
 from expresslane_client.v1 import inference_pb2, types_pb2
 
