@@ -136,6 +136,19 @@ async def test_a_lost_connection_leaves_the_rest_to_run_again(shell: Shell, serv
     assert (shell.folder / "r.failed.jsonl").read_bytes() == lines[0] + lines[1]
 
 
+async def test_a_stream_is_resumed_too(shell: Shell, service: StubService) -> None:
+    """A file that goes as a stream survives lost connections as well; --keep is told that it cannot be kept."""
+    service.batch_limit = 5
+    service.break_after = 20
+    shell.write("p.jsonl", *numbered(50))
+    done = await shell.run("run", "p.jsonl", "--keep", "1m")
+    assert done.code == 0
+    assert sorted(line["custom_id"] for line in done.lines) == sorted(f"p{number}" for number in range(50))
+    assert done.err.count("connection lost, resuming") == 2
+    assert "which the service does not keep" in done.err
+    assert "50 of 50 prompts succeeded" in done.err
+
+
 async def test_a_lost_connection_is_resumed(shell: Shell, service: StubService) -> None:
     """The rest is asked for again, with a word about it: every prompt once in the output, exit code 0."""
     shell.write("p.jsonl", *numbered(5))

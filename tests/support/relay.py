@@ -69,6 +69,6 @@ class Relay:
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
-        while data := await reader.read(READ_BYTES):
+        while (data := await reader.read(READ_BYTES)) and not writer.is_closing():
             writer.write(data)
             await writer.drain()

@@ -108,11 +108,16 @@ class Run:
         )
 
     def _as_stream(self, client: Client) -> PromptSession:
+        options = self._options.batch.copy()
+        if options.pop("keep_s", None) is not None:
+            report().print("too large for one batch: sent as a stream, which the service does not keep")
         return client.stream_prompts(
             self._prompts.prompts(),
             timeout_s=self._options.timeout_s,
             on_event=self._on_event,
-            **self._options.batch,
+            resume=self._options.resume,
+            on_resume=self._progress.resuming,
+            **options,
         )
 
     async def _take(self, call: BatchCall | PromptSession) -> None:

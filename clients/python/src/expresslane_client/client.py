@@ -142,8 +142,6 @@ class Client:
         config = batch_config(**options)
         request = inference_pb2.GenerateBatchRequest(prompts=messages, config=config)
         check_size(request, self._message_bytes_max)
-        if resume is True and config.stream_deltas:
-            resume = False
 
         def ask(
             request: inference_pb2.GenerateBatchRequest, timeout_s: float | None
@@ -155,7 +153,7 @@ class Client:
             request,
             Unfinished(messages, config),
             timeout_s=timeout_s,
-            resume=_bounds(resume),
+            resume=_bounds(resume, config),
             on_event=on_event,
             on_delta=on_delta,
             on_resume=on_resume,
@@ -189,22 +187,35 @@ class Client:
         timeout_s: float | None = None,
         on_event: OnEvent | None = None,
         on_delta: OnDelta | None = None,
+        resume: Resume | bool = True,
+        on_resume: OnResume | None = None,
         **options: Unpack[BatchOptions],
     ) -> PromptSession:
         """Open a prompt stream: `async with client.stream_prompts() as session`, for work of any length.
 
         With `prompts` (an iterable or async iterable, taken lazily) the session sends them itself as results are read.
+        After a lost connection what has no result yet is sent again, under the conditions of generate_batch.
         """
         if on_delta is not None:
             options.setdefault("stream_deltas", True)
         source: Prompts | None = prompts
+        config = batch_config(**options)
+
+        def ask(
+            timeout_s: float | None,
+        ) -> aio.StreamStreamCall[inference_pb2.StreamPromptsRequest, inference_pb2.StreamPromptsResponse]:
+            return self.inference.StreamPrompts(timeout=timeout_s, metadata=self._call_metadata())
+
         return PromptSession(
-            self.inference.StreamPrompts(timeout=timeout_s, metadata=self._call_metadata()),
-            batch_config(**options),
+            ask,
+            config,
             prompts=source,
             message_bytes_max=self._message_bytes_max,
+            timeout_s=timeout_s,
+            resume=_bounds(resume, config),
             on_event=on_event,
             on_delta=on_delta,
+            on_resume=on_resume,
         )
 
     async def create_job(
@@ -333,7 +344,8 @@ def _resource(name: str) -> str:
     return name if name.startswith("backends/") else f"backends/{name}"
 
 
-def _bounds(resume: Resume | bool) -> Resume | None:
+def _bounds(resume: Resume | bool, config: inference_pb2.BatchConfig | None = None) -> Resume | None:
     if isinstance(resume, Resume):
         return resume
-    return Resume() if resume else None
+    safe = config is None or not config.stream_deltas
+    return Resume() if resume and safe else None

@@ -93,6 +93,9 @@ class JobWatch:
         self._inbox.take(response)
 
     async def _resume(self, resumption: Resumption, error: CallError) -> None:
+        if self._inbox.summary is not None:  # everything is here but gRPC's own last word
+            self._ended = True
+            return
         try:
             await resumption.pause(error, self._total - self.position, self._total)
         except BaseException:
