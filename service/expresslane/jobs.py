@@ -32,11 +32,16 @@ class Job(Kept):
     """
 
     def __init__(self, job_id: str, number: int, batch: Batch, log: Log, created_ns: int) -> None:
-        super().__init__(job_id, batch, log)
+        super().__init__((batch.options.tenant, job_id), batch, log)
         self.id = job_id
         self.number = number
         self.created_ns = created_ns
         self.ended_ns: int | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose job it is; ids are unique within a tenant."""
+        return self.batch.options.tenant
 
 
 class JobStore(Keeper[Job]):
@@ -68,24 +73,26 @@ class JobStore(Keeper[Job]):
         Raises RefusedError (JOB_EXISTS, JOBS_FULL, and those of the intake).
         """
         job_id = job_id or uuid.uuid4().hex
-        if job_id in self._entries:
+        key = (options.tenant, job_id)
+        if key in self._entries:
             raise RefusedError(Reason.JOB_EXISTS, f"there is a job {job_id!r} already")
 
         def make(batch: Batch, log: Log) -> Job:
             return Job(job_id, next(self._numbers), batch, log, self._wall_clock())
 
-        return self._keep(job_id, options, prompts, method="CreateJob", make=make)
+        return self._keep(key, options, prompts, method="CreateJob", make=make)
 
-    def get(self, job_id: str) -> Job:
-        """A job by its id. Raises RefusedError (UNKNOWN_JOB)."""
-        job = self._entries.get(job_id)
+    def get(self, job_id: str, tenant: str = "default") -> Job:
+        """A tenant's job by its id; those of others are not there. Raises RefusedError (UNKNOWN_JOB)."""
+        job = self._entries.get((tenant, job_id))
         if job is None:
             raise RefusedError(Reason.UNKNOWN_JOB, f"there is no job {job_id[:64]!r}, or no longer")
         return job
 
-    def newest(self, count: int, before: int | None = None) -> list[Job]:
-        """Up to `count` jobs, newest first, with numbers below `before`."""
-        older = (job for job in reversed(self._entries.values()) if before is None or job.number < before)
+    def newest(self, count: int, before: int | None = None, tenant: str = "default") -> list[Job]:
+        """Up to `count` jobs of a tenant, newest first, with numbers below `before`."""
+        own = (job for job in reversed(self._entries.values()) if job.tenant == tenant)
+        older = (job for job in own if before is None or job.number < before)
         return list(itertools.islice(older, count))
 
     @contextmanager

@@ -240,6 +240,25 @@ async def test_a_service_that_lost_it_gets_the_rest() -> None:
         assert len(fake.generations) == 6
 
 
+async def test_one_prompt_again() -> None:
+    """A token stream that broke is an error; with keep_s the same call again brings all of it, generated once."""
+    gate = asyncio.Event()
+    async with scene(gate) as (fake, relay), Client(relay.address) as client:
+        fake.on(lambda _: Script(text="one two three", pieces=3, gates={2: gate}))
+        call = client.generate("count", request_id="g", keep_s=60)
+        begun = (await anext(call)).text
+        await relay.cut()
+        with pytest.raises(UnavailableError):
+            await call.collect()
+        gate.set()
+        await client.wait_ready()
+        again = client.generate("count", request_id="g", keep_s=60)
+        text = "".join([delta.text async for delta in again])
+        assert (text, again.result.text) == ("one two three", "one two three")
+        assert text.startswith(begun)
+        assert len(fake.generations) == 1
+
+
 async def test_a_watch_goes_on() -> None:
     """A watch of a job that loses its connection brings every result once; the job has noticed nothing."""
     gate = asyncio.Event()

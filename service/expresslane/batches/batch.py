@@ -28,7 +28,7 @@ class BatchOptions:
     """
 
     request_id: str
-    tenant: str = ""
+    tenant: str = "default"
     keep_s: float = 0.0
     fail_fast: bool = False
     max_failure_rate: float = 0.0

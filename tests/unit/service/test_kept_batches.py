@@ -66,7 +66,7 @@ async def test_it_outlives_its_call_for_a_time() -> None:
         kept = create(batches, 4, keep_s=25.0)
         first = await read(batches, kept, 1)
         await asyncio.sleep(24)
-        assert batches.find("", "r") is kept
+        assert batches.find("default", "r") is kept
         results = await read(batches, kept)
         assert results[:1] == first
         assert [one.outcome for one in results] == [Outcome.SUCCEEDED] * 4
@@ -86,7 +86,7 @@ async def test_nobody_comes_back() -> None:
         await asyncio.sleep(24.9)
         assert (kept.log.count, kept.batch.unfinished) == (3, 1)
         await asyncio.sleep(0.2)
-        assert (batches.find("", "r"), batches.kept_bytes, kept.batch.unfinished) == (None, 0, 0)
+        assert (batches.find("default", "r"), batches.kept_bytes, kept.batch.unfinished) == (None, 0, 0)
         assert backend.cancelled == 1
         create(batches, 1)
 
@@ -105,9 +105,9 @@ async def test_time_stands_still_while_a_call_is_attached() -> None:
         await asyncio.sleep(4.9)
         assert len(await read(batches, kept)) == 1
         await asyncio.sleep(4.9)
-        assert batches.find("", "r") is kept
+        assert batches.find("default", "r") is kept
         await asyncio.sleep(0.2)
-        assert batches.find("", "r") is None
+        assert batches.find("default", "r") is None
 
 
 @virtual_time
@@ -117,7 +117,7 @@ async def test_keys() -> None:
         batches = store(world)
         mine = create(batches, 1, tenant="a")
         other = create(batches, 1, tenant="b")
-        assert (batches.find("a", "r"), batches.find("b", "r"), batches.find("", "r")) == (mine, other, None)
+        assert (batches.find("a", "r"), batches.find("b", "r"), batches.find("default", "r")) == (mine, other, None)
         batches.attach(mine, b"digest")
         with pytest.raises(RefusedError) as raised:
             batches.attach(mine, b"another")
@@ -137,8 +137,8 @@ async def test_most_batches() -> None:
         assert refusal(batches).retry_after_ns == 20 * SECOND
         one.spent = two.spent = True
         create(batches, 1, "three")
-        assert batches.find("", "one") is None
-        assert batches.find("", "two") is two
+        assert batches.find("default", "one") is None
+        assert batches.find("default", "two") is two
 
 
 @virtual_time
@@ -151,11 +151,11 @@ async def test_full_of_results() -> None:
         spent.spent = True
         wanted = create(batches, 4, "wanted", keep_s=200.0)
         await read(batches, wanted)
-        assert batches.find("", "spent") is spent
+        assert batches.find("default", "spent") is spent
         running = create(batches, 12, "running")
         reading = asyncio.ensure_future(read(batches, running))
         await asyncio.sleep(30)
-        assert (batches.find("", "spent"), batches.find("", "wanted")) == (None, wanted)
+        assert (batches.find("default", "spent"), batches.find("default", "wanted")) == (None, wanted)
         assert 120_000 <= batches.kept_bytes < 150_000
         assert (running.batch.in_flight, running.summary) == (0, None)
         assert refusal(batches).reason is Reason.KEPT_FULL

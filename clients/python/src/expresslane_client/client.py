@@ -173,9 +173,18 @@ class Client:
             answer = await self.inference.CollectBatch(request, timeout=timeout_s, metadata=self._call_metadata())
         return Collected(tuple(map(Result.from_proto, answer.results)), Summary.from_proto(answer.summary))
 
-    def generate(self, prompt: PromptLike, *, request_id: str = "", timeout_s: float | None = None) -> GenerateCall:
-        """Answer one prompt token by token: `async for delta in client.generate("Why?")`."""
+    def generate(
+        self, prompt: PromptLike, *, request_id: str = "", keep_s: float | None = None, timeout_s: float | None = None
+    ) -> GenerateCall:
+        """Answer one prompt token by token: `async for delta in client.generate("Why?")`.
+
+        With `keep_s` and a `request_id` the service goes on for so long after a lost connection: the same call again
+        gets the output from its beginning, without a second generation.
+        """
         request = inference_pb2.GenerateRequest(prompt=prompt_message(prompt), request_id=request_id)
+        if keep_s is not None:
+            request.on_disconnect = inference_pb2.ON_DISCONNECT_KEEP
+            request.keep_for.CopyFrom(duration(keep_s))
         check_size(request, self._message_bytes_max)
         call = self.inference.Generate(request, timeout=timeout_s, metadata=self._call_metadata())
         return GenerateCall(call)
