@@ -14,6 +14,7 @@ import structlog
 
 from expresslane import __version__, _scheduler, memory
 from expresslane.backends.factory import make_backend
+from expresslane.batches.held import Bounds
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
@@ -80,7 +81,14 @@ class App:
             settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
         )
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
-        self.intake = Intake(self.scheduling, registry, telemetry.tracer, max_open_batches=settings.max_open_batches)
+        each_tenant = Bounds(settings.tenant_queue_limit_prompts, settings.tenant_queue_limit_bytes)
+        self.intake = Intake(
+            self.scheduling,
+            registry,
+            telemetry.tracer,
+            max_open_batches=settings.max_open_batches,
+            tenant_bounds=lambda _: each_tenant,
+        )
         self.jobs = JobStore(
             self.intake,
             self.scheduling,

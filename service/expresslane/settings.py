@@ -237,6 +237,10 @@ class Settings(_Frozen):
     """Most prompts that may wait at once; also the largest batch."""
     queue_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024
     """Most bytes of prompts that may wait or run at once."""
+    tenant_queue_limit_prompts: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Most prompts of one tenant that may wait or run at once. 0: only the bounds of all."""
+    tenant_queue_limit_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Most bytes of prompts of one tenant that may wait or run at once. 0: only the bounds of all."""
     in_flight_limit: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from expresslane.batches.held import Amount
 from expresslane_client import MessageTooLargeError, Outcome, Prompt, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
@@ -170,7 +171,7 @@ async def test_queue_full_of_bytes() -> None:
             assert (code.name, info.reason, retries) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL", True)
             gate.set()
             assert (await running).summary.succeeded == 1
-        assert service.app.intake._held.total == 0
+        assert service.app.intake._held.total == Amount()
 
 
 async def test_too_many_open_calls() -> None:

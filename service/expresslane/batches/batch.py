@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from expresslane.batches.held import Held
 from expresslane.batches.outbox import Outbox
 from expresslane.batches.summary import BatchState, Summary, Tally
 from expresslane.errors import Reason
@@ -14,7 +15,7 @@ from expresslane.results import MAX_RESULT_BYTES, Outcome, Result
 if TYPE_CHECKING:
     from expresslane.telemetry.spans import BatchTrace
 
-__all__ = ["Batch", "BatchOptions", "HeldBytes"]
+__all__ = ["Batch", "BatchOptions"]
 
 _ids = itertools.count(1)
 
@@ -43,13 +44,6 @@ class BatchOptions:
     arrived_ns: int | None = None
 
 
-@dataclass(slots=True)
-class HeldBytes:
-    """Size of all prompts, of every batch, that were accepted and have no result yet."""
-
-    total: int = 0
-
-
 class Batch:
     """One batch. Counts what it was given and what has ended, and knows when it is over.
 
@@ -64,7 +58,7 @@ class Batch:
         trace: BatchTrace,
         *,
         is_open: bool = False,
-        held: HeldBytes | None = None,
+        held: Held | None = None,
         outbox: Outbox | None = None,
     ) -> None:
         self.id = next(_ids)
@@ -74,7 +68,7 @@ class Batch:
         self.outbox = outbox or Outbox(
             window=options.reorder_window, limit=options.outbox_limit, limit_bytes=options.outbox_limit_bytes
         )
-        self.held = held or HeldBytes()
+        self.held = held or Held()
         self.tally = Tally()
         self.total = 0
         self.open = is_open
@@ -104,7 +98,8 @@ class Batch:
         """Deliver a prompt's one result. Returns True when the batch must now cancel what is left."""
         self.tally.add(result, now_ns - self.accepted_ns)
         self.last_ns = now_ns
-        self.held.total -= result.prompt_bytes
+        if result.prompt_bytes:  # else it was never queued
+            self.held.give_back(self.options.tenant, result.prompt_bytes)
         self.outbox.put(result)
         self._close_if_over()
         return self.stopped is None and self._failed_too_much()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from expresslane import _scheduler
 from expresslane.backends.base import Answer, Backend, Call, Capabilities, Discovery
 from expresslane.batches.batch import Batch, BatchOptions
+from expresslane.batches.held import Amount, Bounds
 from expresslane.dispatch import Dispatcher
 from expresslane.fleet import Fleet
 from expresslane.intake import Intake
@@ -34,6 +35,7 @@ __all__ = ["Play", "ScriptedBackend", "World", "drain", "prompt", "say", "second
 
 SECOND = 10**9
 NONE = Deadlines()
+UNBOUNDED = Bounds()
 Play = Callable[[Call, Answer], Awaitable[None]]
 
 
@@ -111,6 +113,7 @@ class World:
         retries: RetryPolicy | None = None,
         max_open_batches: int = 100,
         registry: ModelRegistry | None = None,
+        tenant_bounds: Bounds = UNBOUNDED,
         **core: Any,
     ) -> None:
         plain = {"kind": "openai", "url": "http://127.0.0.1:1", "models": (("m", "m"),), "attempt_timeout_s": 600.0}
@@ -122,7 +125,14 @@ class World:
         self.scheduling = Scheduling(self.core, queue_timeout_s=300, clock=now_ns)
         policy = retries or RetryPolicy(attempts=3, base_s=0.5, cap_s=30)
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, policy, clock=now_ns)
-        self.intake = Intake(self.scheduling, self.registry, Tracer(), max_open_batches=max_open_batches, clock=now_ns)
+        self.intake = Intake(
+            self.scheduling,
+            self.registry,
+            Tracer(),
+            max_open_batches=max_open_batches,
+            tenant_bounds=lambda _: tenant_bounds,
+            clock=now_ns,
+        )
 
     async def __aenter__(self) -> Self:
         self.scheduling.start(self.dispatcher)
@@ -140,7 +150,7 @@ class World:
             now = self.scheduling.snapshot()
             ended = now.succeeded + now.failed + now.cancelled + now.expired
             assert (now.queued, now.in_flight, ended) == (0, 0, now.submitted), "a ticket was lost or ended twice"
-            assert self.intake._held.total == 0, "a prompt's bytes were not given back"
+            assert self.intake._held.total == Amount(), "a prompt was not given back"
 
     def submit(self, prompts: Sequence[Prompt], *, is_open: bool = False, **options: Any) -> Batch:
         """Accept a batch; `options` are those of BatchOptions."""

@@ -38,7 +38,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PROMPT_TOO_LARGE: _ErrorReason.ValueType  # 5
     """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 6
-    """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue will ever hold; use StreamPrompts."""
+    """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
+    hold; use StreamPrompts.
+    """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
     ERROR_REASON_INVALID_JSON: _ErrorReason.ValueType  # 8
@@ -52,8 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT: the backend kind cannot do what the prompt asks for."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
-    back.
+    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
+    RetryInfo says when to come back, by the rate at which prompts end.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
     """UNAVAILABLE: the service is draining or stopping."""
@@ -138,7 +140,9 @@ ERROR_REASON_DUPLICATE_CUSTOM_ID: ErrorReason.ValueType  # 4
 ERROR_REASON_PROMPT_TOO_LARGE: ErrorReason.ValueType  # 5
 """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 6
-"""INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue will ever hold; use StreamPrompts."""
+"""INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
+hold; use StreamPrompts.
+"""
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
 ERROR_REASON_INVALID_JSON: ErrorReason.ValueType  # 8
@@ -152,8 +156,8 @@ twice.
 ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT: the backend kind cannot do what the prompt asks for."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
-back.
+"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
+RetryInfo says when to come back, by the rate at which prompts end.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
 """UNAVAILABLE: the service is draining or stopping."""
