@@ -62,6 +62,7 @@ class Run:
         self._progress = RunProgress(len(prompts), quiet=options.quiet)
         self._summary: Summary | None = None
         self._interrupted = False
+        self._sent_kept = False
         self._error: CommandError | None = None
         self._examples: dict[str, str] = {}
 
@@ -98,6 +99,7 @@ class Run:
             await self._take(self._as_stream(client))
 
     def _as_batch(self, client: Client) -> BatchCall:
+        self._sent_kept = "keep_s" in self._options.batch
         return client.generate_batch(
             self._prompts.prompts(),
             timeout_s=self._options.timeout_s,
@@ -108,6 +110,7 @@ class Run:
         )
 
     def _as_stream(self, client: Client) -> PromptSession:
+        self._sent_kept = False
         options = self._options.batch.copy()
         if options.pop("keep_s", None) is not None:
             report().print("too large for one batch: sent as a stream, which the service does not keep")
@@ -147,6 +150,8 @@ class Run:
             print_summary(console, self._summary, self._examples)
         if self._interrupted:
             console.print(f"interrupted: {self._results.succeeded} succeeded, {self._results.unfinished} not finished")
+            if self._sent_kept:
+                console.print("the service goes on with the batch for as long as --keep says", soft_wrap=True)
         code = problem(self._error) if self._error else Exit.OK
         left = self._leave_failures()
         if self._interrupted:
