@@ -10,16 +10,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.batches.call_cursor import CallCursor
-from expresslane.errors import RefusedError
+from expresslane.errors import BackendError, Reason, RefusedError
 
 from tests.support.virtual_time import virtual_time
-from tests.unit.service.test_jobs_anything_goes import anything
 from tests.unit.service.test_kept_batches import create, store
-from tests.unit.service.world import ScriptedBackend, World
+from tests.unit.service.world import Play, ScriptedBackend, World
 
 if TYPE_CHECKING:
+    from expresslane.backends.base import Answer, Call
     from expresslane.kept_batches import KeptBatch, KeptBatches
     from expresslane.results import Result
+
+
+def anything(chance: random.Random) -> Play:
+    """Answers of any length, in pieces, after any time, and now and then a failure."""
+
+    async def play(_call: Call, answer: Answer) -> None:
+        for _ in range(chance.randrange(5)):
+            await asyncio.sleep(chance.random())
+            if chance.random() < 0.05:
+                raise BackendError(Reason.BACKEND_OVERLOADED, "no", retryable=True)
+            answer.push("x" * chance.randrange(2_000), "y" * chance.randrange(100))
+
+    return play
 
 
 async def heard(batches: KeptBatches, kept: KeptBatch, *, in_order: bool, deltas: bool) -> list[Result]:
