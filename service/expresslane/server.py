@@ -21,6 +21,9 @@ __all__ = ["Server"]
 
 STARTED_AT_ONCE = 10_000
 KEEPALIVE_MIN_MS = 10_000
+KEEPALIVE_MS = 60_000
+KEEPALIVE_TIMEOUT_MS = 20_000
+"""A caller that is gone without a word is noticed so long after: its batch is cancelled, or its time begins to run."""
 
 _INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"]
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
@@ -49,6 +52,10 @@ class Server:
                 ("grpc.so_reuseport", 0),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MIN_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+                ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+                ("grpc.http2.max_pings_without_data", 0),
             ],
         )
         services = ((_INFERENCE, inference), (_ADMIN, admin), (_JOBS, jobs))

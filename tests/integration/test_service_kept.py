@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from expresslane import server
 from expresslane_client import Client, RefusedError, UnavailableError
 from expresslane_client.errors import from_rpc_error
 from expresslane_client.v1 import inference_pb2 as pb
@@ -16,6 +17,7 @@ from grpc import aio
 
 from tests.support.fake_backend import FakeBackend, Script, SeenRequest
 from tests.support.fake_backend.adapter import until
+from tests.support.relay import Relay
 from tests.support.service import Service, backend
 
 KEEP = pb.ON_DISCONNECT_KEEP
@@ -99,6 +101,29 @@ async def test_it_survives_its_connection() -> None:
         )
         assert ([one.custom_id for one in collected.results], collected.summary) == (["0", "1", "2"], late.summary)
         assert len(fake.generations) == 3
+
+
+async def test_a_caller_that_is_gone_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which nothing comes any more is noticed: the time of the batch runs, and ends it."""
+    monkeypatch.setattr(server, "KEEPALIVE_MS", 1_000)
+    monkeypatch.setattr(server, "KEEPALIVE_TIMEOUT_MS", 500)
+    gate = asyncio.Event()
+    async with (
+        FakeBackend() as fake,
+        Service(fake=backend(fake.url)) as service,
+        Relay(service.address) as relay,
+        Client(relay.address) as caller,
+    ):
+        fake.on(gated(gate))
+        keep_for = Duration(nanos=1_000_000)
+        await Heard(caller, batch(*FEW, keep_for=keep_for)).hear(1)
+        kept = service.app.kept.find("default", "r")
+        assert kept is not None
+        assert kept.readers == 1
+        await fake.wait_for_generations(3)
+        relay.open.clear()
+        await asyncio.gather(*[request.cancelled.wait() for request in fake.generations if b"stuck" in request.body])
+        assert (kept.readers, kept.forgotten) == (0, True)
 
 
 async def test_without_keep_it_does_not() -> None:

@@ -14,13 +14,16 @@ READ_BYTES = 65_536
 class Relay:
     """`async with Relay("127.0.0.1:50051") as relay:` then `relay.address`, `relay.cut()`, and `relay.target`.
 
-    While `refusing`, what connects is closed at once. `target` may change: the service behind it was restarted.
+    While not `open`, nothing gets through and nobody is told. While `refusing`, what connects is closed at once.
+    `target` may change: the service behind it was restarted.
     """
 
     def __init__(self, target: str) -> None:
         self.target = target
         self.address = ""
         self.refusing = False
+        self.open = asyncio.Event()
+        self.open.set()
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
@@ -57,7 +60,10 @@ class Relay:
         except OSError:
             return
         try:
-            ways = [asyncio.ensure_future(_pass(caller, to_service)), asyncio.ensure_future(_pass(service, to_caller))]
+            ways = [
+                asyncio.ensure_future(self._pass(caller, to_service)),
+                asyncio.ensure_future(self._pass(service, to_caller)),
+            ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -66,9 +72,9 @@ class Relay:
         finally:
             to_service.transport.abort()
 
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while (data := await reader.read(READ_BYTES)) and not writer.is_closing():
-            writer.write(data)
-            await writer.drain()
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while (data := await reader.read(READ_BYTES)) and not writer.is_closing():
+                await self.open.wait()
+                writer.write(data)
+                await writer.drain()
