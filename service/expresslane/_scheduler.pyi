@@ -93,10 +93,10 @@ class Decisions:
     """What `poll` decided, in the order in which it is to be carried out within each list."""
 
     @property
-    def dispatches(self) -> list[tuple[int, int, int]]:
-        """(ticket, backend, attempt): release this ticket to this backend now; slot and lane share are already taken.
+    def dispatches(self) -> tuple[list[int], list[int], list[int]]:
+        """Columns (tickets, backends, attempts) of one length: release each ticket to its backend now, in this order.
 
-        attempt: 1 for the first release of a ticket, 2 for the first retry, ...
+        Slot and lane share are already taken. attempt: 1 for the first release of a ticket, 2 for the first retry, ...
         """
     @property
     def expired(self) -> list[tuple[int, str]]:

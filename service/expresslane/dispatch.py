@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -106,7 +107,8 @@ class Dispatcher:
         ticket.attempt = attempt
         on_delta = self._on_delta(ticket) if ticket.batch.options.stream_deltas else None
         on_first_token = (lambda: self._first_token(ticket, attempt)) if member.streams else None
-        attempt.answer = Answer(on_first_token, on_delta, clock=self._clock)
+        on_exhausted = partial(self._exhausted, member, ticket.model_number)
+        attempt.answer = Answer(on_first_token, on_delta, on_exhausted=on_exhausted, clock=self._clock)
         headers = ticket.batch.trace.headers
         if ticket.trace is not None:
             ticket.trace.queued(ticket.queued_ns, now)
@@ -230,6 +232,11 @@ class Dispatcher:
     def _note_health(self, member: Member, error: BackendError) -> None:
         if error.reason in _DOWN:
             self._fleet.unreachable(member, error)
+
+    def _exhausted(self, member: Member, model_number: int, wait_s: float) -> None:
+        """The backend says itself that the next request would be one too many."""
+        now = self._clock()
+        self._scheduling.pause(member.number, model_number, now, now + int(wait_s * 1e9))
 
     def _pause(self, ticket: Ticket, member: Member, error: BackendError, now_ns: int) -> bool:
         """Leave a backend alone for as long as its rate limit asks, with all prompts of the model, not this one only.

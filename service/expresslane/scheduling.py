@@ -386,7 +386,7 @@ class Scheduling:
         now = self._clock()
         decisions = self._core.poll(now)
         defects: list[Ticket] = []
-        for number, backend, attempt in decisions.dispatches:
+        for number, backend, attempt in zip(*decisions.dispatches, strict=True):
             ticket = self._tickets[number]
             ticket.batch.in_flight += 1
             try:

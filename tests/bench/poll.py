@@ -53,7 +53,7 @@ def _case(queued: int, tenants: int, rounds: int, seed: int) -> float:
     for _ in range(rounds):
         submit(DECISIONS)
         start = time.thread_time_ns()
-        released = [number for number, _backend, _attempt in core.poll(now).dispatches]
+        released = [number for number, _backend, _attempt in zip(*core.poll(now).dispatches, strict=True)]
         spent.append((time.thread_time_ns() - start) / DECISIONS)
         assert len(released) == DECISIONS
         now += SECOND_NS // 1_000

@@ -187,6 +187,21 @@ async def test_a_backends_limit_is_told_and_can_be_lifted() -> None:
         assert (await seen).outcome is Outcome.SUCCEEDED
 
 
+async def test_a_providers_own_count_is_heeded() -> None:
+    """When an answer's headers say that nothing is left, the next prompt waits for the reset (A26)."""
+    used_up = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "100ms"}
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.script(Script(headers=used_up))
+        events: list[Event] = []
+        call = service.client.generate_batch([Prompt("a", "x"), Prompt("b", "x")], on_event=events.append)
+        first, second = [one async for one in call]
+        assert (first.ok, second.ok) == (True, True)
+        assert second.queue_ms >= 90
+        (event,) = (one for one in events if isinstance(one, RateLimited))
+        assert (event.backend, event.limit) == ("backends/fake", "pause")
+        assert (await service.client.get_backend("fake")).rate_limited_times == 1
+
+
 async def test_limits_that_cannot_be_are_refused_whole() -> None:
     """Wrong values over Admin name the field, and nothing of the call is applied."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:

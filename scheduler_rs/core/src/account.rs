@@ -8,6 +8,9 @@ const UNIT: u64 = 4_096;
 /// In a serial number: of two that have had the same, who has just come goes before who has had a turn since it came.
 const HAD_A_TURN: u64 = 1 << 63;
 
+/// Most releases of one turn: short prompts at a slow backend would make a turn of tokens alone last for minutes.
+const TURN_RELEASES_MAX: u32 = 4;
+
 /// Released work counts at once, by estimate, when the next one is chosen; it is settled when its real size is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
@@ -15,6 +18,8 @@ pub(crate) struct Account {
     settled: u64,
     /// Estimates of what is in flight, in tokens.
     pending: u64,
+    /// Releases since its turn began.
+    turn_releases: u32,
     /// As it stands in the trees: what it had had when its turn began.
     pub(crate) rank: Rank,
 }
@@ -27,11 +32,18 @@ impl Account {
     /// Begins to wait: service that was not asked for is not made up for.
     pub(crate) fn wake(&mut self, clock: u64, serial: u64, weight: u32) {
         self.settled = self.settled.max(clock);
-        self.rank = Rank { had: self.had(weight), serial };
+        self.move_to(Rank { had: self.had(weight), serial });
+    }
+
+    /// Its place in the trees has changed: a turn begins.
+    pub(crate) fn move_to(&mut self, rank: Rank) {
+        self.rank = rank;
+        self.turn_releases = 0;
     }
 
     pub(crate) fn charge(&mut self, tokens: u64) {
         self.pending += tokens;
+        self.turn_releases += 1;
     }
 
     /// What was charged as `charged` turned out to be `used`.
@@ -46,7 +58,7 @@ impl Account {
         if had < self.rank.had {
             return Rank { had, ..self.rank };
         }
-        if had - self.rank.had <= turn {
+        if had - self.rank.had <= turn && self.turn_releases < TURN_RELEASES_MAX {
             return self.rank;
         }
         Rank { had, serial: self.rank.serial | HAD_A_TURN }

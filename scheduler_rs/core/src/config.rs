@@ -22,7 +22,7 @@ pub struct Config {
     pub max_wait_ns: u64,
     /// Among whom the service of a class is shared before the policy orders.
     pub fairness: Fairness,
-    /// For how many virtual tokens who is first stays first; 0 = until the next release.
+    /// For how many virtual tokens who is first stays first, and for at most four releases; 0 = until the next release.
     pub turn_tokens: u32,
     /// The least share of the released tokens that each class gets while it has work that could be released, whatever
     /// the classes above it have: 0 to 1 each, less than 1 in all; 0 = strictly after them.

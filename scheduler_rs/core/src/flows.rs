@@ -282,7 +282,7 @@ impl Flows {
         let tenant = &mut self.tenants[flow.tenant as usize];
         let (old, new) = (flow.account.rank, flow.account.new_rank(flow.batches, self.turn));
         if old != new && flow.waiting > 0 {
-            flow.account.rank = new;
+            flow.account.move_to(new);
             for queue in &flow.queues {
                 let at = tenant.cells.binary_search_by_key(&queue.group, |cell| cell.group);
                 let cell = &mut tenant.cells[at.expect("a queue has its cell")];
@@ -291,7 +291,7 @@ impl Flows {
         }
         let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight, self.turn));
         if old != new && tenant.waiting > 0 {
-            tenant.account.rank = new;
+            tenant.account.move_to(new);
             if tenant.is_closed {
                 return;
             }

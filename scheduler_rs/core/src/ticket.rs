@@ -2,6 +2,7 @@
 
 use crate::queue::BucketKey;
 use std::fmt;
+use std::num::NonZeroU8;
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -103,6 +104,10 @@ pub(crate) struct Ticket {
     /// Position of the backend of the last release.
     pub(crate) backend: u32,
     pub(crate) attempts: u32,
+    /// Which log of its backend's token limit counts its last release.
+    pub(crate) counted_in: Option<NonZeroU8>,
+    /// Which log of its tenant's token limit counts its last release.
+    pub(crate) counted_for_tenant_in: Option<NonZeroU8>,
     /// Which bucket it waits in.
     pub(crate) key: BucketKey,
     pub(crate) class: u8,
@@ -147,6 +152,8 @@ impl Ticket {
         bypassed: 0,
         backend: NONE,
         attempts: 0,
+        counted_in: None,
+        counted_for_tenant_in: None,
         key: BucketKey::new(0, 0, false),
         class: 0,
         place: Place::Free,

@@ -3,7 +3,7 @@
 use crate::convert::{expiry_reason, overdue_reason};
 use expresslane_scheduler as core;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple};
 
 /// Work waits for this limit of a backend or of a tenant.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
@@ -14,11 +14,11 @@ pub(crate) struct Limited {
     reset_at_ns: u64,
 }
 
-/// What `poll` decided. What there is one of per ticket is a plain tuple: a thousand of them are made in one poll, and an
-/// object with named attributes costs several times as much to make and to read.
+/// What `poll` decided. A thousand dispatches may come of one poll, so they are three columns of integers: an object or a
+/// tuple for each would cost more to make, to read and to be looked at by the garbage collector.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Decisions {
-    dispatches: Py<PyList>,
+    dispatches: Py<PyTuple>,
     expired: Py<PyList>,
     overdue: Py<PyList>,
     limited: Py<PyList>,
@@ -26,10 +26,13 @@ pub(crate) struct Decisions {
 
 impl Decisions {
     pub(crate) fn new(py: Python<'_>, decisions: core::Decisions) -> PyResult<Self> {
-        let dispatches = decisions
-            .dispatches
-            .into_iter()
-            .map(|dispatch| (dispatch.ticket.0, dispatch.backend, dispatch.attempt));
+        let released = &decisions.dispatches;
+        let columns = [
+            PyList::new(py, released.iter().map(|dispatch| dispatch.ticket.0))?,
+            PyList::new(py, released.iter().map(|dispatch| dispatch.backend))?,
+            PyList::new(py, released.iter().map(|dispatch| dispatch.attempt))?,
+        ];
+        let dispatches = PyTuple::new(py, columns)?.unbind();
         let expired =
             decisions.expired.into_iter().map(|expired| (expired.ticket.0, expiry_reason(expired.reason)));
         let overdue =
@@ -42,7 +45,7 @@ impl Decisions {
             Limited { backend, tenant, limit: limited.kind.name(), reset_at_ns: limited.reset_at_ns }
         });
         Ok(Self {
-            dispatches: PyList::new(py, dispatches)?.unbind(),
+            dispatches,
             expired: PyList::new(py, expired)?.unbind(),
             overdue: PyList::new(py, overdue)?.unbind(),
             limited: PyList::new(py, limited)?.unbind(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from expresslane.errors import Reason, RefusedError
 from expresslane.fleet import Change
@@ -11,7 +13,10 @@ from expresslane.retries import RetryPolicy
 
 from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.test_retries import failing
-from tests.unit.service.world import SECOND, ScriptedBackend, World, drain, prompt, second
+from tests.unit.service.world import SECOND, ScriptedBackend, World, drain, prompt, say, second
+
+if TYPE_CHECKING:
+    from expresslane.backends.base import Answer, Call
 
 
 def limited(retry_after_s: float | None = 20.0) -> list[object]:
@@ -178,3 +183,19 @@ async def test_a_pause_is_for_one_model() -> None:
         assert len(await drain(world, first)) == 2
         for batch in (first, other):
             world.intake.close(batch)
+
+
+@virtual_time
+async def test_a_backend_that_says_that_nothing_is_left() -> None:
+    """What a backend says of its own limit beside an answer keeps the next prompt from running into it (A26)."""
+
+    async def last(call: Call, answer: Answer) -> None:
+        answer.exhausted(7.5)
+        await say(call, answer)
+
+    backend = ScriptedBackend(default_cap=1)
+    backend.plays = [last]
+    async with World(backend) as world:
+        results, _ = await world.run([prompt("a"), prompt("b")])
+        assert [one.timings.total_ns for one in results] == [0, 7.5 * SECOND]
+        assert len(backend.calls) == 2

@@ -132,7 +132,7 @@ impl Scheduler {
     pub(super) fn settle_limits(&mut self, slot: u32, used_tokens: u64) {
         let ticket = &self.tickets[slot];
         let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
-        tokens.settle(ticket.released_ns, limited_tokens(ticket), used_tokens);
+        tokens.settle(ticket.counted_in, ticket.released_ns, limited_tokens(ticket), used_tokens);
     }
 }
 

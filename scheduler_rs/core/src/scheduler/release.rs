@@ -94,6 +94,7 @@ impl Scheduler {
         ticket.attempts += 1;
         ticket.bypassed = 0;
         ticket.released_ns = now_ns;
+        ticket.counted_in = backend.limits.tokens.log();
         ticket.first_token_due_ns = due_ns(backend.config.first_token_timeout_ns);
         ticket.idle_due_ns = NEVER;
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);

@@ -106,6 +106,7 @@ impl Scheduler {
         let (tenant, tokens) = (self.tenant_of(slot), limited_tokens(&self.tickets[slot]));
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return };
         limit.limits.charge(self.now_ns, tokens);
+        self.tickets[slot].counted_for_tenant_in = limit.limits.tokens.log();
         if limit.limits.closed.is_some() {
             self.close_tenant(tenant);
         }
@@ -117,9 +118,11 @@ impl Scheduler {
             return;
         }
         let tenant = self.tenant_of(slot);
-        let (at_ns, charged) = (self.tickets[slot].released_ns, limited_tokens(&self.tickets[slot]));
+        let ticket = &mut self.tickets[slot];
+        let (at_ns, charged, log) =
+            (ticket.released_ns, limited_tokens(ticket), ticket.counted_for_tenant_in.take());
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return };
-        limit.limits.tokens.settle(at_ns, charged, used_tokens);
+        limit.limits.tokens.settle(log, at_ns, charged, used_tokens);
         if limit.limits.closed.is_some() {
             self.flows.reconsider.insert(tenant);
         }

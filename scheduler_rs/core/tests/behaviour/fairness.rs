@@ -77,17 +77,19 @@ fn tenants_first() {
     assert_eq!(server.runs_of_tenant(1, 100), 50);
 }
 
-/// Who is first stays first for a turn of so many tokens, then the others have theirs.
+/// Who is first stays first for a turn of so many tokens and at most four releases, then the others have theirs.
 #[test]
 fn turns() {
-    let mut server = Server::in_turns(1_000);
-    for tenant in 1..4 {
-        server.submit(tenant, u64::from(tenant), &[100; 100]);
+    for (tokens, releases) in [(500, 3), (100, 4)] {
+        let mut server = Server::in_turns(1_000);
+        for tenant in 1..4 {
+            server.submit(tenant, u64::from(tenant), &[tokens; 100]);
+        }
+        let order: Vec<TenantId> = server.run(6 * releases).iter().map(|(tenant, _)| *tenant).collect();
+        let turns: Vec<(TenantId, usize)> =
+            order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+        assert_eq!(turns, [1, 2, 3, 1, 2, 3].map(|tenant| (tenant, releases)));
     }
-    let order: Vec<TenantId> = server.run(66).iter().map(|(tenant, _)| *tenant).collect();
-    let turns: Vec<(TenantId, usize)> =
-        order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
-    assert_eq!(turns, [(1, 11), (2, 11), (3, 11), (1, 11), (2, 11), (3, 11)]);
 }
 
 /// However many wait and have had their turns, a newcomer is next.
@@ -95,12 +97,12 @@ fn turns() {
 fn newcomer_is_next() {
     let mut server = Server::in_turns(1_000);
     for tenant in 1..100 {
-        server.submit(tenant, u64::from(tenant), &[100; 100]);
+        server.submit(tenant, u64::from(tenant), &[500; 100]);
     }
-    server.run(99 * 11 + 5);
+    server.run(99 * 3 + 1);
     server.submit(100, 100, &[100; 3]);
-    let order: Vec<TenantId> = server.run(8).iter().map(|(tenant, _)| *tenant).collect();
-    assert_eq!(order, [100, 100, 100, 1, 1, 1, 1, 1]);
+    let order: Vec<TenantId> = server.run(6).iter().map(|(tenant, _)| *tenant).collect();
+    assert_eq!(order, [100, 100, 100, 1, 1, 2]);
 }
 
 /// What is given back counts at once: the one that failed is next after the turn that another has begun.

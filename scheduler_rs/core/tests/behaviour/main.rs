@@ -1,4 +1,4 @@
-//! How the scheduler behaves, in virtual time: one module for each subject, and random traces against a naive model.
+//! How the scheduler behaves, in virtual time: one module for each subject.
 
 mod admission;
 mod barriers;
@@ -9,10 +9,8 @@ mod deadlines;
 mod driver;
 mod estimates;
 mod fairness;
-mod invariants;
 mod limit_properties;
 mod limits;
-mod model;
 mod ordering;
 mod policies;
 mod retries;

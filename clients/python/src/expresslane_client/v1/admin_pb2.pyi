@@ -702,7 +702,7 @@ class Tenant(_message.Message):
     tenant: _builtins.str
     """Its name; `default` is that of calls that name none."""
     weight: _builtins.int
-    """Its share of each class, relative to the weights of others, 1 to 1,000. Mutable."""
+    """Its share of each class, relative to the weights of others, 1 to 1,000. Mutable; counts from its next batch on."""
     max_class: _types_pb2.PromptClass.ValueType
     """Highest class that its prompts may ask for. Mutable."""
     open_batches: _builtins.int
