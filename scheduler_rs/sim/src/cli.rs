@@ -7,6 +7,7 @@ use crate::engine::spec::EngineSpec;
 use crate::gate::Limits;
 use crate::policy::Contestant;
 use crate::source::Source;
+use crate::workload::deadlines::Deadlines;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -32,8 +33,9 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct WorkloadArgs {
-    /// A CSV file with `arrival_s,prompt_tokens,output_tokens[,prefix_hashes|session]`, or `synthetic:MIX[-ARRIVALS]`:
-    /// chat, mixed, wide; poisson, bursts, closed, batch.
+    /// A CSV file with `arrival_s,prompt_tokens,output_tokens` and any of `prefix_hashes`, `session` or `tenant`,
+    /// `class`; or `synthetic:MIX[-ARRIVALS]`: bimodal, chat, heavy, mixed, wide; poisson, bursts, closed, batch,
+    /// diurnal, storms, turns.
     #[arg(long)]
     pub(crate) trace: String,
     /// Requests in a synthetic workload.
@@ -87,7 +89,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) load: f64,
     /// Policies, by comma: passthrough, cap-fcfs, and the scheduler's.
-    #[arg(long, value_delimiter = ',', default_value = "passthrough,cap-fcfs,sjf,sjf-aged,hrrn")]
+    #[arg(long, value_delimiter = ',', default_value = "passthrough,cap-fcfs,sjf,sjf-aged,hrrn,lars,edf")]
     pub(crate) policies: Vec<String>,
     /// The scheduler's cap; unless given, what the engine runs at once.
     #[arg(long)]
@@ -104,9 +106,19 @@ pub(crate) struct CompareArgs {
     /// Switches the scheduler's lanes off.
     #[arg(long)]
     pub(crate) no_lanes: bool,
+    /// Between whom the scheduler shares the engine: none, tenant, `tenant_batch`.
+    #[arg(long, default_value = "tenant_batch")]
+    pub(crate) fairness: String,
+    /// For lars and edf: the first token is wanted within so many seconds, for all prompts or for short and for long
+    /// ones (SHORT,LONG); 0 = no deadline.
+    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) ttft_deadline: Option<Vec<f64>>,
     /// Runs with so many different seeds.
     #[arg(long, default_value_t = 5)]
     pub(crate) seeds: u64,
+    /// The first seed; the others follow it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) first_seed: u64,
     /// Sigma of the log-normal noise on what the scheduler is told of lengths; 0 = none.
     #[arg(long, num_args = 0..=1, default_value_t = 0.3, default_missing_value = "0.3", allow_negative_numbers = true)]
     pub(crate) noise: f64,
@@ -173,7 +185,9 @@ impl CompareArgs {
             long_lane: self.long_lane.unwrap_or(defaults.long_lane),
             long_threshold_tokens: self.long_threshold.unwrap_or(defaults.long_threshold_tokens),
             short_budget_tokens: self.budget.unwrap_or(defaults.short_budget_tokens),
+            fairness: self.fairness.parse()?,
         };
+        let deadlines = self.ttft_deadline.as_deref();
         Ok(Choice {
             source: Source::open(&self.workload.trace, self.workload.requests)?,
             trace: self.workload.trace.clone(),
@@ -181,7 +195,9 @@ impl CompareArgs {
             limits,
             contestants,
             load: self.load,
+            deadlines: deadlines.map_or(Ok(Deadlines::DEFAULT), Deadlines::from_seconds)?,
             seeds: self.seeds,
+            first_seed: self.first_seed,
             noise_sigma: self.noise,
             short_tokens: self.short,
         })

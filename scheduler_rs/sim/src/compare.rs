@@ -7,6 +7,7 @@ use crate::policy::Contestant;
 use crate::row::{Row, Samples};
 use crate::saturation::Saturation;
 use crate::source::Source;
+use crate::workload::deadlines::Deadlines;
 use crate::world;
 use serde::Serialize;
 
@@ -21,6 +22,7 @@ pub(crate) struct Conditions {
     pub(crate) short_requests: usize,
     pub(crate) short_tokens: u32,
     pub(crate) seeds: u64,
+    pub(crate) first_seed: u64,
     pub(crate) noise_sigma: f64,
     pub(crate) jitter_s: f64,
     pub(crate) load: f64,
@@ -31,6 +33,8 @@ pub(crate) struct Conditions {
     pub(crate) engine: EngineSpec,
     /// Of the scheduler; `cap-fcfs` has the cap alone.
     pub(crate) limits: Limits,
+    /// For the policies that go by them.
+    pub(crate) ttft_deadlines: Deadlines,
     pub(crate) prefill_tokens_per_s: f64,
 }
 
@@ -48,7 +52,9 @@ pub(crate) struct Choice {
     pub(crate) limits: Limits,
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) load: f64,
+    pub(crate) deadlines: Deadlines,
     pub(crate) seeds: u64,
+    pub(crate) first_seed: u64,
     pub(crate) noise_sigma: f64,
     pub(crate) short_tokens: u32,
 }
@@ -77,8 +83,9 @@ impl Choice {
         let per_s = self.load * saturation.requests_per_s;
         let users = ((self.load * self.engine.max_num_seqs as f64).round() as usize).max(1);
         let mut samples: Vec<Samples> = self.contestants.iter().map(|_| Samples::default()).collect();
-        for seed in 1..=self.seeds {
-            let workload = self.source.seeded(seed, per_s, users, self.noise_sigma);
+        for seed in self.first_seed..self.first_seed.saturating_add(self.seeds) {
+            let mut workload = self.source.seeded(seed, per_s, users, self.noise_sigma);
+            self.deadlines.apply(&mut workload, self.short_tokens);
             for (contestant, samples) in self.contestants.iter().zip(&mut samples) {
                 let run = world::run(&workload, &self.engine, contestant, &self.limits)?;
                 samples.add(&workload, &run, &self.engine, self.short_tokens);
@@ -94,6 +101,7 @@ impl Choice {
                 short_requests: short.count(),
                 short_tokens: self.short_tokens,
                 seeds: self.seeds,
+                first_seed: self.first_seed,
                 noise_sigma: self.noise_sigma,
                 jitter_s: self.source.jitter_s(),
                 load: self.load,
@@ -102,6 +110,7 @@ impl Choice {
                 closed_loop_users: users,
                 engine: self.engine.clone(),
                 limits: self.limits,
+                ttft_deadlines: self.deadlines,
                 prefill_tokens_per_s: self.engine.prefill_tokens_per_s(),
             },
             rows: rows.collect(),

@@ -6,7 +6,7 @@ use crate::engine::{Emission, Engine};
 use crate::gate::{Gate, Limits};
 use crate::policy::Contestant;
 use crate::workload::{Arrivals, Workload};
-use expresslane_scheduler::Outcome;
+use expresslane_scheduler::{Outcome, Usage};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -153,12 +153,17 @@ impl World<'_> {
             }
             Event::Done(number) => {
                 self.records[number as usize].done_ns = now_ns;
-                self.gate.finish(now_ns, number, Outcome::Success)?;
+                let request = &self.workload.requests[number as usize];
+                let usage = Usage {
+                    uncached_input_tokens: request.prompt_tokens,
+                    output_tokens: request.output_tokens,
+                };
+                self.gate.finish(now_ns, number, Outcome::Success, Some(usage))?;
                 self.next_of_closed_loop();
             }
             Event::Rejected(number) => {
                 self.records[number as usize].rejected = true;
-                self.gate.finish(now_ns, number, Outcome::Failed)?;
+                self.gate.finish(now_ns, number, Outcome::Failed, None)?;
                 self.next_of_closed_loop();
             }
         }

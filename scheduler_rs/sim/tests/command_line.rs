@@ -137,7 +137,7 @@ fn refusals() {
         let error = try_run(&line).expect_err(&line).to_string();
         assert!(error.contains(words), "{more} gave {error:?}");
     }
-    assert!(error("--load 1 --trace synthetic:chess").contains("chat, mixed, wide"));
+    assert!(error("--load 1 --trace synthetic:chess").contains("bimodal, chat, heavy, mixed, wide"));
     assert!(error("--load 1 --trace no-such-file.csv").contains("no-such-file.csv"));
     let engine = try_run("saturation --trace synthetic:chat --engine gpt").unwrap_err().to_string();
     assert!(engine.contains("unknown engine \"gpt\"") && engine.contains("llama3.1-8b-rtx4090"));
