@@ -6,6 +6,7 @@ use crate::engine::catalog;
 use crate::engine::spec::EngineSpec;
 use crate::gate::Limits;
 use crate::policy::Contestant;
+use crate::report::Report;
 use crate::source::Source;
 use crate::workload::deadlines::Deadlines;
 use clap::{Args, Parser, Subcommand};
@@ -23,6 +24,8 @@ pub struct Cli {
 pub(crate) enum Command {
     /// The same workload under several policies: a row each.
     Compare(CompareArgs),
+    /// Figures and tables of workloads at several loads and caps, as a folder of files.
+    Report(ReportArgs),
     /// The highest rate that an engine sustains on a workload.
     Saturation(SaturationArgs),
     /// Checks against theory and recorded runs: target, ours, tolerance, verdict. Fails when one of them does.
@@ -30,6 +33,11 @@ pub(crate) enum Command {
     /// Fits an engine's step costs to a recorded vLLM run.
     Fit(FitArgs),
 }
+
+/// What is compared unless the user says otherwise.
+const POLICIES: &str = "passthrough,cap-fcfs,sjf,sjf-aged,hrrn,lars,edf";
+const NOISE_SIGMA: f64 = 0.3;
+const SHORT_TOKENS: u32 = 4_096;
 
 #[derive(Args, Debug)]
 pub(crate) struct WorkloadArgs {
@@ -89,7 +97,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) load: f64,
     /// Policies, by comma: passthrough, cap-fcfs, and the scheduler's.
-    #[arg(long, value_delimiter = ',', default_value = "passthrough,cap-fcfs,sjf,sjf-aged,hrrn,lars,edf")]
+    #[arg(long, value_delimiter = ',', default_value = POLICIES)]
     pub(crate) policies: Vec<String>,
     /// The scheduler's cap; unless given, what the engine runs at once.
     #[arg(long)]
@@ -120,14 +128,39 @@ pub(crate) struct CompareArgs {
     #[arg(long, default_value_t = 1)]
     pub(crate) first_seed: u64,
     /// Sigma of the log-normal noise on what the scheduler is told of lengths; 0 = none.
-    #[arg(long, num_args = 0..=1, default_value_t = 0.3, default_missing_value = "0.3", allow_negative_numbers = true)]
+    #[arg(long, num_args = 0..=1, default_value_t = NOISE_SIGMA, default_missing_value = "0.3", allow_negative_numbers = true)]
     pub(crate) noise: f64,
     /// Prompts of at most so many tokens are reported as short.
-    #[arg(long, default_value_t = 4_096)]
+    #[arg(long, default_value_t = SHORT_TOKENS)]
     pub(crate) short: u32,
     /// One JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Workloads: CSV files or `synthetic:MIX[-ARRIVALS]`, as for compare.
+    #[arg(required = true)]
+    traces: Vec<String>,
+    /// The folder for the files; it is made if there is none.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The heading.
+    #[arg(long, default_value = "Scheduling, compared")]
+    title: String,
+    /// An engine by name.
+    #[arg(long, default_value = "llama2-70b-a100-tp4")]
+    engine: String,
+    /// The engine's chunk thresholds: every workload is reported for each; 0 = none.
+    #[arg(long, value_delimiter = ',', default_value = "0,512")]
+    thresholds: Vec<u32>,
+    /// Runs with so many different seeds.
+    #[arg(long, default_value_t = 5)]
+    seeds: u64,
+    /// Requests in a synthetic workload.
+    #[arg(long, default_value_t = 4_000)]
+    requests: usize,
 }
 
 #[derive(Args, Debug)]
@@ -166,6 +199,34 @@ impl EngineArgs {
         }
         spec.check()?;
         Ok(spec)
+    }
+}
+
+impl ReportArgs {
+    pub(crate) fn report(&self) -> Result<Report, Error> {
+        let contestants = POLICIES.split(',').map(Contestant::named).collect::<Result<Vec<_>, _>>()?;
+        let mut choices = Vec::new();
+        for trace in &self.traces {
+            let source = Source::open(trace, self.requests)?;
+            for &threshold in &self.thresholds {
+                let engine = catalog::engine(&self.engine)?;
+                let engine = EngineSpec { long_prefill_token_threshold: threshold, ..engine };
+                choices.push(Choice {
+                    trace: trace.clone(),
+                    source: source.clone(),
+                    limits: Limits::defaults(&engine),
+                    engine,
+                    contestants: contestants.clone(),
+                    load: 1.0,
+                    deadlines: Deadlines::DEFAULT,
+                    seeds: self.seeds,
+                    first_seed: 1,
+                    noise_sigma: NOISE_SIGMA,
+                    short_tokens: SHORT_TOKENS,
+                });
+            }
+        }
+        Ok(Report { choices, title: self.title.clone() })
     }
 }
 

@@ -8,9 +8,16 @@ use std::path::Path;
 /// Arrivals of a recorded workload move by up to a second either way, so that seeds differ.
 const JITTER_S: f64 = 1.0;
 
+#[derive(Clone)]
 pub(crate) enum Source {
     Recorded(Workload),
     Synthetic(Synthetic),
+}
+
+/// A workload's name without its folder and ending.
+pub(crate) fn short_name(trace: &str) -> &str {
+    let name = trace.strip_prefix("synthetic:").unwrap_or(trace);
+    Path::new(name).file_stem().and_then(std::ffi::OsStr::to_str).unwrap_or(name)
 }
 
 impl Source {

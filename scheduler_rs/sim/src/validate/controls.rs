@@ -41,8 +41,7 @@ fn differing_bytes(policy: &str) -> Result<f64, Error> {
     }
     let bytes = |name: &str| {
         let run = world::run(&workload, &engine, &Contestant::named(name)?, &limits)?;
-        let mut samples = Samples::default();
-        samples.add(&workload, &run, &engine, 4_096);
+        let samples = Samples::of(&workload, &run, &engine, 4_096);
         let row = serde_json::to_string(&samples.row("")).expect("a row is plain data");
         Ok::<_, Error>(format!("{row} {:?}", run.records).into_bytes())
     };
