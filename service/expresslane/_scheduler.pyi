@@ -28,6 +28,7 @@ __all__ = [
     "Limited",
     "Overdue",
     "QueueFullError",
+    "Ratio",
     "Scheduler",
     "SchedulerError",
     "Snapshot",
@@ -165,6 +166,25 @@ class Histogram:
     def sum_s(self) -> float: ...
 
 @final
+class Ratio:
+    """How far an estimate was off, as estimated over actual values: a cumulative-since-start histogram."""
+
+    @property
+    def name(self) -> str:
+        """`input_tokens` (a prompt's estimate over its usage) or `prefill` (predicted over measured time, alone)."""
+    @property
+    def backend(self) -> int: ...
+    @property
+    def prompt_class(self) -> int: ...
+    @property
+    def bounds(self) -> list[float]:
+        """Ascending upper bounds, 1 = exact; `counts` has one more entry for what lies above the last."""
+    @property
+    def counts(self) -> list[int]: ...
+    @property
+    def sum(self) -> float: ...
+
+@final
 class BackendSnapshot:
     @property
     def backend(self) -> int: ...
@@ -190,6 +210,24 @@ class BackendSnapshot:
         """Charged tokens of short prompts released and still without a first token."""
     @property
     def outstanding_prefill_tokens(self) -> int: ...
+    @property
+    def long_slots(self) -> int:
+        """Most long prompts in prefill, in force; 0 = no limit."""
+    @property
+    def short_budget_tokens(self) -> int:
+        """Most charged tokens of short prompts in prefill, in force; 0 = no limit."""
+    @property
+    def prefill_ns(self) -> tuple[float, float, float]:
+        """c0, c1, c2 in force: a prefill of n uncached tokens alone takes c0 + c1 n + c2 n^2 nanoseconds."""
+    @property
+    def prefill_samples(self) -> int:
+        """Prefills that were alone since start; from 8 on the coefficients are learned."""
+    @property
+    def decode_ns(self) -> float:
+        """Expected time from the first token to the end, in force; 0 = not known."""
+    @property
+    def decode_samples(self) -> int:
+        """Answers since start that had a first token; from 8 on the decode time is learned."""
     @property
     def limited(self) -> tuple[str, int] | None:
         """(limit, reset_at_ns) of what closes it now: see `Limited`."""
@@ -277,6 +315,8 @@ class Snapshot:
     def backends(self) -> list[BackendSnapshot]: ...
     @property
     def histograms(self) -> list[Histogram]: ...
+    @property
+    def ratios(self) -> list[Ratio]: ...
 
 @final
 class Scheduler:
@@ -319,10 +359,12 @@ class Scheduler:
         cap: int,
         models: Sequence[tuple[int, int]],
         available: bool = True,
-        long_threshold_tokens: int = 4_096,
-        long_slots: int = 1,
-        short_budget_tokens: int = 8_192,
+        long_threshold_tokens: int = 8_192,
+        long_slots: int | None = None,
+        short_budget_tokens: int | None = None,
         lanes: bool = True,
+        engine_step_tokens: int = 0,
+        engine_chunk_tokens: int = 0,
         prefill_tokens_per_s: float = 5_000.0,
         first_token_timeout_ns: int = 0,
         idle_timeout_ns: int = 0,
@@ -334,8 +376,11 @@ class Scheduler:
 
         `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model
         served. `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket
-        edge: a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill.
-        `short_budget_tokens`: most tokens of short prompts in prefill, each charged its bucket's edge, unless none is.
+        edge: a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill (0 = no limit).
+        `short_budget_tokens`: most tokens of short prompts in prefill, each charged its bucket's edge, unless none is
+        (0 = no limit). None: what follows from the engine and from what was learned of it. `engine_step_tokens`: most
+        tokens in one of its steps; `engine_chunk_tokens`: most of one prompt in a step; 0 = unknown, none.
+        `prefill_tokens_per_s` holds until the backend's own prefill times are learned.
         Timeouts start at release (`idle`: at the first token); 0 = none. A shrunk cap ends nothing: no ticket is
         released until in-flight is below it. `requests_per_min` and `tokens_per_min` (input and expected output) hold
         over any 60 seconds, counted at the release and settled by the usage given to `finish`; 0 = no limit. What waits

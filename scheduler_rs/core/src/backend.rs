@@ -1,11 +1,12 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
 use crate::counters::BackendCounters;
+use crate::estimates::{Estimates, ServiceTime};
 use crate::lanes::Lanes;
 use crate::limits::Limits;
 use crate::opening::Opening;
 use crate::reservation::Reservation;
-use crate::ticket::{NEVER, Ticket};
+use crate::ticket::{NEVER, NONE, Ticket};
 use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute};
 
 /// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
@@ -37,16 +38,21 @@ pub(crate) struct Backend {
     slot_ns: u64,
     /// Charged tokens of everything released and still without a first token.
     pub(crate) outstanding_tokens: u64,
+    /// The sum of their squares.
+    outstanding_squares: u128,
+    /// The slot of the one ticket in prefill if no other has been there since its release.
+    alone: u32,
+    pub(crate) estimates: Estimates,
     pub(crate) counters: BackendCounters,
-    ns_per_token: f64,
 }
 
 impl Backend {
     pub(crate) fn new(id: BackendId, config: BackendConfig) -> Self {
+        let estimates = Estimates::new(config.prefill_tokens_per_s);
         let mut backend = Self {
             id,
             models: Vec::new(),
-            lanes: Lanes::new(&config),
+            lanes: Lanes::new(&config, &estimates.in_force().prefill),
             limits: Limits::default(),
             is_paused: false,
             timer_ns: NEVER,
@@ -55,8 +61,10 @@ impl Backend {
             peak_in_flight: 0,
             slot_ns: 0,
             outstanding_tokens: 0,
+            outstanding_squares: 0,
+            alone: NONE,
+            estimates,
             counters: BackendCounters::default(),
-            ns_per_token: 0.0,
             config: BackendConfig::default(),
         };
         backend.configure(config);
@@ -74,11 +82,16 @@ impl Backend {
             }
         }
         self.models.retain(|slot| slot.served || slot.in_flight > 0);
-        self.lanes.configure(&config);
+        self.estimates.configure(config.prefill_tokens_per_s);
         self.limits.configure(&config);
         self.reservation = None;
-        self.ns_per_token = 1e9 / config.prefill_tokens_per_s;
         self.config = config;
+        self.configure_lanes();
+    }
+
+    /// What the lanes take follows the estimates where the caller has left it open.
+    pub(crate) fn configure_lanes(&mut self) {
+        self.lanes.configure(&self.config, &self.estimates.in_force().prefill);
     }
 
     /// Where the model stands in `models`, if it is served.
@@ -87,8 +100,9 @@ impl Backend {
         self.models[at].served.then_some(at as u32)
     }
 
-    pub(crate) fn ns_per_token(&self) -> f64 {
-        self.ns_per_token
+    /// How long a prompt keeps it busy, as far as is known.
+    pub(crate) fn service_time(&self) -> &ServiceTime {
+        self.estimates.in_force()
     }
 
     pub(crate) fn has_slot(&self, model_slot: u32) -> bool {
@@ -135,7 +149,9 @@ impl Backend {
     }
 
     pub(crate) fn predicted_ttft_ns(&self, charge: u32) -> f64 {
-        (self.outstanding_tokens + u64::from(charge)) as f64 * self.ns_per_token
+        let tokens = self.outstanding_tokens + u64::from(charge);
+        let squares = self.outstanding_squares + u128::from(charge).pow(2);
+        self.service_time().prefill.of_sums(tokens as f64, squares as f64)
     }
 
     pub(crate) fn in_flight_ratio(&self) -> f64 {
@@ -162,10 +178,21 @@ impl Backend {
     }
 
     pub(crate) fn take_lane(&mut self, ticket: &mut Ticket) {
+        self.alone = if self.outstanding_tokens == 0 { ticket.id.slot() } else { NONE };
+        ticket.was_alone = false;
+        ticket.first_token_ns = NEVER;
         let lane = self.lanes.lane_of(ticket.bucket());
         self.lanes.take(lane, ticket.charge);
         self.outstanding_tokens += u64::from(ticket.charge);
+        self.outstanding_squares += u128::from(ticket.charge).pow(2);
         ticket.lane = Some(lane);
+    }
+
+    /// The first token has come, and with it the lane back.
+    pub(crate) fn first_token(&mut self, ticket: &mut Ticket, now_ns: u64) {
+        ticket.was_alone = self.alone == ticket.id.slot();
+        ticket.first_token_ns = now_ns;
+        self.give_back_lane(ticket);
     }
 
     /// Gives back what the ticket holds of its lane, if it still holds it.
@@ -173,6 +200,10 @@ impl Backend {
         if let Some(lane) = ticket.lane.take() {
             self.lanes.give_back(lane, ticket.charge);
             self.outstanding_tokens -= u64::from(ticket.charge);
+            self.outstanding_squares -= u128::from(ticket.charge).pow(2);
+            if self.alone == ticket.id.slot() {
+                self.alone = NONE;
+            }
         }
     }
 }

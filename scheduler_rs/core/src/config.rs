@@ -82,13 +82,19 @@ pub struct BackendConfig {
     pub available: bool,
     /// A prompt of more tokens is long; rounded up to a bucket edge; 0 = no prompt is long.
     pub long_threshold_tokens: u32,
-    /// Most long prompts in prefill; 0 = no limit.
-    pub long_slots: u32,
-    /// Most charged tokens of short prompts in prefill, unless the lane is empty; 0 = no limit.
-    pub short_budget_tokens: u32,
+    /// Most long prompts in prefill; 0 = no limit; none = as many as fill three quarters of an engine's step: 1, or
+    /// with `engine_chunk_tokens` three quarters of the chunks in a step, at most 8.
+    pub long_slots: Option<u32>,
+    /// Most charged tokens of short prompts in prefill, unless the lane is empty; 0 = no limit; none = learned: twice
+    /// what is prefilled in a round trip and a step, and one chunk, at least 32,768.
+    pub short_budget_tokens: Option<u32>,
     /// Whether the two lanes limit anything.
     pub lanes: bool,
-    /// Measured or assumed prefill rate.
+    /// Most tokens in a step of the engine (vLLM: `max_num_batched_tokens`); 0 = unknown.
+    pub engine_step_tokens: u32,
+    /// Most tokens of one prompt in a step (vLLM: `long_prefill_token_threshold`); 0 = no limit of its own.
+    pub engine_chunk_tokens: u32,
+    /// Assumed prefill rate, until the backend's own is learned.
     pub prefill_tokens_per_s: f64,
     /// From release to the first token; 0 = no limit.
     pub first_token_timeout_ns: u64,
@@ -108,10 +114,12 @@ impl Default for BackendConfig {
             cap: 1,
             models: Vec::new(),
             available: true,
-            long_threshold_tokens: 4_096,
-            long_slots: 1,
-            short_budget_tokens: 8_192,
+            long_threshold_tokens: 8_192,
+            long_slots: None,
+            short_budget_tokens: None,
             lanes: true,
+            engine_step_tokens: 0,
+            engine_chunk_tokens: 0,
             prefill_tokens_per_s: 5_000.0,
             first_token_timeout_ns: 0,
             idle_timeout_ns: 0,
@@ -128,6 +136,7 @@ impl BackendConfig {
             return Err(Error::invalid("cap", &0, format!("backend {backend} needs at least 1")));
         }
         check_rate("prefill_tokens_per_s", self.prefill_tokens_per_s)?;
+        self.check_engine()?;
         if self.models.len() > MODELS_MAX {
             let rule = format!("backend {backend} may serve at most {MODELS_MAX}");
             return Err(Error::invalid("models", &self.models.len(), rule));
@@ -139,6 +148,22 @@ impl BackendConfig {
                 Err(Error::invalid("models", &pair[0], format!("listed twice for backend {backend}")))
             }
             None => Ok(()),
+        }
+    }
+
+    fn check_engine(&self) -> Result<(), Error> {
+        let (step, chunk) = (self.engine_step_tokens, self.engine_chunk_tokens);
+        if chunk > step {
+            let rule = format!("must be at most engine_step_tokens ({step}), which must then be given");
+            return Err(Error::invalid("engine_chunk_tokens", &chunk, rule));
+        }
+        let largest = if chunk > 0 { chunk } else { step };
+        match self.short_budget_tokens {
+            Some(budget) if self.lanes && (1..largest).contains(&budget) => {
+                let rule = format!("is below one chunk of the engine ({largest}); 0 = no limit");
+                Err(Error::invalid("short_budget_tokens", &budget, rule))
+            }
+            _ => Ok(()),
         }
     }
 }

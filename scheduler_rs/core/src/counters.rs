@@ -1,6 +1,7 @@
 //! What happened since start.
 
 use crate::histogram::Histogram;
+use crate::ratios::Ratios;
 use crate::{AttemptEnd, CLASSES, HistogramName, Outcome};
 
 /// Histograms by name and class.
@@ -26,6 +27,7 @@ pub(crate) struct BackendCounters {
     /// By [`AttemptEnd`].
     pub(crate) outcomes: [u64; AttemptEnd::ALL.len()],
     pub(crate) histograms: Histograms,
+    pub(crate) ratios: Ratios,
 }
 
 #[derive(Debug, Default)]

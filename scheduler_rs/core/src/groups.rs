@@ -1,6 +1,7 @@
 //! The groups by slot, by key and by class.
 
 use crate::backend::Backend;
+use crate::estimates::{Curve, ServiceTime};
 use crate::group::{Group, GroupKey, Route};
 use crate::policy::{Line, Policy, Size};
 use crate::ticket::NEVER;
@@ -9,10 +10,8 @@ use crate::{BackendId, CLASSES};
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
-/// Added to every predicted prefill time: about one engine step, so that tiny prompts do not divide by nothing.
-const STEP_NS: f64 = 5e6;
 /// Stands in for the rate of a model that no backend serves.
-const UNSERVED_NS_PER_TOKEN: f64 = 200_000.0;
+const UNSERVED_TOKENS_PER_S: f64 = 5_000.0;
 /// Idle groups are kept for the next ticket until there are this many.
 const KEPT_MIN: usize = 256;
 
@@ -105,12 +104,13 @@ pub(crate) fn routes(key: &GroupKey, backends: &[Backend], by_id: &BTreeMap<Back
         .collect()
 }
 
-/// The scores of each bucket, without and with a deadline, for a model whose fastest backend needs `ns_per_token`.
-pub(crate) fn lines(policy: Policy, ns_per_token: Option<f64>) -> impl Iterator<Item = [Line; 2]> {
-    let ns_per_token = ns_per_token.unwrap_or(UNSERVED_NS_PER_TOKEN);
+/// The scores of each bucket, without and with a deadline, by the service time at the model's fastest backend.
+pub(crate) fn lines(policy: Policy, service: Option<&ServiceTime>) -> impl Iterator<Item = [Line; 2]> {
+    let unserved = ServiceTime { prefill: Curve::from_rate(UNSERVED_TOKENS_PER_S), decode_ns: 0.0 };
+    let service = *service.unwrap_or(&unserved);
     let size = move |bucket| {
         let tokens = f64::from(edge(bucket));
-        Size { tokens, prefill_ns: STEP_NS + tokens * ns_per_token }
+        Size { tokens, prefill_ns: service.prefill.at(tokens), service_ns: service.at(tokens) }
     };
     (0..COUNT as u8).map(move |bucket| [policy.line(size(bucket)), policy.dated_line(size(bucket))])
 }

@@ -1,6 +1,8 @@
 //! The two prefill lanes of a backend: a few long prompts at a time, and a token budget for the short ones.
 
 use crate::BackendConfig;
+use crate::estimates::Curve;
+use crate::lane_defaults::{long_slots, short_budget};
 use crate::opening::Opening;
 use crate::ticket::Lane;
 use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
@@ -19,7 +21,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn new(config: &BackendConfig) -> Self {
+    pub(crate) fn new(config: &BackendConfig, prefill: &Curve) -> Self {
         let mut lanes = Self {
             limited: false,
             long_slots: 0,
@@ -29,15 +31,15 @@ impl Lanes {
             short_tokens: 0,
             open: Opening::CLOSED,
         };
-        lanes.configure(config);
+        lanes.configure(config, prefill);
         lanes
     }
 
     /// New limits; what is in prefill stays charged as it was.
-    pub(crate) fn configure(&mut self, config: &BackendConfig) {
+    pub(crate) fn configure(&mut self, config: &BackendConfig, prefill: &Curve) {
         self.limited = config.lanes;
-        self.long_slots = config.long_slots;
-        self.short_budget = config.short_budget_tokens;
+        self.long_slots = long_slots(config);
+        self.short_budget = short_budget(config, prefill);
         self.short_count = match config.long_threshold_tokens {
             0 => COUNT as u8,
             tokens => bucket_of(tokens) + 1,
@@ -83,6 +85,10 @@ impl Lanes {
         self.short_budget
     }
 
+    pub(crate) fn long_slots(&self) -> u32 {
+        self.long_slots
+    }
+
     pub(crate) fn short_tokens(&self) -> u64 {
         self.short_tokens
     }
@@ -113,6 +119,10 @@ impl Lanes {
 mod tests {
     use super::*;
 
+    fn lanes(config: &BackendConfig) -> Lanes {
+        Lanes::new(config, &Curve::from_rate(config.prefill_tokens_per_s))
+    }
+
     fn opens(lanes: &Lanes, tokens: u32) -> bool {
         lanes.open().contains(bucket_of(tokens))
     }
@@ -120,7 +130,12 @@ mod tests {
     /// The lanes have separate budgets: a full one leaves the other open.
     #[test]
     fn separate_budgets() {
-        let mut lanes = Lanes::new(&BackendConfig::default());
+        let config = BackendConfig {
+            long_threshold_tokens: 4_096,
+            short_budget_tokens: Some(8_192),
+            ..BackendConfig::default()
+        };
+        let mut lanes = lanes(&config);
         lanes.take(Lane::Long, 100_000);
         assert!(!opens(&lanes, 5_000) && opens(&lanes, 4_096));
         lanes.take(Lane::Short, 8_192);
@@ -132,7 +147,8 @@ mod tests {
     /// What fits exactly is let in; an oversize prompt passes alone.
     #[test]
     fn short_budget_edges() {
-        let mut lanes = Lanes::new(&BackendConfig { short_budget_tokens: 2_048, ..BackendConfig::default() });
+        let mut lanes =
+            lanes(&BackendConfig { short_budget_tokens: Some(2_048), ..BackendConfig::default() });
         assert!(opens(&lanes, 4_096));
         lanes.take(Lane::Short, 1_024);
         assert!(opens(&lanes, 1_024) && !opens(&lanes, 1_025));
@@ -143,9 +159,10 @@ mod tests {
     /// Zero means no limit, and lanes that are switched off limit nothing but keep counting.
     #[test]
     fn no_limits() {
-        let config = BackendConfig { long_slots: 0, short_budget_tokens: 0, ..BackendConfig::default() };
+        let config =
+            BackendConfig { long_slots: Some(0), short_budget_tokens: Some(0), ..BackendConfig::default() };
         for config in [config, BackendConfig { lanes: false, ..BackendConfig::default() }] {
-            let mut lanes = Lanes::new(&config);
+            let mut lanes = lanes(&config);
             for _ in 0..100 {
                 lanes.take(Lane::Long, 10_000);
                 lanes.take(Lane::Short, 4_096);
@@ -159,8 +176,7 @@ mod tests {
     /// A threshold is rounded up to an edge; zero makes nothing long.
     #[test]
     fn threshold() {
-        let at =
-            |tokens| Lanes::new(&BackendConfig { long_threshold_tokens: tokens, ..BackendConfig::default() });
+        let at = |tokens| lanes(&BackendConfig { long_threshold_tokens: tokens, ..BackendConfig::default() });
         assert_eq!(at(4_097).lane_of(bucket_of(4_700)), Lane::Short);
         assert_eq!(at(4_096).lane_of(bucket_of(4_097)), Lane::Long);
         assert_eq!(at(0).lane_of(COUNT as u8 - 1), Lane::Short);

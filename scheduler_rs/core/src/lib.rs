@@ -21,6 +21,7 @@ mod counters;
 mod decision;
 mod drain_rate;
 mod error;
+mod estimates;
 mod fair_tree;
 mod fairness;
 mod fifo;
@@ -28,6 +29,7 @@ mod flows;
 mod group;
 mod groups;
 mod histogram;
+mod lane_defaults;
 mod lanes;
 mod limits;
 mod opening;
@@ -36,6 +38,7 @@ mod outcome;
 mod policy;
 mod promotion;
 mod queue;
+mod ratios;
 mod reservation;
 mod retry_budget;
 mod scheduler;
@@ -58,8 +61,11 @@ pub use histogram::BOUNDS_NS;
 pub use ordering::Scope;
 pub use outcome::{AttemptEnd, Outcome, Usage};
 pub use policy::Policy;
+pub use ratios::RATIO_BOUNDS;
 pub use scheduler::Scheduler;
-pub use snapshot::{BackendSnapshot, HistogramName, HistogramSnapshot, Snapshot, TenantSnapshot};
+pub use snapshot::{
+    BackendSnapshot, HistogramName, HistogramSnapshot, RatioName, RatioSnapshot, Snapshot, TenantSnapshot,
+};
 pub use ticket::TicketId;
 
 /// A model, numbered by the caller.

@@ -19,6 +19,8 @@ pub(crate) struct Size {
     pub(crate) tokens: f64,
     /// Predicted prefill time alone on the model's fastest backend; above 0.
     pub(crate) prefill_ns: f64,
+    /// The same with the expected decode time there: how long it keeps its place in the engine.
+    pub(crate) service_ns: f64,
 }
 
 /// A bucket's score as a function of its head's wait; the highest score goes first, ties by arrival.
@@ -147,7 +149,7 @@ mod tests {
     /// Every policy's name leads back to it, and no score falls while a prompt waits.
     #[test]
     fn names_and_slopes() {
-        let size = Size { tokens: 1_024.0, prefill_ns: 2e8 };
+        let size = Size { tokens: 1_024.0, prefill_ns: 2e8, service_ns: 3e9 };
         for name in Policy::NAMES {
             let policy: Policy = name.parse().unwrap();
             assert_eq!(policy.name(), name);

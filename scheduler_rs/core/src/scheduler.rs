@@ -6,6 +6,7 @@ mod bypass;
 mod cancel;
 mod choose;
 mod deadlines;
+mod estimate;
 mod hold;
 mod limit;
 mod promote;

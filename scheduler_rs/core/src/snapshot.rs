@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub backends: Vec<BackendSnapshot>,
     /// Those that hold anything.
     pub histograms: Vec<HistogramSnapshot>,
+    /// How far estimates were off; those that hold anything.
+    pub ratios: Vec<RatioSnapshot>,
 }
 
 /// One backend's part.
@@ -70,6 +72,18 @@ pub struct BackendSnapshot {
     pub short_tokens_in_prefill: u64,
     /// Charged tokens of all prompts in prefill.
     pub outstanding_prefill_tokens: u64,
+    /// Most long prompts in prefill, 0 = no limit: the caller's, or what follows from the engine.
+    pub long_slots: u32,
+    /// Most tokens of short prompts in prefill, 0 = no limit: the caller's, or what was learned.
+    pub short_budget_tokens: u32,
+    /// c0, c1 and c2 of the prefill time in force, `c0 + c1 n + c2 n^2` nanoseconds for `n` uncached tokens.
+    pub prefill_ns: [f64; 3],
+    /// Prefills that were alone since start: what the coefficients were learned from, if they are at least 8.
+    pub prefill_samples: u64,
+    /// Expected time from the first token to the end, in nanoseconds, in force; 0 = not known.
+    pub decode_ns: f64,
+    /// Answers since start that had a first token: what the decode time was learned from, if they are at least 8.
+    pub decode_samples: u64,
     /// The ticket that the short lane is kept for.
     pub reserved_for: Option<TicketId>,
     /// What closes it now and until when, if work waits for it or it was asked to pause.
@@ -125,6 +139,44 @@ impl HistogramName {
             Self::Total => "total",
         }
     }
+}
+
+/// What a histogram compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RatioName {
+    /// Input tokens: the prompt's own estimate over the uncached ones of the usage.
+    InputTokens,
+    /// Time of a prefill that was alone: predicted over measured.
+    Prefill,
+}
+
+impl RatioName {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::InputTokens, Self::Prefill];
+
+    /// The name in metrics and across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InputTokens => "input_tokens",
+            Self::Prefill => "prefill",
+        }
+    }
+}
+
+/// Estimates over actual values at one backend, with the bounds [`crate::RATIO_BOUNDS`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct RatioSnapshot {
+    /// What is compared.
+    pub name: RatioName,
+    /// The backend of the attempts.
+    pub backend: BackendId,
+    /// Class of the prompts.
+    pub class: u32,
+    /// One more than bounds.
+    pub counts: Vec<u64>,
+    /// Sum of all ratios.
+    pub sum: f64,
 }
 
 /// One histogram, with the bounds [`crate::BOUNDS_NS`].

@@ -76,6 +76,8 @@ pub(crate) struct Ticket {
     /// Sum of all ended attempts.
     pub(crate) busy_ns: u64,
     pub(crate) released_ns: u64,
+    /// Of the present or last attempt; [`NEVER`] before it has come.
+    pub(crate) first_token_ns: u64,
     /// The prompt's own queue timeout, as a time.
     pub(crate) queue_due_ns: u64,
     pub(crate) not_before_ns: u64,
@@ -110,6 +112,8 @@ pub(crate) struct Ticket {
     pub(crate) lane: Option<Lane>,
     /// Whether a first token came in any attempt.
     pub(crate) first_token_seen: bool,
+    /// Whether no other prompt was in prefill at its backend from its release to its first token.
+    pub(crate) was_alone: bool,
     /// Whether a backend's short lane is kept for it.
     pub(crate) reserved: bool,
     pub(crate) cancelled: bool,
@@ -124,6 +128,7 @@ impl Ticket {
         queued_since_ns: 0,
         busy_ns: 0,
         released_ns: 0,
+        first_token_ns: NEVER,
         queue_due_ns: NEVER,
         not_before_ns: 0,
         due_ns: NEVER,
@@ -147,6 +152,7 @@ impl Ticket {
         place: Place::Free,
         lane: None,
         first_token_seen: false,
+        was_alone: false,
         reserved: false,
         cancelled: false,
         sequential: false,

@@ -20,7 +20,7 @@ mod module {
     #[pymodule_export]
     use crate::scheduler::Scheduler;
     #[pymodule_export]
-    use crate::snapshot::{BackendSnapshot, Histogram, Snapshot, TenantSnapshot};
+    use crate::snapshot::{BackendSnapshot, Histogram, Ratio, Snapshot, TenantSnapshot};
 
     use expresslane_scheduler::{Fairness, Policy, token_buckets};
     use pyo3::prelude::*;

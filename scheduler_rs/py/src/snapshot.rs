@@ -1,7 +1,7 @@
 //! Snapshots of the core's counters.
 
 use expresslane_scheduler as core;
-use expresslane_scheduler::BOUNDS_NS;
+use expresslane_scheduler::{BOUNDS_NS, RATIO_BOUNDS};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
 
@@ -30,6 +30,31 @@ impl From<core::HistogramSnapshot> for Histogram {
     }
 }
 
+/// How far an estimate was off, as estimated over actual values: a histogram, cumulative since start.
+#[pyclass(frozen, get_all, skip_from_py_object, module = "expresslane._scheduler")]
+#[derive(Clone)]
+pub(crate) struct Ratio {
+    name: &'static str,
+    backend: u32,
+    prompt_class: u32,
+    bounds: Vec<f64>,
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+impl From<core::RatioSnapshot> for Ratio {
+    fn from(ratio: core::RatioSnapshot) -> Self {
+        Self {
+            name: ratio.name.name(),
+            backend: ratio.backend,
+            prompt_class: ratio.class,
+            bounds: RATIO_BOUNDS.to_vec(),
+            counts: ratio.counts,
+            sum: ratio.sum,
+        }
+    }
+}
+
 /// One backend's part of a snapshot.
 #[pyclass(frozen, get_all, skip_from_py_object, module = "expresslane._scheduler")]
 #[derive(Clone)]
@@ -44,6 +69,12 @@ pub(crate) struct BackendSnapshot {
     long_in_prefill: u32,
     short_tokens_in_prefill: u64,
     outstanding_prefill_tokens: u64,
+    long_slots: u32,
+    short_budget_tokens: u32,
+    prefill_ns: (f64, f64, f64),
+    prefill_samples: u64,
+    decode_ns: f64,
+    decode_samples: u64,
     limited: Option<(&'static str, u64)>,
     requests_in_window: u64,
     tokens_in_window: u64,
@@ -64,6 +95,12 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             long_in_prefill: backend.long_in_prefill,
             short_tokens_in_prefill: backend.short_tokens_in_prefill,
             outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
+            long_slots: backend.long_slots,
+            short_budget_tokens: backend.short_budget_tokens,
+            prefill_ns: backend.prefill_ns.into(),
+            prefill_samples: backend.prefill_samples,
+            decode_ns: backend.decode_ns,
+            decode_samples: backend.decode_samples,
             limited: backend.limited.map(|(kind, reset_at_ns)| (kind.name(), reset_at_ns)),
             requests_in_window: backend.requests_in_window,
             tokens_in_window: backend.tokens_in_window,
@@ -121,6 +158,7 @@ pub(crate) struct Snapshot {
     drain_rate_per_s: f64,
     backends: Vec<BackendSnapshot>,
     histograms: Vec<Histogram>,
+    ratios: Vec<Ratio>,
 }
 
 impl From<core::Snapshot> for Snapshot {
@@ -146,6 +184,7 @@ impl From<core::Snapshot> for Snapshot {
             drain_rate_per_s: snapshot.drain_rate_per_s,
             backends: snapshot.backends.into_iter().map(Into::into).collect(),
             histograms: snapshot.histograms.into_iter().map(Into::into).collect(),
+            ratios: snapshot.ratios.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -102,13 +102,13 @@ pub(crate) struct CompareArgs {
     /// The scheduler's cap; unless given, what the engine runs at once.
     #[arg(long)]
     pub(crate) cap: Option<u32>,
-    /// Most long prompts in prefill; 0 = no limit.
+    /// Most long prompts in prefill; 0 = no limit; unless given, what follows from the engine's step and chunk.
     #[arg(long)]
     pub(crate) long_lane: Option<u32>,
     /// A prompt of more tokens goes into the long lane; 0 = none does.
     #[arg(long)]
     pub(crate) long_threshold: Option<u32>,
-    /// Most tokens of short prompts in prefill; 0 = no limit.
+    /// Most tokens of short prompts in prefill; 0 = no limit; unless given, learned.
     #[arg(long)]
     pub(crate) budget: Option<u32>,
     /// Switches the scheduler's lanes off.
@@ -243,9 +243,9 @@ impl CompareArgs {
         let limits = Limits {
             cap: self.cap.unwrap_or(defaults.cap),
             lanes: defaults.lanes && !self.no_lanes,
-            long_lane: self.long_lane.unwrap_or(defaults.long_lane),
+            long_lane: self.long_lane.or(defaults.long_lane),
             long_threshold_tokens: self.long_threshold.unwrap_or(defaults.long_threshold_tokens),
-            short_budget_tokens: self.budget.unwrap_or(defaults.short_budget_tokens),
+            short_budget_tokens: self.budget.or(defaults.short_budget_tokens),
             fairness: self.fairness.parse()?,
         };
         let deadlines = self.ttft_deadline.as_deref();

@@ -19,9 +19,11 @@ const MODEL: u32 = 0;
 pub(crate) struct Limits {
     pub(crate) cap: u32,
     pub(crate) lanes: bool,
-    pub(crate) long_lane: u32,
+    /// None: what the scheduler makes of the engine's step and chunk.
+    pub(crate) long_lane: Option<u32>,
     pub(crate) long_threshold_tokens: u32,
-    pub(crate) short_budget_tokens: u32,
+    /// None: learned.
+    pub(crate) short_budget_tokens: Option<u32>,
     #[serde(serialize_with = "by_name")]
     pub(crate) fairness: Fairness,
 }
@@ -75,6 +77,8 @@ impl Gate {
             long_threshold_tokens: limits.long_threshold_tokens,
             long_slots: limits.long_lane,
             short_budget_tokens: limits.short_budget_tokens,
+            engine_step_tokens: engine.max_num_batched_tokens,
+            engine_chunk_tokens: engine.long_prefill_token_threshold,
             prefill_tokens_per_s: engine.prefill_tokens_per_s(),
             ..BackendConfig::default()
         };

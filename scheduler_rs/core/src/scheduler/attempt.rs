@@ -16,7 +16,7 @@ impl Scheduler {
             return Ok(false);
         }
         let backend = &mut self.backends[ticket.backend as usize];
-        backend.give_back_lane(ticket);
+        backend.first_token(ticket, self.now_ns);
         ticket.first_token_due_ns = NEVER;
         if backend.config.idle_timeout_ns > 0 {
             ticket.idle_due_ns = self.now_ns.saturating_add(backend.config.idle_timeout_ns);
@@ -108,6 +108,7 @@ impl Scheduler {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
         self.settle_flow(slot, Some(outcome), usage);
+        self.learn(slot, outcome, usage);
         self.leave_backend(slot, AttemptEnd::Ticket(outcome));
         let batch = self.tickets[slot].batch;
         self.batches[batch].restarted_ns = self.now_ns;

@@ -2,10 +2,14 @@
 
 use super::Scheduler;
 use crate::backend::Backend;
+use crate::estimates::ServiceTime;
 use crate::group::{Group, GroupKey};
 use crate::groups::{lines, routes};
 use crate::ticket::{NEVER, NONE, Place};
-use crate::{HistogramName, Outcome};
+use crate::{HistogramName, ModelId, Outcome};
+
+/// The length by which the fastest backend is found.
+const TYPICAL_TOKENS: f64 = 2_048.0;
 
 impl Scheduler {
     /// The group with this key, made when it is new.
@@ -23,18 +27,24 @@ impl Scheduler {
         let routes = routes(&self.groups[slot].key, &self.backends, &self.backends_by_id);
         let (class, model) = (self.groups[slot].key.class, self.groups[slot].key.model);
         let policy = self.ordering.find(class, model).unwrap_or(self.config.policy);
-        let serving = self.backends.iter().filter(|backend| backend.serves(model).is_some());
-        let fastest = serving.map(Backend::ns_per_token).reduce(f64::min);
+        let fastest = self.fastest(model);
         let available = routes.iter().any(|route| self.backends[route.backend as usize].config.available);
         let group: &mut Group = &mut self.groups[slot];
         group.routes = routes;
-        group.set_lines(policy, lines(policy, fastest));
+        group.set_lines(policy, lines(policy, fastest.as_ref()));
         if available {
             group.down_since_ns = None;
         } else if group.down_since_ns.is_none() {
             group.down_since_ns = Some(self.now_ns);
             self.arm_group(slot);
         }
+    }
+
+    /// The service time at the model's fastest backend, available or not: one curve, so that all its scores compare.
+    pub(super) fn fastest(&self, model: ModelId) -> Option<ServiceTime> {
+        let serving = self.backends.iter().filter(|backend| backend.serves(model).is_some());
+        let times = serving.map(Backend::service_time);
+        times.min_by(|a, b| a.at(TYPICAL_TOKENS).total_cmp(&b.at(TYPICAL_TOKENS))).copied()
     }
 
     /// Counts a ticket that begins to wait, at the end of its batch's list.

@@ -5,7 +5,8 @@ use crate::backend::Backend;
 use crate::counters::Histograms;
 use crate::tenant::Tenant;
 use crate::{
-    AttemptEnd, BackendId, BackendSnapshot, CLASSES, HistogramSnapshot, Outcome, Snapshot, TenantSnapshot,
+    AttemptEnd, BackendId, BackendSnapshot, CLASSES, HistogramSnapshot, Outcome, RatioSnapshot, Snapshot,
+    TenantSnapshot,
 };
 use std::collections::BTreeMap;
 
@@ -44,6 +45,7 @@ impl Scheduler {
             drain_rate_per_s: self.drain_rate.per_s(self.now_ns),
             backends: self.backends.iter().map(|backend| backend_snapshot(backend, self.now_ns)).collect(),
             histograms: self.histograms(),
+            ratios: self.backends.iter().flat_map(ratios_of).collect(),
         }
     }
 
@@ -72,6 +74,7 @@ impl Scheduler {
 
 fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
     let in_flight = backend.models.iter().filter(|slot| slot.in_flight > 0);
+    let prefill = &backend.service_time().prefill;
     BackendSnapshot {
         backend: backend.id,
         available: backend.config.available,
@@ -83,6 +86,12 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         long_in_prefill: backend.lanes.long_in_prefill(),
         short_tokens_in_prefill: backend.lanes.short_tokens(),
         outstanding_prefill_tokens: backend.outstanding_tokens,
+        long_slots: backend.lanes.long_slots(),
+        short_budget_tokens: backend.lanes.short_budget(),
+        prefill_ns: [prefill.c0, prefill.c1, prefill.c2],
+        prefill_samples: backend.estimates.prefill_samples(),
+        decode_ns: backend.service_time().decode_ns,
+        decode_samples: backend.estimates.decode_samples(),
         reserved_for: backend.reservation.map(|kept| kept.ticket),
         limited: backend.closed().filter(|(_, until_ns)| *until_ns > now_ns),
         requests_in_window: backend.limits.requests.sum(),
@@ -102,4 +111,14 @@ fn histograms_of(backend: Option<BackendId>, histograms: &Histograms) -> Vec<His
         sum_ns: histogram.sum_ns,
     };
     filled.map(copy).collect()
+}
+
+fn ratios_of(backend: &Backend) -> impl Iterator<Item = RatioSnapshot> {
+    backend.counters.ratios.iter().map(|(name, class, histogram)| RatioSnapshot {
+        name,
+        backend: backend.id,
+        class,
+        counts: histogram.counts.to_vec(),
+        sum: histogram.sum,
+    })
 }

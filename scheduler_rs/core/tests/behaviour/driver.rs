@@ -19,7 +19,13 @@ pub(crate) fn plain(cap: u32) -> BackendConfig {
 
 /// A backend with lanes on and slots for all.
 pub(crate) fn laned(long_slots: u32, short_budget_tokens: u32) -> BackendConfig {
-    BackendConfig { lanes: true, long_slots, short_budget_tokens, ..plain(1_000) }
+    BackendConfig {
+        lanes: true,
+        long_threshold_tokens: 4_096,
+        long_slots: Some(long_slots),
+        short_budget_tokens: Some(short_budget_tokens),
+        ..plain(1_000)
+    }
 }
 
 pub(crate) fn serving(models: &[ModelId]) -> Vec<ModelRoute> {

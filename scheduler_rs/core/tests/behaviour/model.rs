@@ -71,6 +71,11 @@ fn is_long(config: &BackendConfig, edge: u32) -> bool {
     config.long_threshold_tokens != 0 && edge > edge_of(config.long_threshold_tokens)
 }
 
+/// What the caller says, or else what an engine of unknown step and round trip gets.
+fn lane_limits(config: &BackendConfig) -> (u32, u32) {
+    (config.long_slots.unwrap_or(1), config.short_budget_tokens.unwrap_or(32_768))
+}
+
 impl Model {
     pub(crate) fn end(&mut self, id: TicketId) -> ModelTicket {
         let ticket = self.tickets.remove(&id).expect("a ticket ends once");
@@ -122,9 +127,10 @@ impl Model {
             self.tickets.values().filter(|other| matches!(other.at, At::Backend { .. })).count() as u32;
         let long = count(&|other, in_prefill| in_prefill && other.is_long);
         let short_tokens = self.short_tokens(backend);
-        let fits_short = config.short_budget_tokens == 0
+        let (long_slots, short_budget) = lane_limits(config);
+        let fits_short = short_budget == 0
             || short_tokens == 0
-            || short_tokens + u64::from(ticket.edge) <= u64::from(config.short_budget_tokens);
+            || short_tokens + u64::from(ticket.edge) <= u64::from(short_budget);
         let obstacles = [
             (!config.available, "unavailable"),
             (ticket.excluded.contains(&backend), "excluded"),
@@ -132,10 +138,7 @@ impl Model {
             (route.cap > 0 && in_flight_of_model >= route.cap, "model cap"),
             (self.in_flight_limit > 0 && in_flight_all >= self.in_flight_limit, "global cap"),
             (
-                config.lanes
-                    && is_long(config, ticket.edge)
-                    && config.long_slots > 0
-                    && long >= config.long_slots,
+                config.lanes && is_long(config, ticket.edge) && long_slots > 0 && long >= long_slots,
                 "long lane",
             ),
             (config.lanes && !is_long(config, ticket.edge) && !fits_short, "short lane"),

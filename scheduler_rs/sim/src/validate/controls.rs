@@ -56,7 +56,7 @@ fn sjf_over_fcfs(step_tokens: u32) -> Result<f64, Error> {
     let limits = Limits {
         long_threshold_tokens: 0,
         // Charged by bucket edge, which is up to 15 % above a prompt's length.
-        short_budget_tokens: step_tokens + step_tokens / 5,
+        short_budget_tokens: Some(step_tokens + step_tokens / 5),
         ..Limits::defaults(&engine)
     };
     let sizes = (0..80_u32).map(|at| 100 + at * 53 % 80 * 16);

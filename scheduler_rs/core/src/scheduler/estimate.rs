@@ -1,0 +1,52 @@
+//! Learning from attempts that ended: prefill and decode times, and how far the estimates were off.
+
+use super::Scheduler;
+use crate::groups::lines;
+use crate::ticket::NEVER;
+use crate::{Outcome, RatioName, Usage};
+
+impl Scheduler {
+    /// Notes what the end of an attempt tells about its backend, before it is given back.
+    ///
+    /// A prefill that was alone is measured in tokens that were really not cached, where the usage tells; therefore at
+    /// the end and not at the first token. Only answers that came to their end tell how long decoding takes.
+    pub(super) fn learn(&mut self, slot: u32, outcome: Outcome, usage: Option<Usage>) {
+        let ticket = &self.tickets[slot];
+        let backend = &mut self.backends[ticket.backend as usize];
+        let ratios = &mut backend.counters.ratios;
+        if let Some(usage) = usage {
+            let (estimated, actual) = (f64::from(ticket.tokens), f64::from(usage.uncached_input_tokens));
+            ratios.record(RatioName::InputTokens, ticket.class, estimated, actual);
+        }
+        if ticket.first_token_ns == NEVER {
+            return;
+        }
+        if ticket.was_alone {
+            let took_ns = ticket.first_token_ns - ticket.released_ns;
+            let tokens = usage.map_or(ticket.tokens, |usage| usage.uncached_input_tokens);
+            let predicted_ns = backend.estimates.in_force().prefill.at(f64::from(tokens));
+            ratios.record(RatioName::Prefill, ticket.class, predicted_ns, took_ns as f64);
+            backend.estimates.add_prefill(tokens, took_ns);
+        }
+        if outcome == Outcome::Success {
+            backend.estimates.add_decode(self.now_ns - ticket.first_token_ns);
+        }
+        if backend.estimates.refresh(self.now_ns) {
+            backend.configure_lanes();
+            let backend = ticket.backend;
+            self.score_anew(backend);
+        }
+    }
+
+    /// New scores for what may go to a backend whose estimates have moved.
+    fn score_anew(&mut self, backend: u32) {
+        for slot in self.groups.slots() {
+            let group = &self.groups[slot];
+            if group.routes.iter().any(|route| route.backend == backend) {
+                let (model, policy) = (group.key.model, group.policy);
+                let service = self.fastest(model);
+                self.groups[slot].set_lines(policy, lines(policy, service.as_ref()));
+            }
+        }
+    }
+}
