@@ -82,8 +82,9 @@ pub struct BackendConfig {
     pub available: bool,
     /// A prompt of more tokens is long; rounded up to a bucket edge; 0 = no prompt is long.
     pub long_threshold_tokens: u32,
-    /// Most long prompts in prefill; 0 = no limit; none = as many as fill three quarters of an engine's step: 1, or
-    /// with `engine_chunk_tokens` three quarters of the chunks in a step, at most 8.
+    /// Most long prompts in prefill; 0 = no limit; none = 1, and with `engine_chunk_tokens` a further one while its
+    /// chunk fits into the engine's step beside the chunks of the others, the short prompts in prefill and a token for
+    /// each prompt in decode.
     pub long_slots: Option<u32>,
     /// Most charged tokens of short prompts in prefill, unless the lane is empty; 0 = no limit; none = learned: twice
     /// what is prefilled in a round trip and a step, and one chunk, at least 32,768.

@@ -2,7 +2,7 @@
 
 use crate::BackendConfig;
 use crate::estimates::Curve;
-use crate::lane_defaults::{long_slots, short_budget};
+use crate::lane_defaults::{LongLimit, short_budget};
 use crate::opening::Opening;
 use crate::ticket::Lane;
 use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
@@ -10,11 +10,15 @@ use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
 #[derive(Debug)]
 pub(crate) struct Lanes {
     limited: bool,
-    long_slots: u32,
+    long_limit: LongLimit,
     short_budget: u32,
     /// How many buckets are short.
     short_count: u8,
     long_in_prefill: u32,
+    /// Long and short.
+    in_prefill: u32,
+    /// In prefill and in decode.
+    in_flight: u32,
     short_tokens: u64,
     /// Buckets whose lane has room for one more prompt.
     open: Opening,
@@ -24,10 +28,12 @@ impl Lanes {
     pub(crate) fn new(config: &BackendConfig, prefill: &Curve) -> Self {
         let mut lanes = Self {
             limited: false,
-            long_slots: 0,
+            long_limit: LongLimit::new(config),
             short_budget: 0,
             short_count: 0,
             long_in_prefill: 0,
+            in_prefill: 0,
+            in_flight: 0,
             short_tokens: 0,
             open: Opening::CLOSED,
         };
@@ -38,7 +44,7 @@ impl Lanes {
     /// New limits; what is in prefill stays charged as it was.
     pub(crate) fn configure(&mut self, config: &BackendConfig, prefill: &Curve) {
         self.limited = config.lanes;
-        self.long_slots = long_slots(config);
+        self.long_limit = LongLimit::new(config);
         self.short_budget = short_budget(config, prefill);
         self.short_count = match config.long_threshold_tokens {
             0 => COUNT as u8,
@@ -52,6 +58,7 @@ impl Lanes {
     }
 
     pub(crate) fn take(&mut self, lane: Lane, charge: u32) {
+        self.in_prefill += 1;
         match lane {
             Lane::Short => self.short_tokens += u64::from(charge),
             Lane::Long => self.long_in_prefill += 1,
@@ -60,11 +67,20 @@ impl Lanes {
     }
 
     pub(crate) fn give_back(&mut self, lane: Lane, charge: u32) {
+        self.in_prefill -= 1;
         match lane {
             Lane::Short => self.short_tokens -= u64::from(charge),
             Lane::Long => self.long_in_prefill -= 1,
         }
         self.refresh();
+    }
+
+    /// So many prompts have a slot now, in prefill or past it.
+    pub(crate) fn set_in_flight(&mut self, in_flight: u32) {
+        self.in_flight = in_flight;
+        if self.limited {
+            self.open.from = self.long_from();
+        }
     }
 
     pub(crate) fn open(&self) -> Opening {
@@ -85,8 +101,9 @@ impl Lanes {
         self.short_budget
     }
 
+    /// Most long prompts in prefill; 0 = no limit.
     pub(crate) fn long_slots(&self) -> u32 {
-        self.long_slots
+        self.long_limit.most()
     }
 
     pub(crate) fn short_tokens(&self) -> u64 {
@@ -102,16 +119,20 @@ impl Lanes {
             self.open = Opening::ALL;
             return;
         }
-        let takes_long = self.long_slots == 0 || self.long_in_prefill < self.long_slots;
         let room = if self.short_budget == 0 || self.short_tokens == 0 {
             u64::from(edge(COUNT as u8 - 1))
         } else {
             u64::from(self.short_budget).saturating_sub(self.short_tokens)
         };
-        self.open = Opening {
-            below: count_within(room).min(self.short_count),
-            from: if takes_long { self.short_count } else { COUNT as u8 },
-        };
+        self.open = Opening { below: count_within(room).min(self.short_count), from: self.long_from() };
+    }
+
+    /// The first bucket that the long lane has room for.
+    fn long_from(&self) -> u8 {
+        let in_decode = self.in_flight.saturating_sub(self.in_prefill);
+        let others = self.short_tokens + u64::from(in_decode);
+        let takes_long = self.long_limit.takes_one_more(self.long_in_prefill, others);
+        if takes_long { self.short_count } else { COUNT as u8 }
     }
 }
 
@@ -171,6 +192,22 @@ mod tests {
             assert_eq!((lanes.long_in_prefill(), lanes.short_tokens()), (100, 409_600));
             assert_eq!(lanes.budgeted(), 0);
         }
+    }
+
+    /// Where the engine works in chunks, short prompts and decodes take the place of further long ones in its step.
+    #[test]
+    fn long_prompts_by_chunk() {
+        let config =
+            BackendConfig { engine_step_tokens: 2_048, engine_chunk_tokens: 512, ..BackendConfig::default() };
+        let mut lanes = lanes(&config);
+        lanes.take(Lane::Long, 60_000);
+        lanes.take(Lane::Short, 1_024);
+        lanes.set_in_flight(2);
+        assert!(opens(&lanes, 60_000), "512 + 512 + 1,024 fit");
+        lanes.set_in_flight(3);
+        assert!(!opens(&lanes, 60_000), "not with a token for one in decode");
+        lanes.give_back(Lane::Short, 1_024);
+        assert!(opens(&lanes, 60_000));
     }
 
     /// A threshold is rounded up to an edge; zero makes nothing long.
