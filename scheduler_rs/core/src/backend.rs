@@ -1,7 +1,7 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
 use crate::counters::BackendCounters;
-use crate::estimates::{Estimates, ServiceTime};
+use crate::estimates::Estimates;
 use crate::lanes::Lanes;
 use crate::limits::Limits;
 use crate::opening::Opening;
@@ -89,8 +89,15 @@ impl Backend {
         self.configure_lanes();
     }
 
+    /// Puts in force what was learned; whether scores change with it.
+    pub(crate) fn refresh_estimates(&mut self, now_ns: u64) -> bool {
+        let has_moved = self.estimates.refresh(now_ns);
+        self.configure_lanes();
+        has_moved
+    }
+
     /// What the lanes take follows the estimates where the caller has left it open.
-    pub(crate) fn configure_lanes(&mut self) {
+    fn configure_lanes(&mut self) {
         self.lanes.configure(&self.config, &self.estimates.in_force().prefill);
     }
 
@@ -98,11 +105,6 @@ impl Backend {
     pub(crate) fn serves(&self, model: ModelId) -> Option<u32> {
         let at = self.models.binary_search_by_key(&model, |slot| slot.model).ok()?;
         self.models[at].served.then_some(at as u32)
-    }
-
-    /// How long a prompt keeps it busy, as far as is known.
-    pub(crate) fn service_time(&self) -> &ServiceTime {
-        self.estimates.in_force()
     }
 
     pub(crate) fn has_slot(&self, model_slot: u32) -> bool {
@@ -151,7 +153,7 @@ impl Backend {
     pub(crate) fn predicted_ttft_ns(&self, charge: u32) -> f64 {
         let tokens = self.outstanding_tokens + u64::from(charge);
         let squares = self.outstanding_squares + u128::from(charge).pow(2);
-        self.service_time().prefill.of_sums(tokens as f64, squares as f64)
+        self.estimates.in_force().prefill.of_sums(tokens as f64, squares as f64)
     }
 
     pub(crate) fn in_flight_ratio(&self) -> f64 {

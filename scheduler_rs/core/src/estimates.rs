@@ -15,7 +15,7 @@ const INTERVAL_NS: u64 = 1_000_000_000;
 const SAMPLES_MIN: u64 = 8;
 /// About how many samples are remembered, the last ones most.
 const MEMORY: f64 = 256.0;
-/// Estimates that moved less than this ratio stay in force, so that scores are not worked out for nothing.
+/// Scores stay as they are until what they were worked out from has moved by this ratio.
 const MOVED: f64 = 1.1;
 /// Lengths at which two estimates are compared.
 const COMPARED_TOKENS: [f64; 3] = [256.0, 4_096.0, 65_536.0];
@@ -48,6 +48,7 @@ impl ServiceTime {
 pub(crate) struct Estimates {
     configured: Curve,
     in_force: ServiceTime,
+    scored: ServiceTime,
     fit: PrefillFit,
     decode: Mean,
     next_ns: u64,
@@ -57,9 +58,11 @@ impl Estimates {
     /// Until enough is learned prefill goes at the configured rate, and decoding is not counted.
     pub(crate) fn new(prefill_tokens_per_s: f64) -> Self {
         let configured = Curve::from_rate(prefill_tokens_per_s);
+        let in_force = ServiceTime { prefill: configured, decode_ns: 0.0 };
         Self {
             configured,
-            in_force: ServiceTime { prefill: configured, decode_ns: 0.0 },
+            in_force,
+            scored: in_force,
             fit: PrefillFit::default(),
             decode: Mean::default(),
             next_ns: 0,
@@ -70,10 +73,17 @@ impl Estimates {
     pub(crate) fn configure(&mut self, prefill_tokens_per_s: f64) {
         self.configured = Curve::from_rate(prefill_tokens_per_s);
         self.in_force = self.learned();
+        self.scored = self.in_force;
     }
 
+    /// As of the last refresh.
     pub(crate) fn in_force(&self) -> &ServiceTime {
         &self.in_force
+    }
+
+    /// What scores are worked out from: the estimates in force, give or take a tenth.
+    pub(crate) fn scored(&self) -> &ServiceTime {
+        &self.scored
     }
 
     pub(crate) fn prefill_samples(&self) -> u64 {
@@ -94,17 +104,19 @@ impl Estimates {
         self.decode.add(took_ns as f64);
     }
 
-    /// Puts what was learned in force if it is time; whether anything has moved.
+    /// Whether it is time to put in force what was learned since.
+    pub(crate) fn is_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.next_ns
+    }
+
+    /// Puts in force what was learned; whether that changes what scores are worked out from.
     pub(crate) fn refresh(&mut self, now_ns: u64) -> bool {
-        if now_ns < self.next_ns {
-            return false;
-        }
         self.next_ns = now_ns.saturating_add(INTERVAL_NS);
         self.fit.solve();
-        let learned = self.learned();
-        let has_moved = learned.has_moved_from(&self.in_force);
+        self.in_force = self.learned();
+        let has_moved = self.in_force.has_moved_from(&self.scored);
         if has_moved {
-            self.in_force = learned;
+            self.scored = self.in_force;
         }
         has_moved
     }
@@ -136,17 +148,20 @@ mod tests {
         assert!((estimates.in_force().at(5_000.0) - configured - 4e9).abs() < 1.0);
     }
 
-    /// A move by less than a tenth changes nothing, and none is looked for within a second of the last look.
+    /// A move by less than a tenth changes no scores, and what is in force changes at most once a second.
     #[test]
     fn moves_rarely() {
         let mut estimates = Estimates::new(5_000.0);
         (0..8).for_each(|_| estimates.add_decode(4 * SECOND));
         assert!(estimates.refresh(SECOND));
         (0..4).for_each(|_| estimates.add_decode(5 * SECOND));
+        assert!(!estimates.is_due(2 * SECOND - 1) && estimates.is_due(2 * SECOND));
         assert!(!estimates.refresh(2 * SECOND), "a mean of 4.33 s is no move from 4");
+        assert!((estimates.in_force().decode_ns / 1e9 - 4.33).abs() < 0.01);
+        assert!((estimates.scored().decode_ns / 1e9 - 4.0).abs() < 0.01);
         (0..20).for_each(|_| estimates.add_decode(20 * SECOND));
-        assert!(!estimates.refresh(3 * SECOND - 1));
         assert!(estimates.refresh(3 * SECOND));
+        assert_eq!(estimates.scored(), estimates.in_force());
     }
 
     /// A new configured rate replaces the old one, but not what was learned.

@@ -23,7 +23,7 @@ const SHORTEST_NS: f64 = 1e3;
 const UNIT_TOKENS: f64 = 1_024.0;
 /// Where the faint sample lies, and what it counts.
 const FAR_TOKENS: f64 = 65_536.0;
-const FAR_WEIGHT: f64 = 0.03;
+const FAR_WEIGHT: f64 = 0.001;
 
 #[derive(Debug, Default)]
 pub(crate) struct PrefillFit {

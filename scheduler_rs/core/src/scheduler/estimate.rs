@@ -31,14 +31,13 @@ impl Scheduler {
         if outcome == Outcome::Success {
             backend.estimates.add_decode(self.now_ns - ticket.first_token_ns);
         }
-        if backend.estimates.refresh(self.now_ns) {
-            backend.configure_lanes();
+        if backend.estimates.is_due(self.now_ns) && backend.refresh_estimates(self.now_ns) {
             let backend = ticket.backend;
             self.score_anew(backend);
         }
     }
 
-    /// New scores for what may go to a backend whose estimates have moved.
+    /// New scores for what may go to a backend whose estimates moved.
     fn score_anew(&mut self, backend: u32) {
         for slot in self.groups.slots() {
             let group = &self.groups[slot];

@@ -1,7 +1,6 @@
 //! Moves that several calls share: into the queue, out of it, and the end of a ticket.
 
 use super::Scheduler;
-use crate::backend::Backend;
 use crate::estimates::ServiceTime;
 use crate::group::{Group, GroupKey};
 use crate::groups::{lines, routes};
@@ -43,7 +42,7 @@ impl Scheduler {
     /// The service time at the model's fastest backend, available or not: one curve, so that all its scores compare.
     pub(super) fn fastest(&self, model: ModelId) -> Option<ServiceTime> {
         let serving = self.backends.iter().filter(|backend| backend.serves(model).is_some());
-        let times = serving.map(Backend::service_time);
+        let times = serving.map(|backend| backend.estimates.scored());
         times.min_by(|a, b| a.at(TYPICAL_TOKENS).total_cmp(&b.at(TYPICAL_TOKENS))).copied()
     }
 

@@ -74,7 +74,7 @@ impl Scheduler {
 
 fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
     let in_flight = backend.models.iter().filter(|slot| slot.in_flight > 0);
-    let prefill = &backend.service_time().prefill;
+    let estimates = backend.estimates.in_force();
     BackendSnapshot {
         backend: backend.id,
         available: backend.config.available,
@@ -88,9 +88,9 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         outstanding_prefill_tokens: backend.outstanding_tokens,
         long_slots: backend.lanes.long_slots(),
         short_budget_tokens: backend.lanes.short_budget(),
-        prefill_ns: [prefill.c0, prefill.c1, prefill.c2],
+        prefill_ns: [estimates.prefill.c0, estimates.prefill.c1, estimates.prefill.c2],
         prefill_samples: backend.estimates.prefill_samples(),
-        decode_ns: backend.service_time().decode_ns,
+        decode_ns: estimates.decode_ns,
         decode_samples: backend.estimates.decode_samples(),
         reserved_for: backend.reservation.map(|kept| kept.ticket),
         limited: backend.closed().filter(|(_, until_ns)| *until_ns > now_ns),

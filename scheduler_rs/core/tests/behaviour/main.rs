@@ -5,6 +5,7 @@ mod barriers;
 mod batches;
 mod deadlines;
 mod driver;
+mod estimates;
 mod fairness;
 mod invariants;
 mod limits;
