@@ -7,6 +7,11 @@ use crate::opening::Opening;
 use crate::ticket::Lane;
 use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
 
+/// The share of the short budget that may pass a prompt that does not fit. Little: what is in prefill keeps the engine
+/// busy while room is made, and each budget that passes is seconds to the larger prompts, of which the policy knows
+/// nothing.
+const BYPASS_DIVISOR: u32 = 16;
+
 #[derive(Debug)]
 pub(crate) struct Lanes {
     limited: bool,
@@ -95,6 +100,11 @@ impl Lanes {
     /// The short budget can keep back the buckets below this one.
     pub(crate) fn budgeted(&self) -> u8 {
         if self.limited && self.short_budget > 0 { self.short_count } else { 0 }
+    }
+
+    /// How many tokens may pass a prompt that does not fit before room is kept for it.
+    pub(crate) fn bypass_limit(&self) -> u32 {
+        self.short_budget / BYPASS_DIVISOR
     }
 
     pub(crate) fn short_budget(&self) -> u32 {

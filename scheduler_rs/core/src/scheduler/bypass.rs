@@ -1,4 +1,4 @@
-//! Unfit heads: what only a short budget keeps back may be passed by one budget of tokens, then room is kept for it.
+//! Unfit heads: what only a short budget keeps back may be passed by a sixteenth of it, then room is kept for it.
 
 use super::Scheduler;
 use super::choose::Candidate;
@@ -72,7 +72,7 @@ impl Scheduler {
             let backend = &self.backends[route.backend as usize];
             backend.has_slot(route.model_slot)
                 && bucket < backend.lanes.budgeted()
-                && (promoted || bypassed >= backend.lanes.short_budget())
+                && (promoted || bypassed >= backend.lanes.bypass_limit())
                 && backend.reservation.is_none_or(|kept| class < kept.class)
         });
         let least = candidates.min_by_key(|route| self.backends[route.backend as usize].lanes.short_tokens());
