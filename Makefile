@@ -8,7 +8,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust test-python test-contract test-real lint types stubs proto proto-check format bench wheel clean
+.PHONY: help run serve test test-rust test-python test-contract test-real lint types stubs proto proto-check format bench figures wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ format: $(VENV)/.dev ## Format Python and Rust
 
 bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
 	$(BIN)/python -m tests.bench
+
+# Recorded workloads are not part of the project: TRACES names the folder that holds them.
+figures: ## Simulate and draw docs/figures; with TRACES=FOLDER those of recorded workloads too
+	cargo run --quiet --release --locked -p expresslane-sim -- report --out docs/figures/synthetic --tenants \
+		--title 'Made-up workloads' synthetic:chat synthetic:mixed synthetic:wide
+	$(if $(TRACES),cargo run --quiet --release --locked -p expresslane-sim -- report --out docs/figures/recorded \
+		--title 'Recorded workloads' $(sort $(wildcard $(TRACES)/*.csv)))
 
 wheel: $(VENV)/.dev ## Build both distributions into dist/
 	$(BIN)/maturin build --quiet --release --locked --out dist

@@ -146,6 +146,9 @@ pub(crate) struct ReportArgs {
     /// The folder for the files; it is made if there is none.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    /// With the figure of two tenants that share an engine.
+    #[arg(long)]
+    tenants: bool,
     /// The heading.
     #[arg(long, default_value = "Scheduling, compared")]
     title: String,
@@ -226,7 +229,7 @@ impl ReportArgs {
                 });
             }
         }
-        Ok(Report { choices, title: self.title.clone() })
+        Ok(Report { choices, title: self.title.clone(), with_tenants: self.tenants })
     }
 }
 

@@ -5,6 +5,8 @@ pub(crate) mod curves;
 pub(crate) mod ranges;
 mod svg;
 
+pub(crate) use axis::label;
+
 /// What a chart is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Caption {

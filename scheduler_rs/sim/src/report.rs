@@ -6,6 +6,7 @@ mod sections;
 
 use crate::Error;
 use crate::compare::Choice;
+use crate::validate;
 use std::path::Path;
 
 /// A file of a report, by its name in the folder.
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) choices: Vec<Choice>,
     /// The heading.
     pub(crate) title: String,
+    /// Whether there is a figure of two tenants that share an engine.
+    pub(crate) with_tenants: bool,
 }
 
 impl Report {
@@ -47,6 +50,10 @@ impl Report {
     fn files(&self) -> Result<Vec<File>, Error> {
         let mut text = markdown::head(&self.title);
         let mut files = Vec::new();
+        if self.with_tenants {
+            text.push_str(markdown::TENANTS);
+            files.push(("tenants.svg".to_owned(), validate::tenants::figure()?.svg()));
+        }
         for choice in &self.choices {
             let section = sections::section(choice)?;
             text.push_str(&section.text);

@@ -4,7 +4,7 @@ mod controls;
 mod long_prefill;
 mod queueing;
 mod recorded_runs;
-mod tenants;
+pub(crate) mod tenants;
 
 use crate::Error;
 use serde::Serialize;

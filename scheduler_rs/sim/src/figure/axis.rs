@@ -58,7 +58,7 @@ fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
 }
 
 /// As few digits as tell a tick.
-pub(super) fn label(value: f64) -> String {
+pub(crate) fn label(value: f64) -> String {
     let rounded = format!("{value:.3}");
     let rounded = rounded.trim_end_matches('0').trim_end_matches('.');
     let (whole, fraction) = rounded.split_once('.').map_or((rounded, None), |(w, f)| (w, Some(f)));

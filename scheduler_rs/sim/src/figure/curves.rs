@@ -47,7 +47,9 @@ impl Curves {
                 points.iter().map(|[x, y]| [across.place(*x), up.place(*y)]).collect();
             svg.path(&places, colour, dashes);
             if places.len() <= 12 {
-                places.iter().for_each(|place| svg.dot(*place, colour, true));
+                for place in &places {
+                    svg.dot(*place, colour, true);
+                }
             }
             let y = top + 12.0 + 22.0 * f64::from(at);
             svg.path(&[[RIGHT + 16.0, y - 4.0], [RIGHT + 46.0, y - 4.0]], colour, dashes);

@@ -2,14 +2,15 @@
 
 use super::sections::{Runs, row};
 use crate::compare::{Comparison, Conditions};
-use crate::figure::Caption;
 use crate::figure::curves::Curves;
 use crate::figure::ranges::Ranges;
+use crate::figure::{Caption, label};
 use crate::row::Row;
 use crate::source::short_name;
 
-/// Drawn in the figures over load; the others follow one of them.
-const SHOWN: [&str; 4] = ["passthrough", "cap-fcfs", "hrrn", "sjf"];
+/// Drawn in the figures over load: a plain cap that does not bind is no different from none, and the policies that go by
+/// size lie close together.
+const SHOWN: [&str; 3] = ["passthrough", "edf", "hrrn"];
 
 fn caption(title: String, of: &Conditions, load: bool) -> Caption {
     let chunk = match of.engine.long_prefill_token_threshold {
@@ -27,7 +28,7 @@ fn caption(title: String, of: &Conditions, load: bool) -> Caption {
 /// Times to first token under each policy, short and long prompts apart.
 pub(super) fn policies(busy: &Comparison) -> Ranges {
     let conditions = &busy.conditions;
-    let short = conditions.short_tokens;
+    let short = label(f64::from(conditions.short_tokens));
     let ends = |from: Option<f64>, to: Option<f64>| from.zip(to).map(|(from, to)| [from, to]);
     let of = |row: &Row| {
         let short = ends(row.short_ttft_p50_s, row.short_ttft_p99_s);
@@ -51,7 +52,8 @@ pub(super) fn loads(runs: &Runs) -> Curves {
         };
         runs.sweep.iter().filter_map(at).collect::<Vec<_>>()
     };
-    let title = format!("P99 time to first token of prompts up to {} tokens", conditions.short_tokens);
+    let short = label(f64::from(conditions.short_tokens));
+    let title = format!("P99 time to first token of prompts up to {short} tokens");
     Curves {
         caption: caption(title, conditions, false),
         x_axis: "load: offered rate over the engine's saturation rate".to_owned(),

@@ -10,6 +10,9 @@ use std::fmt::Write;
 /// The default policy, which stands against pass-through.
 const OURS: &str = "hrrn";
 
+pub(super) const TENANTS: &str = "\n## Two tenants\n\n![service gap](tenants.svg)\n\nChecked by:\n\n    \
+                                  expresslane-sim validate\n";
+
 pub(super) fn head(title: &str) -> String {
     format!(
         "# {title}\n\nSIMULATED: modelled engines, not real ones; `make figures` writes this file. Times to first token \

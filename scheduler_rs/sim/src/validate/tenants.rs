@@ -11,6 +11,8 @@ use super::Check;
 use crate::Error;
 use crate::engine::catalog;
 use crate::engine::spec::EngineSpec;
+use crate::figure::Caption;
+use crate::figure::curves::Curves;
 use crate::gate::Limits;
 use crate::policy::Contestant;
 use crate::saturation::Saturation;
@@ -28,8 +30,39 @@ const CHARGE: f64 = PROMPT_TOKENS as f64 + 2.0 * OUTPUT_TOKENS as f64;
 /// A small engine's worth of sequences: about what a KV cache of 10,000 tokens holds of such requests.
 const MAX_NUM_SEQS: usize = 24;
 
+fn engine() -> Result<EngineSpec, Error> {
+    Ok(EngineSpec { max_num_seqs: MAX_NUM_SEQS, ..catalog::engine("llama2-70b-a100-tp4")? })
+}
+
+/// The gap between the tenants over time.
+pub(crate) fn figure() -> Result<Curves, Error> {
+    let engine = engine()?;
+    let lines = vec![
+        format!(
+            "SIMULATED: 1.5 and 3 requests/s of 256/256 tokens on {} with {MAX_NUM_SEQS} sequences",
+            engine.name
+        ),
+        "service counted as input + 2 x output tokens, as it is given".to_owned(),
+    ];
+    let gaps = |contestant| {
+        let served = Served::under(&contestant, &engine)?;
+        let at = |at_s: u32| [f64::from(at_s) / 60.0, served.gap(f64::from(at_s))];
+        Ok::<_, Error>((0..=SPAN_S).step_by(5).map(at).collect())
+    };
+    Ok(Curves {
+        caption: Caption { title: "Service gap between two tenants".to_owned(), lines },
+        x_axis: "minutes since the first request".to_owned(),
+        y_axis: "tokens".to_owned(),
+        logarithmic: false,
+        series: vec![
+            ("first come, first served".to_owned(), gaps(Contestant::CapFcfs)?),
+            ("fair queueing".to_owned(), gaps(Contestant::Core(Policy::Fcfs))?),
+        ],
+    })
+}
+
 pub(super) fn checks() -> Result<Vec<Check>, Error> {
-    let engine = EngineSpec { max_num_seqs: MAX_NUM_SEQS, ..catalog::engine("llama2-70b-a100-tp4")? };
+    let engine = engine()?;
     let fcfs = Served::under(&Contestant::CapFcfs, &engine)?;
     let fair = Served::under(&Contestant::Core(Policy::Fcfs), &engine)?;
     let hrrn = Served::under(&Contestant::Core(Policy::Hrrn), &engine)?;
