@@ -111,7 +111,7 @@ fn deadlines() {
 #[test]
 fn tenants() {
     let row = |at: u32| {
-        let tenant = if at % 20 == 0 { "small" } else { "large" };
+        let tenant = if at.is_multiple_of(20) { "small" } else { "large" };
         format!("{},400,200,{tenant}", f64::from(at) * 0.1)
     };
     let header = "arrival_s,prompt_tokens,output_tokens,tenant".to_owned();
@@ -141,7 +141,7 @@ fn seeds() {
         json["rows"][0]["ttft_mean_s"].as_f64().unwrap()
     };
     let [both, first, second] = ["--seeds 2", "--seeds 1", "--seeds 1 --first-seed 2"].map(mean);
-    assert!(((first + second) / 2.0 / both - 1.0).abs() < 1e-9 && (first - second).abs() > 1e-3);
+    assert!((f64::midpoint(first, second) / both - 1.0).abs() < 1e-9 && (first - second).abs() > 1e-3);
 }
 
 /// A report is a folder of figures and one text with tables; its commands give its numbers.

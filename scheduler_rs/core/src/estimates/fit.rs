@@ -4,10 +4,11 @@
 //! Practice of Recursive Identification, 1983), with three changes:
 //!
 //! - errors are relative (least squares percentage regression, Tofallis, 2008), because a score is a ratio of times
-//!   and short prompts must not drown in the noise of long ones;
-//! - a sample far from the curve counts as one at the edge of what is believed (winsorizing, Huber, Robust Statistics,
-//!   1981), so a hiccup moves little; after eight of them in a row it is the curve that is not believed, and all begins
-//!   anew with them;
+//!   and short prompts must not drown in the noise of long ones. They are relative to the larger of the measured and
+//!   the predicted time, so none is above 1, and a hiccup of a hundred times as long hardly counts (bounded influence,
+//!   Huber, Robust Statistics, 1981);
+//! - after eight samples in a row that are far from the curve it is the curve that is not believed, and all begins anew
+//!   with them;
 //! - a faint sample at a great length, never forgotten, stands for "longer prompts go on at the same rate": short
 //!   prompts alone cannot tell how the curve goes on, and must not make it flat.
 
@@ -15,8 +16,8 @@ use super::curve::Curve;
 use super::solve::Sums;
 use super::{MEMORY, SAMPLES_MIN};
 
-/// A time this many times above or below the curve is taken for one at that edge.
-const BELIEVED: f64 = 4.0;
+/// A time this many times above or below the curve is far from it.
+const FAR_FROM: f64 = 4.0;
 /// No engine is faster; so no time, and no coefficient sum, is 0.
 const SHORTEST_NS: f64 = 1e3;
 /// Powers of token counts grow large: the sums count in thousands.
@@ -28,7 +29,7 @@ const FAR_WEIGHT: f64 = 0.001;
 #[derive(Debug, Default)]
 pub(crate) struct PrefillFit {
     samples: u64,
-    /// The first samples, until there are enough to tell the usual ones; later those in a row that are not believed.
+    /// The first samples, until there are enough to tell the usual ones; later those in a row that are far off.
     strange: [(f64, f64); SAMPLES_MIN as usize],
     strange_len: usize,
     sums: Sums,
@@ -52,15 +53,13 @@ impl PrefillFit {
     pub(crate) fn add(&mut self, tokens: f64, took_ns: f64, configured: Curve) {
         self.samples += 1;
         let took_ns = took_ns.max(SHORTEST_NS);
-        let mut is_believed = false;
         if let Some(curve) = self.curve {
-            let ratio = took_ns / curve.at(tokens);
-            is_believed = (BELIEVED.recip()..=BELIEVED).contains(&ratio);
             self.learn(tokens, took_ns, curve);
-        }
-        if is_believed {
-            self.strange_len = 0;
-            return;
+            let ratio = took_ns / curve.at(tokens);
+            if (FAR_FROM.recip()..=FAR_FROM).contains(&ratio) {
+                self.strange_len = 0;
+                return;
+            }
         }
         self.strange[self.strange_len] = (tokens, took_ns);
         self.strange_len += 1;
@@ -69,7 +68,7 @@ impl PrefillFit {
         }
     }
 
-    /// Begins with these samples alone. The configured curve, scaled by their median, tells which are to be believed.
+    /// Begins with these samples alone. The configured curve, scaled by their median, tells which are usual.
     fn start(&mut self, configured: Curve) {
         self.strange_len = 0;
         self.sums = Sums::default();
@@ -84,11 +83,9 @@ impl PrefillFit {
     }
 
     fn learn(&mut self, tokens: f64, took_ns: f64, expected: Curve) {
-        let expected_ns = expected.at(tokens);
-        let took_ns = took_ns.clamp(expected_ns / BELIEVED, expected_ns * BELIEVED);
         self.sums.scale(1.0 - 1.0 / MEMORY);
-        // Relative to the larger of the two: else a sample far below the curve would outweigh all others.
-        self.sums.add(tokens / UNIT_TOKENS, took_ns, took_ns.max(expected_ns).powi(-2));
+        let weight = of_relative_errors(took_ns.max(expected.at(tokens)));
+        self.sums.add(tokens / UNIT_TOKENS, took_ns, weight);
     }
 
     /// Brings the curve up to date.
@@ -96,15 +93,20 @@ impl PrefillFit {
         let Some(last) = self.curve else { return };
         let mut sums = self.sums;
         let far_ns = self.far.at(FAR_TOKENS);
-        let weight = FAR_WEIGHT * far_ns.max(last.at(FAR_TOKENS)).powi(-2);
+        let weight = FAR_WEIGHT * of_relative_errors(far_ns.max(last.at(FAR_TOKENS)));
         sums.add(FAR_TOKENS / UNIT_TOKENS, far_ns, weight);
         let [x0, x1, x2] = sums.solve();
         let curve = Curve { c0: x0, c1: x1 / UNIT_TOKENS, c2: x2 / (UNIT_TOKENS * UNIT_TOKENS) };
         // What was learned when the engine was faster weighs no more than what it shows now.
         let level = curve.at(UNIT_TOKENS) / last.at(UNIT_TOKENS);
-        self.sums.scale(level.powi(-2));
+        self.sums.scale(of_relative_errors(level));
         self.curve = Some(curve);
     }
+}
+
+/// The weight that makes squared errors relative to `scale`; by division, which every machine rounds alike.
+fn of_relative_errors(scale: f64) -> f64 {
+    1.0 / (scale * scale)
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Scheduler {
         }
     }
 
-    /// Keeps the short lane of one backend for a ticket that was passed by that lane's budget of tokens, or, with
+    /// Keeps the short lane of one backend for a ticket that was passed by a sixteenth of that lane's budget, or, with
     /// `promoted`, for one that promotion has made due. Returns whether a new reservation was made.
     pub(super) fn reserve(&mut self, id: TicketId, promoted: bool) -> bool {
         let ticket = &self.tickets[id.slot()];

@@ -37,12 +37,11 @@ impl Scheduler {
         }
     }
 
-    /// New scores for what may go to a backend whose estimates moved.
+    /// New scores for the models of a backend whose estimates moved, also where the backend itself is excluded.
     fn score_anew(&mut self, backend: u32) {
         for slot in self.groups.slots() {
-            let group = &self.groups[slot];
-            if group.routes.iter().any(|route| route.backend == backend) {
-                let (model, policy) = (group.key.model, group.policy);
+            let (model, policy) = (self.groups[slot].key.model, self.groups[slot].policy);
+            if self.backends[backend as usize].serves(model).is_some() {
                 let service = self.fastest(model);
                 self.groups[slot].set_lines(policy, lines(policy, service.as_ref()));
             }

@@ -1,8 +1,8 @@
 //! What is learned of a backend, and what follows from it.
 
-use crate::driver::{Driver, MS, SECOND, laned, plain, serving};
+use crate::driver::{Driver, MS, SECOND, laned, plain, policy, serving};
 use expresslane_scheduler::{
-    BackendConfig, BackendSnapshot, Outcome, RATIO_BOUNDS, RatioName, TicketId, Usage,
+    BackendConfig, BackendSnapshot, Config, Fairness, Outcome, RATIO_BOUNDS, RatioName, TicketId, Usage,
 };
 
 /// An engine: 20 ms, and 100 us a token.
@@ -185,14 +185,20 @@ fn decode_time_tempers_hrrn() {
 #[test]
 fn overtaking_bound_with_decode_time() {
     for name in ["hrrn", "lars"] {
-        let mut driver = Driver::with(name, &[plain(1)]);
+        let config = Config { policy: policy(name), fairness: Fairness::None, ..Config::default() };
+        let mut driver = Driver::new(config);
+        driver.backend(0, plain(1));
         driver.teach(2 * SECOND);
         let [c0, c1, c2] = driver.snapshot_of(0).prefill_ns;
         let service_s = |tokens: f64| (c0 + c1 * tokens + c2 * tokens * tokens) / 1e9 + 2.0;
         // Buckets score by their edges: 64 and 8,192 are edges.
         let ratio = service_s(8_192.0) / service_s(64.0);
+        let blocker = driver.submit(9, &[1])[0];
+        driver.released();
         let long = driver.submit(1, &[8_192])[0];
         driver.submit(2, &[64; 50]);
+        driver.advance(SECOND);
+        driver.finish(blocker);
         let mut passed = 0;
         loop {
             let ticket = driver.released()[0];
@@ -211,6 +217,7 @@ fn overtaking_bound_with_decode_time() {
         let bound = 50.0 * ratio + 50.0;
         assert!(f64::from(passed) <= bound, "{passed} passed under {name}, the bound is {bound}");
         assert!(ratio < 1.5, "decoding prevails: {ratio}");
+        assert!(passed >= 50, "nothing that came with it passed it");
     }
 }
 

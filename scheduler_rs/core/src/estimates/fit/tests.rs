@@ -103,7 +103,7 @@ fn forgets() {
     }
 }
 
-/// A change beyond what is believed is followed at once when nothing else is seen any more.
+/// A change that is too large to be forgotten into is followed at once, when nothing else is seen any more.
 #[test]
 fn begins_anew() {
     for factor in [30.0, 1.0 / 30.0] {
