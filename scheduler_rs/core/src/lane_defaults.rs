@@ -16,12 +16,13 @@ const STEP_TOKENS: u32 = 2_048;
 pub(crate) enum LongLimit {
     /// As many as the caller said; 0 = no limit.
     Fixed(u32),
-    /// One always, and a further one while its chunk fits into the engine's step beside all that is there: the chunks
-    /// of the long ones, the short ones in prefill, and a token for each prompt in decode.
+    /// One always, and a further one while the chunks of all long ones take at most half of the engine's step and fit
+    /// into it beside what else is there: the chunks of the short ones in prefill, and a token for each in decode.
     ///
     /// An engine without a limit for one prompt fills its step with the first long one: a second would only wait behind
-    /// it, in the engine, where nothing can pass it. With chunks of a quarter of a step, one long prompt alone leaves
-    /// three quarters empty; but what fills them need not be long: short prompts and decoding come first.
+    /// it, in the engine, where nothing can pass it. With chunks of an eighth of a step, one long prompt alone leaves
+    /// most of it empty; but what fills the rest need not be long: short prompts and decoding come first, and half of
+    /// the step is left to those that will come while long ones are in prefill.
     ByStep { step: u32, chunk: u32 },
 }
 
@@ -40,7 +41,8 @@ impl LongLimit {
             Self::Fixed(slots) => slots == 0 || long_in_prefill < slots,
             Self::ByStep { step, chunk } => {
                 let chunks = (u64::from(long_in_prefill) + 1) * u64::from(chunk);
-                long_in_prefill == 0 || chunks + other_tokens <= u64::from(step)
+                let step = u64::from(step);
+                long_in_prefill == 0 || 2 * chunks <= step && chunks + other_tokens <= step
             }
         }
     }
@@ -49,7 +51,7 @@ impl LongLimit {
     pub(crate) fn most(self) -> u32 {
         match self {
             Self::Fixed(slots) => slots,
-            Self::ByStep { step, chunk } => (step / chunk).max(1),
+            Self::ByStep { step, chunk } => (step / 2 / chunk).max(1),
         }
     }
 }
@@ -80,12 +82,12 @@ mod tests {
         BackendConfig { engine_step_tokens: step, engine_chunk_tokens: chunk, ..BackendConfig::default() }
     }
 
-    /// One long prompt where it fills the step alone, a step's chunks elsewhere, and what the caller says counts.
+    /// One long prompt where it fills the step alone, half a step's chunks elsewhere, and what the caller says counts.
     #[test]
     fn most_long_prompts() {
         let of = |step, chunk| LongLimit::new(&engine(step, chunk)).most();
         assert_eq!([of(0, 0), of(2_048, 0), of(8_192, 0)], [1, 1, 1]);
-        assert_eq!([of(2_048, 2_048), of(2_048, 1_024), of(2_048, 512), of(8_192, 512)], [1, 2, 4, 16]);
+        assert_eq!([of(2_048, 2_048), of(2_048, 1_024), of(2_048, 512), of(8_192, 512)], [1, 1, 2, 8]);
         let said = |slots| LongLimit::new(&BackendConfig { long_slots: Some(slots), ..engine(2_048, 512) });
         assert_eq!([said(0).most(), said(2).most()], [0, 2]);
         assert!(said(0).takes_one_more(100, 9_999) && said(2).takes_one_more(1, 9_999));
@@ -98,7 +100,7 @@ mod tests {
         let limit = LongLimit::new(&engine(2_048, 512));
         assert!(limit.takes_one_more(0, 1_000_000));
         assert!(limit.takes_one_more(1, 1_024) && !limit.takes_one_more(1, 1_025));
-        assert!(limit.takes_one_more(3, 0) && !limit.takes_one_more(3, 1) && !limit.takes_one_more(4, 0));
+        assert!(!limit.takes_one_more(2, 0), "half of the step is for others");
     }
 
     /// The budget grows with rate times round trip, from 32,768 on, and what the caller says counts.

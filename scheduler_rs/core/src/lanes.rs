@@ -12,6 +12,17 @@ use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
 /// nothing.
 const BYPASS_DIVISOR: u32 = 16;
 
+/// What is known of how the backend works.
+#[derive(Clone, Copy, Debug, Default)]
+struct Engine {
+    /// Most tokens in a step.
+    step: u64,
+    /// Most tokens of one prompt in a step; 0 = no limit of its own.
+    chunk: u64,
+    /// The caller has left the short budget open.
+    fill_step: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Lanes {
     limited: bool,
@@ -25,6 +36,7 @@ pub(crate) struct Lanes {
     /// In prefill and in decode.
     in_flight: u32,
     short_tokens: u64,
+    engine: Engine,
     /// Buckets whose lane has room for one more prompt.
     open: Opening,
 }
@@ -40,6 +52,7 @@ impl Lanes {
             in_prefill: 0,
             in_flight: 0,
             short_tokens: 0,
+            engine: Engine::default(),
             open: Opening::CLOSED,
         };
         lanes.configure(config, prefill);
@@ -51,6 +64,11 @@ impl Lanes {
         self.limited = config.lanes;
         self.long_limit = LongLimit::new(config);
         self.short_budget = short_budget(config, prefill);
+        self.engine = Engine {
+            step: u64::from(config.engine_step_tokens),
+            chunk: u64::from(config.engine_chunk_tokens),
+            fill_step: config.short_budget_tokens.is_none(),
+        };
         self.short_count = match config.long_threshold_tokens {
             0 => COUNT as u8,
             tokens => bucket_of(tokens) + 1,
@@ -83,8 +101,8 @@ impl Lanes {
     /// So many prompts have a slot now, in prefill or past it.
     pub(crate) fn set_in_flight(&mut self, in_flight: u32) {
         self.in_flight = in_flight;
-        if self.limited {
-            self.open.from = self.long_from();
+        if self.engine.chunk > 0 {
+            self.refresh();
         }
     }
 
@@ -129,7 +147,8 @@ impl Lanes {
             self.open = Opening::ALL;
             return;
         }
-        let room = if self.short_budget == 0 || self.short_tokens == 0 {
+        let is_empty = self.short_tokens == 0;
+        let room = if self.short_budget == 0 || is_empty || self.step_has_room() {
             u64::from(edge(COUNT as u8 - 1))
         } else {
             u64::from(self.short_budget).saturating_sub(self.short_tokens)
@@ -137,11 +156,25 @@ impl Lanes {
         self.open = Opening { below: count_within(room).min(self.short_count), from: self.long_from() };
     }
 
+    /// What the engine's next step can use at most besides the chunks of long prompts: of each short one no more than a
+    /// chunk, and a token for each prompt in decode.
+    fn others_in_step(&self) -> u64 {
+        let in_decode = self.in_flight.saturating_sub(self.in_prefill);
+        let shorts = self.in_prefill - self.long_in_prefill;
+        self.short_tokens.min(u64::from(shorts) * self.engine.chunk) + u64::from(in_decode)
+    }
+
+    /// Whether an engine that takes chunks has room for one more, so that a budget in tokens must not leave it idle: it
+    /// takes many prompts to fill a step with a chunk of each.
+    fn step_has_room(&self) -> bool {
+        let Engine { step, chunk, fill_step } = self.engine;
+        let long = u64::from(self.long_in_prefill) * chunk;
+        fill_step && chunk > 0 && long + self.others_in_step() + chunk <= step
+    }
+
     /// The first bucket that the long lane has room for.
     fn long_from(&self) -> u8 {
-        let in_decode = self.in_flight.saturating_sub(self.in_prefill);
-        let others = self.short_tokens + u64::from(in_decode);
-        let takes_long = self.long_limit.takes_one_more(self.long_in_prefill, others);
+        let takes_long = self.long_limit.takes_one_more(self.long_in_prefill, self.others_in_step());
         if takes_long { self.short_count } else { COUNT as u8 }
     }
 }
@@ -204,20 +237,45 @@ mod tests {
         }
     }
 
+    fn chunked(short_budget_tokens: Option<u32>) -> Lanes {
+        lanes(&BackendConfig {
+            engine_step_tokens: 2_048,
+            engine_chunk_tokens: 512,
+            short_budget_tokens,
+            ..BackendConfig::default()
+        })
+    }
+
     /// Where the engine works in chunks, short prompts and decodes take the place of further long ones in its step.
     #[test]
     fn long_prompts_by_chunk() {
-        let config =
-            BackendConfig { engine_step_tokens: 2_048, engine_chunk_tokens: 512, ..BackendConfig::default() };
-        let mut lanes = lanes(&config);
+        let mut lanes = chunked(None);
         lanes.take(Lane::Long, 60_000);
-        lanes.take(Lane::Short, 1_024);
-        lanes.set_in_flight(2);
-        assert!(opens(&lanes, 60_000), "512 + 512 + 1,024 fit");
+        lanes.take(Lane::Short, 4_096);
+        lanes.take(Lane::Short, 4_096);
         lanes.set_in_flight(3);
+        assert!(opens(&lanes, 60_000), "four chunks fit");
+        lanes.set_in_flight(4);
         assert!(!opens(&lanes, 60_000), "not with a token for one in decode");
-        lanes.give_back(Lane::Short, 1_024);
+        lanes.give_back(Lane::Short, 4_096);
         assert!(opens(&lanes, 60_000));
+        lanes.take(Lane::Long, 60_000);
+        assert!(!opens(&lanes, 60_000), "half of the step is for others");
+    }
+
+    /// A budget that is left open never leaves such a step half empty; one that the caller gave is kept.
+    #[test]
+    fn short_prompts_by_chunk() {
+        for (budget, goes_on) in [(None, true), (Some(4_096), false)] {
+            let mut lanes = chunked(budget);
+            for _ in 0..3 {
+                lanes.take(Lane::Short, 20_000);
+            }
+            lanes.set_in_flight(3);
+            assert_eq!(opens(&lanes, 8_192), goes_on, "three chunks of four, with {budget:?}");
+            lanes.take(Lane::Short, 20_000);
+            assert!(!opens(&lanes, 1), "the step is full, and so is the budget");
+        }
     }
 
     /// A threshold is rounded up to an edge; zero makes nothing long.
