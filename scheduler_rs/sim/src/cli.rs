@@ -114,9 +114,10 @@ pub(crate) struct CompareArgs {
     /// Switches the scheduler's lanes off.
     #[arg(long)]
     pub(crate) no_lanes: bool,
-    /// Between whom the scheduler shares the engine: none, tenant, `tenant_batch`.
-    #[arg(long, default_value = "tenant_batch")]
-    pub(crate) fairness: String,
+    /// Between whom the scheduler shares the engine: none, tenant, `tenant_batch`; unless given, the scheduler's default
+    /// for a trace with tenants, and none for one with sessions, which may be conversations.
+    #[arg(long)]
+    pub(crate) fairness: Option<String>,
     /// For lars and edf: the first token is wanted within so many seconds, for all prompts or for short and for long
     /// ones (SHORT,LONG); 0 = no deadline.
     #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", allow_negative_numbers = true)]
@@ -217,7 +218,7 @@ impl ReportArgs {
                 choices.push(Choice {
                     trace: trace.clone(),
                     source: source.clone(),
-                    limits: Limits::defaults(&engine),
+                    limits: Limits { fairness: source.fairness(), ..Limits::defaults(&engine) },
                     engine,
                     contestants: contestants.clone(),
                     load: 1.0,
@@ -243,17 +244,18 @@ impl CompareArgs {
             return Err(Error::value("--budget", &budget, rule));
         }
         let defaults = Limits::defaults(&engine);
+        let source = Source::open(&self.workload.trace, self.workload.requests)?;
         let limits = Limits {
             cap: self.cap.unwrap_or(defaults.cap),
             lanes: defaults.lanes && !self.no_lanes,
             long_lane: self.long_lane.or(defaults.long_lane),
             long_threshold_tokens: self.long_threshold.unwrap_or(defaults.long_threshold_tokens),
             short_budget_tokens: self.budget.or(defaults.short_budget_tokens),
-            fairness: self.fairness.parse()?,
+            fairness: self.fairness.as_deref().map_or(Ok(source.fairness()), str::parse)?,
         };
         let deadlines = self.ttft_deadline.as_deref();
         Ok(Choice {
-            source: Source::open(&self.workload.trace, self.workload.requests)?,
+            source,
             trace: self.workload.trace.clone(),
             engine,
             limits,

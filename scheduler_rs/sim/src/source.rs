@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::workload::synthetic::Synthetic;
 use crate::workload::{Arrivals, Perturbation, Workload, recorded};
+use expresslane_scheduler::Fairness;
 use std::path::Path;
 
 /// Arrivals of a recorded workload move by up to a second either way, so that seeds differ.
@@ -32,6 +33,14 @@ impl Source {
         match self {
             Self::Recorded(_) => JITTER_S,
             Self::Synthetic(_) => 0.0,
+        }
+    }
+
+    /// Whose requests share the engine fairly unless the user says otherwise: nobody's where only sessions are known.
+    pub(crate) fn fairness(&self) -> Fairness {
+        match self {
+            Self::Recorded(workload) if workload.has_sessions_only => Fairness::None,
+            _ => Fairness::default(),
         }
     }
 

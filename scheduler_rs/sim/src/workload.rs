@@ -52,13 +52,15 @@ pub(crate) struct Workload {
     /// Ascending by arrival.
     pub(crate) requests: Vec<Request>,
     pub(crate) arrivals: Arrivals,
-    /// 0 when nothing is known of tenants.
+    /// 0 when nothing is known of tenants; sessions count as such.
     pub(crate) tenants: u32,
+    /// Sessions may be conversations: they are no tenants unless somebody says so.
+    pub(crate) has_sessions_only: bool,
 }
 
 impl Workload {
     pub(crate) fn open(requests: Vec<Request>) -> Self {
-        Self { requests, arrivals: Arrivals::Open, tenants: 0 }
+        Self { requests, arrivals: Arrivals::Open, tenants: 0, has_sessions_only: false }
     }
 
     /// From the first arrival to the last.

@@ -35,7 +35,11 @@ fn parse(text: &str) -> Result<Workload, (usize, String)> {
     if requests.is_empty() {
         return Err((1, "there are no rows below the header".to_owned()));
     }
-    let mut workload = Workload { tenants: tenants.len() as u32, ..Workload::open(requests) };
+    let mut workload = Workload {
+        tenants: tenants.len() as u32,
+        has_sessions_only: !columns.names.contains(&"tenant"),
+        ..Workload::open(requests)
+    };
     workload.sort();
     Ok(workload)
 }
@@ -114,12 +118,12 @@ mod tests {
         let rows = "arrival_s,prompt_tokens,output_tokens,session\n0,1,1,a\n1,1,1,b\n2,1,1,a\n";
         let sessions = parse(rows).unwrap();
         let tenants: Vec<u32> = sessions.requests.iter().map(|request| request.tenant).collect();
-        assert_eq!((tenants, sessions.tenants), (vec![0, 1, 0], 2));
+        assert_eq!((tenants, sessions.tenants, sessions.has_sessions_only), (vec![0, 1, 0], 2, true));
         let rows = "arrival_s,prompt_tokens,output_tokens,class,tenant\n0,1,1,interactive,x\n1,1,1,batch,y\n";
         let classes = parse(rows).unwrap();
         let who: Vec<(u32, u32)> =
             classes.requests.iter().map(|request| (request.class, request.tenant)).collect();
-        assert_eq!((who, classes.tenants), (vec![(0, 0), (2, 1)], 2));
+        assert_eq!((who, classes.tenants, classes.has_sessions_only), (vec![(0, 0), (2, 1)], 2, false));
     }
 
     /// Rows out of order are put into order.
