@@ -16,13 +16,14 @@ const STEP_TOKENS: u32 = 2_048;
 pub(crate) enum LongLimit {
     /// As many as the caller said; 0 = no limit.
     Fixed(u32),
-    /// One always, and a further one while the chunks of all long ones take at most half of the engine's step and fit
+    /// One always, and a further one while the chunks of all long ones take at most three quarters of the engine's step and fit
     /// into it beside what else is there: the chunks of the short ones in prefill, and a token for each in decode.
     ///
     /// An engine without a limit for one prompt fills its step with the first long one: a second would only wait behind
     /// it, in the engine, where nothing can pass it. With chunks of an eighth of a step, one long prompt alone leaves
-    /// most of it empty; but what fills the rest need not be long: short prompts and decoding come first, and half of
-    /// the step is left to those that will come while long ones are in prefill.
+    /// most of it empty; but what fills the rest need not be long: short prompts and decoding come first, and a
+    /// quarter is left to those that will come while long ones are in prefill. Half would serve these better under load,
+    /// but keeps an engine with little to do from working on long prompts.
     ByStep { step: u32, chunk: u32 },
 }
 
@@ -42,7 +43,7 @@ impl LongLimit {
             Self::ByStep { step, chunk } => {
                 let chunks = (u64::from(long_in_prefill) + 1) * u64::from(chunk);
                 let step = u64::from(step);
-                long_in_prefill == 0 || 2 * chunks <= step && chunks + other_tokens <= step
+                long_in_prefill == 0 || 4 * chunks <= 3 * step && chunks + other_tokens <= step
             }
         }
     }
@@ -51,7 +52,7 @@ impl LongLimit {
     pub(crate) fn most(self) -> u32 {
         match self {
             Self::Fixed(slots) => slots,
-            Self::ByStep { step, chunk } => (step / 2 / chunk).max(1),
+            Self::ByStep { step, chunk } => ((3 * u64::from(step) / 4 / u64::from(chunk)) as u32).max(1),
         }
     }
 }
@@ -82,12 +83,12 @@ mod tests {
         BackendConfig { engine_step_tokens: step, engine_chunk_tokens: chunk, ..BackendConfig::default() }
     }
 
-    /// One long prompt where it fills the step alone, half a step's chunks elsewhere, and what the caller says counts.
+    /// One long prompt where it fills the step alone, three quarters of a step's chunks elsewhere, and what the caller says counts.
     #[test]
     fn most_long_prompts() {
         let of = |step, chunk| LongLimit::new(&engine(step, chunk)).most();
         assert_eq!([of(0, 0), of(2_048, 0), of(8_192, 0)], [1, 1, 1]);
-        assert_eq!([of(2_048, 2_048), of(2_048, 1_024), of(2_048, 512), of(8_192, 512)], [1, 1, 2, 8]);
+        assert_eq!([of(2_048, 2_048), of(2_048, 1_024), of(2_048, 512), of(8_192, 512)], [1, 1, 3, 12]);
         let said = |slots| LongLimit::new(&BackendConfig { long_slots: Some(slots), ..engine(2_048, 512) });
         assert_eq!([said(0).most(), said(2).most()], [0, 2]);
         assert!(said(0).takes_one_more(100, 9_999) && said(2).takes_one_more(1, 9_999));
@@ -100,7 +101,7 @@ mod tests {
         let limit = LongLimit::new(&engine(2_048, 512));
         assert!(limit.takes_one_more(0, 1_000_000));
         assert!(limit.takes_one_more(1, 1_024) && !limit.takes_one_more(1, 1_025));
-        assert!(!limit.takes_one_more(2, 0), "half of the step is for others");
+        assert!(limit.takes_one_more(2, 512) && !limit.takes_one_more(3, 0), "a quarter is for others");
     }
 
     /// The budget grows with rate times round trip, from 32,768 on, and what the caller says counts.
