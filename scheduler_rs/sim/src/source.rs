@@ -15,6 +15,21 @@ pub(crate) enum Source {
     Synthetic(Synthetic),
 }
 
+/// Where recorded workloads of these names come from, and under which licence.
+const CREDITS: [(&str, &str); 3] = [
+    (
+        "azure-2023-conv",
+        "Azure/AzurePublicDataset, AzureLLMInferenceTrace_conv (Splitwise, ISCA 2024), CC-BY-4.0",
+    ),
+    ("mooncake-synthetic", "kvcache-ai/Mooncake, FAST25-release synthetic_trace, Apache-2.0"),
+    ("vtc-lmsys-arena", "Ying1123/VTC-artifact, fair_bench real_trace (Chatbot Arena), Apache-2.0"),
+];
+
+/// The source of a recorded workload, as far as it is known.
+pub(crate) fn credit(name: &str) -> Option<&'static str> {
+    CREDITS.iter().find(|(known, _)| *known == name).map(|(_, credit)| *credit)
+}
+
 /// A workload's name without its folder and ending.
 pub(crate) fn short_name(trace: &str) -> &str {
     let name = trace.strip_prefix("synthetic:").unwrap_or(trace);

@@ -16,7 +16,7 @@ pub(crate) struct Curves {
 }
 
 const LEFT: f64 = 86.0;
-const RIGHT: f64 = WIDTH - 190.0;
+const RIGHT: f64 = WIDTH - 214.0;
 const HEIGHT: f64 = 260.0;
 const DASHES: [&str; 4] = ["", "7 3", "2 3", "9 3 2 3"];
 

@@ -6,7 +6,7 @@ use crate::figure::curves::Curves;
 use crate::figure::ranges::Ranges;
 use crate::figure::{Caption, label};
 use crate::row::Row;
-use crate::source::short_name;
+use crate::source::{credit, short_name};
 
 /// Drawn in the figures over load: a plain cap that does not bind is no different from none, and the policies that go by
 /// size lie close together.
@@ -18,10 +18,11 @@ fn caption(title: String, of: &Conditions, load: bool) -> Caption {
         tokens => format!("chunks of {tokens} tokens"),
     };
     let load = if load { format!(", load {}", of.load) } else { String::new() };
-    let lines = vec![
+    let mut lines = vec![
         format!("SIMULATED: {} on {}, {chunk}{load}", short_name(&of.trace), of.engine.name),
         format!("{} requests x {} seeds, length noise {}", of.requests, of.seeds, of.noise_sigma),
     ];
+    lines.extend(credit(short_name(&of.trace)).map(|source| format!("Workload: {source}")));
     Caption { title, lines }
 }
 

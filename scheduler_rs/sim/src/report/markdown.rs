@@ -3,7 +3,7 @@
 use super::sections::{Runs, row};
 use crate::compare::{Choice, Comparison};
 use crate::row::Row;
-use crate::source::{Source, short_name};
+use crate::source::{Source, credit, short_name};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -44,6 +44,9 @@ pub(super) fn section(choice: &Choice, runs: &Runs, files: &str) -> String {
         saturation.output_tokens_per_s
     )
     .expect("a string takes everything");
+    if let Some(source) = credit(name) {
+        write!(text, "Workload: {source}.\n\n").expect("a string takes everything");
+    }
     for figure in ["policies", "loads", "caps"] {
         writeln!(text, "![{name}: {figure}]({files}-{figure}.svg)").expect("a string takes everything");
     }
