@@ -8,7 +8,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust test-python test-contract test-real lint types stubs proto proto-check format bench figures wheel clean
+.PHONY: help run serve test test-rust soak test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core figures wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ test: test-rust test-python ## Everything that needs no real engine
 
 test-rust: ## The scheduling core: unit and property tests
 	cargo test --quiet --locked
+
+soak: ## Random traces against the naive model, minutes long (SEED=1 EVENTS=10000000)
+	cargo test --release --locked -p expresslane-scheduler --test proofs -- soak --ignored --nocapture --test-threads 1
+	PROPTEST_CASES=200000 cargo test --release --locked -p expresslane-scheduler --test fuzz_events
 
 test-python: $(VENV)/.dev ## Unit, integration and end to end, against the installed package
 	$(BIN)/python -m pytest
@@ -59,8 +63,15 @@ format: $(VENV)/.dev ## Format Python and Rust
 	$(BIN)/ruff format
 	cargo fmt
 
+audit: $(VENV)/.dev ## Licences, sources and known vulnerabilities of the dependencies, as far as they can be checked here
+	$(BIN)/python scripts/audit.py
+
 bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
 	$(BIN)/python -m tests.bench
+
+bench-core: ## Measure the core alone: single calls (criterion), then a prompt's whole way by queue and tenants
+	cargo bench --quiet --locked -p expresslane-scheduler
+	cargo run --quiet --release --locked -p expresslane-sim -- core-bench
 
 # Recorded workloads are not part of the project: TRACES names the folder that holds them.
 figures: ## Simulate and draw docs/figures; with TRACES=FOLDER those of recorded workloads too

@@ -19,19 +19,18 @@ __all__ = [
     "AboveLimitError",
     "BackendSnapshot",
     "BatchTooLargeError",
+    "BreakerSnapshot",
     "CancelResult",
     "Decisions",
-    "Dispatch",
-    "Expired",
     "Histogram",
     "InvalidConfigError",
     "Limited",
-    "Overdue",
     "QueueFullError",
     "Ratio",
     "Scheduler",
     "SchedulerError",
     "Snapshot",
+    "TenantLimitSnapshot",
     "TenantSnapshot",
     "UnknownTicketError",
     "fairness_modes",
@@ -55,7 +54,10 @@ class QueueFullError(SchedulerError):
     """The batch does not fit now. `args = (message, retry_after_ns)`, from the measured drain rate."""
 
 class AboveLimitError(SchedulerError):
-    """A prompt is larger than the tokens per minute of every backend of its model: it could never be released."""
+    """A prompt is larger than the tokens per minute of its tenant, or of every backend of its model.
+
+    It could never be released; the message says whose limit it is.
+    """
 
 class UnknownTicketError(SchedulerError):
     """The ticket is not in the state that the call needs (already ended, or not in flight)."""
@@ -70,69 +72,44 @@ def token_bucket_edge(tokens: int) -> int:
     """Upper edge of the token bucket that holds `tokens`: round(2^(k/5)), so every power of two is an edge."""
 
 @final
-class Dispatch:
-    """Release this ticket to this backend now. Its slot and lane share are already taken."""
-
-    @property
-    def ticket(self) -> int: ...
-    @property
-    def backend(self) -> int: ...
-    @property
-    def prefill_tokens(self) -> int:
-        """How many of the prompt's tokens to prefill: always the whole prompt for now."""
-    @property
-    def is_final(self) -> bool:
-        """Whether this release also decodes: always true for now."""
-    @property
-    def attempt(self) -> int:
-        """1 for the first release of this ticket, 2 for the first retry, ..."""
-    @property
-    def queue_wait_ns(self) -> int:
-        """Time since submit that this ticket was not in flight."""
-
-@final
-class Expired:
-    """This queued ticket has ended without being released; it is terminal."""
-
-    @property
-    def ticket(self) -> int: ...
-    @property
-    def reason(self) -> str:
-        """`queue` (queue timeout), `batch` (the batch's deadline), `no_backend` (all its backends down too long)."""
-
-@final
-class Overdue:
-    """This in-flight ticket passed a deadline; reported once per deadline. Abort the attempt and call `finish`."""
-
-    @property
-    def ticket(self) -> int: ...
-    @property
-    def reason(self) -> str:
-        """`first_token`, `idle`, `attempt` or `batch`. May be answered with `rearm` instead of an abort."""
-
-@final
 class Limited:
-    """Waiting work is kept back by this limit of a backend; told once until its reset."""
+    """Waiting work is kept back by this limit of a backend or of a tenant; told once until its reset."""
 
     @property
-    def backend(self) -> int: ...
+    def backend(self) -> int | None:
+        """The backend to which nothing goes, unless it is a tenant's limit."""
+    @property
+    def tenant(self) -> int | None:
+        """The tenant of which nothing goes anywhere, if it is a tenant's limit."""
     @property
     def limit(self) -> str:
-        """`requests_per_min`, `tokens_per_min` or `pause`."""
+        """`requests_per_min` or `tokens_per_min`; of a backend also `pause` or `breaker`."""
     @property
     def reset_at_ns(self) -> int:
-        """When the next release there is possible."""
+        """When the next release is possible."""
 
 @final
 class Decisions:
     """What `poll` decided, in the order in which it is to be carried out within each list."""
 
     @property
-    def dispatches(self) -> list[Dispatch]: ...
+    def dispatches(self) -> tuple[list[int], list[int], list[int]]:
+        """Columns (tickets, backends, attempts) of one length: release each ticket to its backend now, in this order.
+
+        Slot and lane share are already taken. attempt: 1 for the first release of a ticket, 2 for the first retry, ...
+        """
     @property
-    def expired(self) -> list[Expired]: ...
+    def expired(self) -> list[tuple[int, str]]:
+        """(ticket, reason): this queued ticket has ended without being released; it is terminal.
+
+        reason: `queue` (queue timeout), `batch` (the batch's deadline), `no_backend` (all its backends down too long).
+        """
     @property
-    def overdue(self) -> list[Overdue]: ...
+    def overdue(self) -> list[tuple[int, str]]:
+        """(ticket, reason): this in-flight ticket passed a deadline; reported once per deadline.
+
+        reason: `first_token`, `idle`, `attempt` or `batch`. Abort the attempt and `finish` it, or `rearm` it.
+        """
     @property
     def limited(self) -> list[Limited]: ...
 
@@ -238,11 +215,65 @@ class BackendSnapshot:
     def tokens_in_window(self) -> int:
         """Tokens of the releases within the last minute, 0 when they are not limited."""
     @property
+    def breaker(self) -> BreakerSnapshot | None:
+        """How its breaker stands, None without one."""
+    @property
     def dispatched(self) -> int:
         """Releases since start, retries counted again."""
     @property
     def outcomes(self) -> dict[str, int]:
         """Ended attempts since start by `success`, `failed`, `retry`, `cancelled`, `expired`."""
+
+@final
+class BreakerSnapshot:
+    """Whether a backend is left alone because it fails."""
+
+    @property
+    def state(self) -> str:
+        """`closed` (it works), `open` (it is given nothing) or `half_open` (it is tried with a few prompts)."""
+    @property
+    def since_ns(self) -> int:
+        """Since when it is in this state."""
+    @property
+    def half_open_at_ns(self) -> int | None:
+        """When an open one is tried, None in other states."""
+    @property
+    def good(self) -> int:
+        """Attempts within the window that succeeded, counted while closed."""
+    @property
+    def bad(self) -> int:
+        """Attempts within the window that were blamed on the backend, counted while closed."""
+    @property
+    def opened(self) -> int:
+        """How often it opened since start."""
+
+@final
+class TenantLimitSnapshot:
+    """The limits and the retry budget of one tenant, over all classes."""
+
+    @property
+    def tenant(self) -> int: ...
+    @property
+    def requests_per_min(self) -> int:
+        """Its limit, 0 = none."""
+    @property
+    def tokens_per_min(self) -> int:
+        """Its limit, 0 = none."""
+    @property
+    def requests_in_window(self) -> int:
+        """Releases within the last minute, 0 when they are not limited."""
+    @property
+    def tokens_in_window(self) -> int:
+        """Tokens of the releases within the last minute, 0 when they are not limited."""
+    @property
+    def limited(self) -> tuple[str, int] | None:
+        """(limit, reset_at_ns) of what keeps back its work now: see `Limited`."""
+    @property
+    def retries_allowed(self) -> int:
+        """Retries that its budget allowed, for as long as it is remembered; 0 without `retry_ratio`."""
+    @property
+    def retries_denied(self) -> int:
+        """Retries that its budget did not allow, for as long as it is remembered."""
 
 @final
 class TenantSnapshot:
@@ -306,6 +337,9 @@ class Snapshot:
     @property
     def retried(self) -> int: ...
     @property
+    def retries_denied(self) -> int:
+        """Retries that a tenant's budget did not allow."""
+    @property
     def refused(self) -> int:
         """Prompts of batches that were refused at submit."""
     @property
@@ -346,7 +380,7 @@ class Scheduler:
         all smaller ones together with a share each, ordered by the policy), `tenant`, or `none`. `class_min_shares`:
         the least share of the released tokens for each class while it has work that could go; 0 = strictly after the
         classes above it. `cost_includes_output`: whether policies that go by size count `output_tokens` too.
-        `retry_ratio`: most retries of a tenant in a class per first attempt, beside a burst of ten; 0 = no limit.
+        `retry_ratio`: most retries of a tenant per first attempt of its, beside a burst of ten; 0 = no limit.
 
         Raises InvalidConfigError.
         """
@@ -371,6 +405,12 @@ class Scheduler:
         attempt_timeout_ns: int = 0,
         requests_per_min: int = 0,
         tokens_per_min: int = 0,
+        breaker_error_ratio: float = 0.0,
+        breaker_min_samples: int = 10,
+        breaker_window_ns: int = 30_000_000_000,
+        breaker_open_ns: int = 5_000_000_000,
+        breaker_open_max_ns: int = 60_000_000_000,
+        breaker_probes: int = 1,
     ) -> None:
         """Add a backend or replace its description; what is in flight there stays, counted against the new limits.
 
@@ -386,40 +426,54 @@ class Scheduler:
         over any 60 seconds, counted at the release and settled by the usage given to `finish`; 0 = no limit. What waits
         for them keeps its order: a prompt that does not fit keeps later ones back.
 
+        With a `breaker_error_ratio` above 0 (at most 1) the backend is left alone for `breaker_open_ns` when at least
+        this part of the attempts that ended within `breaker_window_ns` were blamed on it (see `blame`), and at least
+        `breaker_min_samples` succeeded or were blamed. Then as many prompts as `breaker_probes` try it: all must
+        succeed or give a first token to close the breaker, one that is blamed opens it again, for twice as long each
+        time up to `breaker_open_max_ns`. Until it is closed the backend counts as down for `no_backend_timeout_ns`.
+
         Raises InvalidConfigError.
+        """
+
+    def set_tenant_limits(
+        self, now_ns: int, tenant: int, *, requests_per_min: int = 0, tokens_per_min: int = 0
+    ) -> None:
+        """Limit what is released of a tenant, in all classes together, over any 60 seconds; 0 = no limit.
+
+        Each release counts as a request, a retry too, and as the tokens of its input and expected output until the
+        real ones are known; an attempt that failed before its first token costs no tokens. A tenant at its limit waits
+        as a whole, in its order: what is smaller does not pass a prompt that does not fit. Changes count at once.
+
+        Raises InvalidConfigError (a negative limit; `fairness` is `none`; more than 65,536 tenants with limits).
         """
 
     def submit(
         self,
         now_ns: int,
         batch: int,
-        prompts: Sequence[tuple[int, int, int, int, int]],
+        prompts: Sequence[tuple[int, int, int, int, int, int, bool, int]],
         *,
         queue_timeout_ns: int = 0,
         deadline_ns: int = 0,
         tenant: int = 0,
         weight: int = 1,
-        output_tokens: Sequence[int] = ...,
-        sequential: Sequence[bool] = ...,
-        ttft_deadlines_ns: Sequence[int] = ...,
     ) -> list[int]:
         """Queue all prompts or none, and return their tickets in the same order.
 
-        prompts: (model, class, tokens, queue_timeout_ns, index). Class: 0 interactive, 1 standard, 2 batch. A prompt's
-        own queue timeout (0 = none) counts from now; the batch's `queue_timeout_ns` counts from when the prompt began
-        to wait (submit or retry) and restarts whenever a released ticket of the batch ends. `index` is the prompt's
-        place in its batch, ascending, what `hold_batch` goes by. `deadline_ns` is absolute: then what is queued expires
-        and what is in flight becomes overdue. A batch may be submitted to again (a stream of prompts): the timeouts
-        given last count.
+        prompts: (model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns).
+        Class: 0 interactive, 1 standard, 2 batch. A prompt's own queue timeout (0 = none) counts from now; the batch's
+        `queue_timeout_ns` counts from when the prompt began to wait (submit or retry) and restarts whenever a released
+        ticket of the batch ends. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by.
+        `output_tokens`: expected output, for fairness and limits: its limit or a better estimate. `sequential`: it
+        starts only when all earlier prompts of its batch have ended, and later ones wait for its end.
+        `ttft_deadline_ns`: within which time from now its first token is wanted, for `lars` and `edf`; 0 = none.
 
-        `tenant`: whose batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share
-        relative to others; the one given last counts. `output_tokens`: expected output of each prompt, for fairness:
-        its limit or a better estimate; none given = 0. `sequential`: for each prompt, whether it starts only when all
-        earlier ones of its batch have ended, and later ones wait for its end; none given = False.
-        `ttft_deadlines_ns`: within which time from now each first token is wanted, for `lars` and `edf`; 0 = none.
+        `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue. `tenant`: whose
+        batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share relative to
+        others. A batch may be submitted to again (a stream of prompts): timeouts and weight given last count.
 
-        Raises BatchTooLargeError, QueueFullError, AboveLimitError, InvalidConfigError (a class above 2, a list of
-        another length).
+        Raises BatchTooLargeError, QueueFullError, AboveLimitError, InvalidConfigError (a class above 2, tokens above
+        2^31).
         """
 
     def pause(self, now_ns: int, backend: int, *, until_ns: int, model: int | None = None) -> None:
@@ -461,15 +515,24 @@ class Scheduler:
         Raises UnknownTicketError when not in flight, InvalidConfigError for another reason.
         """
 
-    def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> bool:
+    def blame(self, now_ns: int, ticket: int) -> None:
+        """What has just happened to an in-flight ticket speaks against its backend; to be followed by its end.
+
+        A refused connection, a 5xx, a time-out, a broken stream: never a 4xx, which is the caller's, nor a 429, which
+        asks for a pause. It counts once for each attempt, and not for a ticket that was cancelled.
+
+        Raises UnknownTicketError when not in flight.
+        """
+
+    def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> str:
         """The attempt of an in-flight ticket is over and there shall be another.
 
         The ticket goes back to the queue with its arrival time, off-slot, to be released from `not_before_ns` on; with
         `exclude_backend` never again on the backend that just had it.
 
-        Returns False, and changes nothing, when that makes no sense: no other backend (available or not) serves the
-        model, its batch's deadline would have passed, its tenant's retry budget is used up, or it was cancelled
-        meanwhile. Then the caller ends it with `finish`. Raises UnknownTicketError.
+        Returns `queued`, or why not: `no_other_backend` (available or not, serves the model), `past_deadline` (its
+        batch's), `budget_exhausted` (its tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed,
+        and the caller ends it with `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:
@@ -504,5 +567,8 @@ class Scheduler:
 
     def tenants(self) -> list[TenantSnapshot]:
         """The tenants with unfinished tickets, and those whose service is still remembered; by class, then number."""
+
+    def tenant_limits(self) -> list[TenantLimitSnapshot]:
+        """The tenants that have limits, or a retry budget that is remembered; by number."""
 
     def snapshot(self) -> Snapshot: ...

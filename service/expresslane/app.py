@@ -13,24 +13,31 @@ from typing import TYPE_CHECKING
 import structlog
 
 from expresslane import __version__, _scheduler, memory
+from expresslane.auth.access import Access
 from expresslane.backends.factory import make_backend
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
 from expresslane.intake import Intake
+from expresslane.interceptors.auth import AuthInterceptor
 from expresslane.interceptors.observe import ObserveInterceptor
 from expresslane.jobs import JobStore
 from expresslane.models import ModelRegistry
+from expresslane.policies import Scope
+from expresslane.reloading import Reloader
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
-from expresslane.telemetry.logs import configure_logs
+from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
+from expresslane.tenants import Tenants
+from expresslane.tls import Tls
+from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -68,18 +75,37 @@ class App:
             refresh_s=settings.model_refresh_s,
             probe_s=settings.probe_interval_s,
         )
-        core = _scheduler.Scheduler(
-            policy=settings.policy,
-            queue_limit=settings.queue_limit_prompts,
-            in_flight_limit=settings.in_flight_limit,
-            no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
+        self.scheduling = Scheduling(
+            _core(settings),
+            queue_timeout_s=settings.queue_timeout_s,
+            backend_name=self._backend_name,
         )
-        self.scheduling = Scheduling(core, queue_timeout_s=settings.queue_timeout_s)
+        tenants = Tenants(settings.tenants, settings.tenant_defaults, self.scheduling.limit_tenant)
+        for text, policy in settings.policies.items():
+            scope = Scope.parse(text)
+            self.scheduling.set_policy(scope, policy, registry.number(scope.model) if scope.model else None)
         retries = RetryPolicy(
             settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
         )
-        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries)
-        self.intake = Intake(self.scheduling, registry, telemetry.tracer, max_open_batches=settings.max_open_batches)
+        self.access = Access(settings)
+        self._tls = Tls(settings.tls)
+        self.files = Reloader(
+            [
+                ("certificates", self._tls.files, self._tls.load),
+                ("keys", [settings.keys_file] if settings.keys_file else [], self.access.load),
+            ]
+        )
+        estimates = TokenEstimates()
+        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries, estimates=estimates)
+        self.intake = Intake(
+            self.scheduling,
+            registry,
+            telemetry.tracer,
+            max_open_batches=settings.max_open_batches,
+            may_use=self.access.may_use,
+            tenants=tenants,
+            estimates=estimates,
+        )
         self.jobs = JobStore(
             self.intake,
             self.scheduling,
@@ -88,14 +114,18 @@ class App:
             retention_s=settings.job_retention_s,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reloading: asyncio.Task[None] | None = None
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
+        self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, settings),
-            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain),
+            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness),
             JobsServicer(self.jobs, self.scheduling, settings),
-            interceptors=[self._observer],
+            interceptors=[self.door, self._observer],
             max_message_bytes=settings.max_message_bytes,
             with_reflection=settings.reflection,
+            admin_apart=bool(settings.admin_listen),
+            tls=self._tls,
         )
         Metrics(
             telemetry.meter_provider,
@@ -103,14 +133,21 @@ class App:
             snapshot=self.scheduling.snapshot,
             backend_name=self._backend_name,
             model_name=registry.name,
+            estimates=estimates,
+            limits=self.scheduling.limits,
             version=__version__,
         )
 
     async def start(self) -> str:
-        """Ask the backends, then serve; what has not answered soon goes on being asked. Returns the bound address."""
+        """Ask the backends, then serve; what has not answered soon goes on being asked. Returns the bound address.
+
+        Raises ConfigError when a certificate, the keys or an address cannot be used.
+        """
+        await asyncio.to_thread(self.files.load)
+        self._reloading = asyncio.get_running_loop().create_task(self.files.run())
         self.scheduling.start(self.dispatcher)
         await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
-        return await self.server.start(self.settings.listen)
+        return await self.server.start(self.settings.listen, self.settings.admin_listen)
 
     def drain(self) -> None:
         """Accept nothing more, end idle sessions, tell health checks; what was accepted goes on."""
@@ -139,6 +176,9 @@ class App:
         self.jobs.close()
         self.scheduling.stop()
         await self.fleet.close()
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.gather(self._reloading, return_exceptions=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
 
@@ -151,6 +191,20 @@ class App:
         task.add_done_callback(self._tasks.discard)
 
 
+def _core(settings: Settings) -> _scheduler.Scheduler:
+    shares = settings.class_min_shares
+    return _scheduler.Scheduler(
+        policy=settings.policy,
+        queue_limit=settings.queue_limit_prompts,
+        in_flight_limit=settings.in_flight_limit,
+        no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
+        fairness=settings.fairness,
+        class_min_shares=(shares.get("interactive", 0.0), shares.get("standard", 0.0), shares.get("batch", 0.0)),
+        cost_includes_output=settings.cost_includes_output,
+        retry_ratio=settings.retry_ratio,
+    )
+
+
 def serve(environ: Mapping[str, str] = os.environ) -> int:
     """Run the service until SIGTERM or SIGINT; a second signal ends it at once. Returns the exit code."""
     try:
@@ -159,7 +213,8 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return EXIT_CONFIG
-    configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+    settings = configuration.settings
+    configure_logs(settings.log_level, settings.log_format, exception_text=settings.log_exception_text)
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
@@ -183,6 +238,8 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, app.files.look)
+    log_loop_errors(loop)
     grace_s = 0.0
     try:
         address = await _unless(stopping, app.start())
@@ -231,6 +288,9 @@ def _report(app: App, configuration: Configuration, address: str, environ: Mappi
         "ready",
         address=address,
         version=__version__,
+        admin_address=app.server.admin_address,
+        tls=bool(app.settings.tls.cert_file),
+        keys=app.access.keys if app.access.on else "off",
         policy=app.settings.policy,
         backends=[f"{member.id} ({member.settings.kind})" for member in app.fleet.members],
         telemetry=list(app.telemetry.exporting),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from expresslane.config_checks import backend_problems, service_problems
+from expresslane.config_checks import backend_problems, exposure_warnings, service_problems
 from expresslane.errors import ConfigError
 from expresslane.settings import BackendSettings, Settings
 from expresslane.variables import (
@@ -22,7 +22,9 @@ from expresslane.variables import (
     OTHER_VARIABLES,
     PREFIX,
     Variable,
+    group_members,
     is_foreign,
+    is_id,
     masked,
     show,
     value_at,
@@ -30,12 +32,11 @@ from expresslane.variables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Configuration", "Row", "describe", "load", "reference"]
 
 _BACKENDS = f"{PREFIX}BACKENDS__"
-_BACKEND_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DEFAULT = "default"
 
 
@@ -68,8 +69,8 @@ class Row:
 def load(environ: Mapping[str, str]) -> Configuration:
     """Read the whole environment. Raises ConfigError with one line for each mistake."""
     given = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
-    backend_ids = sorted({backend_id for name in given if (backend_id := _backend_id(name))})
-    known = variables(backend_ids)
+    members = group_members(given)
+    known = variables(members)
     problems: list[str] = []
     texts: dict[str, str] = {}
     origins: dict[str, str] = {}
@@ -85,7 +86,7 @@ def load(environ: Mapping[str, str]) -> Configuration:
                 problems.append(f"{name} and {canonical} are two names of one setting; set only one of them.")
             texts[variable.path] = value if variable.secret else value.strip()
             origins[variable.path] = f"environment variable {name}"
-    settings, wrong = _validate(texts, backend_ids, origins, known)
+    settings, wrong = _validate(texts, members, origins, known)
     problems += wrong
     if problems:
         count = len(problems)
@@ -94,7 +95,7 @@ def load(environ: Mapping[str, str]) -> Configuration:
     if simulated_only:
         settings = settings.model_copy(update={"backends": {"simulated": BackendSettings(kind="simulated")}})
     all_origins = {
-        variable.path: origins.get(variable.path, _DEFAULT) for variable in variables(settings.backends).values()
+        variable.path: origins.get(variable.path, _DEFAULT) for variable in variables(_members(settings)).values()
     }
     return Configuration(settings, all_origins, _warnings(settings, simulated_only), simulated_only)
 
@@ -111,19 +112,23 @@ def describe(configuration: Configuration) -> list[Row]:
             variable.meaning,
             variable.allowed,
         )
-        for variable in variables(settings.backends).values()
+        for variable in variables(_members(settings)).values()
         if _applies(variable.path, settings)
     ]
 
 
 def reference() -> list[Row]:
-    """Every setting there is, with its default; those of a backend as `EXPRESSLANE_BACKENDS__<ID>__...`."""
+    """Every setting there is, with its default; those of a group's member as `EXPRESSLANE_BACKENDS__<ID>__...`."""
     rows = [
         Row(variable.path, variable.name, variable.default, _DEFAULT, variable.meaning, variable.allowed)
-        for variable in variables(("<id>",)).values()
+        for variable in variables({"backends": ("<id>",), "tenants": ("<name>",)}).values()
     ]
     rows += [Row("", name, "", "ignored", meaning, "") for name, meaning in OTHER_VARIABLES.items()]
     return rows
+
+
+def _members(settings: Settings) -> dict[str, Iterable[str]]:
+    return {"backends": settings.backends, "tenants": settings.tenants}
 
 
 def _applies(path: str, settings: Settings) -> bool:
@@ -133,20 +138,23 @@ def _applies(path: str, settings: Settings) -> bool:
 
 
 def _validate(
-    texts: Mapping[str, str], backend_ids: list[str], origins: Mapping[str, str], known: Mapping[str, Variable]
+    texts: Mapping[str, str],
+    members: Mapping[str, list[str]],
+    origins: Mapping[str, str],
+    known: Mapping[str, Variable],
 ) -> tuple[Settings, list[str]]:
     """The settings and what is wrong with them. Wrong values are left out in a second pass, so that all checks run."""
     by_path = {variable.path: variable for variable in known.values()}
     wrong: dict[str, str] = {}
     try:
-        settings = Settings.model_validate(_nested(texts, backend_ids))
+        settings = Settings.model_validate(_nested(texts, members))
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             path = next(joined for joined in _prefixes(detail["loc"]) if joined in by_path)
             wrong.setdefault(path, _wrong(by_path[path], texts, origins, str(detail.get("ctx", {}).get("error", ""))))
         rest = {path: text for path, text in texts.items() if path not in wrong}
-        whole = [backend_id for backend_id in backend_ids if f"backends.{backend_id}.kind" not in wrong]
-        settings = Settings.model_validate(_nested(rest, whole))
+        whole = [backend_id for backend_id in members["backends"] if f"backends.{backend_id}.kind" not in wrong]
+        settings = Settings.model_validate(_nested(rest, {**members, "backends": whole}))
     lines = list(wrong.values())
     given = frozenset(texts)
     checks = [
@@ -154,19 +162,19 @@ def _validate(
         for backend_id, backend in settings.backends.items()
         for problem in backend_problems(backend_id, backend, given)
     ]
-    checks += service_problems(settings, backend_ids)
+    checks += service_problems(settings, members["backends"])
     for path, why in checks:
         if path not in wrong:
             lines.append(f"{_said(by_path[path], texts, origins)} {why}")
     return settings, lines
 
 
-def _nested(texts: Mapping[str, str], backend_ids: list[str]) -> dict[str, Any]:
-    nested: dict[str, Any] = {"backends": {backend_id: {} for backend_id in backend_ids}}
+def _nested(texts: Mapping[str, str], members: Mapping[str, list[str]]) -> dict[str, Any]:
+    nested: dict[str, Any] = {group: {member_id: {} for member_id in ids} for group, ids in members.items()}
     for path, text in texts.items():
         *parents, leaf = path.split(".")
         place = nested
-        if parents[:1] == ["backends"] and parents[1] not in nested["backends"]:
+        if len(parents) > 1 and parents[1] not in nested.get(parents[0], (parents[1],)):
             continue
         for part in parents:
             place = place.setdefault(part, {})
@@ -198,22 +206,14 @@ def _wrong(variable: Variable, texts: Mapping[str, str], origins: Mapping[str, s
     )
 
 
-def _backend_id(name: str) -> str:
-    """The id of the backend that a variable is about, or empty."""
-    if not name.startswith(_BACKENDS):
-        return ""
-    backend_id = name.removeprefix(_BACKENDS).partition("__")[0].lower().replace("_", "-")
-    return backend_id if _BACKEND_ID.fullmatch(backend_id) else ""
-
-
 def _unknown(name: str, known: Mapping[str, Variable]) -> str:
     """A name that is no setting, with the one that was probably meant; its value may be a secret and is not shown."""
     candidates = [*known, *OTHER_NAMES, *OTHER_VARIABLES]
     middle = re.fullmatch(rf"{PREFIX}BACKENDS?_+([A-Z0-9_]+)", name.upper())
     if middle and not name.startswith(_BACKENDS):
         for backend_name in (middle[1].split("__")[0].strip("_"), middle[1].split("_")[0]):
-            if _BACKEND_ID.fullmatch(backend_id := backend_name.lower().replace("_", "-")):
-                candidates += variables((backend_id,))
+            if is_id(backend_id := backend_name.lower().replace("_", "-")):
+                candidates += variables({"backends": (backend_id,)})
     rests = [candidate.removeprefix(PREFIX) for candidate in candidates]
     close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), rests, n=1, cutoff=0.7)
     if close:
@@ -228,8 +228,13 @@ def _warnings(settings: Settings, simulated_only: bool) -> tuple[str, ...]:
             "No backend is configured: the embedded simulated one runs, its answers are made up and marked SIMULATED. "
             f"Set {_BACKENDS}<ID>__KIND and {_BACKENDS}<ID>__URL to use a real one."
         )
-    if settings.policy == "sjf":
+    warnings += exposure_warnings(settings)
+    if settings.policy == "sjf" or "sjf" in settings.policies.values():
+        name = "POLICY" if settings.policy == "sjf" else "POLICIES"
         warnings.append(
-            f"{PREFIX}POLICY=sjf lets a long prompt wait for as long as shorter ones come; sjf-aged and hrrn do not."
+            f"{PREFIX}{name}: sjf lets a long prompt wait for as long as shorter ones come; sjf-aged and hrrn do not."
         )
+    weighted = any(tenant.weight is not None for tenant in settings.tenants.values())
+    if settings.fairness == "none" and weighted:
+        warnings.append(f"{PREFIX}FAIRNESS=none: the weights of tenants change nothing.")
     return tuple(warnings)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from expresslane.auth.keys import parse_records
 from expresslane.backends.presets import capabilities_of
+from expresslane.policies import Scope
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
-    from expresslane.settings import BackendSettings, Settings
+    from expresslane.settings import BackendSettings, Settings, TenantDefaults, TenantSettings
 
-__all__ = ["SIMULATED_MODEL", "backend_problems", "service_problems"]
+__all__ = ["SIMULATED_MODEL", "backend_problems", "exposure_warnings", "service_problems"]
 
 SIMULATED_MODEL = "simulated"
 """The only model that a simulated backend serves: no other name ever gets made-up text."""
@@ -40,14 +43,85 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
         )
     if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
         yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
+    yield from _engine_problems(prefix, backend)
+    if backend.breaker_open_s > backend.breaker_open_max_s:
+        yield f"{prefix}breaker_open_s", f"is more than breaker_open_max_s ({backend.breaker_open_max_s:g})."
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:
             yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
 
 
+def exposure_warnings(settings: Settings) -> Iterator[str]:
+    """What an operator should know of who can reach the service.
+
+    An address beyond loopback was asked for by name, and a proxy may stand before it: it is no mistake, and told.
+    """
+    if settings.authenticated and not any(tenant.admin for tenant in settings.tenants.values()):
+        yield "No tenant may use the Admin service: set EXPRESSLANE_TENANTS__<ID>__ADMIN=true for one."
+    for setting, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
+        if not address or _is_loopback(address):
+            continue
+        where = f"{environment_name(setting)}={address} can be reached from other machines"
+        if not settings.authenticated and not settings.tls.client_ca_file:
+            yield f"{where}, and nobody has to show a key: whoever can connect can use it. docs/security.md says how."
+        if not settings.tls.cert_file:
+            yield f"{where} in clear text: prompts, answers and keys can be read on the way. Set EXPRESSLANE_TLS__*."
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost" or host.startswith("unix"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    tls = settings.tls
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if getattr(tls, one) and not getattr(tls, other):
+            yield f"tls.{one}", f"needs {environment_name(f'tls.{other}')} as well."
+    if tls.client_ca_file and not (tls.cert_file or tls.key_file):
+        yield "tls.client_ca_file", f"needs {environment_name('tls.cert_file')} as well."
+    if settings.admin_listen and settings.admin_listen == settings.listen and not settings.listen.endswith(":0"):
+        yield "admin_listen", "is the address of the other server too; give it a port of its own."
+    yield from _doubled_identities(settings)
+
+
+def _doubled_identities(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Keys and certificates that stand for two tenants."""
+    ids: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for tenant_id, tenant in settings.tenants.items():
+        prefix = f"tenants.{tenant_id}."
+        if tenant.certificates and not settings.tls.client_ca_file:
+            yield f"{prefix}certificates", f"needs {environment_name('tls.client_ca_file')} as well."
+        for record in parse_records(tenant.keys.get_secret_value()) if tenant.keys else ():
+            if ids.setdefault(record.id, tenant_id) != tenant_id:
+                yield f"{prefix}keys", f"has the key {record.id}, which is the tenant {ids[record.id]}'s."
+        for name in tenant.certificates:
+            if names.setdefault(name, tenant_id) != tenant_id:
+                yield f"{prefix}certificates", f"has {name!r}, which is the tenant {names[name]}'s."
+
+
+def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[str, str]]:
+    step, chunk, budget = backend.engine_step_tokens, backend.engine_chunk_tokens, backend.short_budget_tokens
+    if chunk > step:
+        yield f"{prefix}engine_chunk_tokens", f"is more than engine_step_tokens ({step}), which must be given with it."
+    lanes = capabilities_of(backend.kind).engine if backend.lanes is None else backend.lanes
+    if lanes and budget is not None and budget < (chunk or step):
+        yield (
+            f"{prefix}short_budget_tokens",
+            f"is below one chunk of the engine ({chunk or step}), which would then wait for work. Unset it.",
+        )
+
+
 def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong between the settings of the service. `backend_ids`: those named, also where their settings fail."""
+    yield from _access_problems(settings)
     ids = set(backend_ids) or {"simulated"}
     wildcard = settings.wildcard_backend
     if wildcard:
@@ -60,9 +134,29 @@ def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator
         why = _alias_problem(alias, model, settings, models)
         if why:
             yield "aliases", f"makes {alias!r} an alias of {model!r}{why}"
+    yield from _tenant_problems(settings)
+    yield from _policy_problems(settings, models)
     default = settings.default_model
     if default and models is not None and default not in models | set(settings.aliases):
         yield "default_model", f"is served by no backend. Allowed: one of {_list(models | set(settings.aliases))}."
+
+
+def _tenant_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.fairness != "none":
+        return
+    described: dict[str, TenantDefaults | TenantSettings] = {"tenant_defaults": settings.tenant_defaults}
+    described |= {f"tenants.{name}": tenant for name, tenant in settings.tenants.items()}
+    for path, tenant in described.items():
+        for field in ("requests_per_min", "tokens_per_min"):
+            if getattr(tenant, field):
+                yield f"{path}.{field}", "needs tenants to be told apart, which EXPRESSLANE_FAIRNESS=none does not do."
+
+
+def _policy_problems(settings: Settings, models: set[str] | None) -> Iterator[tuple[str, str]]:
+    for text in settings.policies:
+        model = Scope.parse(text).model
+        if model and models is not None and model not in models:
+            yield "policies", f"names the model {model!r}, which no backend serves. Allowed: one of {_list(models)}."
 
 
 def _alias_problem(alias: str, model: str, settings: Settings, models: set[str] | None) -> str:

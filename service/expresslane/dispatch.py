@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,11 +12,13 @@ from expresslane.backends.base import Answer, Call
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import AttemptError, BackendError, PromptError, Reason
 from expresslane.results import Outcome
+from expresslane.retries import MAX_WAIT_S
+from expresslane.scheduling import QUEUED
+from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from expresslane._scheduler import Dispatch
     from expresslane.batches.ticket import Ticket
     from expresslane.fleet import Fleet, Member
     from expresslane.retries import RetryPolicy
@@ -31,6 +34,18 @@ _OVERDUE = {
     "idle": (Reason.IDLE_TIMEOUT, "the answer fell silent"),
     "attempt": (Reason.ATTEMPT_TIMEOUT, "the attempt took too long"),
 }
+PAUSED_MAX = 20
+"""Attempts of one prompt that a rate limit may turn away without being counted, so that it ends for certain."""
+_BACKENDS_FAULT = frozenset(
+    {
+        Reason.BACKEND_UNREACHABLE,
+        Reason.BACKEND_DISCONNECTED,
+        Reason.BACKEND_OVERLOADED,
+        Reason.BACKEND_ERROR,
+        Reason.BACKEND_MALFORMED,
+    }
+)
+"""What a breaker counts, beside time-outs that the service itself has set."""
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
 
 
@@ -67,25 +82,33 @@ class Dispatcher:
     """Runs attempts as tasks: as many as the core releases, never more."""
 
     def __init__(
-        self, scheduling: Scheduling, fleet: Fleet, retries: RetryPolicy, *, clock: Clock = monotonic_ns
+        self,
+        scheduling: Scheduling,
+        fleet: Fleet,
+        retries: RetryPolicy,
+        *,
+        estimates: TokenEstimates | None = None,
+        clock: Clock = monotonic_ns,
     ) -> None:
         self._scheduling = scheduling
+        self._estimates = estimates or TokenEstimates()
         self._fleet = fleet
         self._retries = retries
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def release(self, ticket: Ticket, decision: Dispatch) -> None:
-        """Start an attempt."""
+    def release(self, ticket: Ticket, backend: int, attempt_number: int) -> None:
+        """Start an attempt, by its number from 1, at a backend."""
         now = self._clock()
-        member = self._fleet.members[decision.backend]
-        attempt = Attempt(member, member.own_name(ticket.prompt.model), decision.attempt, now)
-        ticket.attempts = decision.attempt
+        member = self._fleet.members[backend]
+        attempt = Attempt(member, member.own_name(ticket.prompt.model), attempt_number, now)
+        ticket.attempts = attempt_number
         ticket.queue_wait_ns += now - ticket.queued_ns
         ticket.attempt = attempt
         on_delta = self._on_delta(ticket) if ticket.batch.options.stream_deltas else None
         on_first_token = (lambda: self._first_token(ticket, attempt)) if member.streams else None
-        attempt.answer = Answer(on_first_token, on_delta, clock=self._clock)
+        on_exhausted = partial(self._exhausted, member, ticket.model_number)
+        attempt.answer = Answer(on_first_token, on_delta, on_exhausted=on_exhausted, clock=self._clock)
         headers = ticket.batch.trace.headers
         if ticket.trace is not None:
             ticket.trace.queued(ticket.queued_ns, now)
@@ -188,24 +211,61 @@ class Dispatcher:
                 expired = stopped
             assert error is not None
             self._note_health(attempt.member, error)
+            if error.reason in _BACKENDS_FAULT or (stopped and not self._is_own(ticket, stopped)):
+                self._scheduling.blame(ticket, now)
             if self._retry(ticket, attempt, error, now):
                 return
             outcome = Outcome.EXPIRED if expired else Outcome.FAILED
             prompt_error = self._prompt_error(ticket, error, expired)
         self._end_trace(attempt, outcome.value, prompt_error, now)
-        self._scheduling.finish(ticket, ticket.result(outcome, now, prompt_error), now)
+        result = ticket.result(outcome, now, prompt_error)
+        if result.usage is not None and outcome is Outcome.SUCCEEDED:
+            self._estimates.learn(ticket, result.usage)
+        self._scheduling.finish(ticket, result, now)
+
+    @staticmethod
+    def _is_own(ticket: Ticket, deadline: str) -> bool:
+        """Whether the prompt has set this deadline itself: a caller in a hurry says nothing about the backend."""
+        own = ticket.prompt.options.deadlines
+        return bool({"first_token": own.first_token_ns, "idle": own.idle_ns, "attempt": own.attempt_ns}[deadline])
 
     def _note_health(self, member: Member, error: BackendError) -> None:
         if error.reason in _DOWN:
             self._fleet.unreachable(member, error)
 
+    def _exhausted(self, member: Member, model_number: int, wait_s: float) -> None:
+        """The backend says itself that the next request would be one too many."""
+        now = self._clock()
+        self._scheduling.pause(member.number, model_number, now, now + int(wait_s * 1e9))
+
+    def _pause(self, ticket: Ticket, member: Member, error: BackendError, now_ns: int) -> bool:
+        """Leave a backend alone for as long as its rate limit asks, with all prompts of the model, not this one only.
+
+        Returns whether this attempt is not held against the prompt: it was turned away, and others would be too.
+        """
+        if error.reason is not Reason.BACKEND_RATE_LIMITED or not error.retry_after_s or not error.retryable:
+            return False
+        until_ns = now_ns + int(min(error.retry_after_s, MAX_WAIT_S) * 1e9)
+        self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns)
+        ticket.paused += 1
+        return ticket.paused <= PAUSED_MAX
+
     def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
-        delay_ns = self._retries.delay_ns(attempt.number, error, ticket.back_off_ns)
+        if self._pause(ticket, attempt.member, error, now_ns):
+            elsewhere = self._scheduling.limits.open_elsewhere(ticket.model_number, attempt.member.number, now_ns)
+            wait_s = 0.0 if elsewhere else error.retry_after_s or 0.0
+            delay_ns: int | None = int(min(wait_s, MAX_WAIT_S) * 1e9)
+        else:
+            counted = attempt.number - min(ticket.paused, PAUSED_MAX)
+            delay_ns = self._retries.delay_ns(counted, error, ticket.back_off_ns)
         delivered = ticket.batch.options.stream_deltas and attempt.answer.started
         if delay_ns is None or delivered or ticket.batch.stopped is not None:
             return False
         exclude = self._retries.excludes_backend(error)
-        if not self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude):
+        answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude)
+        if answer != QUEUED:
+            if answer == "budget_exhausted":
+                error.message += " (not retried: the tenant's retry budget is used up)"
             return False
         duration_ns = now_ns - attempt.started_ns
         failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)

@@ -46,11 +46,14 @@ class Reason(StrEnum):
     INVALID_JSON = "INVALID_JSON"
     COLLIDING_KEY = "COLLIDING_KEY"
     UNSUPPORTED = "UNSUPPORTED"
+    ABOVE_RATE_LIMIT = "ABOVE_RATE_LIMIT"
     QUEUE_FULL = "QUEUE_FULL"
     DRAINING = "DRAINING"
     CREDITS_EXCEEDED = "CREDITS_EXCEEDED"
     PROTOCOL_VIOLATION = "PROTOCOL_VIOLATION"
     JOBS_FULL = "JOBS_FULL"
+    CLASS_NOT_ALLOWED = "CLASS_NOT_ALLOWED"
+    TENANTS_FULL = "TENANTS_FULL"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
     UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
     CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
@@ -74,6 +77,11 @@ class Reason(StrEnum):
     BACKEND_UNAUTHORIZED = "BACKEND_UNAUTHORIZED"
     BACKEND_MALFORMED = "BACKEND_MALFORMED"
     ANSWER_OVER_LIMIT = "ANSWER_OVER_LIMIT"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    NOT_PERMITTED = "NOT_PERMITTED"
+    MODEL_NOT_PERMITTED = "MODEL_NOT_PERMITTED"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    MALFORMED_MESSAGE = "MALFORMED_MESSAGE"
     INTERNAL = "INTERNAL"
 
 
@@ -89,16 +97,20 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.INVALID_JSON,
         Reason.COLLIDING_KEY,
         Reason.UNSUPPORTED,
+        Reason.ABOVE_RATE_LIMIT,
         Reason.PROTOCOL_VIOLATION,
         Reason.BACKEND_REJECTED,
+        Reason.MALFORMED_MESSAGE,
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         Reason.QUEUE_FULL,
         Reason.CREDITS_EXCEEDED,
         Reason.JOBS_FULL,
+        Reason.TENANTS_FULL,
         Reason.BACKEND_RATE_LIMITED,
         Reason.BACKEND_QUOTA_EXHAUSTED,
         Reason.ANSWER_OVER_LIMIT,
+        Reason.TOO_MANY_CALLS,
     ),
     grpc.StatusCode.UNAVAILABLE: (
         Reason.DRAINING,
@@ -118,7 +130,13 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.CALLER_DEADLINE,
     ),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, Reason.BATCH_FAILED),
-    grpc.StatusCode.PERMISSION_DENIED: (Reason.BACKEND_UNAUTHORIZED,),
+    grpc.StatusCode.UNAUTHENTICATED: (Reason.UNAUTHENTICATED,),
+    grpc.StatusCode.PERMISSION_DENIED: (
+        Reason.NOT_PERMITTED,
+        Reason.MODEL_NOT_PERMITTED,
+        Reason.CLASS_NOT_ALLOWED,
+        Reason.BACKEND_UNAUTHORIZED,
+    ),
     grpc.StatusCode.INTERNAL: (Reason.BACKEND_ERROR, Reason.BACKEND_MALFORMED, Reason.INTERNAL),
 }
 _CODE_BY_REASON = {reason: code for code, reasons in _CODES.items() for reason in reasons}

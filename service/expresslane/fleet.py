@@ -10,7 +10,8 @@ import structlog
 from yarl import URL
 
 from expresslane.errors import BackendError, Reason, RefusedError
-from expresslane.settings import MAX_CAP, BackendSettings
+from expresslane.masking import masked
+from expresslane.settings import BackendSettings
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from expresslane.backends.base import Backend, Capabilities
     from expresslane.errors import PromptError
     from expresslane.models import ModelRegistry
+    from expresslane.settings import BackendSettings
 
-__all__ = ["Fleet", "Member"]
+__all__ = ["Change", "Fleet", "Member"]
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,8 @@ class Member:
     enabled: bool
     cap: int
     cap_is_set: bool = False
+    requests_per_min: int = 0
+    tokens_per_min: int = 0
     models: dict[str, str] = field(default_factory=dict)
     slots: int = 0
     available: bool = True
@@ -83,7 +87,7 @@ class Member:
     def public_url(self) -> str:
         """The URL without credentials."""
         url = URL(self.settings.url) if self.settings.url else None
-        return str(url.with_user(None)) if url is not None else ""
+        return masked(str(url.with_user(None))) if url is not None else ""
 
     def own_name(self, model: str) -> str:
         """The backend's own name for a model."""
@@ -104,6 +108,19 @@ class Member:
         if self.capabilities.simulated:
             notices.append("SIMULATED: answers are made up")
         return notices
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to change of a backend; None: nothing. A cap is from 1 to 100,000, a limit of 0 is none."""
+
+    enabled: bool | None = None
+    cap: int | None = None
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+
+
+_CHANGEABLE = ("enabled", "cap", "cap_is_set", "requests_per_min", "tokens_per_min")
 
 
 class Fleet:
@@ -138,7 +155,18 @@ class Fleet:
         cap = settings.cap or adapter.capabilities.default_cap
         enabled = settings.concurrency is not False
         models = dict(settings.models)
-        return Member(number, adapter.id, adapter, settings, enabled, cap, settings.cap is not None, models)
+        return Member(
+            number,
+            adapter.id,
+            adapter,
+            settings,
+            enabled,
+            cap,
+            cap_is_set=settings.cap is not None,
+            requests_per_min=settings.requests_per_min,
+            tokens_per_min=settings.tokens_per_min,
+            models=models,
+        )
 
     async def start(
         self,
@@ -176,28 +204,35 @@ class Fleet:
             raise RefusedError(Reason.UNKNOWN_BACKEND, f"there is no backends/{backend_id[:256]}; there are {known}")
         return member
 
-    def set_concurrency(self, member: Member, *, enabled: bool) -> None:
-        """Turn the switch. Raises RefusedError (CONCURRENCY_UNSUPPORTED) where the kind cannot."""
-        self.check_concurrency(member, enabled=enabled)
-        member.enabled = enabled
-        self._apply(member)
+    def update(self, member: Member, change: Change) -> None:
+        """Change a backend, all of it or nothing; what is in flight goes on.
+
+        Raises RefusedError (CONCURRENCY_UNSUPPORTED, INVALID_FIELD).
+        """
+        if change.enabled:
+            self._check_concurrency(member, with_cap=change.cap is not None)
+        before = {name: getattr(member, name) for name in _CHANGEABLE}
+        if change.cap is not None:
+            member.cap_is_set, member.cap = True, change.cap
+        for name in ("enabled", "requests_per_min", "tokens_per_min"):
+            if (value := getattr(change, name)) is not None:
+                setattr(member, name, value)
+        try:
+            self._apply(member)
+        except RefusedError:
+            for name, value in before.items():
+                setattr(member, name, value)
+            raise
 
     @staticmethod
-    def check_concurrency(member: Member, *, enabled: bool, with_cap: bool = False) -> None:
-        """Raise RefusedError when the switch cannot be turned on; `with_cap`: a cap is set along with it."""
+    def _check_concurrency(member: Member, *, with_cap: bool) -> None:
         able = member.capabilities.can_run_concurrently if with_cap else member.can_run_concurrently
-        if enabled and not able:
+        if not able:
             raise RefusedError(
                 Reason.CONCURRENCY_UNSUPPORTED,
                 f"backends/{member.id} ({member.settings.kind}, parallel slots reported: {member.slots}) runs one "
                 f"request at a time; give it more slots, or set {environment_name(f'backends.{member.id}.cap')}",
             )
-
-    def set_cap(self, member: Member, cap: int) -> None:
-        """Change the cap, 1 to 100,000, whatever slots the backend reports. What is in flight goes on."""
-        member.cap_is_set = True
-        member.cap = max(1, min(MAX_CAP, cap))
-        self._apply(member)
 
     def unreachable(self, member: Member, error: BackendError) -> None:
         """A connection failed: release nothing there until a probe succeeds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 from expresslane.batches.batch import Batch, BatchOptions, HeldBytes
@@ -15,10 +16,11 @@ from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
 from expresslane.scheduling import Entry, Scheduling
 from expresslane.telemetry import names
-from expresslane.tokens import estimate
+from expresslane.tenants import Tenants
+from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
@@ -37,12 +39,18 @@ class Intake:
         tracer: Tracer,
         *,
         max_open_batches: int,
+        may_use: Callable[..., bool] = lambda *_: True,
+        tenants: Tenants | None = None,
+        estimates: TokenEstimates | None = None,
         clock: Clock = monotonic_ns,
     ) -> None:
+        self.tenants = tenants or Tenants()
+        self.estimates = estimates or TokenEstimates()
         self._scheduling = scheduling
         self._registry = registry
         self._tracer = tracer
         self._max_open = max_open_batches
+        self._may_use = may_use
         self._clock = clock
         self._open: set[Batch] = set()
         self._held = HeldBytes()
@@ -69,13 +77,14 @@ class Intake:
         trace = self._tracer.start_batch(
             request_id=options.request_id, prompts=prompts, method=method, arrived_ns=options.arrived_ns
         )
-        batch = Batch(options, self._clock(), trace, is_open=is_open, held=self._held, outbox=outbox)
+        tenant = self.tenants.enter(options.tenant)
+        batch = Batch(options, self._clock(), trace, tenant, is_open=is_open, held=self._held, outbox=outbox)
         self._open.add(batch)
         self._none_open.clear()
         return batch
 
     def accept(self, batch: Batch, prompts: Sequence[tuple[Prompt, int]]) -> list[Ticket]:
-        """Queue (prompt, size in bytes) pairs, all or none; those whose model nobody serves fail at once, in-band.
+        """Queue (prompt, size in bytes) pairs, all or none; those whose model cannot be had fail at once, in-band.
 
         Returns the queued tickets. Raises RefusedError.
         """
@@ -85,23 +94,27 @@ class Intake:
         entries: list[Entry] = []
         failures: list[Result] = []
         taken_bytes = 0
+        may_use = partial(self._may_use, batch.options.tenant)
         for index, (prompt, size_bytes) in enumerate(prompts, first):
             try:
-                model = self._registry.resolve(prompt.model)
+                model = self._registry.resolve(prompt.model, may_use)
             except UnknownModelError as unknown:
                 failures.append(_failure(prompt.custom_id, index, unknown.error))
                 continue
             named = prompt if prompt.model == model.name else prompt.with_model(model.name)
             read_bytes = size_bytes - prompt.options.other_bytes
-            ticket = Ticket(named, batch, index, estimate(read_bytes, model.bytes_per_token), size_bytes)
+            tokens = self.estimates.input_tokens(model.number, read_bytes, model.bytes_per_token)
+            output_tokens = self.estimates.output_tokens(model.number, prompt.options.sampling.max_tokens)
+            ticket = Ticket(named, batch, index, tokens, size_bytes)
             taken_bytes += size_bytes
-            entries.append(Entry(ticket, model))
+            entries.append(Entry(ticket, model, output_tokens))
         self._check_bytes(taken_bytes, batch.options.queue_limit_bytes)
         self._scheduling.submit(batch, entries)
         self._held.total += taken_bytes
         if batch.options.arrived_ns is not None and not batch.open:
             batch.trace.stage(names.SPAN_INGEST, batch.options.arrived_ns, self._clock())
         batch.expect(len(prompts))
+        self._scheduling.tell_limits(batch)
         for failure in failures:
             self._scheduling.complete_unqueued(batch, failure)
         return [entry.ticket for entry in entries]
@@ -127,7 +140,9 @@ class Intake:
         batch.trace.stage(names.SPAN_DELIVER, batch.last_ns, self._clock())
         counts = {outcome.value: count for outcome, count in batch.tally.outcomes.items() if count}
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
-        self._open.discard(batch)
+        if batch in self._open:
+            self._open.discard(batch)
+            self.tenants.leave(batch.tenant)
         if not self._open:
             self._none_open.set()
 

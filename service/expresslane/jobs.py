@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from expresslane.batches.log import Budget, Cursor, Log
 from expresslane.errors import Reason, RefusedError
+from expresslane.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from expresslane.intake import Intake
     from expresslane.prompts import Prompt
     from expresslane.scheduling import Scheduling
+    from expresslane.tenants import Tenant
 
 __all__ = ["Job", "JobStore"]
 
@@ -47,6 +49,11 @@ class Job:
         self.watches = 0
         self.timer: asyncio.TimerHandle | None = None
 
+    @property
+    def tenant(self) -> str:
+        """Whose job it is; ids are unique within a tenant."""
+        return self.batch.options.tenant
+
 
 class JobStore:
     """Keeps every job until its retention is over or it is deleted; refuses new ones rather than drop what it keeps.
@@ -71,7 +78,7 @@ class JobStore:
         self._retention_s = retention_s
         self._wall_clock = wall_clock
         self._budget = Budget(results_limit_bytes, self._budget_changed)
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[tuple[str, str], Job] = {}
         self._numbers = itertools.count(1)
 
     @property
@@ -79,13 +86,18 @@ class JobStore:
         """About what the results of all jobs take."""
         return self._budget.used_bytes
 
+    def tenant(self, name: str) -> Tenant:
+        """Whose jobs those are of this name."""
+        return self._intake.tenants.find(name)
+
     def create(self, job_id: str, options: BatchOptions, prompts: Sequence[tuple[Prompt, int]]) -> Job:
         """Accept a batch as a job; an empty id is made up.
 
         Raises RefusedError (JOB_EXISTS, JOBS_FULL, and those of the intake).
         """
         job_id = job_id or uuid.uuid4().hex
-        if job_id in self._jobs:
+        key = (options.tenant, job_id)
+        if key in self._jobs:
             raise RefusedError(Reason.JOB_EXISTS, f"there is a job {job_id!r} already")
         self._check_room()
         log = Log(self._budget, lambda: self._ended(job))
@@ -96,19 +108,20 @@ class JobStore:
         except RefusedError:
             self._intake.close(batch)
             raise
-        self._jobs[job_id] = job
+        self._jobs[key] = job
         return job
 
-    def get(self, job_id: str) -> Job:
-        """A job by its id. Raises RefusedError (UNKNOWN_JOB)."""
-        job = self._jobs.get(job_id)
+    def get(self, job_id: str, tenant: str = DEFAULT_TENANT) -> Job:
+        """A tenant's job by its id; those of others are not there. Raises RefusedError (UNKNOWN_JOB)."""
+        job = self._jobs.get((tenant, job_id))
         if job is None:
             raise RefusedError(Reason.UNKNOWN_JOB, f"there is no job {job_id[:64]!r}, or no longer")
         return job
 
-    def newest(self, count: int, before: int | None = None) -> list[Job]:
-        """Up to `count` jobs, newest first, with numbers below `before`."""
-        older = (job for job in reversed(self._jobs.values()) if before is None or job.number < before)
+    def newest(self, count: int, before: int | None = None, tenant: str = DEFAULT_TENANT) -> list[Job]:
+        """Up to `count` jobs of a tenant, newest first, with numbers below `before`."""
+        own = (job for job in reversed(self._jobs.values()) if job.tenant == tenant)
+        older = (job for job in own if before is None or job.number < before)
         return list(itertools.islice(older, count))
 
     def cancel(self, job: Job) -> None:
@@ -160,7 +173,7 @@ class JobStore:
         if job.forgotten:
             return
         job.forgotten = True
-        del self._jobs[job.id]
+        del self._jobs[job.tenant, job.id]
         if job.timer is not None:
             job.timer.cancel()
         self._let_go(job)

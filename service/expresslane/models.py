@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from expresslane.errors import PromptError, Reason
+from expresslane.errors import PromptError, Reason, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["ModelRegistry", "ResolvedModel", "UnknownModelError"]
+__all__ = ["MayUse", "ModelRegistry", "ResolvedModel", "UnknownModelError"]
 
 MAX_LISTED = 8
 MAX_AWAITED = 1_024
 AWAITED_BYTES_PER_TOKEN = 4.0
 
 
+MayUse = Callable[[str, str], bool]
+"""Whether a model may be used that is asked for by the one name and served under the other."""
+
+
+def _all(_asked: str, _name: str) -> bool:
+    return True
+
+
 class UnknownModelError(Exception):
-    """No backend serves the model; `error` is the prompt's error."""
+    """The model cannot be had: nobody serves it, or this caller may not use it; `error` is the prompt's error."""
 
     def __init__(self, error: PromptError) -> None:
         super().__init__(error.message)
@@ -90,16 +99,31 @@ class ModelRegistry:
         """All canonical names, sorted."""
         return sorted(self._served)
 
-    def resolve(self, asked: str) -> ResolvedModel:
-        """Find the model that a caller means. Raises UnknownModelError."""
+    def resolve(self, asked: str, may_use: MayUse = _all) -> ResolvedModel:
+        """Find the model that a caller means, among those that it `may_use`. Raises UnknownModelError.
+
+        What it may not use it is not told about: not whether it is served, not as a hint.
+        """
         name = self._aliases.get(asked, asked) or self._default_name()
+        if name and not may_use(asked or self._default or name, name):
+            what = f"the model {asked[:256]!r}" if asked else "the default model; name another"
+            message = f"this tenant may not use {what}"
+            raise UnknownModelError(PromptError(Reason.MODEL_NOT_PERMITTED, message, field="model"))
         if (ratio := self._served.get(name)) is not None:
             return ResolvedModel(self.number(name), name, ratio)
         if self._wildcard and name:
             return ResolvedModel(self.wildcard_number, name, self._wildcard_ratio)
         if self._await(name):
             return ResolvedModel(self.number(name), name, AWAITED_BYTES_PER_TOKEN)
-        raise UnknownModelError(self._unknown(asked, name))
+        raise UnknownModelError(self._unknown(asked, name, may_use))
+
+    def listed(self, asked: str) -> ResolvedModel:
+        """A model that some backend lists, by name or alias. Raises RefusedError (UNKNOWN_MODEL)."""
+        name = self._aliases.get(asked, asked)
+        if (ratio := self._served.get(name)) is not None:
+            return ResolvedModel(self.number(name), name, ratio)
+        error = self._unknown(asked, name)
+        raise RefusedError(Reason.UNKNOWN_MODEL, error.message)
 
     def _await(self, name: str) -> bool:
         """Whether prompts may wait under a name that nobody lists yet."""
@@ -114,7 +138,7 @@ class ModelRegistry:
             return self._aliases.get(self._default, self._default)
         return next(iter(self._served)) if len(self._served) == 1 else ""
 
-    def _unknown(self, asked: str, name: str) -> PromptError:
+    def _unknown(self, asked: str, name: str, may_use: MayUse = _all) -> PromptError:
         if self._unreached:
             backends = ", ".join(f"backends/{backend}" for backend in self._unreached)
             what = (
@@ -124,7 +148,7 @@ class ModelRegistry:
             )
             message = f"{what}, and {backends} could not be asked for its models yet"
             return PromptError(Reason.NO_BACKEND, message, retryable=True, deadline="", field="model")
-        known = [*self._served, *self._aliases]
+        known = [one for one in (*self._served, *self._aliases) if may_use(one, self._aliases.get(one, one))]
         if not name:
             listed = ", ".join(sorted(known)[:MAX_LISTED]) or "none"
             message = f"the prompt names no model and there is no default; models served: {listed}"

@@ -61,12 +61,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Deadlines of one prompt in nanoseconds; 0: the configured one holds."""
+    """Deadlines of one prompt in nanoseconds; 0: the configured one holds.
+
+    `ttft_target_ns` is no deadline that ends anything: within which time from acceptance the first token is wanted.
+    """
 
     queue_ns: int = 0
     first_token_ns: int = 0
     idle_ns: int = 0
     attempt_ns: int = 0
+    ttft_target_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ class Prompt:
     """One prompt to run.
 
     `content` is the user's text (`str` with `raw` false), an untemplated completion (`str` with `raw` true) or a Chat.
-    `model` is the name that callers use, already resolved to one that is served.
+    `model` is the name that callers use, already resolved to one that is served. `sequential`: it starts when all
+    earlier prompts of its batch have ended, and later ones wait for its end.
     """
 
     custom_id: str
@@ -99,6 +104,14 @@ class Prompt:
     raw: bool = False
     prompt_class: PromptClass = PromptClass.STANDARD
     options: RequestOptions = field(default_factory=RequestOptions)
+    sequential: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether all of its content is text."""
+        if isinstance(self.content, str):
+            return True
+        return not any(is_json for message in self.content.messages for is_json, _ in message.parts)
 
     def with_model(self, model: str) -> Prompt:
         """The same prompt for another model name."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from expresslane.errors import BackendError, Reason
 
-__all__ = ["Jitter", "RetryPolicy"]
+__all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy"]
 
 MAX_WAIT_S = 86_400.0
 

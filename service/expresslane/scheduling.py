@@ -1,4 +1,4 @@
-"""The asyncio driver of the Rust core: one timer, tickets by number; the only importer of _scheduler."""
+"""The asyncio driver of the Rust core: one timer, tickets by number; nobody else calls the core."""
 
 from __future__ import annotations
 
@@ -11,44 +11,35 @@ import structlog
 from expresslane import _scheduler
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.core_words import expired, refused, used
+from expresslane.errors import PromptError, Reason
+from expresslane.policies import Scope
+from expresslane.rate_limits import PAUSE, Limit, RateLimits
 from expresslane.results import Outcome, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from expresslane._scheduler import Dispatch, Overdue, Snapshot
+    from expresslane._scheduler import Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
     from expresslane.fleet import Member
     from expresslane.models import ResolvedModel
+    from expresslane.tenants import Tenant
 
-__all__ = ["Entry", "Releaser", "Scheduling"]
+__all__ = ["QUEUED", "Entry", "Releaser", "Scheduling"]
 
 log = structlog.get_logger(__name__)
 
-_EXPIRED = {
-    "queue": (Reason.QUEUE_TIMEOUT, "model request timeout"),
-    "batch": (Reason.CALLER_DEADLINE, "the call's deadline was near and the prompt had not started"),
-    "no_backend": (Reason.NO_BACKEND, "no backend that serves the model was available in time"),
-}
-_EXPIRED_DEADLINE = {"queue": "queue", "batch": "caller", "no_backend": "no_backend"}
-
-
-def _refused(error: _scheduler.SchedulerError) -> Exception:
-    match error:
-        case _scheduler.BatchTooLargeError():
-            return RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts")
-        case _scheduler.QueueFullError():
-            return RefusedError(Reason.QUEUE_FULL, error.args[0], retry_after_ns=error.args[1])
-    return error
+QUEUED = "queued"
+"""The answer to a retry that will be."""
 
 
 class Releaser(Protocol):
     """Carries out what the core decides about tickets in flight."""
 
-    def release(self, ticket: Ticket, decision: Dispatch) -> None:
-        """Start an attempt."""
+    def release(self, ticket: Ticket, backend: int, attempt_number: int) -> None:
+        """Start an attempt, by its number from 1, at a backend."""
 
     def overdue(self, ticket: Ticket, reason: str) -> None:
         """A deadline of the running attempt has passed."""
@@ -59,10 +50,11 @@ class Releaser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A ticket to submit with the model it goes to."""
+    """A ticket to submit with the model it goes to and the expected length of its answer."""
 
     ticket: Ticket
     model: ResolvedModel
+    output_tokens: int = 0
 
 
 class Scheduling:
@@ -71,8 +63,18 @@ class Scheduling:
     A ticket that the core ends is completed here, exactly once, into its batch.
     """
 
-    def __init__(self, core: _scheduler.Scheduler, *, queue_timeout_s: float, clock: Clock = monotonic_ns) -> None:
+    def __init__(
+        self,
+        core: _scheduler.Scheduler,
+        *,
+        queue_timeout_s: float,
+        backend_name: Callable[[int], str] = str,
+        clock: Clock = monotonic_ns,
+    ) -> None:
         self._core = core
+        self._backend_name = backend_name
+        self.limits = RateLimits()
+        self.policies: dict[Scope, str] = {}
         self._clock = clock
         self._queue_timeout_ns = int(queue_timeout_s * 1e9)
         self._tickets: dict[int, Ticket] = {}
@@ -98,7 +100,16 @@ class Scheduling:
         self._releaser = None
 
     def apply(self, member: Member, models: Sequence[tuple[int, int]]) -> None:
-        """Tell the core what a backend is now."""
+        """Tell the core what a backend is now. Raises RefusedError (INVALID_FIELD), and nothing has changed."""
+        try:
+            self._update_backend(member, models)
+        except _scheduler.InvalidConfigError as error:
+            raise refused(error) from None
+        served = [model for model, _ in models] if member.available else []
+        self.limits.describe(member.number, served, (member.requests_per_min, member.tokens_per_min))
+        self._wake()
+
+    def _update_backend(self, member: Member, models: Sequence[tuple[int, int]]) -> None:
         settings = member.settings
         self._core.update_backend(
             self._clock(),
@@ -110,15 +121,60 @@ class Scheduling:
             long_slots=settings.long_slots,
             short_budget_tokens=settings.short_budget_tokens,
             lanes=member.lanes,
+            engine_step_tokens=settings.engine_step_tokens,
+            engine_chunk_tokens=settings.engine_chunk_tokens,
             prefill_tokens_per_s=settings.prefill_tokens_per_s,
             first_token_timeout_ns=int((settings.first_token_timeout_s or 0) * 1e9) if member.streams else 0,
             idle_timeout_ns=int(settings.idle_timeout_s * 1e9),
             attempt_timeout_ns=int(member.attempt_timeout_s * 1e9),
+            requests_per_min=member.requests_per_min,
+            tokens_per_min=member.tokens_per_min,
+            breaker_error_ratio=settings.breaker_error_ratio,
+            breaker_min_samples=settings.breaker_min_samples,
+            breaker_window_ns=int(settings.breaker_window_s * 1e9),
+            breaker_open_ns=int(settings.breaker_open_s * 1e9),
+            breaker_open_max_ns=int(settings.breaker_open_max_s * 1e9),
         )
+
+    def limit_tenant(self, tenant: Tenant) -> None:
+        """Put a tenant's limits in force. Raises RefusedError (INVALID_FIELD), and nothing has changed."""
+        try:
+            self._core.set_tenant_limits(
+                self._clock(),
+                tenant.number,
+                requests_per_min=tenant.requests_per_min,
+                tokens_per_min=tenant.tokens_per_min,
+            )
+        except _scheduler.InvalidConfigError as error:
+            raise refused(error) from None
+        self._wake()
+
+    def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
+        """Release nothing of one model to a backend before `until_ns`."""
+        self._core.pause(now_ns, backend, until_ns=until_ns, model=model)
+        self.limits.pause(backend, model, Limit(PAUSE, until_ns, backend=self._backend_name(backend)), now_ns)
+        self._wake()
+
+    def set_policy(self, scope: Scope, policy: str | None, model: int | None = None) -> None:
+        """Order what waits and what comes in a scope by a policy; None: by what holds around it. No ticket is lost.
+
+        `model`: the core's number of the scope's model. Raises RefusedError (INVALID_FIELD).
+        """
+        prompt_class = None if scope.prompt_class is None else int(scope.prompt_class)
+        try:
+            self._core.set_policy(self._clock(), policy, prompt_class=prompt_class, model=model)
+        except _scheduler.InvalidConfigError as error:
+            raise refused(error) from None
+        self.policies.pop(scope, None)
+        if policy is not None and scope != Scope():
+            self.policies[scope] = policy
         self._wake()
 
     def submit(self, batch: Batch, entries: Sequence[Entry]) -> None:
-        """Queue all prompts of a batch or none. Raises RefusedError (QUEUE_FULL, BATCH_TOO_LARGE)."""
+        """Queue all prompts of a batch or none.
+
+        Raises RefusedError (QUEUE_FULL, BATCH_TOO_LARGE, ABOVE_RATE_LIMIT).
+        """
         if not entries:
             return
         now = self._clock()
@@ -129,6 +185,9 @@ class Scheduling:
                 entry.ticket.tokens,
                 entry.ticket.prompt.options.deadlines.queue_ns,
                 entry.ticket.index,
+                entry.output_tokens,
+                entry.ticket.prompt.sequential,
+                entry.ticket.prompt.options.deadlines.ttft_target_ns,
             )
             for entry in entries
         ]
@@ -142,22 +201,30 @@ class Scheduling:
                 prompts,
                 queue_timeout_ns=self._queue_timeout_ns,
                 deadline_ns=batch.options.deadline_ns,
+                tenant=batch.tenant.number,
+                weight=batch.tenant.weight,
             )
         except _scheduler.SchedulerError as error:
             if batch.id not in self._batches:
                 self._core.release_batch(now, batch.id)
-            raise _refused(error) from None
+            raise refused(error) from None
         for entry, number in zip(entries, numbers, strict=True):
             ticket = entry.ticket
             ticket.id = number
+            ticket.model_number = entry.model.number
             ticket.submitted_ns = ticket.queued_ns = now
             ticket.trace = batch.trace.start_prompt(
                 ticket.prompt.custom_id, ticket.index, ticket.prompt.model, now, ticket.prompt.prompt_class
             )
             self._tickets[number] = ticket
+        batch.models.update(entry.model.number for entry in entries)
         self._batches[batch.id] = batch
         self._idle.clear()
         self._wake()
+
+    def tell_limits(self, batch: Batch) -> None:
+        """Note on a batch what its prompts have to wait for from the start."""
+        self.limits.tell(batch, self._clock())
 
     def first_token(self, ticket: Ticket, now_ns: int) -> None:
         """The first token of the running attempt has come."""
@@ -172,18 +239,25 @@ class Scheduling:
         self._core.rearm(self._clock(), ticket.id, reason, at_ns)
         self._wake()
 
-    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> bool:
-        """Put the ticket back in the queue, off-slot. Returns False when that makes no sense: end it with `finish`."""
-        requeued = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
-        if requeued:
+    def blame(self, ticket: Ticket, now_ns: int) -> None:
+        """What has just ended the running attempt speaks against its backend."""
+        self._core.blame(now_ns, ticket.id)
+
+    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> str:
+        """Put the ticket back in the queue, off-slot.
+
+        Returns QUEUED, or why that makes no sense, as `_scheduler` says it: then end it with `finish`.
+        """
+        answer = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
+        if answer == QUEUED:
             ticket.batch.in_flight -= 1
             ticket.queued_ns = now_ns
             self._wake()
-        return requeued
+        return answer
 
     def finish(self, ticket: Ticket, result: Result, now_ns: int) -> None:
         """The running attempt was the last, and the ticket ends with this result."""
-        self._core.finish(now_ns, ticket.id, result.outcome.value)
+        self._core.finish(now_ns, ticket.id, result.outcome.value, usage=used(result))
         ticket.batch.in_flight -= 1
         self._complete(ticket, result, now_ns)
         self._wake()
@@ -232,6 +306,14 @@ class Scheduling:
     def snapshot(self) -> Snapshot:
         """A consistent copy of the core's counters."""
         return self._core.snapshot()
+
+    def tenant_limits(self) -> Sequence[TenantLimitSnapshot]:
+        """Limits and retry budgets of tenants that have any, by number."""
+        return self._core.tenant_limits()
+
+    def tenants(self) -> Sequence[TenantSnapshot]:
+        """What each tenant has and had, by class and number."""
+        return self._core.tenants()
 
     @property
     def open_batches(self) -> Sequence[Batch]:
@@ -300,38 +382,50 @@ class Scheduling:
         now = self._clock()
         decisions = self._core.poll(now)
         defects: list[Ticket] = []
-        for decision in decisions.dispatches:
-            ticket = self._tickets[decision.ticket]
+        for number, backend, attempt in zip(*decisions.dispatches, strict=True):
+            ticket = self._tickets[number]
             ticket.batch.in_flight += 1
             try:
-                releaser.release(ticket, decision)
+                releaser.release(ticket, backend, attempt)
             except Exception:
-                log.exception("defect at release", backend=decision.backend)
+                log.exception("defect at release", backend=backend)
                 ticket.attempt = None
                 defects.append(ticket)
         for ticket in defects:  # only now: a failure may abort others of its batch, which must have been started
             error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
             self.finish(ticket, ticket.result(Outcome.FAILED, now, error), now)
-        for expired in decisions.expired:
-            self._expire(self._tickets[expired.ticket], expired.reason, now)
-        for late in decisions.overdue:
-            self._overdue(late, releaser)
+        for number, reason in decisions.expired:
+            self._expire(self._tickets[number], reason, now)
+        for number, reason in decisions.overdue:
+            self._overdue(self._tickets.get(number), reason, releaser)
+        if decisions.limited:
+            self._limited(decisions.limited, now)
         self._arm(now)
 
     def _expire(self, ticket: Ticket, why: str, now_ns: int) -> None:
-        reason, message = _EXPIRED[why]
         if why == "batch":
             ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
         ticket.attempt = None
-        error = PromptError(reason, message, retryable=True, deadline=_EXPIRED_DEADLINE[why], history=ticket.history)
-        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
+        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, expired(why, ticket.history)), now_ns)
 
-    def _overdue(self, late: Overdue, releaser: Releaser) -> None:
-        ticket = self._tickets.get(late.ticket)
+    @staticmethod
+    def _overdue(ticket: Ticket | None, reason: str, releaser: Releaser) -> None:
         if ticket is not None:
-            if late.reason == "batch":
+            if reason == "batch":
                 ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
-            releaser.overdue(ticket, late.reason)
+            releaser.overdue(ticket, reason)
+
+    def _limited(self, limited: Sequence[Limited], now_ns: int) -> None:
+        tenants = {batch.tenant.number: batch.tenant for batch in self._batches.values()}
+        for one in limited:
+            if one.backend is not None:
+                limit = Limit(one.limit, one.reset_at_ns, backend=self._backend_name(one.backend))
+                self.limits.closed(one.backend, limit, now_ns)
+            elif one.tenant in tenants:
+                tenant = tenants[one.tenant]
+                tenant.limited(Limit(one.limit, one.reset_at_ns, tenant=tenant.name), now_ns)
+        for batch in self._batches.values():
+            self.limits.tell(batch, now_ns)
 
     def _arm(self, now_ns: int) -> None:
         """One timer, for the next deadline; one that is armed too early fires in vain and is cheaper than re-arming."""

@@ -1,4 +1,7 @@
-"""The gRPC server: services registered from their descriptors, health, reflection, limits."""
+"""The gRPC servers: services registered from their descriptors, health, reflection, limits, TLS.
+
+Admin is on the main server, or on one of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from google.protobuf import message_factory
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from expresslane.errors import ConfigError
+from expresslane.errors import ConfigError, Reason, RefusedError
+from expresslane.servicers.calls import read_request
 from expresslane.v1 import admin_pb2, inference_pb2, jobs_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from google.protobuf.descriptor import ServiceDescriptor
+    from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+
+    from expresslane.tls import Tls
 
 __all__ = ["Server"]
 
-STARTED_AT_ONCE = 10_000
 KEEPALIVE_MIN_MS = 10_000
+PENDING_CALLS = 20_000
+"""Calls that have arrived and are not looked at yet. gRPC's own bound is a tenth, and beyond it calls end CANCELLED:
+these get to the door, which says why they are not let in."""
+METADATA_BYTES = 16 * 1024
+"""Most metadata of one call. gRPC refuses more itself, with RESOURCE_EXHAUSTED; from half of it on at random."""
 
 _INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"]
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
 _JOBS = jobs_pb2.DESCRIPTOR.services_by_name["Jobs"]
-_NAMES = (_INFERENCE.full_name, _ADMIN.full_name, _JOBS.full_name)
 
 
 class Server:
-    """A grpc.aio server with our services, standard health and, if asked for, reflection."""
+    """One grpc.aio server with our services, or two where Admin listens apart; each with health and reflection."""
 
     def __init__(
         self,
@@ -40,35 +50,62 @@ class Server:
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         max_message_bytes: int,
         with_reflection: bool,
+        admin_apart: bool = False,
+        tls: Tls | None = None,
     ) -> None:
-        self._server = grpc.aio.server(
-            interceptors=interceptors,
-            options=[
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MIN_MS),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ],
-        )
-        services = ((_INFERENCE, inference), (_ADMIN, admin), (_JOBS, jobs))
-        self._server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in services])
+        self._tls = tls
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if with_reflection:
-            names = (*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+        self._options = [
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_metadata_size", METADATA_BYTES // 2),
+            ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+            ("grpc.server.max_pending_requests", PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MIN_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+        work, administration = [(_INFERENCE, inference), (_JOBS, jobs)], [(_ADMIN, admin)]
+        self._main = self._make(work if admin_apart else work + administration, interceptors, with_reflection)
+        self._apart = self._make(administration, interceptors, with_reflection) if admin_apart else None
+        self.admin_address = ""
 
-    async def start(self, listen: str) -> str:
-        """Bind and serve; returns the bound address. Raises ConfigError when the address cannot be had."""
+    def _make(
+        self,
+        services: list[tuple[ServiceDescriptor, object]],
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        with_reflection: bool,
+    ) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=interceptors, options=self._options)
+        server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in services])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if with_reflection:
+            names = [service.full_name for service, _ in services]
+            reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
+
+    async def start(self, listen: str, admin_listen: str = "") -> str:
+        """Bind and serve; returns the bound address. Raises ConfigError when an address cannot be had."""
+        address = self._bind(self._main, "EXPRESSLANE_LISTEN", listen)
+        self.admin_address = address
+        if self._apart is not None:
+            self.admin_address = self._bind(self._apart, "EXPRESSLANE_ADMIN_LISTEN", admin_listen)
+            await self._apart.start()
+        await self._main.start()
+        for name in ("", *(service.full_name for service in (_INFERENCE, _ADMIN, _JOBS))):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return address
+
+    def _bind(self, server: grpc.aio.Server, variable: str, listen: str) -> str:
         host = listen.rpartition(":")[0]
         try:
-            port = self._server.add_insecure_port(listen)
+            if self._tls is not None and self._tls.on:
+                port = server.add_secure_port(listen, self._tls.credentials())
+            else:
+                port = server.add_insecure_port(listen)
         except RuntimeError as error:
-            raise ConfigError(f"EXPRESSLANE_LISTEN={listen}: cannot listen there: {error}") from None
-        await self._server.start()
-        for name in ("", *_NAMES):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            raise ConfigError(f"{variable}={listen}: cannot listen there: {error}") from None
         return f"{host}:{port}"
 
     async def not_serving(self) -> None:
@@ -77,17 +114,45 @@ class Server:
 
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, let the open ones end for `grace_s`, then cut them."""
-        await self._server.stop(grace_s)
+        await self._main.stop(grace_s)
+        if self._apart is not None:
+            await self._apart.stop(grace_s)
 
 
 def _handlers(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
-    """Streaming methods are all registered as stream-stream, so that none is handed its request as an argument."""
+    """The handlers of a service, all stream-stream.
+
+    So no message is read before its call has been let in, and none is handed over as an argument, which would keep it.
+    """
     handlers: dict[str, Any] = {}
     for method in service.methods:
-        make = grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
-        handlers[method.name] = make(
-            getattr(servicer, method.name),
-            request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
+        behaviour = getattr(servicer, method.name)
+        handlers[method.name] = grpc.stream_stream_rpc_method_handler(
+            behaviour if method.server_streaming else _unary(behaviour),
+            request_deserializer=_parser(method.input_type),
             response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
         )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[None]]:
+    """A method with one request and one response, over a stream of each."""
+
+    async def run(_: object, context: Any) -> None:
+        await context.write(await behaviour(await read_request(context), context))
+
+    return run
+
+
+def _parser(message_type: Descriptor) -> Callable[[bytes], Any]:
+    """Bytes into a message. Raises RefusedError for bytes that are none; gRPC lets it pass to whoever reads."""
+    parse = message_factory.GetMessageClass(message_type).FromString
+
+    def parser(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            name = message_type.full_name
+            raise RefusedError(Reason.MALFORMED_MESSAGE, f"the message is no {name}: its bytes do not parse") from None
+
+    return parser

@@ -8,10 +8,29 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-__all__ = ["MAX_CAP", "BackendKind", "BackendSettings", "Settings", "SimulatedSettings"]
+from expresslane.auth.keys import parse_records
+from expresslane.masking import masked
+from expresslane.policies import CLASS_NAMES, POLICY_NAMES, ClassName, PolicyName, Scope
+
+__all__ = [
+    "MAX_CAP",
+    "MAX_REQUESTS_PER_MIN",
+    "MAX_TOKENS_PER_MIN",
+    "MAX_WEIGHT",
+    "BackendKind",
+    "BackendSettings",
+    "Settings",
+    "SimulatedSettings",
+    "TenantDefaults",
+    "TenantSettings",
+    "TlsSettings",
+]
 
 BackendKind = Literal["openai", "vllm", "sglang", "ollama", "llamacpp", "simulated"]
 MAX_CAP = 100_000
+MAX_REQUESTS_PER_MIN = 1_000_000_000
+MAX_TOKENS_PER_MIN = 1_000_000_000_000
+MAX_WEIGHT = 1_000
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h|)\s*")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3_600.0}
@@ -55,6 +74,28 @@ def _map(value: Any) -> Any:
     return dict(_pairs(value))
 
 
+def _names(value: Any) -> Any:
+    """`a,b,c` as a tuple of names; anything but text passes."""
+    if not isinstance(value, str):
+        return value
+    names = tuple(item.strip() for item in value.split(","))
+    if not all(names):
+        raise ValueError("an entry is empty")
+    return names
+
+
+def _scopes(value: dict[str, PolicyName]) -> dict[str, PolicyName]:
+    """Policies by scope, each scope written in its one way."""
+    return {str(Scope.parse(scope)): policy for scope, policy in value.items()}
+
+
+def _shares(value: dict[ClassName, float]) -> dict[ClassName, float]:
+    """Shares that leave something to share."""
+    if sum(value.values()) >= 1:
+        raise ValueError("the shares make up 1 or more, which leaves nothing to go by class")
+    return value
+
+
 def _http_url(value: str) -> str:
     """An address that requests can be sent to, or empty."""
     if not value:
@@ -80,6 +121,17 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _host_port_or_none(value: str) -> str:
+    """An address to listen on, or empty."""
+    return _host_port(value) if value else value
+
+
+def _key_records(value: SecretStr) -> SecretStr:
+    """Hashed keys as `expresslane keys new` prints them."""
+    parse_records(value.get_secret_value())
+    return value
+
+
 def _header_safe(value: SecretStr) -> SecretStr:
     """A key that can be sent in an HTTP header."""
     if _HEADER_UNSAFE.search(value.get_secret_value()):
@@ -95,6 +147,10 @@ def _says(allowed: str, example: str) -> dict[str, Any]:
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Cap = Annotated[int, Field(ge=1, le=MAX_CAP)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+EngineTokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
+RequestsPerMin = Annotated[int, Field(ge=0, le=MAX_REQUESTS_PER_MIN)]
+TokensPerMin = Annotated[int, Field(ge=0, le=MAX_TOKENS_PER_MIN)]
+Weight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 Seconds = Annotated[
     float,
     BeforeValidator(_duration),
@@ -118,7 +174,12 @@ Key = Annotated[
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Any:
+        """Fields for `repr`, credentials inside URLs hidden: a repr ends up in tracebacks and logs."""
+        for name, value in super().__repr_args__():
+            yield name, masked(value) if isinstance(value, str) else value
 
 
 class SimulatedSettings(_Frozen):
@@ -188,16 +249,23 @@ class BackendSettings(_Frozen):
     lanes: bool | None = None
     """Whether a long lane and a short-prompt budget protect this backend's prefill.
     Default: on for engines, off for hosted APIs."""
-    long_threshold_tokens: Count = 4_096
+    long_threshold_tokens: Count = 8_192
     """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
-    long_slots: Count = 1
-    """Long prompts that may prefill at once."""
-    short_budget_tokens: Count = 8_192
-    """Tokens of short prompts that may be in prefill at once."""
+    long_slots: Count | None = None
+    """Long prompts that may prefill at once. Default: as many as fill three quarters of the engine's step: 1, or with
+    engine_chunk_tokens three quarters of the chunks in a step, at most 8."""
+    short_budget_tokens: Count | None = None
+    """Tokens of short prompts that may be in prefill at once. Default: learned, what the engine prefills in two round
+    trips and steps and one chunk, at least 32,768."""
+    engine_step_tokens: EngineTokens = 0
+    """Most tokens in one step of the engine (vLLM: max_num_batched_tokens). 0: unknown."""
+    engine_chunk_tokens: EngineTokens = 0
+    """Most tokens of one prompt in a step of the engine (vLLM: long_prefill_token_threshold); needs engine_step_tokens.
+    0: no limit of its own, a long prompt fills the step."""
     prefill_tokens_per_s: Rate = 5_000.0
-    """Expected prefill rate, for ordering and for choosing among backends."""
+    """Expected prefill rate, for ordering and for choosing among backends, until the backend's own is learned."""
     bytes_per_token: Annotated[float, Field(gt=0, le=64, allow_inf_nan=False)] = 4.0
-    """UTF-8 bytes per token, for estimates."""
+    """UTF-8 bytes per token, for estimates, until the model's own ratio is learned from reported usage."""
     first_token_timeout_s: Seconds | None = None
     """Longest wait for a first token, from release. Default: none of its own (the attempt's holds)."""
     idle_timeout_s: Seconds = 60.0
@@ -206,8 +274,90 @@ class BackendSettings(_Frozen):
     """Longest attempt, from release. Default: 30 for openai, 600 for engines."""
     connect_timeout_s: Seconds = 5.0
     """Longest wait for a connection."""
+    requests_per_min: RequestsPerMin = 0
+    """Most requests sent within any 60 seconds, retries counted. 0: no limit."""
+    tokens_per_min: TokensPerMin = 0
+    """Most tokens, input and expected output, sent within any 60 seconds; what a request really used takes the place of
+    its estimate when it ends. 0: no limit."""
+    breaker_error_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
+    """The backend is left alone for a while once at least this part of the attempts within breaker_window_s failed by
+    its fault: unreachable, broken off, timed out, 5xx; never a caller's mistake or a rate limit. 0: no breaker."""
+    breaker_min_samples: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Attempts within the window before the ratio counts."""
+    breaker_window_s: Seconds = 30.0
+    """How far back attempts count."""
+    breaker_open_s: Seconds = 5.0
+    """How long a failing backend is left alone before one prompt tries it; doubles each time that it fails again."""
+    breaker_open_max_s: Seconds = 60.0
+    """Longest time that it is left alone."""
     simulated: SimulatedSettings = SimulatedSettings()
     """Costs of a simulated backend."""
+
+
+class TlsSettings(_Frozen):
+    """Files in PEM form, read again when they change; a set that cannot be used leaves the last one in force."""
+
+    cert_file: str = ""
+    """The server's certificate with its chain. With key_file it turns TLS on, for every listener."""
+    key_file: str = ""
+    """The certificate's private key, without a passphrase."""
+    client_ca_file: str = ""
+    """Authorities for callers' certificates. When set, every caller must show one that they have signed."""
+
+
+class TenantDefaults(_Frozen):
+    """What holds for tenants where they have no setting of their own."""
+
+    weight: Weight = 1
+    """Share of each class relative to other tenants' weights."""
+    max_class: ClassName = "interactive"
+    """Highest class that prompts may ask for."""
+    requests_per_min: RequestsPerMin = 0
+    """Most requests sent for one tenant within any 60 seconds, over all backends, retries counted. 0: no limit."""
+    tokens_per_min: TokensPerMin = 0
+    """Most tokens, input and expected output, sent for one tenant within any 60 seconds. 0: no limit."""
+
+
+class TenantSettings(_Frozen):
+    """One tenant: who it is, and what it may do. None means: as in the defaults for tenants, or no bound of its own."""
+
+    keys: (
+        Annotated[
+            SecretStr,
+            AfterValidator(_key_records),
+            Field(
+                json_schema_extra=_says("entries that `expresslane keys new` prints, comma-separated", "sha256:ID:HEX")
+            ),
+        ]
+        | None
+    ) = None
+    """Hashes of the tenant's API keys: `sha256:ID:HEX` or `sha256:ID:HEX:EXPIRY`, comma-separated."""
+    certificates: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_names),
+        Field(json_schema_extra=_says("names, comma-separated", "spiffe://example.org/acme")),
+    ] = ()
+    """Names (subject alternative name, or common name) in client certificates that stand for this tenant."""
+    admin: bool = False
+    """Whether the tenant may use the Admin service."""
+    models: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_names),
+        Field(json_schema_extra=_says("model names, comma-separated, a * at the end for any rest", "small,qwen-*")),
+    ] = ()
+    """Models the tenant may use, by name or alias; a `*` at the end stands for any rest. Empty: all."""
+    max_open_calls: Count | None = None
+    """Calls of the tenant that may be open at once."""
+    weight: Weight | None = None
+    """Share of each class relative to other tenants' weights. Default: EXPRESSLANE_TENANT_DEFAULTS__WEIGHT."""
+    max_class: ClassName | None = None
+    """Highest class that prompts may ask for. Default: EXPRESSLANE_TENANT_DEFAULTS__MAX_CLASS."""
+    requests_per_min: RequestsPerMin | None = None
+    """Most requests sent for the tenant within any 60 seconds, over all backends. 0: no limit.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__REQUESTS_PER_MIN."""
+    tokens_per_min: TokensPerMin | None = None
+    """Most tokens, input and expected output, sent for the tenant within any 60 seconds. 0: no limit.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__TOKENS_PER_MIN."""
 
 
 class Settings(_Frozen):
@@ -217,6 +367,15 @@ class Settings(_Frozen):
         str, AfterValidator(_host_port), Field(json_schema_extra=_says("host:port", "127.0.0.1:50051"))
     ] = "127.0.0.1:50051"
     """Address of the gRPC server, host:port; port 0 picks a free one."""
+    admin_listen: Annotated[
+        str, AfterValidator(_host_port_or_none), Field(json_schema_extra=_says("host:port", "127.0.0.1:50052"))
+    ] = ""
+    """Address of a server of its own for the Admin service, which the other one then does not have. Empty: none."""
+    tls: TlsSettings = TlsSettings()
+    """Certificates of the gRPC servers."""
+    keys_file: str = ""
+    """A file of hashed API keys, `TENANT ENTRY` a line as `expresslane keys new` prints it; read again when it changes.
+    When set, or when a tenant has keys or certificates, every call must show who it is from."""
     backends: dict[str, BackendSettings] = Field(default_factory=dict)
     """Backends by id (a-z, 0-9, -). Empty: one simulated backend."""
     default_model: str = ""
@@ -231,8 +390,44 @@ class Settings(_Frozen):
     """More names for models. Environment: `alias=model`, comma-separated."""
     wildcard_backend: str = ""
     """Id of the backend that gets prompts for models nobody lists. Empty: such prompts fail with NOT_FOUND."""
-    policy: Literal["hrrn", "fcfs", "sjf", "sjf-aged", "ljf"] = "hrrn"
-    """Ordering of waiting prompts within a class."""
+    policy: PolicyName = "hrrn"
+    """Ordering of waiting prompts where `policies` says nothing else."""
+    policies: Annotated[
+        dict[str, PolicyName],
+        BeforeValidator(_map),
+        AfterValidator(_scopes),
+        Field(
+            json_schema_extra=_says(
+                "`CLASS=policy`, `model/NAME=policy` or `CLASS/model/NAME=policy` entries, comma-separated; policies: "
+                + ", ".join(POLICY_NAMES),
+                "batch=ljf,model/small=fcfs",
+            )
+        ),
+    ] = Field(default_factory=dict)
+    """Ordering within one class, one model, or one model of a class; the narrowest counts."""
+    cost_includes_output: bool = False
+    """Whether policies that go by size (sjf, sjf-aged, ljf) count the expected output with the prompt."""
+    tenants: dict[str, TenantSettings] = Field(default_factory=dict)
+    """Tenants by name (a-z, 0-9, -); `default` is whose calls those are that name none. Others may come too."""
+    tenant_defaults: TenantDefaults = TenantDefaults()
+    """What holds for tenants without a setting of their own."""
+    fairness: Literal["tenant_batch", "tenant", "none"] = "tenant_batch"
+    """Among whom a class is shared before the policy orders. tenant_batch: tenants by weight, and within a tenant its
+    batches of more than 16 unfinished prompts and the smaller ones together; tenant: tenants by weight only; none: no
+    sharing."""
+    class_min_shares: Annotated[
+        dict[ClassName, Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]],
+        BeforeValidator(_map),
+        AfterValidator(_shares),
+        Field(
+            json_schema_extra=_says(
+                f"`CLASS=share` entries with classes of {', '.join(CLASS_NAMES)} and shares from 0, below 1 in all",
+                "batch=0.1",
+            )
+        ),
+    ] = Field(default_factory=dict)
+    """Least share of the released tokens for a class while it has prompts that could go. Not set: strictly after the
+    classes above it."""
     queue_limit_prompts: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
     """Most prompts that may wait at once; also the largest batch."""
     queue_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024
@@ -257,6 +452,8 @@ class Settings(_Frozen):
     retry_jitter: Literal["full", "equal", "decorrelated", "none"] = "full"
     """How the back-off is spread: full: uniform up to the bound; equal: half fixed, half uniform; decorrelated: uniform
     up to three times the last one; none: the bound itself."""
+    retry_ratio: Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)] = 0.0
+    """Most retries of a tenant per first attempt of its prompts, beside a burst of ten. 0: no such limit."""
     max_prompt_bytes: Annotated[int, Field(ge=1, le=2_147_483_647)] = 4 * 1024 * 1024
     """Largest prompt, with everything of it that goes to the backend."""
     max_message_bytes: Annotated[int, Field(ge=4_096, le=2_147_483_647)] = 64 * 1024 * 1024
@@ -278,6 +475,11 @@ class Settings(_Frozen):
     """Prompts that one StreamPrompts session may have unfinished."""
     max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls and running jobs that may be open at once."""
+    max_open_calls: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Calls that may be open at once, those that have sent nothing yet included; Admin and health are not counted."""
+    content_urls: Literal["data", "any"] = "data"
+    """What chats may name under a `url`: data (the content itself, as a data: URL) or any, which the backend fetches
+    from where it stands."""
     job_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """Most jobs kept, running and ended. Beyond it CreateJob is refused."""
     job_results_limit_bytes: Annotated[int, Field(ge=4_096, le=1_099_511_627_776)] = 256 * 1024 * 1024
@@ -293,3 +495,10 @@ class Settings(_Frozen):
     """auto: text on a terminal, JSON otherwise."""
     reflection: bool = True
     """Whether gRPC server reflection is on."""
+    log_exception_text: bool = False
+    """Whether tracebacks in the log show what exceptions say, which may quote prompts, and not only their types."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether every call must show who it is from."""
+        return bool(self.keys_file) or any(tenant.keys or tenant.certificates for tenant in self.tenants.values())

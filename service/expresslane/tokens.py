@@ -1,4 +1,4 @@
-"""Token estimates: from UTF-8 bytes, by the ratio that the backend's settings give."""
+"""Sizes of prompts in UTF-8 bytes, and tokens from bytes by a ratio."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from expresslane.prompts import Chat
 
-__all__ = ["estimate", "text_bytes", "utf8_bytes"]
+__all__ = ["MAX_TOKENS", "estimate", "text_bytes", "utf8_bytes"]
 
 MAX_TOKENS = 2**31 - 1
 MESSAGE_OVERHEAD_BYTES = 16

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.bench import core, memory, ratio
+from tests.bench import core, memory, poll, ratio
 from tests.bench.processes import IN_FLIGHT, BenchError, Telemetry, Upstream
 from tests.bench.report import conditions, finish, say, table
 from tests.bench.upstream import EVENTS, SEGMENT_GAP_S
@@ -40,6 +40,7 @@ class Bench:
             "wall": self._wall,
             "rss": self._rss,
             "core": self._core,
+            "poll": self._poll,
         }
 
     def run(self, only: list[str]) -> None:
@@ -112,6 +113,11 @@ class Bench:
         self.result["core_cycle_ns_100k"] = report["core_cycle_ns_100k"]
         table("core", report)
 
+    def _poll(self, _: Upstream) -> None:
+        self.details["poll"] = report = poll.measure(rounds=self.rounds * 4, seed=self._seed)
+        self.result["poll_ns_per_decision_1000"] = report["poll_ns_per_decision_1000"]
+        table("poll through PyO3: ns of CPU per decision, 1,000 decisions in a poll, 4 backends", report)
+
     def settings(self) -> dict[str, object]:
         """The bench's own conditions."""
         return {
@@ -137,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, 10,000 queued prompts")
     parser.add_argument(
-        "--only", default="", help="comma-separated parts: batch, stream, unary, telemetry, wall, rss, core"
+        "--only", default="", help="comma-separated parts: batch, stream, unary, telemetry, wall, rss, core, poll"
     )
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The core's own cycle, measured in Rust by its example."""
+"""The core's own cycle, measured in Rust by the simulator's core-bench."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.bench.processes import BenchError
 __all__ = ["measure"]
 
 ROOT = Path(__file__).parents[2]
-COMMAND = "cargo run --quiet --release --locked -p expresslane-scheduler --example core_cycle -- --json"
+COMMAND = "cargo run --quiet --release --locked -p expresslane-sim -- core-bench --plain"
 
 
 def measure() -> dict[str, Any]:
-    """What the example reports. Raises BenchError with what cargo said."""
+    """What core-bench reports for the plain case. Raises BenchError with what cargo said."""
     try:
         done = subprocess.run(COMMAND.split(), cwd=ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -61,6 +61,12 @@ class Served:
         _, errors = await self.process.communicate()
         raise AssertionError(f"ended without {event!r}: {errors.decode()}")
 
+    async def rest(self) -> None:
+        """Read the log to its end, so that a talkative process does not wait for a reader."""
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            self.log.append(orjson.loads(line))
+
     def terminate(self) -> None:
         """Ask it to stop, as an init system does."""
         self.process.send_signal(signal.SIGTERM)

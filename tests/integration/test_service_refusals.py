@@ -38,7 +38,6 @@ CASES = [
         ["prompts[1].custom_id", "prompts[2].text"],
     ),
     (batch(prompt(text="x" * 2_000)), "PROMPT_TOO_LARGE", ["prompts[0].text"]),
-    (batch(prompt(sequential=True)), "UNSUPPORTED", ["prompts[0].sequential"]),
     (batch(prompt(extra_json="{")), "INVALID_JSON", ["prompts[0].extra_json"]),
     (batch(prompt(extra_json='{"model":"x"}')), "COLLIDING_KEY", ["prompts[0].extra_json"]),
     (
@@ -204,7 +203,7 @@ async def test_bytes_that_are_no_message() -> None:
             send: Any = service.client.channel.stream_stream(f"/expresslane.v1.Inference/{method}")
             call = send()
             await call.write(b"\xff\xff\xff")
-            assert (await call.code()).name == "INTERNAL"
+            assert (await call.code()).name == "INVALID_ARGUMENT"
             assert "Traceback" not in (await call.details() or "")
         assert [result.ok async for result in service.client.generate_batch(["x"])] == [True]
 

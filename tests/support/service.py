@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["Service", "backend"]
+__all__ = ["Service", "backend", "simulated_service"]
 
 
 def backend(url: str, kind: str = "openai", **options: Any) -> BackendSettings:
     """Settings of one backend at `url`, serving the model `m` unless told otherwise."""
     return BackendSettings.model_validate({"kind": kind, "url": url, "models": (("m", "m"),), **options})
+
+
+def simulated_service(**options: Any) -> Service:
+    """The whole service on a simulated backend that answers at once."""
+    instant = {"kind": "simulated", "simulated": {"step_s": 0, "output_tokens": 1}}
+    return Service(simulated=BackendSettings.model_validate(instant), **options)
 
 
 class Service:

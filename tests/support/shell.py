@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ class Done:
 
 @dataclass
 class Shell:
-    """Runs commands in a folder against the service."""
+    """Runs commands in a folder against the service, with `environ` on top of this process's environment."""
 
     folder: Path
     address: str
+    environ: dict[str, str] = field(default_factory=dict)
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start a command."""
@@ -44,7 +45,7 @@ class Shell:
             sys.executable,
             *("-m", "expresslane", *arguments),
             cwd=self.folder,
-            env=os.environ | {"EXPRESSLANE_ADDRESS": self.address, "PYTHONPATH": paths},
+            env=os.environ | {"EXPRESSLANE_ADDRESS": self.address, "PYTHONPATH": paths} | self.environ,
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

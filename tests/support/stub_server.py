@@ -101,6 +101,9 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     backends: dict[str, admin_pb2.Backend] = field(default_factory=dict)
+    policies: dict[tuple[int, str], admin_pb2.Policy] = field(
+        default_factory=lambda: {(0, ""): admin_pb2.Policy(policy="hrrn")}
+    )
 
     def __post_init__(self) -> None:
         for name, slots in (("hosted", 0), ("local", 4)):
@@ -261,6 +264,24 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
             open_batches=1,
             backends=[self.backends[name] for name in sorted(self.backends)],
         )
+
+    async def UpdateTenant(  # noqa: N802
+        self, request: admin_pb2.UpdateTenantRequest, context: _Context
+    ) -> admin_pb2.Tenant:
+        """Answers with what was asked for."""
+        await self._enter(request, context)
+        return request.tenant
+
+    async def SetPolicy(  # noqa: N802
+        self, request: admin_pb2.SetPolicyRequest, context: _Context
+    ) -> admin_pb2.SetPolicyResponse:
+        """Remembers the scope's policy."""
+        await self._enter(request, context)
+        scope = (getattr(request.policy, "class"), request.policy.model)
+        self.policies.pop(scope, None)
+        if request.policy.policy:
+            self.policies[scope] = request.policy
+        return admin_pb2.SetPolicyResponse(policies=self.policies.values())
 
     async def Drain(  # noqa: N802
         self, request: admin_pb2.DrainRequest, context: _Context

@@ -1,5 +1,6 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
+use crate::breaker::{Breaker, BreakerState};
 use crate::counters::BackendCounters;
 use crate::estimates::Estimates;
 use crate::lanes::Lanes;
@@ -28,6 +29,7 @@ pub(crate) struct Backend {
     pub(crate) models: Vec<ModelSlot>,
     pub(crate) lanes: Lanes,
     pub(crate) limits: Limits,
+    pub(crate) breaker: Option<Breaker>,
     /// Whether some model may be paused.
     pub(crate) is_paused: bool,
     pub(crate) timer_ns: u64,
@@ -47,13 +49,14 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn new(id: BackendId, config: BackendConfig) -> Self {
+    pub(crate) fn new(id: BackendId, config: BackendConfig, now_ns: u64) -> Self {
         let estimates = Estimates::new(config.prefill_tokens_per_s);
         let mut backend = Self {
             id,
             models: Vec::new(),
             lanes: Lanes::new(&config, &estimates.in_force().prefill),
             limits: Limits::default(),
+            breaker: None,
             is_paused: false,
             timer_ns: NEVER,
             reservation: None,
@@ -67,11 +70,11 @@ impl Backend {
             counters: BackendCounters::default(),
             config: BackendConfig::default(),
         };
-        backend.configure(config);
+        backend.configure(config, now_ns);
         backend
     }
 
-    pub(crate) fn configure(&mut self, config: BackendConfig) {
+    pub(crate) fn configure(&mut self, config: BackendConfig, now_ns: u64) {
         self.models.iter_mut().for_each(|slot| slot.served = false);
         for &ModelRoute { model, cap } in &config.models {
             match self.models.binary_search_by_key(&model, |slot| slot.model) {
@@ -83,7 +86,11 @@ impl Backend {
         }
         self.models.retain(|slot| slot.served || slot.in_flight > 0);
         self.estimates.configure(config.prefill_tokens_per_s);
-        self.limits.configure(&config);
+        self.limits.configure(config.requests_per_min, config.tokens_per_min);
+        match (&mut self.breaker, config.breaker) {
+            (Some(breaker), Some(config)) => breaker.configure(config),
+            (breaker, config) => *breaker = config.map(|config| Breaker::new(config, now_ns)),
+        }
         self.reservation = None;
         self.config = config;
         self.configure_lanes();
@@ -114,6 +121,49 @@ impl Backend {
             && self.limits.closed.is_none()
             && model.paused_until_ns == 0
             && (model.cap == 0 || model.in_flight < model.cap)
+    }
+
+    /// Whether it may be given work, now or when there is room. An open breaker counts as down until a probe has
+    /// succeeded.
+    pub(crate) fn is_up(&self) -> bool {
+        let is_broken = |breaker: &Breaker| breaker.state() != BreakerState::Closed;
+        self.config.available && !self.breaker.as_ref().is_some_and(is_broken)
+    }
+
+    /// Whether anything besides caps and lanes may keep work from it.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.is_paused || self.breaker.is_some() || self.limits.is_on()
+    }
+
+    /// Works out anew what keeps work from it besides caps and lanes.
+    pub(crate) fn refresh_limits(&mut self, now_ns: u64) {
+        self.limits.refresh(now_ns);
+        if let Some(breaker) = &mut self.breaker {
+            breaker.refresh(now_ns);
+            self.shut_if_broken();
+        }
+        if self.is_paused {
+            self.refresh_pauses(now_ns);
+        }
+    }
+
+    /// Takes over what the breaker says. While probes are out nobody knows until when.
+    pub(crate) fn shut_if_broken(&mut self) {
+        if let Some(breaker) = self.breaker.as_ref().filter(|breaker| breaker.is_shut()) {
+            let until_ns = breaker.half_open_at_ns().unwrap_or(NEVER);
+            self.limits.closed = Some((LimitKind::Breaker, until_ns));
+        }
+    }
+
+    /// A prompt goes there: what it counts for in its limits and its breaker.
+    pub(crate) fn charge_limits(&mut self, now_ns: u64, tokens: u64) {
+        if self.limits.is_on() {
+            self.limits.charge(now_ns, tokens);
+        }
+        if let Some(breaker) = &mut self.breaker {
+            breaker.released();
+            self.shut_if_broken();
+        }
     }
 
     /// Ends the pauses that are over.

@@ -105,6 +105,7 @@ pub(crate) struct Batches {
     by_id: BTreeMap<BatchId, u32>,
     /// Horizons that were set before the batch's first submit.
     early_horizons: BTreeMap<BatchId, u32>,
+    has_horizons: bool,
 }
 
 impl Batches {
@@ -120,6 +121,7 @@ impl Batches {
         let mut batch = Batch::new(id, tenant);
         if let Some(horizon) = self.early_horizons.remove(&id) {
             batch.horizon = horizon;
+            self.note_horizon(horizon);
         }
         let slot = if let Some(slot) = self.free.pop() {
             self.slots[slot as usize] = batch;
@@ -130,6 +132,15 @@ impl Batches {
         };
         self.by_id.insert(id, slot);
         slot
+    }
+
+    /// Whether there was a horizon since there was last no batch.
+    pub(crate) fn has_horizons(&self) -> bool {
+        self.has_horizons
+    }
+
+    pub(crate) fn note_horizon(&mut self, horizon: u32) {
+        self.has_horizons |= horizon != u32::MAX;
     }
 
     /// Keeps a horizon for a batch to come; the batches numbered lowest are forgotten first.
@@ -145,8 +156,10 @@ impl Batches {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
+        self[slot].timer_ns = NEVER;
         let id = self[slot].id;
         self.by_id.remove(&id);
+        self.has_horizons &= !self.by_id.is_empty();
         self.free.push(slot);
     }
 }

@@ -15,6 +15,10 @@ impl ClassShares {
         Self { shares, owed: [0.0; CLASSES] }
     }
 
+    pub(crate) fn has_any(&self) -> bool {
+        self.shares.iter().any(|&share| share > 0.0)
+    }
+
     pub(crate) fn has_share(&self, class: u8) -> bool {
         self.shares[usize::from(class)] > 0.0
     }

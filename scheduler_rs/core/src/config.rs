@@ -1,6 +1,9 @@
 //! What the caller says: limits, backends, prompts. Plain values, checked before anything is applied.
 
-use crate::{BackendId, CLASSES, Error, Fairness, ModelId, Policy, QUEUE_LIMIT_MAX, TOKENS_MAX, TenantId};
+use crate::{
+    BackendId, BreakerConfig, CLASSES, Error, Fairness, ModelId, Policy, QUEUE_LIMIT_MAX, TOKENS_MAX,
+    TenantId,
+};
 
 const MODELS_MAX: usize = 4_096;
 
@@ -19,12 +22,14 @@ pub struct Config {
     pub max_wait_ns: u64,
     /// Among whom the service of a class is shared before the policy orders.
     pub fairness: Fairness,
+    /// For how many virtual tokens who is first stays first, and for at most four releases; 0 = until the next release.
+    pub turn_tokens: u32,
     /// The least share of the released tokens that each class gets while it has work that could be released, whatever
     /// the classes above it have: 0 to 1 each, less than 1 in all; 0 = strictly after them.
     pub class_min_shares: [f64; CLASSES],
     /// Whether policies that go by size count the expected output with the prompt.
     pub cost_includes_output: bool,
-    /// Most retries of a tenant in a class per first attempt of its, beside a burst of ten; 0 = no limit.
+    /// Most retries of a tenant per first attempt of its, beside a burst of ten; 0 = no limit.
     pub retry_ratio: f64,
 }
 
@@ -37,6 +42,7 @@ impl Default for Config {
             no_backend_timeout_ns: 10_000_000_000,
             max_wait_ns: 0,
             fairness: Fairness::default(),
+            turn_tokens: 8_192,
             class_min_shares: [0.0; CLASSES],
             cost_includes_output: false,
             retry_ratio: 0.0,
@@ -108,6 +114,8 @@ pub struct BackendConfig {
     pub requests_per_min: u32,
     /// Most tokens, input and expected output, of the releases within any 60 seconds; 0 = no limit.
     pub tokens_per_min: u64,
+    /// When it is left alone because it fails; none = never.
+    pub breaker: Option<BreakerConfig>,
 }
 
 impl Default for BackendConfig {
@@ -128,6 +136,7 @@ impl Default for BackendConfig {
             attempt_timeout_ns: 0,
             requests_per_min: 0,
             tokens_per_min: 0,
+            breaker: None,
         }
     }
 }
@@ -139,6 +148,7 @@ impl BackendConfig {
         }
         check_rate("prefill_tokens_per_s", self.prefill_tokens_per_s)?;
         self.check_engine()?;
+        self.breaker.as_ref().map_or(Ok(()), BreakerConfig::check)?;
         if self.models.len() > MODELS_MAX {
             let rule = format!("backend {backend} may serve at most {MODELS_MAX}");
             return Err(Error::invalid("models", &self.models.len(), rule));

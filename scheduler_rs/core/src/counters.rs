@@ -39,6 +39,7 @@ pub(crate) struct Counters {
     pub(crate) submitted: u64,
     pub(crate) refused: u64,
     pub(crate) retried: u64,
+    pub(crate) retries_denied: u64,
     /// Ended tickets by [`Outcome`].
     pub(crate) outcomes: [u64; Outcome::ALL.len()],
     /// Of tickets that were never released.

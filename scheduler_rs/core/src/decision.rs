@@ -1,6 +1,6 @@
 //! What a call tells its caller to do.
 
-use crate::{BackendId, TicketId};
+use crate::{BackendId, TenantId, TicketId};
 
 /// Release this ticket to this backend now; its slot and lane share are already taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub struct Decisions {
     pub limited: Vec<Limited>,
 }
 
-/// What closes a backend for a while.
+/// What closes a backend or a tenant for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKind {
     /// Requests per minute.
@@ -94,16 +94,27 @@ pub enum LimitKind {
     Tokens,
     /// A pause that was asked for.
     Pause,
+    /// It failed too often.
+    Breaker,
 }
 
-/// Work waits for this limit of a backend.
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Nothing goes to this backend.
+    Backend(BackendId),
+    /// Nothing of this tenant goes anywhere.
+    Tenant(TenantId),
+}
+
+/// Work waits for this limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
-    /// The backend.
-    pub backend: BackendId,
+    /// Whose limit.
+    pub holder: Holder,
     /// Which limit.
     pub kind: LimitKind,
-    /// When the next release there is possible.
+    /// When the next release is possible.
     pub reset_at_ns: u64,
 }
 

@@ -1,5 +1,6 @@
 //! Everything that a call can refuse, as a closed set.
 
+use crate::TenantId;
 use crate::ticket::TicketId;
 use std::fmt::Display;
 
@@ -36,15 +37,19 @@ pub enum Error {
         /// When it may fit, from the measured drain rate.
         retry_after_ns: u64,
     },
-    /// A prompt is larger than a limit of tokens per minute, at every backend of its model; it could never be released.
+    /// A prompt is larger than a whole limit of tokens per minute, its tenant's or that of every backend of its model;
+    /// it could never be released.
     #[error(
-        "a prompt of {tokens} tokens with its output is above the whole limit of {limit} tokens per minute"
+        "a prompt of {tokens} tokens with its output is above the whole limit of {limit} tokens per minute of {}",
+        if tenant.is_some() { "its tenant" } else { "every backend of its model" }
     )]
     AboveLimit {
         /// Its input and expected output.
         tokens: u64,
-        /// The largest limit among the backends of its model.
+        /// The tenant's limit, or the largest among the backends of its model.
         limit: u64,
+        /// Whose limit, if it is the tenant's.
+        tenant: Option<TenantId>,
     },
     /// The ticket has ended or is not in flight.
     #[error("ticket {ticket} is not in flight")]

@@ -4,7 +4,7 @@
 use crate::opening::{Opening, Span};
 use crate::ticket::NONE;
 
-/// Who has had less goes first, then who began to wait first.
+/// Who has had less goes first, then who has just come, then who began to wait first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     /// Virtual tokens.

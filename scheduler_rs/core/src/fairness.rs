@@ -8,6 +8,11 @@ use std::str::FromStr;
 /// A flow is charged [`charge`] virtual tokens for each release; the flow that has had least goes first, and within it
 /// the policy decides. A flow that begins to wait is lifted to what the others have had, so that idling saves nothing
 /// up (virtual token counters, Sheng et al., OSDI 2024).
+///
+/// Who is first stays first for a turn, until it has had [`Config::turn_tokens`](crate::Config::turn_tokens) more or
+/// four releases: what a flow needs is then in the processor's caches, and its place among the others is worked out
+/// once a turn. A newcomer is next, at the latest after the present turn. Of two that always have work, what they have
+/// had (by weight) differs by at most a turn, one prompt's charge and what their estimates in flight are wrong by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fairness {
     /// Nobody: the policy orders all tickets of a class.

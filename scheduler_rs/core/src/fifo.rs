@@ -26,31 +26,31 @@ impl<const CHAIN: usize> Fifo<CHAIN> {
     }
 
     pub(crate) fn push_back(&mut self, tickets: &mut Slab, slot: u32) {
-        tickets[slot].links[CHAIN] = Links { prev: self.tail, next: NONE };
+        *tickets.links_mut(slot, CHAIN) = Links { prev: self.tail, next: NONE };
         match self.tail {
             NONE => self.head = slot,
-            tail => tickets[tail].links[CHAIN].next = slot,
+            tail => tickets.links_mut(tail, CHAIN).next = slot,
         }
         self.tail = slot;
     }
 
     pub(crate) fn remove(&mut self, tickets: &mut Slab, slot: u32) {
-        let Links { prev, next } = tickets[slot].links[CHAIN];
+        let Links { prev, next } = tickets.links(slot, CHAIN);
         match prev {
             NONE => self.head = next,
-            prev => tickets[prev].links[CHAIN].next = next,
+            prev => tickets.links_mut(prev, CHAIN).next = next,
         }
         match next {
             NONE => self.tail = prev,
-            next => tickets[next].links[CHAIN].prev = prev,
+            next => tickets.links_mut(next, CHAIN).prev = prev,
         }
-        tickets[slot].links[CHAIN] = Links::NONE;
+        *tickets.links_mut(slot, CHAIN) = Links::NONE;
     }
 
     /// The slots in order.
     pub(crate) fn iter(self, tickets: &Slab) -> impl Iterator<Item = u32> {
         let some = |slot| (slot != NONE).then_some(slot);
-        std::iter::successors(some(self.head), move |&slot| some(tickets[slot].links[CHAIN].next))
+        std::iter::successors(some(self.head), move |&slot| some(tickets.links(slot, CHAIN).next))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Who waits: the tenants of each class, their flows, and the queues of these, in the order of what each has had.
 
+mod closing;
+
 use crate::account::units;
 use crate::fair_tree::{FairTree, Rank};
 use crate::groups::Groups;
 use crate::opening::Span;
 use crate::queue::{BucketKey, Queue};
-use crate::retry_budget::RetryBudget;
 use crate::slab::Slab;
 use crate::tenant::{Cell, Flow, Tenant};
 use crate::ticket::NONE;
@@ -17,20 +18,28 @@ const REMEMBERED_MAX: usize = 16_384;
 
 #[derive(Debug, Default)]
 pub(crate) struct Flows {
+    /// For how long a rank stays, in units.
+    turn: u64,
     tenants: Vec<Tenant>,
     free_tenants: Vec<u32>,
     by_tenant: BTreeMap<(u8, TenantId), u32>,
     slots: Vec<Flow>,
     free: Vec<u32>,
-    /// What tenants that begin to wait are lifted to: the most that anyone had settled when it was chosen.
+    /// What tenants that begin to wait are lifted to: the highest `Account::clock` of those chosen.
     clocks: [u64; CLASSES],
     users: [u32; CLASSES],
     /// Tenants without tickets that have had more than the clock.
     remembered: [BTreeSet<(u64, u32)>; CLASSES],
     serial: u64,
+    /// Closed tenants of which a ticket came or went: to be looked at again.
+    pub(crate) reconsider: BTreeSet<TenantId>,
 }
 
 impl Flows {
+    pub(crate) fn new(turn_tokens: u32) -> Self {
+        Self { turn: units(u64::from(turn_tokens), 1), ..Self::default() }
+    }
+
     pub(crate) fn flow(&self, flow: u32) -> &Flow {
         &self.slots[flow as usize]
     }
@@ -41,11 +50,6 @@ impl Flows {
 
     pub(crate) fn tenant(&self, tenant: u32) -> &Tenant {
         &self.tenants[tenant as usize]
-    }
-
-    pub(crate) fn retries_of(&mut self, flow: u32) -> &mut RetryBudget {
-        let tenant = self.flow(flow).tenant;
-        &mut self.tenants[tenant as usize].retries
     }
 
     pub(crate) fn tenant_of(&self, flow: u32) -> &Tenant {
@@ -133,7 +137,11 @@ impl Flows {
         self.wake(flow_slot);
         let flow = &mut self.slots[flow_slot as usize];
         flow.waiting += 1;
-        self.tenants[flow.tenant as usize].waiting += 1;
+        let tenant = &mut self.tenants[flow.tenant as usize];
+        tenant.waiting += 1;
+        if tenant.is_closed {
+            self.reconsider.insert(tenant.id);
+        }
         let (queue, old) = match flow.queues.binary_search_by_key(&group, |queue| queue.group) {
             Ok(at) => {
                 let old = flow.queues[at].span();
@@ -170,6 +178,9 @@ impl Flows {
         if flow.waiting == 0 && flow.batch.is_some() {
             tenant.own_waiting -= 1;
         }
+        if tenant.is_closed {
+            self.reconsider.insert(tenant.id);
+        }
         let at = flow.queues.binary_search_by_key(&group, |queue| queue.group);
         let at = at.expect("a waiting ticket has its queue");
         let queue = &mut flow.queues[at];
@@ -185,14 +196,14 @@ impl Flows {
     /// A ticket of this flow is released: its estimate counts from now on.
     pub(crate) fn charge(&mut self, groups: &mut Groups, flow: u32, tokens: u64) {
         let tenant = self.flow(flow).tenant;
-        let flow_settled = self.flow(flow).account.settled();
+        let flow_clock = self.flow(flow).account.clock();
         self.flow_mut(flow).account.charge(tokens);
         let holder = &mut self.tenants[tenant as usize];
         holder.account.charge(tokens);
-        holder.clock = holder.clock.max(flow_settled);
-        let (class, settled) = (usize::from(holder.class), holder.account.settled());
-        if settled > self.clocks[class] {
-            self.clocks[class] = settled;
+        holder.clock = holder.clock.max(flow_clock);
+        let (class, clock) = (usize::from(holder.class), holder.account.clock());
+        if clock > self.clocks[class] {
+            self.clocks[class] = clock;
             self.forget(class);
         }
         self.rank_anew(groups, flow);
@@ -259,26 +270,31 @@ impl Flows {
         if new_cover.is_none() {
             tenant.cells.remove(at);
         }
-        let rank = tenant.account.rank;
-        change_span(&mut groups[group].tenants, rank, tenant_slot, old_cover, new_cover);
+        if !tenant.is_closed {
+            let rank = tenant.account.rank;
+            change_span(&mut groups[group].tenants, rank, tenant_slot, old_cover, new_cover);
+        }
     }
 
     /// Moves a flow and its tenant to where they now belong.
     fn rank_anew(&mut self, groups: &mut Groups, flow_slot: u32) {
         let flow = &mut self.slots[flow_slot as usize];
         let tenant = &mut self.tenants[flow.tenant as usize];
-        let (old, new) = (flow.account.rank, flow.account.new_rank(flow.batches));
+        let (old, new) = (flow.account.rank, flow.account.new_rank(flow.batches, self.turn));
         if old != new && flow.waiting > 0 {
-            flow.account.rank = new;
+            flow.account.move_to(new);
             for queue in &flow.queues {
                 let at = tenant.cells.binary_search_by_key(&queue.group, |cell| cell.group);
                 let cell = &mut tenant.cells[at.expect("a queue has its cell")];
                 cell.flows.move_to(old, new, flow_slot, queue.span());
             }
         }
-        let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight));
+        let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight, self.turn));
         if old != new && tenant.waiting > 0 {
-            tenant.account.rank = new;
+            tenant.account.move_to(new);
+            if tenant.is_closed {
+                return;
+            }
             for cell in &tenant.cells {
                 let contenders = &mut groups[cell.group].tenants;
                 contenders.move_to(old, new, flow.tenant, cell.flows.cover());
@@ -304,7 +320,7 @@ impl Flows {
     }
 
     fn insert_tenant(&mut self, class: u8, id: TenantId) -> u32 {
-        let tenant = Tenant::new(class, id);
+        let tenant = Tenant { is_closed: self.is_closed(id), ..Tenant::new(class, id) };
         let slot = if let Some(slot) = self.free_tenants.pop() {
             self.tenants[slot as usize] = tenant;
             slot

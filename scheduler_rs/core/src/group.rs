@@ -43,6 +43,8 @@ pub(crate) struct Group {
     pub(crate) policy: Policy,
     /// The score of each bucket as a function of its head's wait, without and with a deadline.
     lines: Vec<[Line; 2]>,
+    /// Whether no bucket without a deadline scores more than a smaller one after the same wait.
+    scores_fall: bool,
 }
 
 impl Group {
@@ -59,6 +61,7 @@ impl Group {
             opening: Opening::CLOSED,
             policy: Policy::Fcfs,
             lines: vec![[Line::default(); 2]; COUNT],
+            scores_fall: true,
         }
     }
 
@@ -67,10 +70,23 @@ impl Group {
         line.at(now_ns.wrapping_sub(bucket.since_ns))
     }
 
+    pub(crate) fn scores_fall(&self) -> bool {
+        self.scores_fall
+    }
+
+    /// The score of a bucket without a deadline.
+    pub(crate) fn plain_line(&self, bucket: u8) -> Line {
+        self.lines[usize::from(bucket)][0]
+    }
+
     /// New scores for all buckets.
     pub(crate) fn set_lines(&mut self, policy: Policy, lines: impl Iterator<Item = [Line; 2]>) {
         self.policy = policy;
         self.lines.clear();
         self.lines.extend(lines);
+        self.scores_fall = self.lines.windows(2).all(|pair| {
+            let [[less, _], [more, _]] = [pair[0], pair[1]];
+            less.slope >= more.slope && less.intercept >= more.intercept
+        });
     }
 }

@@ -15,6 +15,7 @@
 mod account;
 mod backend;
 mod batch;
+mod breaker;
 mod class_shares;
 mod config;
 mod counters;
@@ -45,26 +46,29 @@ mod scheduler;
 mod slab;
 mod snapshot;
 mod tenant;
+mod tenant_limits;
 mod ticket;
 mod timers;
 pub mod token_buckets;
 mod window;
 
+pub use breaker::{BreakerConfig, BreakerState};
 pub use config::{BackendConfig, BatchOptions, Config, ModelRoute, Prompt, TTFT_DEADLINE_MAX_NS};
 pub use decision::{
-    AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, LimitKind, Limited, Overdue,
-    OverdueReason,
+    AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Holder, LimitKind, Limited,
+    Overdue, OverdueReason,
 };
 pub use error::Error;
 pub use fairness::{Fairness, POOLED_MAX};
 pub use histogram::BOUNDS_NS;
 pub use ordering::Scope;
-pub use outcome::{AttemptEnd, Outcome, Usage};
+pub use outcome::{AttemptEnd, Outcome, RetryAnswer, Usage};
 pub use policy::Policy;
 pub use ratios::RATIO_BOUNDS;
 pub use scheduler::Scheduler;
 pub use snapshot::{
-    BackendSnapshot, HistogramName, HistogramSnapshot, RatioName, RatioSnapshot, Snapshot, TenantSnapshot,
+    BackendSnapshot, BreakerSnapshot, HistogramName, HistogramSnapshot, RatioName, RatioSnapshot, Snapshot,
+    TenantLimitSnapshot, TenantSnapshot,
 };
 pub use ticket::TicketId;
 

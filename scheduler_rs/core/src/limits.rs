@@ -1,22 +1,23 @@
-//! What keeps a whole backend closed for a while: requests and tokens per minute, and pauses that it asked for.
+//! Requests and tokens per minute of one backend or of one tenant.
 
+use crate::LimitKind;
 use crate::window::Window;
-use crate::{BackendConfig, LimitKind};
 
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) requests: Window,
     pub(crate) tokens: Window,
-    /// Why and until when nothing is released there, as far as this poll has seen.
+    /// Why and until when nothing is released, as far as was seen when it was last looked at.
     pub(crate) closed: Option<(LimitKind, u64)>,
     /// What the caller was last told.
     pub(crate) reported: Option<(LimitKind, u64)>,
 }
 
 impl Limits {
-    pub(crate) fn configure(&mut self, config: &BackendConfig) {
-        self.requests.set_limit(u64::from(config.requests_per_min));
-        self.tokens.set_limit(config.tokens_per_min);
+    /// 0 = no limit.
+    pub(crate) fn configure(&mut self, requests_per_min: u32, tokens_per_min: u64) {
+        self.requests.set_limit(u64::from(requests_per_min));
+        self.tokens.set_limit(tokens_per_min);
         self.closed = None;
     }
 
@@ -24,7 +25,7 @@ impl Limits {
         self.requests.limit() > 0 || self.tokens.limit() > 0
     }
 
-    /// Forgets what the last poll saw; closed only if not even one request fits.
+    /// Forgets what was seen before; closed only if not even one request fits.
     pub(crate) fn refresh(&mut self, now_ns: u64) {
         self.requests.advance(now_ns);
         self.tokens.advance(now_ns);
@@ -49,5 +50,19 @@ impl Limits {
         if fits_at_ns > now_ns {
             self.closed = Some((LimitKind::Requests, fits_at_ns));
         }
+    }
+
+    /// Whether the caller knows of this limit: it is told once until the reset.
+    pub(crate) fn is_told(&self, now_ns: u64, kind: LimitKind) -> bool {
+        self.reported.is_some_and(|(of, reset_at_ns)| of == kind && reset_at_ns > now_ns)
+    }
+
+    /// Notes what the caller is told of; none when it already knows.
+    pub(crate) fn news(&mut self, now_ns: u64, closed: (LimitKind, u64)) -> Option<(LimitKind, u64)> {
+        if self.is_told(now_ns, closed.0) {
+            return None;
+        }
+        self.reported = Some(closed);
+        self.reported
     }
 }

@@ -73,3 +73,38 @@ impl AttemptEnd {
         }
     }
 }
+
+/// What became of a wish for another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAnswer {
+    /// The ticket is back in the queue.
+    Queued,
+    /// Its caller no longer wants it.
+    Cancelled,
+    /// Its batch's deadline would have passed.
+    PastDeadline,
+    /// No other backend serves its model, available or not.
+    NoOtherBackend,
+    /// Its tenant has used up its retry budget.
+    BudgetExhausted,
+}
+
+impl RetryAnswer {
+    /// The name across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Cancelled => "cancelled",
+            Self::PastDeadline => "past_deadline",
+            Self::NoOtherBackend => "no_other_backend",
+            Self::BudgetExhausted => "budget_exhausted",
+        }
+    }
+
+    /// Whether there will be another attempt.
+    #[must_use]
+    pub fn is_queued(self) -> bool {
+        self == Self::Queued
+    }
+}

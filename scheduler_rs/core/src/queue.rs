@@ -2,7 +2,7 @@
 
 use crate::fifo::{BUCKET, Fifo};
 use crate::group::Group;
-use crate::opening::{Opening, Span};
+use crate::opening::Span;
 use crate::slab::Slab;
 use crate::ticket::{Place, Ticket, TicketId};
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ impl BucketKey {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     pub(crate) key: BucketKey,
-    pub(crate) head: u32,
+    pub(crate) head: TicketId,
     /// What the policy measures the head's wait from: its arrival, or the deadline of a dated one.
     pub(crate) since_ns: u64,
     fifo: Fifo<BUCKET>,
@@ -49,6 +49,10 @@ pub(crate) struct Queue {
     buckets: Vec<Bucket>,
     /// Tickets that came out of order: a set, so that a thousand returns cost a thousand logarithms, not walks.
     sorted: BTreeSet<(BucketKey, u64, TicketId)>,
+    /// No head's wait began before.
+    oldest_ns: u64,
+    /// Whether all are measured from their arrival and none costs less than its prompt.
+    is_plain: bool,
 }
 
 /// The order within a bucket.
@@ -62,7 +66,7 @@ fn since_ns(ticket: &Ticket) -> u64 {
 
 impl Queue {
     pub(crate) fn new(group: u32) -> Self {
-        Self { group, buckets: Vec::new(), sorted: BTreeSet::new() }
+        Self { group, buckets: Vec::new(), sorted: BTreeSet::new(), oldest_ns: u64::MAX, is_plain: true }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -86,10 +90,12 @@ impl Queue {
     pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
         let ticket = &tickets[slot];
         let (key, place) = (ticket.key, place_in_bucket(ticket));
+        self.oldest_ns = self.oldest_ns.min(since_ns(ticket));
+        self.is_plain &= !key.is_dated() && key.cost() >= key.tokens();
         let bucket = match self.buckets.binary_search_by_key(&key, |bucket| bucket.key) {
             Ok(at) => &mut self.buckets[at],
             Err(at) => {
-                let bucket = Bucket { key, head: slot, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
+                let bucket = Bucket { key, head: ticket.id, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
                 self.buckets.insert(at, bucket);
                 &mut self.buckets[at]
             }
@@ -105,8 +111,8 @@ impl Queue {
             self.sorted.insert((key, place.0, place.1));
             tickets[slot].place = Place::InOrder;
         }
-        if place < place_in_bucket(&tickets[bucket.head]) {
-            bucket.head = slot;
+        if place < place_in_bucket(&tickets[bucket.head.slot()]) {
+            bucket.head = place.1;
             bucket.since_ns = since_ns(&tickets[slot]);
         }
     }
@@ -117,6 +123,7 @@ impl Queue {
         let at = self.buckets.binary_search_by_key(&key, |bucket| bucket.key);
         let at = at.expect("a waiting ticket has its bucket");
         let bucket = &mut self.buckets[at];
+        let old_ns = bucket.since_ns;
         if tickets[slot].place == Place::InFifo {
             bucket.fifo.remove(tickets, slot);
         } else {
@@ -124,7 +131,7 @@ impl Queue {
             let (order, id) = place_in_bucket(&tickets[slot]);
             self.sorted.remove(&(key, order, id));
         }
-        if bucket.head != slot {
+        if bucket.head != tickets[slot].id {
             return;
         }
         let first = bucket.fifo.first();
@@ -136,48 +143,48 @@ impl Queue {
         };
         let head = [first, sorted].into_iter().flatten().min_by_key(|&slot| place_in_bucket(&tickets[slot]));
         if let Some(head) = head {
-            bucket.head = head;
+            bucket.head = tickets[head].id;
             bucket.since_ns = since_ns(&tickets[head]);
         } else {
             self.buckets.remove(at);
         }
-    }
-
-    /// The buckets from one token bucket on and below another.
-    pub(crate) fn between(&self, from: u8, below: u8) -> &[Bucket] {
-        let position = |tokens| self.buckets.partition_point(|bucket| bucket.key.tokens() < tokens);
-        let (start, end) = (position(from), position(below));
-        &self.buckets[start..end.max(start)]
-    }
-
-    /// The buckets that the opening lets in.
-    pub(crate) fn open(&self, opening: Opening) -> [&[Bucket]; 2] {
-        let below = opening.below;
-        [self.between(0, below), self.between(opening.from.max(below), u8::MAX)]
-    }
-}
-
-/// The best score among the heads; ties go to the lower ticket.
-#[inline]
-pub(crate) fn best<'a>(
-    parts: &[&'a [Bucket]],
-    group: &Group,
-    tickets: &Slab,
-    now_ns: u64,
-) -> Option<(f64, &'a Bucket)> {
-    let mut best: Option<&Bucket> = None;
-    let mut best_score = f64::NEG_INFINITY;
-    for bucket in parts.iter().copied().flatten() {
-        let score = group.score(bucket, now_ns);
-        if score > best_score {
-            (best_score, best) = (score, Some(bucket));
-        } else if score >= best_score
-            && best.is_none_or(|best| tickets[bucket.head].id < tickets[best.head].id)
-        {
-            best = Some(bucket);
+        if old_ns == self.oldest_ns && self.buckets.iter().all(|bucket| bucket.since_ns > old_ns) {
+            let since_ns = self.buckets.iter().map(|bucket| bucket.since_ns);
+            self.oldest_ns = since_ns.min().unwrap_or(u64::MAX);
         }
     }
-    best.map(|bucket| (best_score, bucket))
+
+    /// The best score among the heads of the token buckets that fit; ties go to the lower ticket.
+    ///
+    /// The buckets come by size. Where scores fall with it, the scan ends as soon as no larger bucket could win even
+    /// if its head were the oldest of all: in a batch, whose prompts came together, at once.
+    #[inline]
+    pub(crate) fn best(
+        &self,
+        group: &Group,
+        now_ns: u64,
+        fits: impl Fn(u8) -> bool,
+    ) -> Option<(f64, &Bucket)> {
+        let mut best: Option<&Bucket> = None;
+        let mut best_score = f64::NEG_INFINITY;
+        let can_end = self.is_plain && group.scores_fall();
+        let longest_ns = now_ns.saturating_sub(self.oldest_ns);
+        for bucket in &self.buckets {
+            if !fits(bucket.key.tokens()) {
+                continue;
+            }
+            if can_end && group.plain_line(bucket.key.tokens()).at(longest_ns) < best_score {
+                break;
+            }
+            let score = group.score(bucket, now_ns);
+            if score > best_score {
+                (best_score, best) = (score, Some(bucket));
+            } else if score >= best_score && best.is_none_or(|best| bucket.head < best.head) {
+                best = Some(bucket);
+            }
+        }
+        best.map(|bucket| (best_score, bucket))
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +199,7 @@ mod tests {
     fn drain(queue: &mut Queue, tickets: &mut Slab, key: BucketKey) -> Vec<u32> {
         let mut order = Vec::new();
         while let Some(bucket) = queue.find(key) {
-            let slot = bucket.head;
+            let slot = bucket.head.slot();
             queue.take(tickets, slot);
             order.push(slot);
         }
@@ -214,7 +221,7 @@ mod tests {
             queue.push(&mut tickets, slot);
         }
         let key = tickets[0].key;
-        assert_eq!(queue.find(key).unwrap().head, 0);
+        assert_eq!(queue.find(key).unwrap().head.slot(), 0);
         assert_eq!(drain(&mut queue, &mut tickets, key), [0, 1, 2, 3, 4, 5]);
         assert!(queue.is_empty());
     }

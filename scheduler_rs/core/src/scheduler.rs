@@ -2,6 +2,7 @@
 
 mod attempt;
 mod barrier;
+mod breaker;
 mod bypass;
 mod cancel;
 mod choose;
@@ -16,6 +17,7 @@ mod set_policy;
 mod settle;
 mod snapshot;
 mod submit;
+mod tenant_limit;
 mod update_backend;
 
 use crate::backend::Backend;
@@ -26,10 +28,13 @@ use crate::drain_rate::DrainRate;
 use crate::flows::Flows;
 use crate::groups::Groups;
 use crate::ordering::Ordering;
+use crate::reservation::Reservation;
+use crate::retry_budget::RetryBudgets;
 use crate::slab::Slab;
+use crate::tenant_limits::TenantLimits;
 use crate::ticket::{Place, TicketId};
 use crate::timers::Timers;
-use crate::{BackendId, Config, Decisions, Error};
+use crate::{BackendId, Config, Decisions, Error, TenantId};
 use std::collections::BTreeMap;
 
 /// Decides when each waiting prompt is released and to which backend.
@@ -47,13 +52,17 @@ pub struct Scheduler {
     backends_by_id: BTreeMap<BackendId, u32>,
     /// Whether some backend has a limit of tokens per minute.
     limits_tokens: bool,
-    /// Whether some backend has a limit or was ever asked to pause.
+    /// Whether some backend has a limit or a breaker, or was asked to pause.
     has_limits: bool,
+    tenant_limits: TenantLimits,
+    retry_budgets: RetryBudgets,
     timers: Timers,
     ordering: Ordering,
     class_shares: ClassShares,
     drain_rate: DrainRate,
     counters: Counters,
+    /// Empty between calls: its memory is used again.
+    kept: Vec<Reservation>,
 }
 
 impl Scheduler {
@@ -62,20 +71,23 @@ impl Scheduler {
         config.check()?;
         Ok(Self {
             class_shares: ClassShares::new(config.class_min_shares),
+            flows: Flows::new(config.turn_tokens),
             config,
             now_ns: 0,
             tickets: Slab::default(),
             groups: Groups::default(),
-            flows: Flows::default(),
             batches: Batches::default(),
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
             limits_tokens: false,
             has_limits: false,
+            tenant_limits: TenantLimits::default(),
+            retry_budgets: RetryBudgets::default(),
             timers: Timers::default(),
             ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
             counters: Counters::default(),
+            kept: Vec::new(),
         })
     }
 
@@ -89,15 +101,25 @@ impl Scheduler {
         if self.has_limits {
             self.refresh_limits();
         }
+        if !self.flows.reconsider.is_empty() {
+            self.reconsider_tenants();
+        }
         self.release(&mut decisions);
         if self.has_limits {
             self.report_limits(&mut decisions);
+        }
+        if !self.tenant_limits.closed.is_empty() {
+            self.report_tenant_limits(&mut decisions);
         }
         decisions
     }
 
     fn advance(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
+    }
+
+    fn tenant_of(&self, slot: u32) -> TenantId {
+        self.batches[self.tickets[slot].batch].tenant
     }
 
     fn in_flight_slot(&self, ticket: TicketId) -> Result<u32, Error> {

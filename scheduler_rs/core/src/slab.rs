@@ -1,11 +1,14 @@
 //! The tickets, in numbered slots that are used again.
 
-use crate::ticket::{Place, SLOTS_MAX, Ticket, TicketId};
+use crate::ticket::{Links, Place, SLOTS_MAX, Ticket, TicketId};
 use std::ops::{Index, IndexMut};
 
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
     slots: Vec<Ticket>,
+    /// Of each ticket in its bucket and in its batch: apart, so that a change at one ticket finds those of its
+    /// neighbours in little memory.
+    links: Vec<[Links; 2]>,
     free: Vec<u32>,
     serial: u64,
 }
@@ -26,9 +29,29 @@ impl Slab {
         ticket.id = TicketId::new(self.serial, slot);
         match self.slots.get_mut(slot as usize) {
             Some(place) => *place = ticket,
-            None => self.slots.push(ticket),
+            None => self.push(ticket),
         }
         slot
+    }
+
+    /// Grows by an eighth: at a million tickets doubling would leave half of the memory unused.
+    fn push(&mut self, ticket: Ticket) {
+        const LEAST: usize = 1_024;
+        if self.slots.len() == self.slots.capacity() {
+            let more = (self.slots.len() / 8).max(LEAST);
+            self.slots.reserve_exact(more);
+            self.links.reserve_exact(more);
+        }
+        self.slots.push(ticket);
+        self.links.push([Links::NONE; 2]);
+    }
+
+    pub(crate) fn links(&self, slot: u32, list: usize) -> Links {
+        self.links[slot as usize][list]
+    }
+
+    pub(crate) fn links_mut(&mut self, slot: u32, list: usize) -> &mut Links {
+        &mut self.links[slot as usize][list]
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
@@ -55,6 +78,7 @@ impl Slab {
         const KEPT: usize = 4_096;
         if self.slots.len() > KEPT {
             self.slots = Vec::new();
+            self.links = Vec::new();
             self.free = Vec::new();
         }
     }

@@ -1,6 +1,6 @@
 //! A consistent copy of the counters.
 
-use crate::{AttemptEnd, BackendId, CLASSES, LimitKind, ModelId, TenantId, TicketId};
+use crate::{AttemptEnd, BackendId, BreakerState, CLASSES, LimitKind, ModelId, TenantId, TicketId};
 
 /// Always: submitted = succeeded + failed + cancelled + expired + queued + in flight.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub expired: u64,
     /// Attempts that went back to the queue.
     pub retried: u64,
+    /// Retries that a tenant's budget did not allow.
+    pub retries_denied: u64,
     /// Prompts of refused batches.
     pub refused: u64,
     /// Tickets that end per second; 0 before anything has ended.
@@ -92,10 +94,50 @@ pub struct BackendSnapshot {
     pub requests_in_window: u64,
     /// Tokens of the releases within the last minute, if they are limited.
     pub tokens_in_window: u64,
+    /// Its breaker, if it has one.
+    pub breaker: Option<BreakerSnapshot>,
     /// Releases since start.
     pub dispatched: u64,
     /// Ended attempts since start.
     pub outcomes: [(AttemptEnd, u64); AttemptEnd::ALL.len()],
+}
+
+/// How one backend's breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSnapshot {
+    /// Its state.
+    pub state: BreakerState,
+    /// Since when.
+    pub since_ns: u64,
+    /// When an open one lets a probe in.
+    pub half_open_at_ns: Option<u64>,
+    /// Attempts within the window that succeeded.
+    pub good: u32,
+    /// Attempts within the window that failed by its fault.
+    pub bad: u32,
+    /// How often it opened since start.
+    pub opened: u64,
+}
+
+/// What one tenant's limits and retry budget are, over all classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimitSnapshot {
+    /// The caller's number.
+    pub tenant: TenantId,
+    /// Most releases within any 60 seconds; 0 = no limit.
+    pub requests_per_min: u32,
+    /// Most tokens of the releases within any 60 seconds; 0 = no limit.
+    pub tokens_per_min: u64,
+    /// Releases within the last minute, if they are limited.
+    pub requests_in_window: u64,
+    /// Tokens of the releases within the last minute, if they are limited.
+    pub tokens_in_window: u64,
+    /// What keeps all its work back now, and until when.
+    pub limited: Option<(LimitKind, u64)>,
+    /// Retries that its budget allowed, for as long as it is remembered.
+    pub retries_allowed: u64,
+    /// Retries that its budget did not allow, for as long as it is remembered.
+    pub retries_denied: u64,
 }
 
 /// What one tenant has and had in one class.

@@ -5,7 +5,6 @@ use crate::account::Account;
 use crate::fair_tree::FairTree;
 use crate::promotion::PassedTokens;
 use crate::queue::Queue;
-use crate::retry_budget::RetryBudget;
 use crate::ticket::NONE;
 
 /// A group in which a tenant waits, with the flows that wait there.
@@ -28,12 +27,12 @@ pub(crate) struct Tenant {
     pub(crate) users: u32,
     /// Tickets in buckets.
     pub(crate) waiting: u32,
+    /// Whether its limits keep it out of the groups' trees.
+    pub(crate) is_closed: bool,
     /// Tokens of ended attempts.
     pub(crate) used_tokens: u64,
     /// Flows other than the pool with tickets in buckets.
     pub(crate) own_waiting: u32,
-    /// Retries that it may still make.
-    pub(crate) retries: RetryBudget,
     /// The flow of its small batches.
     pub(crate) pool: u32,
     /// Ascending by group.
@@ -50,9 +49,9 @@ impl Tenant {
             clock: 0,
             users: 0,
             waiting: 0,
+            is_closed: false,
             used_tokens: 0,
             own_waiting: 0,
-            retries: RetryBudget::default(),
             pool: NONE,
             cells: Vec::new(),
         }

@@ -2,6 +2,7 @@
 
 use crate::queue::BucketKey;
 use std::fmt;
+use std::num::NonZeroU8;
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -57,6 +58,7 @@ pub(crate) enum Lane {
     Long,
 }
 
+/// The neighbours of a ticket in a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Links {
     pub(crate) prev: u32,
@@ -88,8 +90,6 @@ pub(crate) struct Ticket {
     pub(crate) attempt_due_ns: u64,
     /// Time of its one live timer entry.
     pub(crate) timer_ns: u64,
-    /// Neighbours in its bucket and in its batch.
-    pub(crate) links: [Links; 2],
     pub(crate) batch: u32,
     pub(crate) index: u32,
     pub(crate) group: u32,
@@ -104,6 +104,10 @@ pub(crate) struct Ticket {
     /// Position of the backend of the last release.
     pub(crate) backend: u32,
     pub(crate) attempts: u32,
+    /// Which log of its backend's token limit counts its last release.
+    pub(crate) counted_in: Option<NonZeroU8>,
+    /// Which log of its tenant's token limit counts its last release.
+    pub(crate) counted_for_tenant_in: Option<NonZeroU8>,
     /// Which bucket it waits in.
     pub(crate) key: BucketKey,
     pub(crate) class: u8,
@@ -117,6 +121,8 @@ pub(crate) struct Ticket {
     /// Whether a backend's short lane is kept for it.
     pub(crate) reserved: bool,
     pub(crate) cancelled: bool,
+    /// Whether its attempt has told its backend's breaker what it had to tell.
+    pub(crate) judged: bool,
     /// Whether it runs after all earlier and before all later ones of its batch.
     pub(crate) sequential: bool,
 }
@@ -136,7 +142,6 @@ impl Ticket {
         idle_due_ns: NEVER,
         attempt_due_ns: NEVER,
         timer_ns: NEVER,
-        links: [Links::NONE; 2],
         batch: NONE,
         index: 0,
         group: NONE,
@@ -147,6 +152,8 @@ impl Ticket {
         bypassed: 0,
         backend: NONE,
         attempts: 0,
+        counted_in: None,
+        counted_for_tenant_in: None,
         key: BucketKey::new(0, 0, false),
         class: 0,
         place: Place::Free,
@@ -155,6 +162,7 @@ impl Ticket {
         was_alone: false,
         reserved: false,
         cancelled: false,
+        judged: false,
         sequential: false,
     };
 
@@ -172,4 +180,4 @@ impl Ticket {
     }
 }
 
-const _: () = assert!(size_of::<Ticket>() <= 176);
+const _: () = assert!(size_of::<Ticket>() <= 160);

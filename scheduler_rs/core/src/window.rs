@@ -1,6 +1,7 @@
 //! A limit over any minute: what was charged stays in the window for 60 seconds.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU8;
 
 pub(crate) const WINDOW_NS: u64 = 60_000_000_000;
 /// Charges this close together leave together, with the last of them: so the log is bounded and errs on the safe side.
@@ -20,23 +21,34 @@ pub(crate) struct Window {
     limit: u64,
     slots: VecDeque<Slot>,
     sum: u64,
+    /// Which log this is: another one once it was thrown away.
+    log: u8,
 }
 
 impl Window {
     pub(crate) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
-        if limit == 0 {
+        if limit == 0 && self.limit > 0 {
             self.slots.clear();
             self.sum = 0;
+            self.log = self.log.wrapping_add(1);
         }
+        self.limit = limit;
     }
 
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    pub(crate) fn sum(&self) -> u64 {
-        self.sum
+    /// What is in the window at this time.
+    pub(crate) fn sum_at(&self, now_ns: u64) -> u64 {
+        let gone = self.slots.iter().take_while(|slot| slot.last_ns + WINDOW_NS <= now_ns);
+        self.sum - gone.map(|slot| slot.amount).sum::<u64>()
+    }
+
+    /// Names the log that a charge goes into now; none while there is no limit. A name comes again after 255 logs:
+    /// limits are not switched that often while a prompt is in flight.
+    pub(crate) fn log(&self) -> Option<NonZeroU8> {
+        if self.limit == 0 { None } else { NonZeroU8::new(self.log % u8::MAX + 1) }
     }
 
     /// Lets go of what is older than the window.
@@ -79,11 +91,13 @@ impl Window {
         }
     }
 
-    /// What was charged at `at_ns` as `charged` turned out to be `used`.
-    pub(crate) fn settle(&mut self, at_ns: u64, charged: u64, used: u64) {
+    /// What was charged to `log` at `at_ns` as `charged` turned out to be `used`.
+    pub(crate) fn settle(&mut self, log: Option<NonZeroU8>, at_ns: u64, charged: u64, used: u64) {
+        if log.is_none() || log != self.log() {
+            return;
+        }
         let at = self.slots.partition_point(|slot| slot.last_ns < at_ns);
         let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.first_ns <= at_ns) else { return };
-        // The limit may have been switched on in between.
         let charged = charged.min(slot.amount);
         slot.amount = slot.amount - charged + used;
         self.sum = self.sum - charged + used;
@@ -105,16 +119,35 @@ mod tests {
         window.charge(0, 60);
         window.charge(SECOND, 40);
         assert_eq!(window.fits_at_ns(10), WINDOW_NS);
-        window.settle(SECOND, 40, 10);
+        let log = window.log();
+        window.settle(log, SECOND, 40, 10);
         assert_eq!((window.fits_at_ns(30), window.fits_at_ns(31)), (0, WINDOW_NS));
+        assert_eq!((window.sum_at(WINDOW_NS - 1), window.sum_at(WINDOW_NS)), (70, 10));
         window.advance(WINDOW_NS);
-        window.settle(0, 60, 0);
-        assert_eq!(window.sum(), 10);
+        window.settle(log, 0, 60, 0);
+        assert_eq!(window.sum_at(WINDOW_NS), 10);
         assert_eq!(
             window.fits_at_ns(500),
             SECOND + WINDOW_NS,
             "what is above the limit waits for an empty window"
         );
+    }
+
+    /// What was released while there was no limit is not settled at the cost of what was charged at the same time.
+    #[test]
+    fn settling_what_was_not_charged() {
+        let mut window = Window::default();
+        let before = window.log();
+        window.set_limit(100);
+        window.charge(0, 60);
+        window.settle(before, 0, 60, 0);
+        assert_eq!(window.sum_at(0), 60);
+        let log = window.log();
+        window.set_limit(0);
+        window.set_limit(100);
+        window.charge(0, 50);
+        window.settle(log, 0, 60, 0);
+        assert_eq!(window.sum_at(0), 50);
     }
 
     proptest! {

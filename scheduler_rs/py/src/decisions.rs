@@ -2,47 +2,23 @@
 
 use crate::convert::{expiry_reason, overdue_reason};
 use expresslane_scheduler as core;
-use pyo3::PyClass;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple};
 
-/// Release this ticket to this backend now.
-#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
-pub(crate) struct Dispatch {
-    ticket: u64,
-    backend: u32,
-    prefill_tokens: u32,
-    is_final: bool,
-    attempt: u32,
-    queue_wait_ns: u64,
-}
-
-/// This queued ticket has ended without being released.
-#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
-pub(crate) struct Expired {
-    ticket: u64,
-    reason: &'static str,
-}
-
-/// This in-flight ticket passed a deadline.
-#[pyclass(frozen, get_all, module = "expresslane._scheduler")]
-pub(crate) struct Overdue {
-    ticket: u64,
-    reason: &'static str,
-}
-
-/// Work waits for this limit of a backend.
+/// Work waits for this limit of a backend or of a tenant.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Limited {
-    backend: u32,
+    backend: Option<u32>,
+    tenant: Option<u32>,
     limit: &'static str,
     reset_at_ns: u64,
 }
 
-/// What `poll` decided.
+/// What `poll` decided. A thousand dispatches may come of one poll, so they are three columns of integers: an object or a
+/// tuple for each would cost more to make, to read and to be looked at by the garbage collector.
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Decisions {
-    dispatches: Py<PyList>,
+    dispatches: Py<PyTuple>,
     expired: Py<PyList>,
     overdue: Py<PyList>,
     limited: Py<PyList>,
@@ -50,42 +26,31 @@ pub(crate) struct Decisions {
 
 impl Decisions {
     pub(crate) fn new(py: Python<'_>, decisions: core::Decisions) -> PyResult<Self> {
-        let dispatches = decisions.dispatches.into_iter().map(|dispatch| Dispatch {
-            ticket: dispatch.ticket.0,
-            backend: dispatch.backend,
-            prefill_tokens: dispatch.prefill_tokens,
-            is_final: dispatch.is_final,
-            attempt: dispatch.attempt,
-            queue_wait_ns: dispatch.queue_wait_ns,
-        });
-        let expired = decisions
-            .expired
-            .into_iter()
-            .map(|expired| Expired { ticket: expired.ticket.0, reason: expiry_reason(expired.reason) });
-        let overdue = decisions
-            .overdue
-            .into_iter()
-            .map(|overdue| Overdue { ticket: overdue.ticket.0, reason: overdue_reason(overdue.reason) });
-        let limited = decisions.limited.into_iter().map(|limited| Limited {
-            backend: limited.backend,
-            limit: limited.kind.name(),
-            reset_at_ns: limited.reset_at_ns,
+        let released = &decisions.dispatches;
+        let columns = [
+            PyList::new(py, released.iter().map(|dispatch| dispatch.ticket.0))?,
+            PyList::new(py, released.iter().map(|dispatch| dispatch.backend))?,
+            PyList::new(py, released.iter().map(|dispatch| dispatch.attempt))?,
+        ];
+        let dispatches = PyTuple::new(py, columns)?.unbind();
+        let expired =
+            decisions.expired.into_iter().map(|expired| (expired.ticket.0, expiry_reason(expired.reason)));
+        let overdue =
+            decisions.overdue.into_iter().map(|overdue| (overdue.ticket.0, overdue_reason(overdue.reason)));
+        let limited = decisions.limited.into_iter().map(|limited| {
+            let (backend, tenant) = match limited.holder {
+                core::Holder::Backend(backend) => (Some(backend), None),
+                core::Holder::Tenant(tenant) => (None, Some(tenant)),
+            };
+            Limited { backend, tenant, limit: limited.kind.name(), reset_at_ns: limited.reset_at_ns }
         });
         Ok(Self {
-            dispatches: list(py, dispatches)?,
-            expired: list(py, expired)?,
-            overdue: list(py, overdue)?,
-            limited: list(py, limited)?,
+            dispatches,
+            expired: PyList::new(py, expired)?.unbind(),
+            overdue: PyList::new(py, overdue)?.unbind(),
+            limited: PyList::new(py, limited)?.unbind(),
         })
     }
-}
-
-fn list<T: Into<PyClassInitializer<T>> + PyClass>(
-    py: Python<'_>,
-    items: impl Iterator<Item = T>,
-) -> PyResult<Py<PyList>> {
-    let items = items.map(|item| Py::new(py, item)).collect::<PyResult<Vec<_>>>()?;
-    Ok(PyList::new(py, items)?.unbind())
 }
 
 /// Which tickets a cancel ended, and which must be aborted.

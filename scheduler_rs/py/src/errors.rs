@@ -32,7 +32,7 @@ create_exception!(
     expresslane._scheduler,
     AboveLimitError,
     SchedulerError,
-    "A prompt is larger than the tokens per minute of every backend of its model."
+    "A prompt is larger than the tokens per minute of its tenant or of every backend of its model."
 );
 create_exception!(expresslane._scheduler, UnknownTicketError, SchedulerError, "The ticket is not in flight.");
 

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 #[pymodule(name = "_scheduler", gil_used = false)]
 mod module {
     #[pymodule_export]
-    use crate::decisions::{CancelResult, Decisions, Dispatch, Expired, Limited, Overdue};
+    use crate::decisions::{CancelResult, Decisions, Limited};
     #[pymodule_export]
     use crate::errors::{
         AboveLimitError, BatchTooLargeError, InvalidConfigError, QueueFullError, SchedulerError,
@@ -20,7 +20,9 @@ mod module {
     #[pymodule_export]
     use crate::scheduler::Scheduler;
     #[pymodule_export]
-    use crate::snapshot::{BackendSnapshot, Histogram, Ratio, Snapshot, TenantSnapshot};
+    use crate::snapshot::{
+        BackendSnapshot, BreakerSnapshot, Histogram, Ratio, Snapshot, TenantLimitSnapshot, TenantSnapshot,
+    };
 
     use expresslane_scheduler::{Fairness, Policy, token_buckets};
     use pyo3::prelude::*;

@@ -1,11 +1,12 @@
 //! The scheduler behind a mutex; Python is never called while it is held.
 
-use crate::convert::{self, attempt_deadline};
+use crate::convert::{self, attempt_deadline, limit};
 use crate::decisions::{CancelResult, Decisions};
-use crate::errors::{InvalidConfigError, to_py};
-use crate::snapshot::{Snapshot, TenantSnapshot};
+use crate::errors::to_py;
+use crate::snapshot::{Snapshot, TenantLimitSnapshot, TenantSnapshot};
 use expresslane_scheduler::{
-    self as core, BackendConfig, BatchOptions, Config, ModelRoute, Policy, Prompt, Scope, TicketId, Usage,
+    self as core, BackendConfig, BatchOptions, BreakerConfig, Config, ModelRoute, Policy, Prompt,
+    RetryAnswer, Scope, TicketId, Usage,
 };
 use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,6 +61,7 @@ impl Scheduler {
             class_min_shares,
             cost_includes_output,
             retry_ratio,
+            ..core::Config::default()
         };
         core::Scheduler::new(config).map(|scheduler| Self(Mutex::new(scheduler))).map_err(to_py)
     }
@@ -84,6 +86,12 @@ impl Scheduler {
         attempt_timeout_ns = 0,
         requests_per_min = 0,
         tokens_per_min = 0,
+        breaker_error_ratio = 0.0,
+        breaker_min_samples = 10,
+        breaker_window_ns = 30_000_000_000,
+        breaker_open_ns = 5_000_000_000,
+        breaker_open_max_ns = 60_000_000_000,
+        breaker_probes = 1,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn update_backend(
@@ -103,9 +111,23 @@ impl Scheduler {
         first_token_timeout_ns: u64,
         idle_timeout_ns: u64,
         attempt_timeout_ns: u64,
-        requests_per_min: u32,
-        tokens_per_min: u64,
+        requests_per_min: i64,
+        tokens_per_min: i64,
+        breaker_error_ratio: f64,
+        breaker_min_samples: u32,
+        breaker_window_ns: u64,
+        breaker_open_ns: u64,
+        breaker_open_max_ns: u64,
+        breaker_probes: u32,
     ) -> PyResult<()> {
+        let breaker = BreakerConfig {
+            error_ratio: breaker_error_ratio,
+            min_samples: breaker_min_samples,
+            window_ns: breaker_window_ns,
+            open_ns: breaker_open_ns,
+            open_max_ns: breaker_open_max_ns,
+            probes: breaker_probes,
+        };
         let config = BackendConfig {
             cap,
             models: models.into_iter().map(|(model, cap)| ModelRoute { model, cap }).collect(),
@@ -120,8 +142,9 @@ impl Scheduler {
             first_token_timeout_ns,
             idle_timeout_ns,
             attempt_timeout_ns,
-            requests_per_min,
-            tokens_per_min,
+            requests_per_min: limit("requests_per_min", requests_per_min)?,
+            tokens_per_min: limit("tokens_per_min", tokens_per_min)?,
+            breaker: (breaker_error_ratio != 0.0).then_some(breaker),
         };
         self.lock().update_backend(now_ns, backend, config).map_err(to_py)
     }
@@ -130,6 +153,20 @@ impl Scheduler {
     #[pyo3(signature = (now_ns, backend, *, until_ns, model = None))]
     fn pause(&self, now_ns: u64, backend: u32, until_ns: u64, model: Option<u32>) {
         self.lock().pause(now_ns, backend, model, until_ns);
+    }
+
+    /// Limit what is released of a tenant over any minute; 0 = no limit.
+    #[pyo3(signature = (now_ns, tenant, *, requests_per_min = 0, tokens_per_min = 0))]
+    fn set_tenant_limits(
+        &self,
+        now_ns: u64,
+        tenant: u32,
+        requests_per_min: i64,
+        tokens_per_min: i64,
+    ) -> PyResult<()> {
+        let requests_per_min = limit("requests_per_min", requests_per_min)?;
+        let tokens_per_min = limit("tokens_per_min", tokens_per_min)?;
+        self.lock().set_tenant_limits(now_ns, tenant, requests_per_min, tokens_per_min).map_err(to_py)
     }
 
     /// Set the policy of a scope from now on; None takes it back.
@@ -157,42 +194,19 @@ impl Scheduler {
         deadline_ns = 0,
         tenant = 0,
         weight = 1,
-        output_tokens = Vec::new(),
-        sequential = Vec::new(),
-        ttft_deadlines_ns = Vec::new(),
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
-    #[expect(clippy::needless_pass_by_value, reason = "what PyO3 extracts is owned")]
     fn submit(
         &self,
         now_ns: u64,
         batch: u64,
-        prompts: Vec<(u32, u32, u32, u64, u32)>,
+        prompts: Vec<PromptTuple>,
         queue_timeout_ns: u64,
         deadline_ns: u64,
         tenant: u32,
         weight: u32,
-        output_tokens: Vec<u32>,
-        sequential: Vec<bool>,
-        ttft_deadlines_ns: Vec<u64>,
     ) -> PyResult<Vec<u64>> {
-        check_length("output_tokens", output_tokens.len(), prompts.len())?;
-        check_length("sequential", sequential.len(), prompts.len())?;
-        check_length("ttft_deadlines_ns", ttft_deadlines_ns.len(), prompts.len())?;
-        let prompts: Vec<Prompt> = prompts
-            .into_iter()
-            .enumerate()
-            .map(|(at, (model, class, tokens, queue_timeout_ns, index))| Prompt {
-                model,
-                class,
-                tokens,
-                queue_timeout_ns,
-                index,
-                output_tokens: output_tokens.get(at).copied().unwrap_or(0),
-                sequential: sequential.get(at).copied().unwrap_or(false),
-                ttft_deadline_ns: ttft_deadlines_ns.get(at).copied().unwrap_or(0),
-            })
-            .collect();
+        let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
         let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight };
         let tickets = self.lock().submit(now_ns, batch, &prompts, options).map_err(to_py)?;
         Ok(tickets.into_iter().map(|ticket| ticket.0).collect())
@@ -217,8 +231,20 @@ impl Scheduler {
 
     /// The attempt is over and there shall be another.
     #[pyo3(signature = (now_ns, ticket, *, not_before_ns, exclude_backend = false))]
-    fn retry(&self, now_ns: u64, ticket: u64, not_before_ns: u64, exclude_backend: bool) -> PyResult<bool> {
-        self.lock().retry(now_ns, TicketId(ticket), not_before_ns, exclude_backend).map_err(to_py)
+    fn retry(
+        &self,
+        now_ns: u64,
+        ticket: u64,
+        not_before_ns: u64,
+        exclude_backend: bool,
+    ) -> PyResult<&'static str> {
+        let answer = self.lock().retry(now_ns, TicketId(ticket), not_before_ns, exclude_backend);
+        answer.map(RetryAnswer::name).map_err(to_py)
+    }
+
+    /// What has just happened to an attempt speaks against its backend.
+    fn blame(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
+        self.lock().blame(now_ns, TicketId(ticket)).map_err(to_py)
     }
 
     /// An in-flight ticket ends.
@@ -261,6 +287,12 @@ impl Scheduler {
         tenants.into_iter().map(Into::into).collect()
     }
 
+    /// What the limits and retry budgets of tenants are.
+    fn tenant_limits(&self) -> Vec<TenantLimitSnapshot> {
+        let tenants = self.lock().tenant_limits();
+        tenants.into_iter().map(Into::into).collect()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let snapshot = self.lock().snapshot();
         snapshot.into()
@@ -274,12 +306,10 @@ fn parse_policy(name: &str, sjf_aging_tokens_per_s: f64) -> PyResult<Policy> {
     })
 }
 
-/// A list beside the prompts has an entry for each of them, or none at all.
-fn check_length(field: &str, length: usize, prompts: usize) -> PyResult<()> {
-    if length == 0 || length == prompts {
-        return Ok(());
-    }
-    let message =
-        format!("{field} = {length} entries: must be one for each of the {prompts} prompts, or none");
-    Err(InvalidConfigError::new_err(message))
+/// (model, class, tokens, queue timeout, index, output tokens, sequential, deadline for the first token)
+type PromptTuple = (u32, u32, u32, u64, u32, u32, bool, u64);
+
+fn prompt(fields: PromptTuple) -> Prompt {
+    let (model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns) = fields;
+    Prompt { model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns }
 }

@@ -78,6 +78,7 @@ pub(crate) struct BackendSnapshot {
     limited: Option<(&'static str, u64)>,
     requests_in_window: u64,
     tokens_in_window: u64,
+    breaker: Option<BreakerSnapshot>,
     dispatched: u64,
     outcomes: BTreeMap<&'static str, u64>,
 }
@@ -104,8 +105,63 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             limited: backend.limited.map(|(kind, reset_at_ns)| (kind.name(), reset_at_ns)),
             requests_in_window: backend.requests_in_window,
             tokens_in_window: backend.tokens_in_window,
+            breaker: backend.breaker.map(Into::into),
             dispatched: backend.dispatched,
             outcomes: backend.outcomes.into_iter().map(|(end, count)| (end.name(), count)).collect(),
+        }
+    }
+}
+
+/// How one backend's breaker stands.
+#[pyclass(frozen, get_all, skip_from_py_object, module = "expresslane._scheduler")]
+#[derive(Clone)]
+pub(crate) struct BreakerSnapshot {
+    state: &'static str,
+    since_ns: u64,
+    half_open_at_ns: Option<u64>,
+    good: u32,
+    bad: u32,
+    opened: u64,
+}
+
+impl From<core::BreakerSnapshot> for BreakerSnapshot {
+    fn from(breaker: core::BreakerSnapshot) -> Self {
+        Self {
+            state: breaker.state.name(),
+            since_ns: breaker.since_ns,
+            half_open_at_ns: breaker.half_open_at_ns,
+            good: breaker.good,
+            bad: breaker.bad,
+            opened: breaker.opened,
+        }
+    }
+}
+
+/// What one tenant's limits and retry budget are, over all classes.
+#[pyclass(frozen, get_all, skip_from_py_object, module = "expresslane._scheduler")]
+#[derive(Clone)]
+pub(crate) struct TenantLimitSnapshot {
+    tenant: u32,
+    requests_per_min: u32,
+    tokens_per_min: u64,
+    requests_in_window: u64,
+    tokens_in_window: u64,
+    limited: Option<(&'static str, u64)>,
+    retries_allowed: u64,
+    retries_denied: u64,
+}
+
+impl From<core::TenantLimitSnapshot> for TenantLimitSnapshot {
+    fn from(tenant: core::TenantLimitSnapshot) -> Self {
+        Self {
+            tenant: tenant.tenant,
+            requests_per_min: tenant.requests_per_min,
+            tokens_per_min: tenant.tokens_per_min,
+            requests_in_window: tenant.requests_in_window,
+            tokens_in_window: tenant.tokens_in_window,
+            limited: tenant.limited.map(|(kind, reset_at_ns)| (kind.name(), reset_at_ns)),
+            retries_allowed: tenant.retries_allowed,
+            retries_denied: tenant.retries_denied,
         }
     }
 }
@@ -154,6 +210,7 @@ pub(crate) struct Snapshot {
     cancelled: u64,
     expired: u64,
     retried: u64,
+    retries_denied: u64,
     refused: u64,
     drain_rate_per_s: f64,
     backends: Vec<BackendSnapshot>,
@@ -180,6 +237,7 @@ impl From<core::Snapshot> for Snapshot {
             cancelled: snapshot.cancelled,
             expired: snapshot.expired,
             retried: snapshot.retried,
+            retries_denied: snapshot.retries_denied,
             refused: snapshot.refused,
             drain_rate_per_s: snapshot.drain_rate_per_s,
             backends: snapshot.backends.into_iter().map(Into::into).collect(),

@@ -32,6 +32,12 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Fits an engine's step costs to a recorded vLLM run.
     Fit(FitArgs),
+    /// What a prompt costs in the scheduling core on this machine: time per cycle, memory per waiting prompt.
+    ///
+    /// A cycle is one prompt's whole way: its share of a batch's submit and of the poll after it, first token and poll,
+    /// finish and poll; one in ten is cancelled while it waits instead. The queue stays as full as it was, with three
+    /// classes, four backends, log-normal lengths and a long lane that is full half the time.
+    CoreBench(CoreBenchArgs),
 }
 
 /// What is compared unless the user says otherwise.
@@ -182,6 +188,25 @@ pub(crate) struct FitArgs {
     /// A recorded run: a JSON object a line.
     #[arg(long)]
     pub(crate) run: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CoreBenchArgs {
+    /// How many prompts wait, by comma.
+    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
+    pub(crate) queued: Vec<usize>,
+    /// For how many tenants, by comma.
+    #[arg(long, value_delimiter = ',', default_value = "1,1000")]
+    pub(crate) tenants: Vec<usize>,
+    /// Cycles in each of the seven rounds; unless given, 100,000.
+    #[arg(long)]
+    pub(crate) cycles: Option<usize>,
+    /// One class, one tenant and no cancels at 100,000 instead, under several policies: one line of JSON.
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 impl EngineArgs {

@@ -1,6 +1,7 @@
 //! Doing what the command line says.
 
 use crate::cli::{Cli, Command, CompareArgs, ReportArgs, SaturationArgs};
+use crate::core_bench::{core_bench, plain};
 use crate::saturation::Saturation;
 use crate::source::Source;
 use crate::{Error, fit, table, validate};
@@ -14,6 +15,8 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<bool, Error> {
         Command::Saturation(args) => saturation(args, out)?,
         Command::Report(args) => report(args, out)?,
         Command::Fit(args) => write_json(&fit::fit(&args.run)?, out)?,
+        Command::CoreBench(args) if args.plain => plain(out)?,
+        Command::CoreBench(args) => core_bench(args, out)?,
         Command::Validate(args) => {
             let checks = validate::checks(&args.profiles)?;
             if args.json {

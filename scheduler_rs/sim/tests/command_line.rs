@@ -32,6 +32,26 @@ fn csv(name: &str, rows: impl Iterator<Item = String>) -> PathBuf {
     file(name, &header.chain(rows).collect::<Vec<_>>().join("\n"))
 }
 
+/// The core's cost: a row for each size and number of tenants, at least 60 buckets, memory within its bound.
+#[test]
+fn core_bench() {
+    let text = try_run("core-bench --queued 2000 --tenants 1,20 --cycles 500 --json").unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["conditions"]["classes"], &json["conditions"]["backends"]), (&3.into(), &4.into()));
+    let rows = json["rows"].as_array().unwrap();
+    let tenants: Vec<&Value> = rows.iter().map(|row| &row["tenants"]).collect();
+    assert_eq!(tenants, [1, 20]);
+    for row in rows {
+        assert!(row["cycle_ns"].as_u64().unwrap() > 0);
+        assert!(row["nonempty_buckets_min"].as_u64().unwrap() >= 60, "{row}");
+        assert!((100..=512).contains(&row["bytes_per_ticket"].as_i64().unwrap()), "{row}");
+    }
+    let table = try_run("core-bench --queued 200 --tenants 3 --cycles 10").unwrap();
+    assert!(table.starts_with("queued  tenants  cycle_ns"), "{table}");
+    assert!(try_run("core-bench --queued 5").unwrap_err().to_string().contains("--queued 5"));
+    assert!(try_run("core-bench --tenants 0").unwrap_err().to_string().contains("--tenants 0"));
+}
+
 /// One JSON object: all conditions, and a row with every field for each policy, in order.
 #[test]
 fn json() {

@@ -65,6 +65,7 @@ class Answer:
     __slots__ = (
         "_clock",
         "_on_delta",
+        "_on_exhausted",
         "_on_first_token",
         "active_ns",
         "bytes",
@@ -83,9 +84,11 @@ class Answer:
         on_first_token: Callable[[], None] | None = None,
         on_delta: Callable[[str, str], None] | None = None,
         *,
+        on_exhausted: Callable[[float], None] | None = None,
         clock: Clock = monotonic_ns,
     ) -> None:
         self._clock = clock
+        self._on_exhausted = on_exhausted
         self._on_first_token = on_first_token
         self._on_delta = on_delta
         self.started = False
@@ -124,6 +127,11 @@ class Answer:
         callback, self._on_first_token = self._on_first_token, None
         if callback is not None:
             callback()
+
+    def exhausted(self, wait_s: float) -> None:
+        """This request was the last that the backend takes for so long."""
+        if self._on_exhausted is not None:
+            self._on_exhausted(wait_s)
 
     def touch(self) -> None:
         """The stream is alive: restarts the idle clock."""

@@ -16,6 +16,7 @@ from expresslane.backends.http_errors import error_of_exception, error_of_respon
 from expresslane.backends.malformed import load, malformed
 from expresslane.clock import monotonic_ns
 from expresslane.errors import BackendError, Reason
+from expresslane.masking import SecretCutter, query_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -51,7 +52,7 @@ class HttpClient:
         base = URL(settings.url)
         self._reuse = reuse
         self.max_answer_bytes = max_answer_bytes
-        self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
+        secrets = [*query_secrets(settings.url), base.password or ""]
         self._headers = {
             "Accept": "application/json, text/event-stream, application/x-ndjson",
             # Compression of small chunks would cost more than it saves, and delay them.
@@ -59,12 +60,15 @@ class HttpClient:
             "Content-Type": "application/json",
             "User-Agent": "expresslane",
         }
-        if self._secret:
-            self._headers["Authorization"] = f"Bearer {self._secret}"
+        if settings.api_key:
+            key = settings.api_key.get_secret_value()
+            self._headers["Authorization"] = f"Bearer {key}"
+            secrets.append(key)
         elif base.user is not None:
             pair = f"{base.user}:{base.password or ''}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-            self._secret = base.password or ""
+            secrets.append(pair)
+        self._cutter = SecretCutter(secrets)
         self._base = base.with_user(None)
         self.where = str(self._base.with_query(None))
         self._timeout = aiohttp.ClientTimeout(
@@ -189,11 +193,11 @@ class HttpClient:
                 # Closes the connection unless the answer was read to its end.
                 response.release()
         except BackendError as error:
-            self._cut_secret(error)
+            self._cut_secrets(error)
             raise
         except (aiohttp.ClientError, OSError) as error:
             known = error_of_exception(error, self.where)
-            self._cut_secret(known)
+            self._cut_secrets(known)
             raise known from None
 
     async def _send(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]) -> ClientResponse:
@@ -223,14 +227,13 @@ class HttpClient:
                 body += chunk
         except (aiohttp.ClientError, OSError):
             pass  # The status says enough.
-        return error_of_response(response.status, response.headers, body, self.where)
+        return error_of_response(response.status, response.headers, self._cutter.body(body), self.where)
 
-    def _cut_secret(self, error: BackendError) -> None:
-        """Providers quote a key that they refuse."""
-        if self._secret:
-            error.message = error.message.replace(self._secret, "[secret]")
-            error.provider_body = error.provider_body.replace(self._secret, "[secret]")
-            error.args = (error.message,)
+    def _cut_secrets(self, error: BackendError) -> None:
+        """Providers quote a key that they refuse, debugging ones the whole request; exceptions name the whole URL."""
+        for name in ("message", "provider_body", "provider_code", "provider_request_id"):
+            setattr(error, name, self._cutter.text(getattr(error, name)))
+        error.args = (error.message,)
 
     def _open_session(self, *, force_close: bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

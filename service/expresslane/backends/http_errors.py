@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 
 from expresslane.errors import BackendError, Reason
+from expresslane.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +110,7 @@ class ProviderError(NamedTuple):
 
 def error_of_exception(error: BaseException, where: str) -> BackendError:
     """The error for an exception of the HTTP client. `where` names the backend's address."""
-    detail = str(error) or type(error).__name__
+    detail = masked(str(error)) or type(error).__name__
     for kind, reason, retryable, text in _EXCEPTIONS:
         if isinstance(error, kind):
             return BackendError(reason, f"{where}: {text}: {detail}", retryable=retryable)
@@ -128,7 +129,7 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, wher
         retryable = _should_retry(headers, default=retryable)
     message = said.message or _first_line(body)
     if 300 <= status < 400:
-        message = f"redirects are not followed ({headers.get('Location', '')})"
+        message = f"redirects are not followed ({masked(headers.get('Location', '')[:500])})"
     return BackendError(
         verdict.reason,
         f"{where}: HTTP {status}" + (f": {message[:500]}" if message else ""),

@@ -14,6 +14,7 @@ from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.openai_answer import AnswerReader
 from expresslane.backends.openai_request import build_body
 from expresslane.backends.presets import capabilities_of
+from expresslane.backends.rate_headers import exhausted_s
 from expresslane.backends.sse import SseParser
 from expresslane.errors import BackendError
 
@@ -66,6 +67,8 @@ class OpenAIBackend(Backend):
 
     async def _read(self, answer: Answer, response: ClientResponse) -> None:
         reader = AnswerReader(answer)
+        if (wait_s := exhausted_s(response.headers)) is not None:
+            answer.exhausted(wait_s)
         try:
             if not self._stream:
                 self._http.expect(response, "application/json")

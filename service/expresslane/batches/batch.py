@@ -12,7 +12,9 @@ from expresslane.errors import Reason
 from expresslane.results import MAX_RESULT_BYTES, Outcome, Result
 
 if TYPE_CHECKING:
+    from expresslane.rate_limits import Limit
     from expresslane.telemetry.spans import BatchTrace
+    from expresslane.tenants import Tenant
 
 __all__ = ["Batch", "BatchOptions", "HeldBytes"]
 
@@ -28,6 +30,7 @@ class BatchOptions:
     """
 
     request_id: str
+    tenant: str = "default"
     fail_fast: bool = False
     max_failure_rate: float = 0.0
     stream_deltas: bool = False
@@ -52,7 +55,8 @@ class Batch:
     """One batch. Counts what it was given and what has ended, and knows when it is over.
 
     `open`: more prompts may come (a session). `accepted_ns` is monotonic. `outbox`: where results go, unless it is one
-    made by the options.
+    made by the options. `models`: the core's numbers of the models that prompts were accepted for. `limits`: the last
+    one of each kind that its prompts waited for.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Batch:
         options: BatchOptions,
         accepted_ns: int,
         trace: BatchTrace,
+        tenant: Tenant,
         *,
         is_open: bool = False,
         held: HeldBytes | None = None,
@@ -69,6 +74,7 @@ class Batch:
         self.options = options
         self.accepted_ns = accepted_ns
         self.trace = trace
+        self.tenant = tenant
         self.outbox = outbox or Outbox(
             window=options.reorder_window, limit=options.outbox_limit, limit_bytes=options.outbox_limit_bytes
         )
@@ -78,6 +84,8 @@ class Batch:
         self.open = is_open
         self.in_flight = 0
         self.horizon: int | None = None
+        self.models: set[int] = set()
+        self.limits: dict[tuple[str, str, str], Limit] = {}
         self.stopped: BatchState | None = None
         self.last_ns = accepted_ns
         self.cancel_reason = (Reason.CANCELLED, "cancelled by the caller")
@@ -106,6 +114,13 @@ class Batch:
         self.outbox.put(result)
         self._close_if_over()
         return self.stopped is None and self._failed_too_much()
+
+    def note_limit(self, limit: Limit) -> None:
+        """Prompts of this batch wait for a limit; its readers are woken to be told."""
+        key = (limit.kind, limit.backend, limit.tenant)
+        if self.limits.get(key) != limit:
+            self.limits[key] = limit
+            self.outbox.nudge()
 
     def stop(self, state: BatchState) -> None:
         """Remember why the batch was cut short; the first reason counts."""

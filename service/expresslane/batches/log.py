@@ -75,6 +75,10 @@ class Log(Outbox):
         self._budget.add(size_bytes)
         self._tell()
 
+    def nudge(self) -> None:
+        """Let every reader look once: there is news that is not kept here."""
+        self._tell()
+
     def close(self) -> None:
         """Nothing more will come."""
         if not self._closing:
@@ -96,7 +100,7 @@ class Log(Outbox):
         return (self._results or [])[position : position + READ_AT_ONCE]
 
     async def news(self, timeout_s: float) -> bool:
-        """Return True at the next result and at the end, False when `timeout_s` went by without."""
+        """Return True at the next result, at a nudge and at the end, False when `timeout_s` went by without."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
         timer = loop.call_later(timeout_s, waiter.set_result, False)
@@ -136,7 +140,7 @@ class Cursor:
         return self._log.count <= self.position
 
     async def wait(self, timeout_s: float) -> bool:
-        """Return True once something can be read or the log has ended, False when `timeout_s` went by without."""
+        """Return True once something can be read, at a nudge and at the end, False when `timeout_s` went by without."""
         return not self.empty or self.closed or await self._log.news(timeout_s)
 
     def take(self) -> Parcel:

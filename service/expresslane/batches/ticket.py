@@ -21,7 +21,8 @@ MAX_WORD_CHARS = 256
 class Ticket:
     """The Python side of a core ticket. Hundreds of thousands may wait, so it holds slots and no task or future.
 
-    `queue_wait_ns` is the time spent off-slot up to the last release; `attempt` is the running attempt, if any.
+    `queue_wait_ns` is the time spent off-slot up to the last release; `attempt` is the running attempt, if any;
+    `paused` counts the attempts that a backend turned away until later.
     """
 
     __slots__ = (
@@ -32,6 +33,8 @@ class Ticket:
         "history",
         "id",
         "index",
+        "model_number",
+        "paused",
         "prompt",
         "queue_wait_ns",
         "queued_ns",
@@ -52,10 +55,17 @@ class Ticket:
         self.queued_ns = 0
         self.queue_wait_ns = 0
         self.attempts = 0
+        self.paused = 0
+        self.model_number = 0
         self.back_off_ns = 0
         self.attempt: Attempt | None = None
         self.history: tuple[AttemptError, ...] = ()
         self.trace: PromptTrace | None = None
+
+    @property
+    def read_bytes(self) -> int:
+        """Size of what the model reads of the prompt."""
+        return self.size_bytes - self.prompt.options.other_bytes
 
     def result(self, outcome: Outcome, now_ns: int, error: PromptError | None = None) -> Result:
         """The result of this ticket, with whatever its last attempt has brought."""

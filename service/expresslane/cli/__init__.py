@@ -1,4 +1,4 @@
-"""The command line: `expresslane serve`, `run`, `jobs`, `backends`, `status`, `config`, `version`, `demo`."""
+"""The command line, one function a command; `expresslane --help` lists them."""
 
 from __future__ import annotations
 
@@ -55,41 +55,78 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _jobs(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.connection import connection  # noqa: PLC0415
     from expresslane.cli.jobs import cancel_job, delete_job, list_jobs, show_job  # noqa: PLC0415
 
     match arguments.action:
         case "show":
-            return show_job(arguments.address, arguments.name, as_json=arguments.as_json)
+            return show_job(connection(arguments), arguments.name, as_json=arguments.as_json)
         case "watch":
             from expresslane.cli.watch_job import WatchOptions, watch_job  # noqa: PLC0415
 
-            names = ("address", "name", "output", "after", "overwrite", "quiet")
-            return watch_job(WatchOptions(**{name: getattr(arguments, name) for name in names}))
+            names = ("name", "output", "after", "overwrite", "quiet")
+            options = {name: getattr(arguments, name) for name in names}
+            return watch_job(WatchOptions(connection(arguments), **options))
         case "cancel":
-            return cancel_job(arguments.address, arguments.name, as_json=arguments.as_json)
+            return cancel_job(connection(arguments), arguments.name, as_json=arguments.as_json)
         case "delete":
-            return delete_job(arguments.address, arguments.name)
+            return delete_job(connection(arguments), arguments.name)
         case _:
-            return list_jobs(arguments.address, as_json=arguments.as_json)
+            return list_jobs(connection(arguments), as_json=arguments.as_json)
 
 
 def _backends(arguments: argparse.Namespace) -> int:
     from expresslane.cli.backends import list_backends, update_backend  # noqa: PLC0415
+    from expresslane.cli.connection import connection  # noqa: PLC0415
 
     match arguments.change:
         case "enable" | "disable":
             switch = arguments.change == "enable"
-            return update_backend(arguments.address, arguments.name, concurrency_enabled=switch)
+            return update_backend(connection(arguments), arguments.name, concurrency_enabled=switch)
         case "set-cap":
-            return update_backend(arguments.address, arguments.name, cap=arguments.cap)
+            return update_backend(connection(arguments), arguments.name, cap=arguments.cap)
+        case "set-limits":
+            return update_backend(
+                connection(arguments),
+                arguments.name,
+                requests_per_min=arguments.requests_per_min,
+                tokens_per_min=arguments.tokens_per_min,
+            )
         case _:
-            return list_backends(arguments.address, as_json=arguments.as_json)
+            return list_backends(connection(arguments), as_json=arguments.as_json)
+
+
+def _tenants(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.connection import connection  # noqa: PLC0415
+    from expresslane.cli.tenants import list_tenants, update_tenant  # noqa: PLC0415
+
+    if arguments.change is None:
+        return list_tenants(connection(arguments), as_json=arguments.as_json)
+    return update_tenant(
+        connection(arguments),
+        arguments.name,
+        weight=arguments.weight,
+        max_class=arguments.max_class,
+        requests_per_min=arguments.requests_per_min,
+        tokens_per_min=arguments.tokens_per_min,
+    )
+
+
+def _policy(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.connection import connection  # noqa: PLC0415
+    from expresslane.cli.policy import list_policies, set_policy  # noqa: PLC0415
+
+    if arguments.change is None:
+        return list_policies(connection(arguments), as_json=arguments.as_json)
+    policy = arguments.policy if arguments.change == "set" else ""
+    return set_policy(connection(arguments), policy, prompt_class=arguments.prompt_class, model=arguments.model)
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.connection import connection  # noqa: PLC0415
     from expresslane.cli.status import status  # noqa: PLC0415
 
-    return status(arguments.address, watch=arguments.watch, as_json=arguments.as_json)
+    return status(connection(arguments), watch=arguments.watch, as_json=arguments.as_json)
 
 
 def _config(arguments: argparse.Namespace) -> int:
@@ -98,6 +135,12 @@ def _config(arguments: argparse.Namespace) -> int:
     if arguments.reference:
         return show_reference(as_json=arguments.as_json)
     return show_config(as_json=arguments.as_json, everything=arguments.everything)
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.keys import make_key  # noqa: PLC0415
+
+    return make_key(arguments.tenant, expires_days=arguments.expires)
 
 
 def _version(arguments: argparse.Namespace) -> int:
@@ -117,8 +160,11 @@ _COMMANDS = {
     "run": _run,
     "jobs": _jobs,
     "backends": _backends,
+    "tenants": _tenants,
+    "policy": _policy,
     "status": _status,
     "config": _config,
+    "keys": _keys,
     "version": _version,
     "demo": _demo,
 }

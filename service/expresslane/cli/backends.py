@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from expresslane.cli.console import Exit, joined, json_text, one_line, output
+from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output
+from expresslane.cli.limits import limits_text
 from expresslane.cli.service_calls import connected
+from expresslane.cli.summary_table import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from expresslane_client import Backend
     from rich.console import RenderableType
+
+    from expresslane.cli.connection import Connection
 
 __all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"]
 
@@ -24,9 +28,9 @@ _NUMBERS = {"cap", "slots", "in flight", "peak"}
 _ON, _OFF = "bold green", "yellow"
 
 
-def list_backends(address: str, *, as_json: bool) -> Exit:
+def list_backends(service: Connection, *, as_json: bool) -> Exit:
     """Show all backends."""
-    backends = asyncio.run(_list(address))
+    backends = asyncio.run(_list(service))
     if as_json:
         for backend in backends:
             print(json_text(backend_fields(backend)))  # noqa: T201
@@ -35,28 +39,35 @@ def list_backends(address: str, *, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def update_backend(address: str, name: str, *, concurrency_enabled: bool | None = None, cap: int | None = None) -> Exit:
-    """Change one backend and show it as it is then."""
-    backend = asyncio.run(_update(address, name, concurrency_enabled, cap))
+def update_backend(service: Connection, name: str, **changes: int | None) -> Exit:
+    """Change one backend and show it as it is then; `changes` as for `Client.update_backend`."""
+    if all(value is None for value in changes.values()):
+        options = " or ".join(f"--{change.replace('_', '-')}" for change in changes)
+        raise CommandError(f"nothing to change: give {options}")
+    backend = asyncio.run(_update(service, name, changes))
     output().print(*backends_table([backend]), sep="\n")
     return Exit.OK
 
 
-async def _list(address: str) -> list[Backend]:
-    async with connected(address) as client:
+async def _list(service: Connection) -> list[Backend]:
+    async with connected(service) as client:
         return await client.list_backends()
 
 
-async def _update(address: str, name: str, concurrency_enabled: bool | None, cap: int | None) -> Backend:
-    async with connected(address) as client:
-        return await client.update_backend(name, concurrency_enabled=concurrency_enabled, cap=cap)
+async def _update(service: Connection, name: str, changes: Mapping[str, int | None]) -> Backend:
+    async with connected(service) as client:
+        return await client.update_backend(name, **changes)  # type: ignore[arg-type] # bool is an int
 
 
 def backend_fields(backend: Backend) -> dict[str, object]:
     """A backend as JSON."""
     fields = {field.name: getattr(backend, field.name) for field in dataclasses.fields(backend)}
     models = [dataclasses.asdict(model) for model in backend.models]
-    return fields | {"models": models, "outcomes": dict(backend.outcomes)}
+    limit = dataclasses.asdict(backend.limited_by) if backend.limited_by else None
+    learned = dataclasses.asdict(backend.estimates)
+    breaker = dataclasses.asdict(backend.breaker) if backend.breaker else None
+    structured = {"limited_by": limit, "estimates": learned, "breaker": breaker}
+    return fields | {"models": models, "outcomes": dict(backend.outcomes)} | structured
 
 
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
@@ -70,6 +81,10 @@ def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
         table.add_row(*_cells(backend))
         prefix = f"  {one_line(backend.id)}: "
         notices += [Text(f"{prefix}{one_line(notice)}", style="yellow") for notice in backend.notices]
+        if breaker := _breaker(backend):
+            notices.append(Text(f"{prefix}{breaker}", style="yellow"))
+        if limits := limits_text(backend):
+            notices.append(Text(f"{prefix}{limits}", style="yellow" if backend.limited_by else "dim"))
     return [table, *notices]
 
 
@@ -88,6 +103,17 @@ def _cells(backend: Backend) -> list[Text]:
         Text("up", style="green") if backend.available else Text("down", style="bold red"),
         Text(models or "-"),
     ]
+
+
+def _breaker(backend: Backend) -> str:
+    """What a breaker has to say that is not good news."""
+    breaker = backend.breaker
+    if breaker is None or (breaker.state == "closed" and not breaker.opened):
+        return ""
+    states = {"open": "left alone because it fails", "half_open": "tried again after failures", "closed": "works again"}
+    tried = "" if breaker.half_open_in_ms is None else f"tried in {seconds(breaker.half_open_in_ms)}"
+    opened = f"opened {breaker.opened:,} time{'s' * (breaker.opened != 1)}"
+    return f"breaker: {joined((states.get(breaker.state, one_line(breaker.state)), tried, opened))}"
 
 
 def _cap(backend: Backend) -> str:

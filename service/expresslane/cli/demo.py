@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from expresslane_client import Prompt
 
+from expresslane.cli.connection import Connection
 from expresslane.cli.console import CommandError, Exit, one_line, output
 from expresslane.cli.local_service import local_service
 from expresslane.cli.service_calls import connected
@@ -48,7 +49,7 @@ async def _until_interrupted() -> Exit:
 async def _demo(console: Console) -> Exit:
     prompts = _prompts()
     console.print("starting a service of its own on the simulated backend ...", style="dim")
-    async with local_service() as address, connected(address) as client:
+    async with local_service() as address, connected(Connection(address)) as client:
         await client.wait_ready(10)
         lengths = ", ".join(f"{count} {kind}" for kind, (count, _) in _KINDS.items())
         console.print(f"sending one batch of {len(prompts)} prompts to {address}, the longest first: {lengths}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from expresslane_client import Client, Job
 
+    from expresslane.cli.connection import Connection
+
 __all__ = ["cancel_job", "delete_job", "job_fields", "jobs_table", "list_jobs", "show_job"]
 
 Answer = TypeVar("Answer")
@@ -27,39 +29,39 @@ _COUNTS = ("total", "succeeded", "failed", "cancelled", "expired", "queued", "in
 _STYLES = {"running": "bold", "completed": "green", "failed_fast": "red", "cancelled": "yellow"}
 
 
-def list_jobs(address: str, *, as_json: bool) -> Exit:
+def list_jobs(service: Connection, *, as_json: bool) -> Exit:
     """Show all jobs."""
-    return _show(asyncio.run(_list(address)), as_json=as_json)
+    return _show(asyncio.run(_list(service)), as_json=as_json)
 
 
-def show_job(address: str, name: str, *, as_json: bool) -> Exit:
+def show_job(service: Connection, name: str, *, as_json: bool) -> Exit:
     """Show one job, with its summary if it has ended."""
-    job = asyncio.run(_one(address, lambda client: client.get_job(name)))
+    job = asyncio.run(_one(service, lambda client: client.get_job(name)))
     _show([job], as_json=as_json)
     if job.summary is not None and not as_json:
         print_summary(output(), job.summary)
     return Exit.OK
 
 
-def cancel_job(address: str, name: str, *, as_json: bool) -> Exit:
+def cancel_job(service: Connection, name: str, *, as_json: bool) -> Exit:
     """Cancel what is unfinished of a job and show it as it is then."""
-    return _show([asyncio.run(_one(address, lambda client: client.cancel_job(name)))], as_json=as_json)
+    return _show([asyncio.run(_one(service, lambda client: client.cancel_job(name)))], as_json=as_json)
 
 
-def delete_job(address: str, name: str) -> Exit:
+def delete_job(service: Connection, name: str) -> Exit:
     """Cancel and forget a job."""
-    asyncio.run(_one(address, lambda client: client.delete_job(name)))
+    asyncio.run(_one(service, lambda client: client.delete_job(name)))
     report().print(f"{one_line(name)} is forgotten")
     return Exit.OK
 
 
-async def _list(address: str) -> list[Job]:
-    async with connected(address) as client:
+async def _list(service: Connection) -> list[Job]:
+    async with connected(service) as client:
         return await client.list_jobs()
 
 
-async def _one(address: str, call: Callable[[Client], Awaitable[Answer]]) -> Answer:
-    async with connected(address) as client:
+async def _one(service: Connection, call: Callable[[Client], Awaitable[Answer]]) -> Answer:
+    async with connected(service) as client:
         return await call(client)
 
 

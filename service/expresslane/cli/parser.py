@@ -7,8 +7,9 @@ import re
 from difflib import get_close_matches
 from typing import NoReturn
 
+from expresslane.cli.connection import add_connection
 from expresslane.cli.run_options import add_run_arguments
-from expresslane.cli.service_calls import add_address
+from expresslane.policies import CLASS_NAMES, POLICY_NAMES
 
 __all__ = ["build_parser"]
 
@@ -25,8 +26,8 @@ exit codes: 0 all went well, 1 some prompts failed, 2 wrong usage or input, 3 se
 """
 _RUN_EPILOG = """\
 input lines (known: prompt | raw_prompt | messages, model, max_tokens, temperature, top_p, top_k, presence_penalty,
-frequency_penalty, seed, stop, logprobs, top_logprobs, tools, response_format, class; any other key goes to the backend
-byte for byte), or OpenAI batch input:
+frequency_penalty, seed, stop, logprobs, top_logprobs, tools, response_format, class, sequential; any other key goes to
+the backend byte for byte), or OpenAI batch input:
   {"custom_id": "a", "prompt": "Why is the sky blue?", "max_tokens": 64}
   {"custom_id": "b", "messages": [{"role": "user", "content": "Hi"}], "class": "interactive"}
   {"custom_id": "c", "raw_prompt": "The sky is"}
@@ -46,7 +47,26 @@ examples:
   expresslane backends disable local          one request at a time; running work goes on, nothing is lost
   expresslane backends enable local           up to its cap again
   expresslane backends set-cap local 4        change the cap
-changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY or __CAP
+  expresslane backends set-limits hosted --requests-per-min 600 --tokens-per-min 100000
+changes last until the service ends; for good, set EXPRESSLANE_BACKENDS__LOCAL__CONCURRENCY, __CAP, __REQUESTS_PER_MIN
+or __TOKENS_PER_MIN
+"""
+_TENANTS_EPILOG = """\
+examples:
+  expresslane tenants                                 who has what waiting
+  expresslane tenants set acme --weight 3             three times the share of a tenant with weight 1
+  expresslane tenants set acme --max-class standard --tokens-per-min 100000
+changes last until the service ends; for good, set EXPRESSLANE_TENANTS__ACME__WEIGHT, __MAX_CLASS, __REQUESTS_PER_MIN or
+__TOKENS_PER_MIN. This command line calls as the tenant that EXPRESSLANE_TENANT names.
+"""
+_POLICY_EPILOG = """\
+examples:
+  expresslane policy                                  the orderings that hold
+  expresslane policy set sjf-aged                     everywhere that has none of its own
+  expresslane policy set ljf --class batch            within a class; what waits is ordered anew, nothing is lost
+  expresslane policy set fcfs --class batch --model small
+  expresslane policy unset --class batch              as around it again
+changes last until the service ends; for good, set EXPRESSLANE_POLICY or EXPRESSLANE_POLICIES
 """
 _JOBS_EPILOG = """\
 examples:
@@ -98,7 +118,7 @@ def build_parser() -> Parser:
         description="Batches of prompts to LLM backends, ordered by length under concurrency caps.",
         epilog=_EPILOG,
     )
-    add_address(parser, first=True)
+    add_connection(parser, first=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     commands.add_parser("serve", help="run the service until SIGTERM or Ctrl-C", example="expresslane serve")
     run = commands.add_parser(
@@ -110,12 +130,15 @@ def build_parser() -> Parser:
     add_run_arguments(run)
     _add_jobs(commands)
     _add_backends(commands)
+    _add_tenants(commands)
+    _add_policy(commands)
     status = _add(commands, "status", "queue, work in flight and outcomes of the service", json=True)
     status.add_argument("--watch", "-w", action="store_true", help="again every second, until Ctrl-C")
-    add_address(status)
+    add_connection(status)
     config = _add(commands, "config", "the configuration that `serve` would run with here", json=True)
     config.add_argument("--all", dest="everything", action="store_true", help="also what has its default")
     config.add_argument("--reference", action="store_true", help="every setting there is, with its meaning")
+    _add_keys(commands)
     _add(commands, "version", "versions of service, core, Python and libraries", json=True)
     _add(commands, "demo", "a service of its own, a sample batch, the results")
     return parser
@@ -123,7 +146,7 @@ def build_parser() -> Parser:
 
 def _add_jobs(commands: argparse._SubParsersAction[Parser]) -> None:
     jobs = _add(commands, "jobs", "the jobs that the service keeps", json=True, epilog=_JOBS_EPILOG)
-    add_address(jobs)
+    add_connection(jobs)
     actions = jobs.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
     for name, meaning in (
         ("show", "one job, with its summary"),
@@ -133,7 +156,7 @@ def _add_jobs(commands: argparse._SubParsersAction[Parser]) -> None:
     ):
         action = actions.add_parser(name, help=meaning, example=f"expresslane jobs {name} NAME")
         action.add_argument("name", metavar="NAME", help="the job, as `expresslane jobs` shows it")
-        add_address(action)
+        add_connection(action)
         if name == "watch":
             action.add_argument("--output", "-o", metavar="FILE", help="where results go (default: standard output)")
             action.add_argument("--overwrite", action="store_true", help="replace an output that exists")
@@ -144,16 +167,63 @@ def _add_jobs(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _add_backends(commands: argparse._SubParsersAction[Parser]) -> None:
     backends = _add(commands, "backends", "the backends and their switches", json=True, epilog=_BACKENDS_EPILOG)
-    add_address(backends)
+    add_connection(backends)
     changes = backends.add_subparsers(dest="change", metavar="CHANGE", parser_class=Parser)
     for name, meaning in (("enable", "turn concurrency on"), ("disable", "turn concurrency off: one at a time")):
         change = changes.add_parser(name, help=meaning, example=f"expresslane backends {name} local")
         change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
-        add_address(change)
+        add_connection(change)
     change = changes.add_parser("set-cap", help="change the cap", example="expresslane backends set-cap local 4")
     change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
     change.add_argument("cap", metavar="N", type=_cap, help="most requests in flight, 1 to 100,000")
-    add_address(change)
+    add_connection(change)
+    example = "expresslane backends set-limits hosted --requests-per-min 600"
+    change = changes.add_parser("set-limits", help="change the limits per minute", example=example)
+    change.add_argument("name", metavar="NAME", help="the backend, as `expresslane backends` shows it")
+    _add_limits(change)
+    add_connection(change)
+
+
+def _add_keys(commands: argparse._SubParsersAction[Parser]) -> None:
+    keys = _add(commands, "keys", "API keys of tenants")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    action = actions.add_parser(
+        "new", help="make a key, and say what to configure", example="expresslane keys new acme --expires 90"
+    )
+    action.add_argument("tenant", metavar="TENANT", help="whose key it is: a-z, 0-9 and -")
+    action.add_argument("--expires", metavar="DAYS", type=_days, help="days until it is refused (default: never)")
+
+
+def _add_tenants(commands: argparse._SubParsersAction[Parser]) -> None:
+    tenants = _add(commands, "tenants", "who has what waiting, and its share", json=True, epilog=_TENANTS_EPILOG)
+    add_connection(tenants)
+    changes = tenants.add_subparsers(dest="change", metavar="CHANGE", parser_class=Parser)
+    change = changes.add_parser("set", help="change a tenant", example="expresslane tenants set acme --weight 3")
+    change.add_argument("name", metavar="NAME", help="the tenant")
+    change.add_argument("--weight", metavar="N", type=_weight, help="share relative to other tenants', 1 to 1000")
+    change.add_argument("--max-class", choices=CLASS_NAMES, help="highest class that its prompts may ask for")
+    _add_limits(change)
+    add_connection(change)
+
+
+def _add_limits(change: Parser) -> None:
+    for what in ("requests", "tokens"):
+        meaning = f"most {what} in any minute, 0 for no limit"
+        change.add_argument(f"--{what}-per-min", metavar="N", type=_limit, help=meaning)
+
+
+def _add_policy(commands: argparse._SubParsersAction[Parser]) -> None:
+    policy = _add(commands, "policy", "in which order prompts wait", json=True, epilog=_POLICY_EPILOG)
+    add_connection(policy)
+    changes = policy.add_subparsers(dest="change", metavar="CHANGE", parser_class=Parser)
+    for name, meaning in (("set", "order by another policy"), ("unset", "as around it again")):
+        example = f"expresslane policy {name}{' ljf' * (name == 'set')} --class batch"
+        change = changes.add_parser(name, help=meaning, example=example)
+        if name == "set":
+            change.add_argument("policy", metavar="POLICY", choices=POLICY_NAMES, help=", ".join(POLICY_NAMES))
+        change.add_argument("--class", dest="prompt_class", default="", choices=CLASS_NAMES, help="only this class")
+        change.add_argument("--model", default="", metavar="NAME", help="only this model")
+        add_connection(change)
 
 
 def _add(
@@ -168,6 +238,24 @@ def _add(
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of results; example: 100")
+    return int(text)
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 36500; example: 90")
+    return int(text)
+
+
+def _weight(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000")
+    return int(text)
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from expresslane.cli.console import report
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from rich.progress import Task
 
 __all__ = ["RunProgress"]
 
@@ -18,7 +21,7 @@ _LINE_EVERY_S = 10.0
 
 
 class RunProgress:
-    """Counts results and shows done, failed, rate and time left."""
+    """Counts results and shows done, failed, rate and time left, and which limit keeps the rest waiting (T15)."""
 
     def __init__(self, total: int, *, quiet: bool = False) -> None:
         self._total = total
@@ -27,6 +30,7 @@ class RunProgress:
         self._started = self._last_line = time.monotonic()
         console = report()
         self._quiet = quiet
+        self._limits: dict[str, float] = {}
         self._bar: Progress | None = None
         if console.is_terminal and not quiet:
             columns = (
@@ -37,6 +41,7 @@ class RunProgress:
                 TimeElapsedColumn(),
                 TextColumn("left", markup=False),
                 TimeRemainingColumn(),
+                _LimitColumn(self),
             )
             self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task("", total=total, failed=0, rate=0.0)
@@ -63,6 +68,18 @@ class RunProgress:
         else:
             self.tick()
 
+    def limited(self, whose: str, reset_in_s: float) -> None:
+        """Prompts wait for a limit, about so long."""
+        self._limits[whose] = time.monotonic() + reset_in_s
+        if self._bar is None and not self._quiet:
+            self._console.print(self.waiting())
+
+    def waiting(self) -> str:
+        """The limits that prompts wait for, with the time that is left: `rate limited by hosted, 12 s`."""
+        now = time.monotonic()
+        left = [f"rate limited by {whose}, {end - now:.0f} s" for whose, end in self._limits.items() if end > now]
+        return "; ".join(left)
+
     def tick(self) -> None:
         """Write a line where there is no bar, if the last one was long ago."""
         now = time.monotonic()
@@ -71,4 +88,17 @@ class RunProgress:
         self._last_line = now
         rate = self._done / (now - self._started)
         left = f", {(self._total - self._done) / rate:.0f} s left" if rate else ""
-        self._console.print(f"{self._done}/{self._total} done, {self._failed} failed, {rate:.1f}/s{left}")
+        waiting = f", {limits}" if (limits := self.waiting()) else ""
+        self._console.print(f"{self._done}/{self._total} done, {self._failed} failed, {rate:.1f}/s{left}{waiting}")
+
+
+class _LimitColumn(ProgressColumn):
+    """Counts down with every refresh of the bar, also while no event comes."""
+
+    def __init__(self, progress: RunProgress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002
+        """The limits, if any."""
+        return Text(self._progress.waiting(), style="yellow")

@@ -21,7 +21,9 @@ __all__ = ["Defaults", "prompt_options"]
 _INTEGERS = {"max_tokens": "64", "top_k": "40", "seed": "1", "top_logprobs": "5"}
 _NUMBERS = {"temperature": "0.7", "top_p": "0.9", "presence_penalty": "0.5", "frequency_penalty": "0.5"}
 _CLASSES = tuple(PromptClass)
-_TYPED = {*_INTEGERS, *_NUMBERS, "model", "stop", "n", "tools", "response_format", "logprobs", "class"}
+_TYPED = {*_INTEGERS, *_NUMBERS, "model", "stop", "n", "tools", "response_format", "logprobs", "class", "sequential"}
+_OWN = {"class", "sequential"}
+"""What OpenAI's form does not have: there a key of this name is the backend's."""
 _UNNEEDED = {"stream", "stream_options"}
 """Results come back as they finish in any case, and how backends are asked is the service's configuration."""
 
@@ -47,7 +49,7 @@ def prompt_options(body: Mapping[str, str], defaults: Defaults, prefix: str) -> 
         found = value(raw)
         if name in _UNNEEDED or (found is None and name in _TYPED):
             continue
-        if name in _TYPED and (name != "class" or not prefix) and (name != "logprobs" or isinstance(found, bool)):
+        if name in _TYPED and (name not in _OWN or not prefix) and (name != "logprobs" or isinstance(found, bool)):
             options |= _typed(name, raw, found, prefix)
         else:
             rest.append(f"{json.dumps(name)}:{raw}")
@@ -75,6 +77,8 @@ def _typed(name: str, raw: str, found: object, prefix: str) -> dict[str, object]
         case "class":
             _require(found in _CLASSES, name, found, prefix, '"batch"', f"it can be {', '.join(_CLASSES)}")
             return {"prompt_class": PromptClass(str(found))}
+        case "sequential":
+            _require(isinstance(found, bool), name, found, prefix, "true")
         case "logprobs":
             pass
         case _ if name in _INTEGERS:

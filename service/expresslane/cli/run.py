@@ -6,7 +6,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from expresslane_client import Client, ExpresslaneClientError, MessageTooLargeError, RefusedError
+from expresslane_client import ExpresslaneClientError, MessageTooLargeError, RateLimited, RefusedError
 
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
 from expresslane.cli.progress import RunProgress
@@ -21,7 +21,7 @@ from expresslane.cli.summary_table import print_summary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from expresslane_client import BatchCall, Event, PromptSession, Result, Summary
+    from expresslane_client import BatchCall, Client, Event, PromptSession, Result, Summary
 
     from expresslane.cli.run_options import RunOptions
 
@@ -78,13 +78,13 @@ class Run:
                 except CommandError as error:
                     self._error = error
                 except ExpresslaneClientError as error:
-                    self._error = explained(error, self._options.address, self._prompts.renamed)
+                    self._error = explained(error, self._options.service, self._prompts.renamed)
                 except OSError as error:
                     self._error = CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED)
         return self._finish()
 
     async def _send_all(self) -> None:
-        async with Client(self._options.address) as client:
+        async with self._options.service.client() as client:
             if self._prompts.size <= ONE_BATCH_BYTES_MAX:
                 try:
                     await self._take(self._as_batch(client))
@@ -127,7 +127,9 @@ class Run:
             shown = f"{result.custom_id}: {result.error.message}"
             self._examples.setdefault(result.error.reason, one_line(shown, 200))
 
-    def _on_event(self, _event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, RateLimited):
+            self._progress.limited(one_line(event.whose, 40), event.reset_in_ms / 1e3)
         self._progress.tick()
 
     def _interrupt(self, task: asyncio.Task[None]) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from expresslane_client import BatchOptions, PromptClass
 
+from expresslane.cli.connection import Connection, add_connection, connection
 from expresslane.cli.console import CommandError
 from expresslane.cli.result_file import failures_path
-from expresslane.cli.service_calls import add_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class RunOptions:
     source: str
     output: str | None
     failures: Path
-    address: str
+    service: Connection
     model: str
     max_tokens: int | None
     prompt_class: PromptClass | None
@@ -61,7 +61,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     _add_defaults(parser.add_argument_group("for prompts that do not say it themselves").add_argument)
     batch = parser.add_argument_group("for the whole run")
     _add_batch(batch.add_argument)
-    add_address(batch)
+    add_connection(batch)
 
 
 def _add_files(add: Callable[..., object]) -> None:
@@ -107,7 +107,7 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         source=source,
         output=output,
         failures=failures,
-        address=arguments.address,
+        service=connection(arguments),
         model=arguments.model,
         max_tokens=arguments.max_tokens,
         prompt_class=PromptClass(arguments.prompt_class) if arguments.prompt_class else None,

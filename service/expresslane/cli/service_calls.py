@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -21,38 +19,38 @@ from expresslane.cli.console import CommandError, Exit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["ADDRESS", "add_address", "connected", "explained"]
+    from expresslane.cli.connection import Connection
 
-ADDRESS = "127.0.0.1:50051"
+__all__ = ["connected", "explained"]
+
 _VARIABLE = "EXPRESSLANE_ADDRESS"
+_TENANT_VARIABLE = "EXPRESSLANE_TENANT"
 _UNIMPLEMENTED = "UNIMPLEMENTED"
 
 
-def add_address(parser: argparse._ActionsContainer, *, first: bool = False) -> None:
-    """The option that says where the service is. The first parser has the default, the others none."""
-    parser.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        default=(os.environ.get(_VARIABLE) or ADDRESS) if first else argparse.SUPPRESS,
-        help=f"where the service is (default: {_VARIABLE}, else {ADDRESS})",
-    )
-
-
 @asynccontextmanager
-async def connected(address: str) -> AsyncIterator[Client]:
+async def connected(service: Connection) -> AsyncIterator[Client]:
     """A client; what goes wrong with its calls becomes a CommandError."""
-    async with Client(address) as client:
+    async with service.client() as client:
         try:
             yield client
         except ExpresslaneClientError as error:
-            raise explained(error, address) from error
+            raise explained(error, service) from error
 
 
 def explained(
-    error: ExpresslaneClientError, address: str, rename: Callable[[str], str] = lambda text: text
+    error: ExpresslaneClientError, service: Connection, rename: Callable[[str], str] = lambda text: text
 ) -> CommandError:
     """A client's error as a CommandError. `rename` turns paths of fields into what the user knows them by."""
+    address = service.address
     match error:
+        case RefusedError(reason="UNAUTHENTICATED"):
+            return CommandError(
+                f"the service at {address} does not let us in: {error.message}",
+                "send a key:      EXPRESSLANE_API_KEY=..., or --api-key-file FILE",
+                "make one:        expresslane keys new TENANT",
+                code=Exit.SERVICE,
+            )
         case RefusedError():
             message = rename(error.message)
             hints = [f"{rename(one.field)}: {one.description}" for one in error.violations]
@@ -65,12 +63,18 @@ def explained(
                 f"no service answers at {address}: {error.message}",
                 "start one:       expresslane serve",
                 f"name another:    --address HOST:PORT, or {_VARIABLE}=HOST:PORT",
+                "with TLS:        --tls, and --ca-file FILE for an authority of your own",
                 code=Exit.SERVICE,
             )
         case DeadlineExceededError():
             return CommandError(f"the service at {address} did not answer in time", code=Exit.SERVICE)
         case CallError() if error.code.name == _UNIMPLEMENTED:
             wrong = f"what answers at {address} is not this version of expresslane: {error.message}"
-            return CommandError(wrong, "compare:    expresslane version", code=Exit.SERVICE)
+            return CommandError(
+                wrong,
+                "compare:         expresslane version",
+                "backends and status may have an address of their own: EXPRESSLANE_ADMIN_LISTEN of the service",
+                code=Exit.SERVICE,
+            )
         case _:
             return CommandError(str(error), code=Exit.SERVICE)

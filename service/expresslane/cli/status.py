@@ -15,24 +15,28 @@ from expresslane.cli.backends import backend_fields, backends_table
 from expresslane.cli.console import Exit, joined, json_text, one_line, output
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import seconds
+from expresslane.cli.tenants import DEFAULT_TENANT, tenants_table
 
 if TYPE_CHECKING:
     from expresslane_client import Snapshot
     from rich.console import RenderableType
 
+    from expresslane.cli.connection import Connection
+
 __all__ = ["status"]
 
 _REFRESH_S = 1.0
+_TENANTS_MAX = 10
 
 
-def status(address: str, *, watch: bool, as_json: bool) -> Exit:
+def status(service: Connection, *, watch: bool, as_json: bool) -> Exit:
     """Show the service once, or again every second until Ctrl-C."""
-    asyncio.run(_watch(address, as_json=as_json) if watch else _once(address, as_json=as_json))
+    asyncio.run(_watch(service, as_json=as_json) if watch else _once(service, as_json=as_json))
     return Exit.OK
 
 
-async def _once(address: str, *, as_json: bool) -> None:
-    async with connected(address) as client:
+async def _once(service: Connection, *, as_json: bool) -> None:
+    async with connected(service) as client:
         snapshot = await client.get_snapshot()
     if as_json:
         print(json_text(_fields(snapshot)))  # noqa: T201
@@ -40,9 +44,9 @@ async def _once(address: str, *, as_json: bool) -> None:
         output().print(_panel(snapshot, None))
 
 
-async def _watch(address: str, *, as_json: bool) -> None:
+async def _watch(service: Connection, *, as_json: bool) -> None:
     before: Snapshot | None = None
-    async with connected(address) as client:
+    async with connected(service) as client:
         with Live(console=output(), auto_refresh=False, transient=False) as live:
             while True:
                 snapshot = await client.get_snapshot()
@@ -59,6 +63,8 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
     return fields | {
         "queued_by_class": dict(snapshot.queued_by_class),
         "queued_by_model": dict(snapshot.queued_by_model),
+        "policies": [dataclasses.asdict(one) for one in snapshot.policies],
+        "tenants": [dataclasses.asdict(one) for one in snapshot.tenants],
         "backends": [backend_fields(backend) for backend in snapshot.backends],
     }
 
@@ -71,7 +77,11 @@ def _panel(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
         state,
         f"  for {seconds(snapshot.uptime_ms)}  policy {one_line(snapshot.policy)}",
     )
-    return Group(head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends))
+    parts: list[RenderableType] = [head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends)]
+    if any(one.tenant != DEFAULT_TENANT for one in snapshot.tenants):
+        shown = snapshot.tenants[:_TENANTS_MAX]
+        parts += [Text(), *tenants_table(shown, snapshot.tenants_total - len(shown), snapshot.fairness)]
+    return Group(*parts)
 
 
 def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
@@ -89,13 +99,16 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
         table.add_row("  by class", "", classes)
     if models:
         table.add_row("  by model", "", models)
+    if snapshot.policies:
+        policies = joined(f"{one_line(one.scope, 60)} {one_line(one.policy)}" for one in snapshot.policies)
+        table.add_row("policies", "", policies)
     cap = f"of {snapshot.in_flight_limit:,}" if snapshot.in_flight_limit else ""
     table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open batches")))
     rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
     left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
     table.add_row("rate", f"{rate:.1f}/s", left)
-    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "refused")
-    counts = joined(f"{getattr(snapshot, name):,} {name}" for name in ends if getattr(snapshot, name))
+    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "retries_denied", "refused")
+    counts = joined(f"{getattr(snapshot, name):,} {name.replace('_', ' ')}" for name in ends if getattr(snapshot, name))
     table.add_row("since start", f"{snapshot.submitted:,}", joined(("submitted", counts)))
     return table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from expresslane_client import Client, ExpresslaneClientError, MessageTooLargeError
+from expresslane_client import ExpresslaneClientError, MessageTooLargeError
 
 from expresslane.cli.console import CommandError, Exit, report
 from expresslane.cli.service_calls import explained
@@ -26,7 +26,7 @@ def submit_job(options: RunOptions, prompts: PromptFile) -> Exit:
     except MessageTooLargeError as error:
         raise CommandError(str(error), "split the file: a job is one message") from None
     except ExpresslaneClientError as error:
-        raise explained(error, options.address, prompts.renamed) from None
+        raise explained(error, options.service, prompts.renamed) from None
     print(job.name)  # noqa: T201
     if not options.quiet:
         console = report()
@@ -36,5 +36,5 @@ def submit_job(options: RunOptions, prompts: PromptFile) -> Exit:
 
 
 async def _submit(options: RunOptions, prompts: PromptFile) -> Job:
-    async with Client(options.address) as client:
+    async with options.service.client() as client:
         return await client.create_job(prompts.prompts(), **options.batch)

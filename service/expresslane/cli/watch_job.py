@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from expresslane_client import Client, ExpresslaneClientError
+from expresslane_client import ExpresslaneClientError
 
 from expresslane.cli.console import CommandError, Exit, problem, report
 from expresslane.cli.progress import RunProgress
@@ -20,7 +20,9 @@ from expresslane.cli.signals import stopping_on_signals
 from expresslane.cli.summary_table import print_summary
 
 if TYPE_CHECKING:
-    from expresslane_client import Job, Summary
+    from expresslane_client import Client, Job, Summary
+
+    from expresslane.cli.connection import Connection
 
 __all__ = ["WatchOptions", "watch_job"]
 
@@ -29,7 +31,7 @@ __all__ = ["WatchOptions", "watch_job"]
 class WatchOptions:
     """A watch. `after` results are left out; those that come are added to an output that holds the earlier ones."""
 
-    address: str
+    service: Connection
     name: str
     output: str | None
     after: int
@@ -64,7 +66,7 @@ class _Watch:
                     raise
                 return self._cut_short(Exit.INTERRUPTED)
             except ExpresslaneClientError as error:
-                return self._cut_short(problem(explained(error, options.address)))
+                return self._cut_short(problem(explained(error, options.service)))
             except OSError as error:
                 raise CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
         if not options.quiet:
@@ -72,7 +74,7 @@ class _Watch:
         return Exit.OK if summary.succeeded == summary.total_prompts else Exit.PROMPTS_FAILED
 
     async def _take_all(self) -> Summary:
-        async with Client(self._options.address) as client:
+        async with self._options.service.client() as client:
             job = await client.get_job(self._options.name)
             output = self._output()
             try:

@@ -19,6 +19,7 @@ from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode, TracerProvider, set_span_in_context
 
 from expresslane.errors import Reason, RefusedError, status_code
+from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
 from expresslane.telemetry import names
 from expresslane.telemetry.propagation import context_from_metadata
@@ -101,7 +102,7 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _observed(self, name: str, behaviour: Callable[[Any, Context], Any]) -> Behaviour:
-        run = _written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
+        run = written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
 
         async def observed(request: Any, context: Context) -> Any:
             call = _Call(self, name, context)
@@ -145,6 +146,10 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
             },
         )
         return span, otel_context.attach(set_span_in_context(span, parent))
+
+    def refused(self, name: str, code: grpc.StatusCode) -> None:
+        """Count a call that was not let in, which took no time and has no span."""
+        self.record(name, code, 0.0)
 
     def record(self, name: str, code: grpc.StatusCode, duration_s: float) -> None:
         """Count a call by its duration."""
@@ -218,20 +223,6 @@ class _Call:
     def _slack_s(self) -> float:
         """A caller whose deadline has passed resets the call a little before the server's own clock says so."""
         return max(0.05, 0.01 * (self._allowed_s or 0.0))
-
-
-def _written_out(generator: Callable[[Any, Context], Any]) -> Behaviour:
-    """An async-generator handler as a coroutine that writes what it yields and always closes it."""
-
-    async def run(request: Any, context: Context) -> None:
-        responses = generator(request, context)
-        try:
-            async for response in responses:
-                await context.write(response)
-        finally:
-            await responses.aclose()
-
-    return run
 
 
 def _code_of(context: Context) -> grpc.StatusCode:

@@ -4,34 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from expresslane import __version__
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
+from expresslane.fleet import Change
+from expresslane.policies import POLICY_NAMES, Scope
+from expresslane.servicers.admin_messages import (
+    CLASSES,
+    PREFIX,
+    backend_message,
+    policy_messages,
+    tenant_messages,
+)
 from expresslane.servicers.encode import duration
 from expresslane.servicers.status import abort, invalid
-from expresslane.settings import MAX_CAP
+from expresslane.settings import MAX_CAP, MAX_REQUESTS_PER_MIN, MAX_TOKENS_PER_MIN, MAX_WEIGHT
 from expresslane.v1 import admin_pb2 as pb
-from expresslane.v1 import types_pb2
+from expresslane.variables import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from expresslane._scheduler import BackendSnapshot
     from expresslane.fleet import Fleet, Member
     from expresslane.intake import Intake
     from expresslane.scheduling import Scheduling
 
 __all__ = ["AdminServicer"]
 
-PREFIX = "backends/"
+log = structlog.get_logger(__name__)
+
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1_000
-MUTABLE = ("concurrency_enabled", "cap")
-_CLASSES = (
-    types_pb2.PROMPT_CLASS_INTERACTIVE,
-    types_pb2.PROMPT_CLASS_STANDARD,
-    types_pb2.PROMPT_CLASS_BATCH,
+MUTABLE = ("concurrency_enabled", "cap", "requests_per_min", "tokens_per_min")
+_RANGES = (
+    ("cap", 1, MAX_CAP),
+    ("requests_per_min", 0, MAX_REQUESTS_PER_MIN),
+    ("tokens_per_min", 0, MAX_TOKENS_PER_MIN),
 )
+TENANT_MUTABLE = ("weight", "max_class", "requests_per_min", "tokens_per_min")
+_TENANT_RANGES = (
+    ("weight", 1, MAX_WEIGHT),
+    ("requests_per_min", 0, MAX_REQUESTS_PER_MIN),
+    ("tokens_per_min", 0, MAX_TOKENS_PER_MIN),
+)
+_SCOPES = {message: prompt_class for prompt_class, message in CLASSES.items()}
 
 
 class AdminServicer:
@@ -44,8 +62,10 @@ class AdminServicer:
         intake: Intake,
         drain: Callable[[], object],
         *,
+        fairness: str = "tenant_batch",
         clock: Clock = monotonic_ns,
     ) -> None:
+        self._fairness = fairness
         self._fleet = fleet
         self._scheduling = scheduling
         self._intake = intake
@@ -71,7 +91,7 @@ class AdminServicer:
             await abort(context, refusal)
 
     async def UpdateBackend(self, request: pb.UpdateBackendRequest, context: Any) -> pb.Backend:  # noqa: N802
-        """Turn the concurrency switch or change the cap; all of it or nothing."""
+        """Turn the concurrency switch, change cap or limits; all of it or nothing."""
         try:
             member = self._find(request.backend.name, "backend.name")
             self._update(member, request)
@@ -85,21 +105,82 @@ class AdminServicer:
             raise invalid("update_mask", f"required: any of {', '.join(MUTABLE)}")
         if unknown := [path for path in paths if path not in MUTABLE]:
             raise invalid("update_mask", f"{unknown[0][:60]!r} cannot be changed; {', '.join(MUTABLE)} can")
-        cap = request.backend.cap
-        if "cap" in paths and not 1 <= cap <= MAX_CAP:
-            raise invalid("backend.cap", f"{cap} is out of range: 1 to {MAX_CAP:,}")
-        if "concurrency_enabled" in paths:
-            enabled = request.backend.concurrency_enabled
-            self._fleet.check_concurrency(member, enabled=enabled, with_cap="cap" in paths)
-        if "cap" in paths:
-            self._fleet.set_cap(member, cap)
-        if "concurrency_enabled" in paths:
-            self._fleet.set_concurrency(member, enabled=enabled)
+        for field, low, high in _RANGES:
+            value = getattr(request.backend, field)
+            if field in paths and not low <= value <= high:
+                raise invalid(f"backend.{field}", f"{value} is out of range: {low} to {high:,}")
+
+        def wanted(field: str) -> Any:
+            return getattr(request.backend, field) if field in paths else None
+
+        change = Change(
+            enabled=wanted("concurrency_enabled"),
+            cap=wanted("cap"),
+            requests_per_min=wanted("requests_per_min"),
+            tokens_per_min=wanted("tokens_per_min"),
+        )
+        self._fleet.update(member, change)
+
+    async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Any) -> pb.Tenant:  # noqa: N802
+        """Change what holds for a tenant; all of it or nothing."""
+        name = request.tenant.tenant
+        try:
+            self._update_tenant(request)
+        except RefusedError as refusal:
+            await abort(context, refusal)
+        messages = tenant_messages(self._intake.tenants, self._scheduling, self._clock(), only=name)
+        return messages[0]
+
+    def _update_tenant(self, request: pb.UpdateTenantRequest) -> None:
+        wanted, paths = request.tenant, list(request.update_mask.paths)
+        if not is_id(wanted.tenant):
+            raise invalid("tenant.tenant", f"{wanted.tenant[:70]!r} is not 1 to 63 of a-z, 0-9 and -")
+        if not paths:
+            raise invalid("update_mask", f"required: any of {', '.join(TENANT_MUTABLE)}")
+        if unknown := [path for path in paths if path not in TENANT_MUTABLE]:
+            raise invalid("update_mask", f"{unknown[0][:60]!r} cannot be changed; {', '.join(TENANT_MUTABLE)} can")
+        changes: dict[str, Any] = {}
+        for field, low, high in _TENANT_RANGES:
+            if field in paths:
+                changes[field] = value = getattr(wanted, field)
+                if not low <= value <= high:
+                    raise invalid(f"tenant.{field}", f"{value} is out of range: {low} to {high:,}")
+        if "max_class" in paths:
+            if wanted.max_class not in _SCOPES:
+                raise invalid("tenant.max_class", f"{wanted.max_class} is no PromptClass")
+            changes["max_class"] = _SCOPES[wanted.max_class].name.lower()
+        self._intake.tenants.update(wanted.tenant, changes)
+        log.info("tenant changed", tenant=wanted.tenant, **changes)
+
+    async def SetPolicy(self, request: pb.SetPolicyRequest, context: Any) -> pb.SetPolicyResponse:  # noqa: N802
+        """Order what waits and what comes in a scope by another policy."""
+        try:
+            self._set_policy(request.policy)
+        except RefusedError as refusal:
+            await abort(context, refusal)
+        return pb.SetPolicyResponse(policies=self._policies())
+
+    def _set_policy(self, wanted: pb.Policy) -> None:
+        number = getattr(wanted, "class")
+        if number and number not in _SCOPES:
+            raise invalid("policy.class", f"{number} is no PromptClass")
+        if wanted.policy and wanted.policy not in POLICY_NAMES:
+            raise invalid("policy.policy", f"{wanted.policy[:60]!r} is none of {', '.join(POLICY_NAMES)}")
+        if not (wanted.policy or number or wanted.model):
+            raise invalid("policy.policy", f"required: one of {', '.join(POLICY_NAMES)}")
+        model = self._fleet.registry.listed(wanted.model) if wanted.model else None
+        scope = Scope(_SCOPES.get(number), "" if model is None else model.name)
+        self._scheduling.set_policy(scope, wanted.policy or None, None if model is None else model.number)
+        log.info("policy set", scope=str(scope), policy=wanted.policy or "as around it")
+
+    def _policies(self) -> list[pb.Policy]:
+        return policy_messages(self._scheduling.snapshot().policy, self._scheduling.policies)
 
     async def GetSnapshot(self, _: pb.GetSnapshotRequest, context: Any) -> pb.Snapshot:  # noqa: ARG002, N802
         """Queue depths and counters."""
         now = self._scheduling.snapshot()
         registry = self._fleet.registry
+        tenants = self._intake.tenants
         return pb.Snapshot(
             version=__version__,
             uptime=duration(self._clock() - self._started_ns),
@@ -113,7 +194,7 @@ class AdminServicer:
             queued_tokens=now.queued_tokens,
             queued_by_class=[
                 pb.ClassDepth(**{"class": prompt_class, "queued": queued})
-                for prompt_class, queued in zip(_CLASSES, now.queued_by_class, strict=True)
+                for prompt_class, queued in zip(CLASSES.values(), now.queued_by_class, strict=True)
             ],
             queued_by_model={registry.name(model): queued for model, queued in now.queued_by_model},
             submitted=now.submitted,
@@ -122,10 +203,15 @@ class AdminServicer:
             cancelled=now.cancelled,
             expired=now.expired,
             retried=now.retried,
+            retries_denied=now.retries_denied,
             refused=now.refused,
             drain_rate_per_s=now.drain_rate_per_s,
             open_batches=self._intake.open_batches,
             backends=self._describe(self._fleet.members),
+            policies=policy_messages(now.policy, self._scheduling.policies)[1:],
+            tenants=tenant_messages(tenants, self._scheduling, self._clock()),
+            tenants_total=len(tenants.known()),
+            fairness=self._fairness,
         )
 
     async def Drain(self, _: pb.DrainRequest, context: Any) -> pb.DrainResponse:  # noqa: ARG002, N802
@@ -141,38 +227,16 @@ class AdminServicer:
 
     def _describe(self, members: list[Member]) -> list[pb.Backend]:
         counted = {backend.backend: backend for backend in self._scheduling.snapshot().backends}
-        uptime_ns = self._clock() - self._started_ns
-        return [_backend(member, counted[member.number], self._fleet, uptime_ns) for member in members]
-
-
-def _backend(member: Member, counted: BackendSnapshot, fleet: Fleet, uptime_ns: int) -> pb.Backend:
-    settings = member.settings
-    in_flight = {fleet.registry.name(model): count for model, count in counted.in_flight_by_model}
-    return pb.Backend(
-        name=PREFIX + member.id,
-        kind=settings.kind,
-        url=member.public_url,
-        models=[
-            pb.BackendModel(
-                model=model, backend_model=own, cap=settings.model_caps.get(model, 0), in_flight=in_flight.get(model, 0)
+        now = self._clock()
+        return [
+            backend_message(
+                member,
+                counted[member.number],
+                self._fleet,
+                self._scheduling.limits,
+                self._intake.estimates,
+                now_ns=now,
+                uptime_ns=now - self._started_ns,
             )
-            for model, own in sorted(member.models.items())
-        ],
-        can_run_concurrently=member.can_run_concurrently,
-        concurrency_enabled=member.enabled and member.can_run_concurrently,
-        cap=member.cap,
-        effective_cap=member.effective_cap,
-        discovered_slots=member.slots,
-        in_flight=counted.in_flight,
-        peak_in_flight=counted.peak_in_flight,
-        mean_in_flight=counted.slot_ns / uptime_ns if uptime_ns else 0.0,
-        long_in_prefill=counted.long_in_prefill,
-        short_tokens_in_prefill=counted.short_tokens_in_prefill,
-        available=member.available,
-        lanes=member.lanes,
-        long_threshold_tokens=settings.long_threshold_tokens if member.lanes else 0,
-        long_slots=settings.long_slots if member.lanes else 0,
-        short_budget_tokens=settings.short_budget_tokens if member.lanes else 0,
-        outcomes=counted.outcomes,
-        notices=member.notices(),
-    )
+            for member in members
+        ]

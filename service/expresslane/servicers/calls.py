@@ -10,6 +10,7 @@ import grpc.aio
 from expresslane.batches.batch import BatchOptions
 from expresslane.deadlines import batch_deadline_ns
 from expresslane.errors import FieldViolation, Reason, RefusedError
+from expresslane.identity import tenant_of
 from expresslane.intake import Intake
 from expresslane.results import MAX_RESULT_BYTES, RESULT_ROOM_BYTES
 from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder, duration_ns
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from expresslane.prompts import Prompt
     from expresslane.settings import Settings
+    from expresslane.tenants import Tenant
     from expresslane.v1 import types_pb2
 
 __all__ = ["batch_options", "check_heartbeat", "decode_batch", "read_request"]
@@ -56,6 +58,7 @@ def batch_options(
     in_order = config.delivery == inference_pb2.DELIVERY_IN_ORDER
     return BatchOptions(
         request_id=Intake.request_id(config.request_id),
+        tenant=tenant_of(context),
         fail_fast=config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST,
         max_failure_rate=config.max_failure_rate,
         stream_deltas=config.stream_deltas,
@@ -96,7 +99,12 @@ def check_heartbeat(interval: Duration) -> bool:
 
 
 async def decode_batch(
-    messages: Sequence[types_pb2.Prompt], settings: Settings, *, path: str = "prompts[{}]", id_required: bool = True
+    messages: Sequence[types_pb2.Prompt],
+    settings: Settings,
+    tenant: Tenant,
+    *,
+    path: str = "prompts[{}]",
+    id_required: bool = True,
 ) -> list[tuple[Prompt, int]]:
     """Decode and check every prompt of a batch, giving way to other work in between; `path` names each in violations.
 
@@ -110,7 +118,7 @@ async def decode_batch(
             f"{len(messages):,} prompts are more than this service ever queues ({settings.queue_limit_prompts:,}); "
             "send them through StreamPrompts",
         )
-    decoder = PromptDecoder(settings.max_prompt_bytes)
+    decoder = PromptDecoder(settings.max_prompt_bytes, tenant.max_class, any_urls=settings.content_urls == "any")
     prompts: list[tuple[Prompt, int]] = []
     violations: list[FieldViolation] = []
     seen: dict[str, int] = {}

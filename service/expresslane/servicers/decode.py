@@ -21,6 +21,7 @@ from expresslane.prompts import (
     Sampling,
     ToolCall,
 )
+from expresslane.servicers.content_urls import foreign_url, tool_server
 from expresslane.tokens import text_bytes, utf8_bytes
 from expresslane.v1 import types_pb2
 
@@ -38,7 +39,6 @@ DAY_NS = 24 * 3600 * 10**9
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _CLASSES = {
-    types_pb2.PROMPT_CLASS_UNSPECIFIED: PromptClass.STANDARD,
     types_pb2.PROMPT_CLASS_INTERACTIVE: PromptClass.INTERACTIVE,
     types_pb2.PROMPT_CLASS_STANDARD: PromptClass.STANDARD,
     types_pb2.PROMPT_CLASS_BATCH: PromptClass.BATCH,
@@ -53,6 +53,7 @@ _RANGES: tuple[tuple[str, float, float, str], ...] = (
     ("top_logprobs", 0, 20, "0 to 20"),
     ("n", 1, 1, "1: several choices are not supported yet"),
 )
+_URL = "names {!r}, which the backend would fetch; send the content itself, as a data: URL"
 Report = Callable[[str, str, Reason], None]
 
 
@@ -71,10 +72,19 @@ def duration_ns(duration: duration_pb2.Duration) -> int:
 
 
 class PromptDecoder:
-    """Decodes prompts of one call; equal options are checked and held once."""
+    """Decodes prompts of one call; equal options are checked and held once.
 
-    def __init__(self, max_prompt_bytes: int) -> None:
+    A class above `max_class` is refused rather than lowered: who asks for it should know that it will wait. A prompt
+    that asks for none gets STANDARD, or `max_class` where that is lower.
+    """
+
+    def __init__(
+        self, max_prompt_bytes: int, max_class: PromptClass = PromptClass.INTERACTIVE, *, any_urls: bool = False
+    ) -> None:
         self._max_prompt_bytes = max_prompt_bytes
+        self._any_urls = any_urls
+        self._max_class = max_class
+        self._classes = {types_pb2.PROMPT_CLASS_UNSPECIFIED: max(PromptClass.STANDARD, max_class), **_CLASSES}
         self._options: dict[tuple[bytes, str, str, str, bytes], RequestOptions] = {}
         self._kept_bytes = 0
 
@@ -93,11 +103,14 @@ class PromptDecoder:
         if len(message.model.encode()) > MAX_ID_BYTES:
             report("model", f"at most {MAX_ID_BYTES} bytes")
         content, raw = _content(message, report)
-        prompt_class = _CLASSES.get(getattr(message, "class"))
+        if type(content) is Chat and not self._any_urls:
+            _check_parts(content, report)
+        prompt_class = self._classes.get(getattr(message, "class"))
         if prompt_class is None:
             report("class", f"{getattr(message, 'class')} is no PromptClass")
-        if message.sequential:
-            report("sequential", "not supported yet; leave it false", Reason.UNSUPPORTED)
+        elif prompt_class < self._max_class:
+            description = f"{prompt_class.name}: this tenant may use {self._max_class.name} and below"
+            report("class", description, Reason.CLASS_NOT_ALLOWED)
         options = self._decode_options(message, report)
         size = utf8_bytes(content) + options.template_bytes + options.other_bytes
         if size > self._max_prompt_bytes:
@@ -105,7 +118,8 @@ class PromptDecoder:
             report(_largest_part(message, content, options), description, Reason.PROMPT_TOO_LARGE)
         if violations or prompt_class is None:
             return Decoded(None, size, tuple(violations))
-        return Decoded(Prompt(custom_id, message.model, content, raw, prompt_class, options), size)
+        sequential = message.sequential
+        return Decoded(Prompt(custom_id, message.model, content, raw, prompt_class, options, sequential), size)
 
     def _decode_options(self, message: types_pb2.Prompt, report: Report) -> RequestOptions:
         sampling = message.sampling.SerializeToString(deterministic=True) if message.HasField("sampling") else b""
@@ -138,6 +152,8 @@ class PromptDecoder:
             for collision in colliding_keys(options):
                 why = ", which a typed field or the service sets" if collision in taken else " twice"
                 count("extra_json", f"sets {collision[:80]!r}{why}", Reason.COLLIDING_KEY)
+        if not (faults or self._any_urls):
+            _check_options(options, count)
         if not faults:
             # A session may run for days, each prompt with a seed of its own.
             self._kept_bytes += template_bytes + other_bytes
@@ -146,6 +162,20 @@ class PromptDecoder:
                 self._kept_bytes = template_bytes + other_bytes
             self._options[key] = options
         return options
+
+
+def _check_parts(chat: Chat, report: Report) -> None:
+    for number, message in enumerate(chat.messages):
+        for position, (is_json, part) in enumerate(message.parts):
+            if is_json and (url := foreign_url(part)):
+                report(f"chat.messages[{number}].content[{position}].json", _URL.format(url), Reason.INVALID_FIELD)
+
+
+def _check_options(options: RequestOptions, report: Report) -> None:
+    if url := foreign_url(options.extra_json):
+        report("extra_json", _URL.format(url), Reason.INVALID_FIELD)
+    if url := tool_server(options.tools_json):
+        report("tools_json", _URL.format(url), Reason.INVALID_FIELD)
 
 
 def _largest_part(message: types_pb2.Prompt, content: str | Chat, options: RequestOptions) -> str:
@@ -232,11 +262,17 @@ def _sampling(message: types_pb2.SamplingParams, report: Report) -> Sampling:
 
 def _deadlines(message: types_pb2.Deadlines, report: Report) -> Deadlines:
     values = {}
-    for field in ("queue", "first_token", "idle", "attempt"):
+    for field in ("queue", "first_token", "idle", "attempt", "ttft_target"):
         values[field] = value = duration_ns(getattr(message, field))
         if not 0 <= value <= DAY_NS:
             report(f"deadlines.{field}", "0 to 24 h", Reason.INVALID_FIELD)
-    return Deadlines(values["queue"], values["first_token"], values["idle"], values["attempt"])
+    return Deadlines(
+        queue_ns=values["queue"],
+        first_token_ns=values["first_token"],
+        idle_ns=values["idle"],
+        attempt_ns=values["attempt"],
+        ttft_target_ns=values["ttft_target"],
+    )
 
 
 def _json(text: str, field: str, kind: type[dict[str, object] | list[object]], report: Report) -> str:

@@ -6,12 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.servicers.encode import progress_event
+from expresslane.servicers.encode import limited_event, progress_event
 
 if TYPE_CHECKING:
     from expresslane.batches.batch import Batch
     from expresslane.batches.log import Cursor
     from expresslane.batches.outbox import Parcel
+    from expresslane.rate_limits import Limit
     from expresslane.scheduling import Scheduling
     from expresslane.v1 import inference_pb2
 
@@ -41,6 +42,7 @@ class Reader:
         self._scheduling = scheduling
         self._clock = clock
         self._last_ns = 0
+        self._told: dict[tuple[str, str, str], Limit] = {}
 
     async def next(self) -> Parcel | None:
         """The next parcel, perhaps empty when the batch is over; None when a heartbeat is due."""
@@ -53,6 +55,13 @@ class Reader:
         self._last_ns = self._clock()
         self._scheduling.reader_moved(self._batch)
         return parcel
+
+    def news(self) -> list[inference_pb2.Event]:
+        """The limits that the batch's prompts have begun to wait for since the last call."""
+        now = self._clock()
+        fresh = {key: limit for key, limit in self._batch.limits.items() if self._told.get(key) != limit}
+        self._told |= fresh
+        return [limited_event(limit, now) for limit in fresh.values() if limit.reset_ns > now]
 
     @property
     def over(self) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from expresslane.batches.outbox import Delta, Parcel
+    from expresslane.rate_limits import Limit
 
 __all__ = [
     "delta_messages",
@@ -23,6 +24,7 @@ __all__ = [
     "fill_result",
     "generate_responses",
     "in_parcels",
+    "limited_event",
     "progress_event",
     "result_responses",
     "summary_message",
@@ -236,6 +238,17 @@ def progress_event(*, queued: int, in_flight: int, finished: int, elapsed_ns: in
         queued=queued, in_flight=in_flight, finished=finished, elapsed=duration(elapsed_ns)
     )
     return inference_pb2.Event(progress=progress)
+
+
+def limited_event(limit: Limit, now_ns: int) -> inference_pb2.Event:
+    """What a batch's prompts wait for."""
+    limited = inference_pb2.RateLimited(
+        backend=f"backends/{limit.backend}" if limit.backend else "",
+        tenant=limit.tenant,
+        limit=limit.kind,
+        reset_in=duration(max(0, limit.reset_ns - now_ns)),
+    )
+    return inference_pb2.Event(rate_limited=limited)
 
 
 def in_parcels(messages: Iterable[inference_pb2.Delta]) -> Iterator[list[inference_pb2.Delta]]:

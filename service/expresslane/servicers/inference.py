@@ -55,7 +55,7 @@ class InferenceServicer:
 
     async def _open(self, request: pb.GenerateBatchRequest, method: str, context: Any) -> Batch:
         options = batch_options(request.config, self._settings, context, self._clock())
-        prompts = await decode_batch(request.prompts, self._settings)
+        prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
         return self._accept(prompts, options, method)
 
     def _accept(self, prompts: list[tuple[Prompt, int]], options: Any, method: str) -> Batch:
@@ -74,6 +74,8 @@ class InferenceServicer:
             if parcel is None:
                 await context.write(pb.GenerateBatchResponse(events=[reader.progress()]))
                 continue
+            if news := reader.news():
+                await context.write(pb.GenerateBatchResponse(events=news))
             for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
                 await context.write(pb.GenerateBatchResponse(deltas=deltas))
             limit = batch.options.result_limit_bytes
@@ -86,7 +88,7 @@ class InferenceServicer:
         try:
             options = batch_options(request.config, self._settings, context, self._clock())
             options = replace(options, stream_deltas=False, reorder_window=0)
-            prompts = await decode_batch(request.prompts, self._settings)
+            prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
             check_collectable(prompts, self._settings.collect_limit_bytes)
             batch = self._accept(prompts, options, "CollectBatch")
         except RefusedError as refusal:
@@ -108,7 +110,8 @@ class InferenceServicer:
             request: pb.GenerateRequest = await read_request(context)
             config = pb.BatchConfig(request_id=request.request_id, stream_deltas=True)
             options = batch_options(config, self._settings, context, self._clock(), path="")
-            prompts = await decode_batch([request.prompt], self._settings, path="prompt", id_required=False)
+            tenant = self._intake.tenants.find(options.tenant)
+            prompts = await decode_batch([request.prompt], self._settings, tenant, path="prompt", id_required=False)
             batch = self._accept(prompts, options, "Generate")
         except RefusedError as refusal:
             await abort(context, refusal)
@@ -121,6 +124,8 @@ class InferenceServicer:
                 if parcel is None:
                     await context.write(pb.GenerateResponse(events=[reader.progress()]))
                     continue
+                if news := reader.news():
+                    await context.write(pb.GenerateResponse(events=news))
                 for response in encode.generate_responses(parcel, batch.options.result_limit_bytes):
                     await context.write(response)
         finally:

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
+from expresslane.identity import tenant_of
 from expresslane.results import Outcome
 from expresslane.servicers import encode
 from expresslane.servicers.admin import MAX_PAGE_SIZE, PAGE_SIZE
@@ -54,7 +55,7 @@ class JobsServicer:
             options = replace(options, stream_deltas=False, reorder_window=0, deadline_ns=0)
             if request.job_id and not _ID.fullmatch(request.job_id):
                 raise invalid("job_id", "1 to 63 of a-z, 0-9 and -, not beginning with -; or empty")
-            prompts = await decode_batch(request.prompts, self._settings)
+            prompts = await decode_batch(request.prompts, self._settings, self._jobs.tenant(options.tenant))
             return _job(self._jobs.create(request.job_id, options, prompts))
         except RefusedError as refusal:
             await abort(context, refusal)
@@ -62,7 +63,7 @@ class JobsServicer:
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.Job:  # noqa: N802
         """A job as it is now."""
         try:
-            return _job(self._find(request.name))
+            return _job(self._find(request.name, context))
         except RefusedError as refusal:
             await abort(context, refusal)
 
@@ -74,7 +75,7 @@ class JobsServicer:
         if token and not (token.isascii() and token.isdecimal() and len(token) < 20):
             await abort(context, invalid("page_token", "not a token that this method has given"))
         size = request.page_size or PAGE_SIZE
-        jobs = self._jobs.newest(size + 1, int(token) if token else None)
+        jobs = self._jobs.newest(size + 1, int(token) if token else None, tenant_of(context))
         more = str(jobs[size - 1].number) if len(jobs) > size else ""
         return pb.ListJobsResponse(jobs=map(_job, jobs[:size]), next_page_token=more)
 
@@ -82,7 +83,7 @@ class JobsServicer:
         """Stream a job's results from a position on, then the summary."""
         try:
             request: pb.WatchJobRequest = await read_request(context)
-            job = self._find(request.name)
+            job = self._find(request.name, context)
             if not 0 <= request.after <= job.batch.total:
                 raise invalid("after", f"0 to the job's {job.batch.total:,} prompts")
             if not check_heartbeat(request.heartbeat_interval):
@@ -100,6 +101,8 @@ class JobsServicer:
                 if parcel is None:
                     await context.write(pb.WatchJobResponse(events=[reader.progress()], position=position))
                     continue
+                if news := reader.news():
+                    await context.write(pb.WatchJobResponse(events=news, position=position))
                 for response in encode.result_responses(parcel.results, pb.WatchJobResponse, limit):
                     position += len(response.results)
                     response.position = position
@@ -110,7 +113,7 @@ class JobsServicer:
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.Job:  # noqa: N802
         """Cancel what is unfinished."""
         try:
-            job = self._find(request.name)
+            job = self._find(request.name, context)
         except RefusedError as refusal:
             await abort(context, refusal)
         self._jobs.cancel(job)
@@ -119,15 +122,15 @@ class JobsServicer:
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> pb.DeleteJobResponse:  # noqa: N802
         """Cancel what is unfinished and forget the job."""
         try:
-            self._jobs.delete(self._find(request.name))
+            self._jobs.delete(self._find(request.name, context))
         except RefusedError as refusal:
             await abort(context, refusal)
         return pb.DeleteJobResponse()
 
-    def _find(self, name: str) -> Job:
+    def _find(self, name: str, context: Any) -> Job:
         if not name.startswith(PREFIX):
             raise invalid("name", f"{name[:60]!r} is not of the form {PREFIX}ID")
-        return self._jobs.get(name.removeprefix(PREFIX))
+        return self._jobs.get(name.removeprefix(PREFIX), tenant_of(context))
 
 
 def _job(job: Job) -> pb.Job:

@@ -48,7 +48,7 @@ class Session:
         self._scheduling = scheduling
         self._settings = settings
         self._context = context
-        self._decoder = PromptDecoder(settings.max_prompt_bytes)
+        self._decoder: PromptDecoder
         self._live: dict[str, Ticket | None] = {}
         self._acknowledged: list[str] = []
         self._credits = settings.stream_credits
@@ -95,7 +95,13 @@ class Session:
             message = "the first message must carry the configuration (it may be empty) and nothing else"
             raise RefusedError(Reason.PROTOCOL_VIOLATION, message)
         options = batch_options(first.config, self._settings, self._context, monotonic_ns())
-        return self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
+        batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
+        self._decoder = PromptDecoder(
+            self._settings.max_prompt_bytes,
+            batch.tenant.max_class,
+            any_urls=self._settings.content_urls == "any",
+        )
+        return batch
 
     async def _read(self, batch: Batch) -> None:
         try:
@@ -160,9 +166,14 @@ class Session:
         try:
             tickets = self._intake.accept(batch, good)
         except RefusedError as refusal:
+            if refusal.reason is Reason.ABOVE_RATE_LIMIT and len(good) > 1:  # one of them is: the others shall not pay
+                for one in good:
+                    self._accept(batch, [one])
+                good.clear()
+                return
             for prompt, _ in good:
                 del self._live[prompt.custom_id]
-                retryable = refusal.reason is not Reason.BATCH_TOO_LARGE
+                retryable = refusal.reason not in (Reason.BATCH_TOO_LARGE, Reason.ABOVE_RATE_LIMIT)
                 error = PromptError(refusal.reason, refusal.message, retryable=retryable)
                 self._intake.reject(batch, prompt.custom_id, error)
         else:
@@ -182,6 +193,8 @@ class Session:
             if parcel is None:
                 await self._context.write(pb.StreamPromptsResponse(events=[reader.progress()]))
                 continue
+            if news := reader.news():
+                await self._context.write(pb.StreamPromptsResponse(events=news))
             for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
                 await self._context.write(pb.StreamPromptsResponse(deltas=deltas))
             acknowledged, self._acknowledged = self._acknowledged, []

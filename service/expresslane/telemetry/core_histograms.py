@@ -1,9 +1,9 @@
-"""The core's histograms as OTLP histograms: added to every export, since an instrument cannot observe a histogram."""
+"""Histograms kept elsewhere as OTLP histograms: added to every export, since an instrument cannot observe one."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics import Histogram as HistogramInstrument
@@ -21,33 +21,45 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from expresslane.prompts import PromptClass
 from expresslane.telemetry import names
+from expresslane.token_estimates import RATIO_BOUNDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from expresslane._scheduler import Histogram as CoreHistogram
+    from expresslane._scheduler import Ratio
+    from expresslane.token_estimates import TokenEstimates
 
-__all__ = ["CoreHistograms"]
+__all__ = ["CoreHistograms", "Series", "core_series", "ratio_series", "token_series"]
 
-_Key = tuple[str, int | None, int]
+_Key = tuple[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One histogram, cumulative since start; `name` is one of names.HISTOGRAMS. `counts` has one more than `bounds`."""
+
+    name: str
+    attributes: Mapping[str, str]
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    sum: float
 
 
 class CoreHistograms:
-    """Where exporters find the core's histograms, once there is a core: `bind` comes after the exporters are made."""
+    """Where exporters find the histograms, once they are there: `bind` comes after the exporters are made."""
 
     def __init__(self, version: str = "") -> None:
         self._scope = InstrumentationScope(names.SCOPE, version)
-        self._read: Callable[[], Iterable[CoreHistogram]] = tuple
-        self._backend_name: Callable[[int], str] = str
+        self._read: Callable[[], Iterable[Series]] = tuple
         self._start_ns = time.time_ns()
 
-    def bind(self, read: Callable[[], Iterable[CoreHistogram]], backend_name: Callable[[int], str]) -> None:
+    def bind(self, read: Callable[[], Iterable[Series]]) -> None:
         """Read the histograms from here at each export; called on the exporting thread."""
         self._read = read
-        self._backend_name = backend_name
 
     def wrap(self, exporter: MetricExporter) -> MetricExporter:
-        """An exporter that adds the core's histograms to what `exporter` exports."""
+        """An exporter that adds the histograms to what `exporter` exports."""
         return _CoreHistogramExporter(exporter, self)
 
     def scope_metrics(self, previous: dict[_Key, HistogramDataPoint] | None) -> ScopeMetrics | None:
@@ -58,36 +70,30 @@ class CoreHistograms:
         """
         now_ns = time.time_ns()
         points: dict[str, list[HistogramDataPoint]] = {}
-        for histogram in self._read():
-            if histogram.name not in names.CORE_HISTOGRAMS:
-                continue
-            point = self._point(histogram, now_ns)
+        for series in self._read():
+            point = self._point(series, now_ns)
             if previous is not None:
-                key = (histogram.name, histogram.backend, histogram.prompt_class)
+                key = (series.name, tuple(series.attributes.values()))
                 earlier, previous[key] = previous.get(key), point
                 point = _since(earlier, point)
             if point.count:
-                points.setdefault(histogram.name, []).append(point)
+                points.setdefault(series.name, []).append(point)
         if not points:
             return None
         temporality = AggregationTemporality.CUMULATIVE if previous is None else AggregationTemporality.DELTA
         return ScopeMetrics(self._scope, [_metric(name, points[name], temporality) for name in sorted(points)], "")
 
-    def _point(self, histogram: CoreHistogram, now_ns: int) -> HistogramDataPoint:
-        attributes: Mapping[str, str] = {
-            names.BACKEND: "" if histogram.backend is None else self._backend_name(histogram.backend),
-            names.CLASS: PromptClass(histogram.prompt_class).name.lower(),
-        }
-        counts = tuple(histogram.counts)
-        unknown: Any = None  # The core keeps no extremes; None leaves these optional OTLP fields out.
+    def _point(self, series: Series, now_ns: int) -> HistogramDataPoint:
+        counts = tuple(series.counts)
+        unknown: Any = None  # No extremes are kept; None leaves these optional OTLP fields out.
         return HistogramDataPoint(
-            attributes=attributes,
+            attributes=series.attributes,
             start_time_unix_nano=self._start_ns,
             time_unix_nano=now_ns,
             count=sum(counts),
-            sum=histogram.sum_s,
+            sum=series.sum,
             bucket_counts=counts,
-            explicit_bounds=tuple(histogram.bounds_s),
+            explicit_bounds=tuple(series.bounds),
             min=unknown,
             max=unknown,
         )
@@ -121,8 +127,35 @@ class _CoreHistogramExporter(MetricExporter):
 
 
 def _metric(name: str, points: Sequence[HistogramDataPoint], temporality: AggregationTemporality) -> Metric:
-    metric_name, description = names.CORE_HISTOGRAMS[name]
-    return Metric(metric_name, description, "s", Histogram(points, temporality))
+    metric_name, unit, description = names.HISTOGRAMS[name]
+    return Metric(metric_name, description, unit, Histogram(points, temporality))
+
+
+def core_series(histograms: Iterable[CoreHistogram], backend_name: Callable[[int], str]) -> Iterator[Series]:
+    """The core's own histograms of times, by backend and class."""
+    for one in histograms:
+        if one.name in names.HISTOGRAMS:
+            attributes = _attributes("" if one.backend is None else backend_name(one.backend), one.prompt_class)
+            yield Series(one.name, attributes, one.bounds_s, one.counts, one.sum_s)
+
+
+def ratio_series(ratios: Iterable[Ratio], backend_name: Callable[[int], str]) -> Iterator[Series]:
+    """How far the core's estimates were off, by backend and class."""
+    for one in ratios:
+        if one.name in names.HISTOGRAMS:
+            attributes = _attributes(backend_name(one.backend), one.prompt_class)
+            yield Series(one.name, attributes, one.bounds, one.counts, one.sum)
+
+
+def token_series(estimates: TokenEstimates, model_name: Callable[[int], str]) -> Iterator[Series]:
+    """How far token estimates were off, by model."""
+    for model, known in estimates.models():
+        counts = list(known.ratio_counts)
+        yield Series(names.TOKEN_RATIO, {names.MODEL: model_name(model)}, RATIO_BOUNDS, counts, known.ratio_sum)
+
+
+def _attributes(backend: str, prompt_class: int) -> dict[str, str]:
+    return {names.BACKEND: backend, names.CLASS: PromptClass(prompt_class).name.lower()}
 
 
 def _since(earlier: HistogramDataPoint | None, point: HistogramDataPoint) -> HistogramDataPoint:

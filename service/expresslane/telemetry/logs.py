@@ -1,6 +1,7 @@
 """Structured logs: one line an event, with the trace it belongs to; text on a terminal, JSON otherwise.
 
-Whoever logs passes no prompt text and no secret; credentials inside URLs are hidden here all the same.
+Whoever logs passes no prompt text and no secret; credentials inside URLs are hidden here all the same. What an
+exception says may quote a prompt: tracebacks show types and places, and its words only where that is switched on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -20,11 +22,12 @@ from opentelemetry import trace
 from expresslane.variables import masked
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-__all__ = ["RepeatLimiter", "configure_logs"]
+__all__ = ["RepeatLimiter", "configure_logs", "log_loop_errors"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
@@ -102,8 +105,13 @@ class _Writer:
     debug = info = warning = error = critical = exception = msg
 
 
-def configure_logs(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Send the service's log lines, and those of its libraries, to `stream` (default: standard output)."""
+def configure_logs(
+    level: LogLevel, log_format: LogFormat, stream: TextIO | None = None, *, exception_text: bool = False
+) -> None:
+    """Send the service's log lines, and those of its libraries, to `stream` (default: standard output).
+
+    `exception_text`: whether tracebacks show what exceptions say.
+    """
     out = stream if stream is not None else sys.stdout
     as_text = log_format == "text" or (log_format == "auto" and out.isatty())
     severity = logging.getLevelNamesMapping()[level.upper()]
@@ -114,12 +122,12 @@ def configure_logs(level: LogLevel, log_format: LogFormat, stream: TextIO | None
         _add_trace,
         _hide_credentials,
     ]
-    render: list[Processor] = (
-        # A plain traceback: a rich one prints local variables, and with them prompts.
-        [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+    common.append(structlog.processors.ExceptionRenderer(_full_traceback if exception_text else _bare_traceback))
+    render: list[Processor] = [
+        structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if as_text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
-    )
+        else structlog.processors.JSONRenderer(serializer=_json)
+    ]
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, limiter, _add_name, *common, *render],
         logger_factory=lambda name="": _Writer(out, name),
@@ -139,6 +147,40 @@ def configure_logs(level: LogLevel, log_format: LogFormat, stream: TextIO | None
     root.setLevel(severity)
     for library in ("grpc", "aiohttp", "asyncio"):
         logging.getLogger(library).setLevel(max(logging.WARNING, severity))
+
+
+def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """Log what an event loop has to complain of without the repr of what failed, which holds its exception's words."""
+    loop.set_exception_handler(_on_loop_error)
+
+
+def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log = structlog.get_logger("asyncio")
+    log.error(context.get("message", "error in the event loop"), exc_info=context.get("exception"))
+
+
+def _bare_traceback(exc_info: ExcInfo) -> str:
+    """Types and places of an exception and what led to it, without a word of what they say."""
+    whole = traceback.TracebackException(*exc_info, lookup_lines=False, capture_locals=False)
+    lines: list[str] = []
+    seen: traceback.TracebackException | None = whole
+    while seen is not None:
+        frames = [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in seen.stack]
+        lines += [*frames, _type_name(seen)]
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        if seen is not None:
+            lines.append("while handling:")
+    return "\n".join(lines)
+
+
+def _full_traceback(exc_info: ExcInfo) -> str:
+    # Not a rich one: that would print local variables, and with them every prompt.
+    return "".join(traceback.format_exception(*exc_info)).rstrip()
+
+
+def _type_name(error: traceback.TracebackException) -> str:
+    kind = error.exc_type
+    return f"{kind.__module__}.{kind.__qualname__}" if kind is not None else "Exception"
 
 
 def _json(event: EventDict, **_options: Any) -> str:

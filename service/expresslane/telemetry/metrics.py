@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from expresslane.prefill_rate import RATE_TOKENS, prefill_rate
 from expresslane.prompts import PromptClass
+from expresslane.rate_limits import RateLimits, Tally
 from expresslane.telemetry import names
+from expresslane.telemetry.core_histograms import Series, core_series, ratio_series, token_series
+from expresslane.token_estimates import TokenEstimates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +44,7 @@ class _Instrument:
 class Metrics:
     """Registers every metric. `snapshot` is called on the exporting thread, once a collection.
 
-    `backend_name` and `model_name` give the names behind the core's numbers.
+    `backend_name` and `model_name` give the names behind numbers. `estimates` and `limits` are read there too.
     """
 
     def __init__(
@@ -51,8 +55,11 @@ class Metrics:
         snapshot: Callable[[], Snapshot],
         backend_name: Callable[[int], str],
         model_name: Callable[[int], str],
+        estimates: TokenEstimates | None = None,
+        limits: RateLimits | None = None,
         version: str = "",
     ) -> None:
+        self._limits = limits or RateLimits()
         self._snapshots = _Snapshots(snapshot)
         self._backend_name = backend_name
         self._model_name = model_name
@@ -60,7 +67,15 @@ class Metrics:
         for instrument in (*self._queue(), *self._prompts(), *self._backends()):
             create = meter.create_observable_counter if instrument.counter else meter.create_observable_gauge
             create(instrument.name, [self._callback(instrument)], instrument.unit, instrument.description)
-        histograms.bind(lambda: self._snapshots.latest().histograms, backend_name)
+        estimates = estimates or TokenEstimates()
+
+        def series() -> Iterator[Series]:
+            now = self._snapshots.latest()
+            yield from core_series(now.histograms, backend_name)
+            yield from ratio_series(now.ratios, backend_name)
+            yield from token_series(estimates, model_name)
+
+        histograms.bind(series)
 
     def _callback(self, instrument: _Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
@@ -108,12 +123,17 @@ class Metrics:
         return (
             count(names.PROMPTS_SUBMITTED, "Accepted prompts", lambda now: now.submitted),
             count(names.PROMPTS_RETRIED, "Retries", lambda now: now.retried),
+            count(
+                names.PROMPTS_RETRIES_DENIED,
+                "Retries that a tenant's budget did not allow",
+                lambda now: now.retries_denied,
+            ),
             count(names.PROMPTS_REFUSED, "Prompts of batches that did not fit", lambda now: now.refused),
             _Instrument(names.PROMPTS_ENDED, "{prompt}", "Ended prompts by outcome", ended, counter=True),
         )
 
     def _backends(self) -> Sequence[_Instrument]:
-        def each(value: Callable[[BackendSnapshot], int]) -> Callable[[Snapshot], Iterator[Observation]]:
+        def each(value: Callable[[BackendSnapshot], float]) -> Callable[[Snapshot], Iterator[Observation]]:
             def read(now: Snapshot) -> Iterator[Observation]:
                 for backend in now.backends:
                     yield Observation(value(backend), {names.BACKEND: self._backend_name(backend.backend)})
@@ -127,8 +147,12 @@ class Metrics:
                         count, {names.BACKEND: self._backend_name(backend.backend), names.OUTCOME: outcome}
                     )
 
-        def gauge(name: str, unit: str, description: str, value: Callable[[BackendSnapshot], int]) -> _Instrument:
+        def gauge(name: str, unit: str, description: str, value: Callable[[BackendSnapshot], float]) -> _Instrument:
             return _Instrument(name, unit, description, each(value))
+
+        def limited(name: str, unit: str, description: str, value: Callable[[Tally], float]) -> _Instrument:
+            read = each(lambda now: value(self._limits.tally(now.backend)))
+            return _Instrument(name, unit, description, read, counter=True)
 
         return (
             gauge(names.BACKEND_AVAILABLE, "1", "1 if prompts may be released to it", lambda now: int(now.available)),
@@ -151,6 +175,39 @@ class Metrics:
                 "{token}",
                 "Tokens of all prompts without a first token",
                 lambda now: now.outstanding_prefill_tokens,
+            ),
+            gauge(
+                names.BACKEND_PREFILL_RATE,
+                "{token}/s",
+                f"Expected prefill rate of a prompt of {RATE_TOKENS:,} tokens alone",
+                lambda now: prefill_rate(now.prefill_ns),
+            ),
+            gauge(
+                names.BACKEND_SHORT_BUDGET,
+                "{token}",
+                "Tokens of short prompts that may be in prefill, 0 for no limit",
+                lambda now: now.short_budget_tokens,
+            ),
+            gauge(
+                names.BACKEND_LONG_SLOTS,
+                "{prompt}",
+                "Long prompts that may be in prefill, 0 for no limit",
+                lambda now: now.long_slots,
+            ),
+            gauge(
+                names.BACKEND_BREAKER_OPEN,
+                "1",
+                "1 while it is left alone because it fails",
+                lambda now: int(now.breaker is not None and now.breaker.state == "open"),
+            ),
+            limited(
+                names.BACKEND_LIMITED, "{time}", "How often a limit kept prompts waiting", lambda tally: tally.times
+            ),
+            limited(
+                names.BACKEND_LIMITED_TIME,
+                "s",
+                "How long limits kept prompts waiting",
+                lambda tally: tally.total_ns / 1e9,
             ),
             _Instrument(
                 names.ATTEMPTS_STARTED, "{attempt}", "Attempts started", each(lambda now: now.dispatched), counter=True

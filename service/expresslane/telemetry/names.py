@@ -87,10 +87,21 @@ ATTEMPTS_ENDED: Final = "expresslane.attempts.ended"
 PROMPTS_SUBMITTED: Final = "expresslane.prompts.submitted"
 PROMPTS_ENDED: Final = "expresslane.prompts.ended"
 PROMPTS_RETRIED: Final = "expresslane.prompts.retried"
+PROMPTS_RETRIES_DENIED: Final = "expresslane.prompts.retries_denied"
 PROMPTS_REFUSED: Final = "expresslane.prompts.refused"
-CORE_HISTOGRAMS: Final = {
-    "queue_wait": ("expresslane.prompt.queue_wait", "Time from submit to the first release"),
-    "ttft": ("expresslane.prompt.ttft", "Time from submit to the first token"),
-    "total": ("expresslane.prompt.duration", "Time from submit to the end"),
+BACKEND_PREFILL_RATE: Final = "expresslane.backend.prefill_rate"
+BACKEND_SHORT_BUDGET: Final = "expresslane.backend.short_budget"
+BACKEND_LONG_SLOTS: Final = "expresslane.backend.long_slots"
+BACKEND_BREAKER_OPEN: Final = "expresslane.backend.breaker_open"
+BACKEND_LIMITED: Final = "expresslane.backend.rate_limited"
+BACKEND_LIMITED_TIME: Final = "expresslane.backend.rate_limited_time"
+TOKEN_RATIO: Final = "token_ratio"  # noqa: S105 - no password
+PREFILL_RATIO: Final = "prefill"
+HISTOGRAMS: Final = {
+    "queue_wait": ("expresslane.prompt.queue_wait", "s", "Time from submit to the first release"),
+    "ttft": ("expresslane.prompt.ttft", "s", "Time from submit to the first token"),
+    "total": ("expresslane.prompt.duration", "s", "Time from submit to the end"),
+    PREFILL_RATIO: ("expresslane.prefill.estimate_ratio", "1", "Predicted over measured prefill time, alone"),
+    TOKEN_RATIO: ("expresslane.prompt.token_estimate_ratio", "1", "Estimated over reported input tokens"),
 }
-"""The core's own histograms: metric name and description."""
+"""Histograms that are kept elsewhere and added to each export: metric name, unit and description."""

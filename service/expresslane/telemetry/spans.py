@@ -7,6 +7,7 @@ messages are left out too, because a provider's may quote the prompt.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -43,6 +44,7 @@ _SAMPLING: tuple[tuple[str, str], ...] = (
 )
 _BATCH_ERRORS = {"FAILED_FAST": Reason.BATCH_FAILED, "PARTIAL_DEADLINE": Reason.CALLER_DEADLINE}
 _NOT_AN_ERROR = frozenset({Outcome.SUCCEEDED.value, Outcome.CANCELLED.value})
+_WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _NS_PER_S = 1_000_000_000
 
 
@@ -260,7 +262,7 @@ class AttemptTrace:
             attributes[names.GEN_AI_TIME_TO_FIRST_CHUNK] = (self._first_token_ns - self._start_ns) / _NS_PER_S
             self._span.add_event(names.EVENT_FIRST_TOKEN, timestamp=self._first_token_ns + self._wall_offset_ns)
         if finish_reason:
-            attributes[names.GEN_AI_FINISH_REASONS] = (finish_reason,)
+            attributes[names.GEN_AI_FINISH_REASONS] = (_word(finish_reason),)
         if usage is not None:
             attributes[names.GEN_AI_INPUT_TOKENS] = usage.input_tokens
             attributes[names.GEN_AI_OUTPUT_TOKENS] = usage.output_tokens
@@ -284,15 +286,20 @@ def _end(
         if error.http_status:
             attributes[names.HTTP_STATUS_CODE] = error.http_status
         if error.provider_code:
-            attributes[names.PROVIDER_CODE] = error.provider_code[:128]
+            attributes[names.PROVIDER_CODE] = _word(error.provider_code)
         if error.provider_request_id:
-            attributes[names.PROVIDER_REQUEST_ID] = error.provider_request_id[:128]
+            attributes[names.PROVIDER_REQUEST_ID] = _word(error.provider_request_id)
         if isinstance(error, PromptError) and error.deadline:
             attributes[names.DEADLINE] = error.deadline
     span.set_attributes(attributes)
     if outcome not in _NOT_AN_ERROR:
         span.set_status(Status(StatusCode.ERROR, error.reason.value if error is not None else outcome))
     span.end(wall_ns)
+
+
+def _word(text: str) -> str:
+    """A backend's own name for something: one word. Anything longer may quote a prompt, and is left out."""
+    return text if _WORD.fullmatch(text) else "(no word)"
 
 
 @lru_cache(maxsize=256)

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65xpresslane/v1/admin.proto\x12\x0e\x65xpresslane.v1\x1a\x1a\x65xpresslane/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"\xc3\x04\n\x07\x42\x61\x63kend\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12,\n\x06models\x18\x04 \x03(\x0b\x32\x1c.expresslane.v1.BackendModel\x12\x1c\n\x14\x63\x61n_run_concurrently\x18\x05 \x01(\x08\x12\x1b\n\x13\x63oncurrency_enabled\x18\x06 \x01(\x08\x12\x0b\n\x03\x63\x61p\x18\x07 \x01(\x05\x12\x15\n\reffective_cap\x18\x08 \x01(\x05\x12\x18\n\x10\x64iscovered_slots\x18\t \x01(\x05\x12\x11\n\tin_flight\x18\n \x01(\x05\x12\x16\n\x0epeak_in_flight\x18\x0b \x01(\x05\x12\x17\n\x0flong_in_prefill\x18\x0c \x01(\x05\x12\x1f\n\x17short_tokens_in_prefill\x18\r \x01(\x03\x12\x11\n\tavailable\x18\x0e \x01(\x08\x12\r\n\x05lanes\x18\x0f \x01(\x08\x12\x1d\n\x15long_threshold_tokens\x18\x10 \x01(\x03\x12\x12\n\nlong_slots\x18\x11 \x01(\x05\x12\x1b\n\x13short_budget_tokens\x18\x12 \x01(\x03\x12\x37\n\x08outcomes\x18\x13 \x03(\x0b\x32%.expresslane.v1.Backend.OutcomesEntry\x12\x0f\n\x07notices\x18\x14 \x03(\t\x12\x16\n\x0emean_in_flight\x18\x15 \x01(\x01\x1a/\n\rOutcomesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"T\n\x0c\x42\x61\x63kendModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rbackend_model\x18\x02 \x01(\t\x12\x0b\n\x03\x63\x61p\x18\x03 \x01(\x05\x12\x11\n\tin_flight\x18\x04 \x01(\x05\"<\n\x13ListBackendsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x14ListBackendsResponse\x12)\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x17.expresslane.v1.Backend\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11GetBackendRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"q\n\x14UpdateBackendRequest\x12(\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x17.expresslane.v1.Backend\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x14\n\x12GetSnapshotRequest\"\xef\x04\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x13\n\x0bqueue_limit\x18\x05 \x01(\x03\x12\x17\n\x0fin_flight_limit\x18\x06 \x01(\x03\x12\x0e\n\x06queued\x18\x07 \x01(\x03\x12\x15\n\rretry_waiting\x18\x08 \x01(\x03\x12\x11\n\tin_flight\x18\t \x01(\x03\x12\x15\n\rqueued_tokens\x18\n \x01(\x03\x12\x33\n\x0fqueued_by_class\x18\x0b \x03(\x0b\x32\x1a.expresslane.v1.ClassDepth\x12\x44\n\x0fqueued_by_model\x18\x0c \x03(\x0b\x32+.expresslane.v1.Snapshot.QueuedByModelEntry\x12\x11\n\tsubmitted\x18\r \x01(\x03\x12\x11\n\tsucceeded\x18\x0e \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x0f \x01(\x03\x12\x11\n\tcancelled\x18\x10 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x11 \x01(\x03\x12\x0f\n\x07retried\x18\x12 \x01(\x03\x12\x0f\n\x07refused\x18\x13 \x01(\x03\x12\x18\n\x10\x64rain_rate_per_s\x18\x14 \x01(\x01\x12\x14\n\x0copen_batches\x18\x15 \x01(\x05\x12)\n\x08\x62\x61\x63kends\x18\x16 \x03(\x0b\x32\x17.expresslane.v1.Backend\x1a\x34\n\x12QueuedByModelEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"H\n\nClassDepth\x12*\n\x05\x63lass\x18\x01 \x01(\x0e\x32\x1b.expresslane.v1.PromptClass\x12\x0e\n\x06queued\x18\x02 \x01(\x03\"\x0e\n\x0c\x44rainRequest\"2\n\rDrainResponse\x12\x0e\n\x06queued\x18\x01 \x01(\x03\x12\x11\n\tin_flight\x18\x02 \x01(\x03\x32\x8f\x03\n\x05\x41\x64min\x12Y\n\x0cListBackends\x12#.expresslane.v1.ListBackendsRequest\x1a$.expresslane.v1.ListBackendsResponse\x12H\n\nGetBackend\x12!.expresslane.v1.GetBackendRequest\x1a\x17.expresslane.v1.Backend\x12N\n\rUpdateBackend\x12$.expresslane.v1.UpdateBackendRequest\x1a\x17.expresslane.v1.Backend\x12K\n\x0bGetSnapshot\x12\".expresslane.v1.GetSnapshotRequest\x1a\x18.expresslane.v1.Snapshot\x12\x44\n\x05\x44rain\x12\x1c.expresslane.v1.DrainRequest\x1a\x1d.expresslane.v1.DrainResponseB<\n\x12\x64\x65v.expresslane.v1P\x01Z$expresslane.dev/api/v1;expresslanev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65xpresslane/v1/admin.proto\x12\x0e\x65xpresslane.v1\x1a\x1a\x65xpresslane/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"\x87\x07\n\x07\x42\x61\x63kend\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12,\n\x06models\x18\x04 \x03(\x0b\x32\x1c.expresslane.v1.BackendModel\x12\x1c\n\x14\x63\x61n_run_concurrently\x18\x05 \x01(\x08\x12\x1b\n\x13\x63oncurrency_enabled\x18\x06 \x01(\x08\x12\x0b\n\x03\x63\x61p\x18\x07 \x01(\x05\x12\x15\n\reffective_cap\x18\x08 \x01(\x05\x12\x18\n\x10\x64iscovered_slots\x18\t \x01(\x05\x12\x11\n\tin_flight\x18\n \x01(\x05\x12\x16\n\x0epeak_in_flight\x18\x0b \x01(\x05\x12\x17\n\x0flong_in_prefill\x18\x0c \x01(\x05\x12\x1f\n\x17short_tokens_in_prefill\x18\r \x01(\x03\x12\x11\n\tavailable\x18\x0e \x01(\x08\x12\r\n\x05lanes\x18\x0f \x01(\x08\x12\x1d\n\x15long_threshold_tokens\x18\x10 \x01(\x03\x12\x12\n\nlong_slots\x18\x11 \x01(\x05\x12\x1b\n\x13short_budget_tokens\x18\x12 \x01(\x03\x12\x37\n\x08outcomes\x18\x13 \x03(\x0b\x32%.expresslane.v1.Backend.OutcomesEntry\x12\x0f\n\x07notices\x18\x14 \x03(\t\x12\x16\n\x0emean_in_flight\x18\x15 \x01(\x01\x12\x18\n\x10requests_per_min\x18\x16 \x01(\x03\x12\x16\n\x0etokens_per_min\x18\x17 \x01(\x03\x12\x1a\n\x12requests_in_window\x18\x18 \x01(\x03\x12\x18\n\x10tokens_in_window\x18\x19 \x01(\x03\x12)\n\nlimited_by\x18\x1a \x01(\x0b\x32\x15.expresslane.v1.Limit\x12\x1a\n\x12rate_limited_times\x18\x1b \x01(\x03\x12\x34\n\x11rate_limited_time\x18\x1c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\testimates\x18\x1d \x01(\x0b\x32 .expresslane.v1.BackendEstimates\x12(\n\x07\x62reaker\x18\x1e \x01(\x0b\x32\x17.expresslane.v1.Breaker\x1a/\n\rOutcomesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x9e\x01\n\x07\x42reaker\x12\r\n\x05state\x18\x01 \x01(\t\x12(\n\x05since\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0chalf_open_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04good\x18\x04 \x01(\x05\x12\x0b\n\x03\x62\x61\x64\x18\x05 \x01(\x05\x12\x0e\n\x06opened\x18\x06 \x01(\x03\"C\n\x05Limit\x12\r\n\x05limit\x18\x01 \x01(\t\x12+\n\x08reset_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc3\x01\n\x0c\x42\x61\x63kendModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rbackend_model\x18\x02 \x01(\t\x12\x0b\n\x03\x63\x61p\x18\x03 \x01(\x05\x12\x11\n\tin_flight\x18\x04 \x01(\x05\x12\x17\n\x0f\x62ytes_per_token\x18\x05 \x01(\x01\x12\x1e\n\x16prompt_overhead_tokens\x18\x06 \x01(\x01\x12\x18\n\x10\x65stimate_samples\x18\x07 \x01(\x03\x12\x1a\n\x12mean_output_tokens\x18\x08 \x01(\x01\"\xce\x01\n\x10\x42\x61\x63kendEstimates\x12\x17\n\x0fprefill_fixed_s\x18\x01 \x01(\x01\x12\x1b\n\x13prefill_s_per_token\x18\x02 \x01(\x01\x12#\n\x1bprefill_s_per_token_squared\x18\x03 \x01(\x01\x12\x17\n\x0fprefill_samples\x18\x04 \x01(\x03\x12\x1c\n\x14prefill_tokens_per_s\x18\x05 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x06 \x01(\x01\x12\x16\n\x0e\x64\x65\x63ode_samples\x18\x07 \x01(\x03\"<\n\x13ListBackendsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x14ListBackendsResponse\x12)\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x17.expresslane.v1.Backend\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11GetBackendRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"q\n\x14UpdateBackendRequest\x12(\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x17.expresslane.v1.Backend\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x14\n\x12GetSnapshotRequest\"\x83\x06\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x13\n\x0bqueue_limit\x18\x05 \x01(\x03\x12\x17\n\x0fin_flight_limit\x18\x06 \x01(\x03\x12\x0e\n\x06queued\x18\x07 \x01(\x03\x12\x15\n\rretry_waiting\x18\x08 \x01(\x03\x12\x11\n\tin_flight\x18\t \x01(\x03\x12\x15\n\rqueued_tokens\x18\n \x01(\x03\x12\x33\n\x0fqueued_by_class\x18\x0b \x03(\x0b\x32\x1a.expresslane.v1.ClassDepth\x12\x44\n\x0fqueued_by_model\x18\x0c \x03(\x0b\x32+.expresslane.v1.Snapshot.QueuedByModelEntry\x12\x11\n\tsubmitted\x18\r \x01(\x03\x12\x11\n\tsucceeded\x18\x0e \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x0f \x01(\x03\x12\x11\n\tcancelled\x18\x10 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x11 \x01(\x03\x12\x0f\n\x07retried\x18\x12 \x01(\x03\x12\x0f\n\x07refused\x18\x13 \x01(\x03\x12\x18\n\x10\x64rain_rate_per_s\x18\x14 \x01(\x01\x12\x14\n\x0copen_batches\x18\x15 \x01(\x05\x12)\n\x08\x62\x61\x63kends\x18\x16 \x03(\x0b\x32\x17.expresslane.v1.Backend\x12(\n\x08policies\x18\x17 \x03(\x0b\x32\x16.expresslane.v1.Policy\x12\'\n\x07tenants\x18\x18 \x03(\x0b\x32\x16.expresslane.v1.Tenant\x12\x15\n\rtenants_total\x18\x19 \x01(\x05\x12\x10\n\x08\x66\x61irness\x18\x1a \x01(\t\x12\x16\n\x0eretries_denied\x18\x1b \x01(\x03\x1a\x34\n\x12QueuedByModelEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"S\n\x06Policy\x12*\n\x05\x63lass\x18\x01 \x01(\x0e\x32\x1b.expresslane.v1.PromptClass\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\"\xbc\x03\n\x06Tenant\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12.\n\tmax_class\x18\x03 \x01(\x0e\x32\x1b.expresslane.v1.PromptClass\x12\x14\n\x0copen_batches\x18\x04 \x01(\x05\x12\x0e\n\x06queued\x18\x05 \x01(\x03\x12\x11\n\tin_flight\x18\x06 \x01(\x03\x12\x13\n\x0bused_tokens\x18\x07 \x01(\x03\x12\x18\n\x10requests_per_min\x18\x08 \x01(\x03\x12\x16\n\x0etokens_per_min\x18\t \x01(\x03\x12\x1a\n\x12requests_in_window\x18\n \x01(\x03\x12\x18\n\x10tokens_in_window\x18\x0b \x01(\x03\x12)\n\nlimited_by\x18\x0c \x01(\x0b\x32\x15.expresslane.v1.Limit\x12\x1a\n\x12rate_limited_times\x18\r \x01(\x03\x12\x34\n\x11rate_limited_time\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fretries_allowed\x18\x0f \x01(\x03\x12\x16\n\x0eretries_denied\x18\x10 \x01(\x03\"n\n\x13UpdateTenantRequest\x12&\n\x06tenant\x18\x01 \x01(\x0b\x32\x16.expresslane.v1.Tenant\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\":\n\x10SetPolicyRequest\x12&\n\x06policy\x18\x01 \x01(\x0b\x32\x16.expresslane.v1.Policy\"=\n\x11SetPolicyResponse\x12(\n\x08policies\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Policy\"H\n\nClassDepth\x12*\n\x05\x63lass\x18\x01 \x01(\x0e\x32\x1b.expresslane.v1.PromptClass\x12\x0e\n\x06queued\x18\x02 \x01(\x03\"\x0e\n\x0c\x44rainRequest\"2\n\rDrainResponse\x12\x0e\n\x06queued\x18\x01 \x01(\x03\x12\x11\n\tin_flight\x18\x02 \x01(\x03\x32\xae\x04\n\x05\x41\x64min\x12Y\n\x0cListBackends\x12#.expresslane.v1.ListBackendsRequest\x1a$.expresslane.v1.ListBackendsResponse\x12H\n\nGetBackend\x12!.expresslane.v1.GetBackendRequest\x1a\x17.expresslane.v1.Backend\x12N\n\rUpdateBackend\x12$.expresslane.v1.UpdateBackendRequest\x1a\x17.expresslane.v1.Backend\x12K\n\x0bGetSnapshot\x12\".expresslane.v1.GetSnapshotRequest\x1a\x18.expresslane.v1.Snapshot\x12K\n\x0cUpdateTenant\x12#.expresslane.v1.UpdateTenantRequest\x1a\x16.expresslane.v1.Tenant\x12P\n\tSetPolicy\x12 .expresslane.v1.SetPolicyRequest\x1a!.expresslane.v1.SetPolicyResponse\x12\x44\n\x05\x44rain\x12\x1c.expresslane.v1.DrainRequest\x1a\x1d.expresslane.v1.DrainResponseB<\n\x12\x64\x65v.expresslane.v1P\x01Z$expresslane.dev/api/v1;expresslanev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,31 +40,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SNAPSHOT_QUEUEDBYMODELENTRY']._loaded_options = None
   _globals['_SNAPSHOT_QUEUEDBYMODELENTRY']._serialized_options = b'8\001'
   _globals['_BACKEND']._serialized_start=141
-  _globals['_BACKEND']._serialized_end=720
-  _globals['_BACKEND_OUTCOMESENTRY']._serialized_start=673
-  _globals['_BACKEND_OUTCOMESENTRY']._serialized_end=720
-  _globals['_BACKENDMODEL']._serialized_start=722
-  _globals['_BACKENDMODEL']._serialized_end=806
-  _globals['_LISTBACKENDSREQUEST']._serialized_start=808
-  _globals['_LISTBACKENDSREQUEST']._serialized_end=868
-  _globals['_LISTBACKENDSRESPONSE']._serialized_start=870
-  _globals['_LISTBACKENDSRESPONSE']._serialized_end=960
-  _globals['_GETBACKENDREQUEST']._serialized_start=962
-  _globals['_GETBACKENDREQUEST']._serialized_end=995
-  _globals['_UPDATEBACKENDREQUEST']._serialized_start=997
-  _globals['_UPDATEBACKENDREQUEST']._serialized_end=1110
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1112
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1132
-  _globals['_SNAPSHOT']._serialized_start=1135
-  _globals['_SNAPSHOT']._serialized_end=1758
-  _globals['_SNAPSHOT_QUEUEDBYMODELENTRY']._serialized_start=1706
-  _globals['_SNAPSHOT_QUEUEDBYMODELENTRY']._serialized_end=1758
-  _globals['_CLASSDEPTH']._serialized_start=1760
-  _globals['_CLASSDEPTH']._serialized_end=1832
-  _globals['_DRAINREQUEST']._serialized_start=1834
-  _globals['_DRAINREQUEST']._serialized_end=1848
-  _globals['_DRAINRESPONSE']._serialized_start=1850
-  _globals['_DRAINRESPONSE']._serialized_end=1900
-  _globals['_ADMIN']._serialized_start=1903
-  _globals['_ADMIN']._serialized_end=2302
+  _globals['_BACKEND']._serialized_end=1044
+  _globals['_BACKEND_OUTCOMESENTRY']._serialized_start=997
+  _globals['_BACKEND_OUTCOMESENTRY']._serialized_end=1044
+  _globals['_BREAKER']._serialized_start=1047
+  _globals['_BREAKER']._serialized_end=1205
+  _globals['_LIMIT']._serialized_start=1207
+  _globals['_LIMIT']._serialized_end=1274
+  _globals['_BACKENDMODEL']._serialized_start=1277
+  _globals['_BACKENDMODEL']._serialized_end=1472
+  _globals['_BACKENDESTIMATES']._serialized_start=1475
+  _globals['_BACKENDESTIMATES']._serialized_end=1681
+  _globals['_LISTBACKENDSREQUEST']._serialized_start=1683
+  _globals['_LISTBACKENDSREQUEST']._serialized_end=1743
+  _globals['_LISTBACKENDSRESPONSE']._serialized_start=1745
+  _globals['_LISTBACKENDSRESPONSE']._serialized_end=1835
+  _globals['_GETBACKENDREQUEST']._serialized_start=1837
+  _globals['_GETBACKENDREQUEST']._serialized_end=1870
+  _globals['_UPDATEBACKENDREQUEST']._serialized_start=1872
+  _globals['_UPDATEBACKENDREQUEST']._serialized_end=1985
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1987
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=2007
+  _globals['_SNAPSHOT']._serialized_start=2010
+  _globals['_SNAPSHOT']._serialized_end=2781
+  _globals['_SNAPSHOT_QUEUEDBYMODELENTRY']._serialized_start=2729
+  _globals['_SNAPSHOT_QUEUEDBYMODELENTRY']._serialized_end=2781
+  _globals['_POLICY']._serialized_start=2783
+  _globals['_POLICY']._serialized_end=2866
+  _globals['_TENANT']._serialized_start=2869
+  _globals['_TENANT']._serialized_end=3313
+  _globals['_UPDATETENANTREQUEST']._serialized_start=3315
+  _globals['_UPDATETENANTREQUEST']._serialized_end=3425
+  _globals['_SETPOLICYREQUEST']._serialized_start=3427
+  _globals['_SETPOLICYREQUEST']._serialized_end=3485
+  _globals['_SETPOLICYRESPONSE']._serialized_start=3487
+  _globals['_SETPOLICYRESPONSE']._serialized_end=3548
+  _globals['_CLASSDEPTH']._serialized_start=3550
+  _globals['_CLASSDEPTH']._serialized_end=3622
+  _globals['_DRAINREQUEST']._serialized_start=3624
+  _globals['_DRAINREQUEST']._serialized_end=3638
+  _globals['_DRAINRESPONSE']._serialized_start=3640
+  _globals['_DRAINRESPONSE']._serialized_end=3690
+  _globals['_ADMIN']._serialized_start=3693
+  _globals['_ADMIN']._serialized_end=4251
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 The admin service: what the backends do, and switches that change it while the service runs."""
 
 from collections import abc as _abc
+from expresslane.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -67,6 +68,15 @@ class Backend(_message.Message):
     OUTCOMES_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     MEAN_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MIN_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MIN_FIELD_NUMBER: _builtins.int
+    REQUESTS_IN_WINDOW_FIELD_NUMBER: _builtins.int
+    TOKENS_IN_WINDOW_FIELD_NUMBER: _builtins.int
+    LIMITED_BY_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_TIMES_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_TIME_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`backends/{id}`."""
     kind: _builtins.str
@@ -98,11 +108,21 @@ class Backend(_message.Message):
     long_threshold_tokens: _builtins.int
     """Prompts of more tokens than this are long. 0 without lanes."""
     long_slots: _builtins.int
-    """Long prompts that may prefill at once. 0 without lanes."""
+    """Long prompts that may prefill at once, in force. 0 without lanes."""
     short_budget_tokens: _builtins.int
-    """Tokens of short prompts that may prefill at once. 0 without lanes."""
+    """Tokens of short prompts that may prefill at once, in force. 0 without lanes."""
     mean_in_flight: _builtins.float
     """Requests in flight, averaged over the time since start."""
+    requests_per_min: _builtins.int
+    """Most requests within any 60 seconds, 0 to 1,000,000,000. 0: no limit. Mutable."""
+    tokens_per_min: _builtins.int
+    """Most tokens, input and expected output, within any 60 seconds, 0 to 1,000,000,000,000. 0: no limit. Mutable."""
+    requests_in_window: _builtins.int
+    """Requests within the last 60 seconds. 0 without a limit."""
+    tokens_in_window: _builtins.int
+    """Tokens within the last 60 seconds: used by what has ended, expected of what is in flight. 0 without a limit."""
+    rate_limited_times: _builtins.int
+    """Since start: how often a limit or a pause kept work waiting."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendModel]:
         """Models it serves, by the names that callers use."""
@@ -114,6 +134,22 @@ class Backend(_message.Message):
     @_builtins.property
     def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What else is worth knowing, for a person (a cap above the discovered slots, why it is unavailable)."""
+
+    @_builtins.property
+    def limited_by(self) -> Global___Limit:
+        """What keeps work from being released now. Unset: nothing."""
+
+    @_builtins.property
+    def rate_limited_time(self) -> _duration_pb2.Duration:
+        """Since start: for how long in all."""
+
+    @_builtins.property
+    def estimates(self) -> Global___BackendEstimates:
+        """What has been learned of its speed."""
+
+    @_builtins.property
+    def breaker(self) -> Global___Breaker:
+        """Whether it is left alone because it fails. Unset: it has no breaker."""
 
     def __init__(
         self,
@@ -139,14 +175,97 @@ class Backend(_message.Message):
         outcomes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         notices: _abc.Iterable[_builtins.str] | None = ...,
         mean_in_flight: _builtins.float = ...,
+        requests_per_min: _builtins.int = ...,
+        tokens_per_min: _builtins.int = ...,
+        requests_in_window: _builtins.int = ...,
+        tokens_in_window: _builtins.int = ...,
+        limited_by: Global___Limit | None = ...,
+        rate_limited_times: _builtins.int = ...,
+        rate_limited_time: _duration_pb2.Duration | None = ...,
+        estimates: Global___BackendEstimates | None = ...,
+        breaker: Global___Breaker | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "estimates", b"estimates", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Backend: _TypeAlias = Backend  # noqa: Y015
+
+@_typing.final
+class Breaker(_message.Message):
+    """The breaker of a backend: it opens when too many attempts fail by the backend's fault, and is tried after a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    HALF_OPEN_IN_FIELD_NUMBER: _builtins.int
+    GOOD_FIELD_NUMBER: _builtins.int
+    BAD_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """`closed` (it works), `open` (it is given nothing) or `half_open` (it is tried with one prompt)."""
+    good: _builtins.int
+    """Attempts within the window that succeeded, counted while closed."""
+    bad: _builtins.int
+    """Attempts within the window that failed by the backend's fault, counted while closed."""
+    opened: _builtins.int
+    """Since start: how often it opened."""
+    @_builtins.property
+    def since(self) -> _duration_pb2.Duration:
+        """For how long it has been in this state. Unset while it is closed."""
+
+    @_builtins.property
+    def half_open_in(self) -> _duration_pb2.Duration:
+        """Until it is tried. Set while it is open."""
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        since: _duration_pb2.Duration | None = ...,
+        half_open_in: _duration_pb2.Duration | None = ...,
+        good: _builtins.int = ...,
+        bad: _builtins.int = ...,
+        opened: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["half_open_in", b"half_open_in", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bad", b"bad", "good", b"good", "half_open_in", b"half_open_in", "opened", b"opened", "since", b"since", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Breaker: _TypeAlias = Breaker  # noqa: Y015
+
+@_typing.final
+class Limit(_message.Message):
+    """A limit that is used up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    RESET_IN_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """`requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone) or `breaker` (it fails)."""
+    @_builtins.property
+    def reset_in(self) -> _duration_pb2.Duration:
+        """Until the next release is possible."""
+
+    def __init__(
+        self,
+        *,
+        limit: _builtins.str = ...,
+        reset_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reset_in", b"reset_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "reset_in", b"reset_in"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limit: _TypeAlias = Limit  # noqa: Y015
 
 @_typing.final
 class BackendModel(_message.Message):
@@ -158,6 +277,10 @@ class BackendModel(_message.Message):
     BACKEND_MODEL_FIELD_NUMBER: _builtins.int
     CAP_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    BYTES_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    PROMPT_OVERHEAD_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATE_SAMPLES_FIELD_NUMBER: _builtins.int
+    MEAN_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name that callers use."""
     backend_model: _builtins.str
@@ -166,6 +289,16 @@ class BackendModel(_message.Message):
     """Cap of this model within the backend. 0: only the backend's cap holds."""
     in_flight: _builtins.int
     """Requests in flight now."""
+    bytes_per_token: _builtins.float
+    """Learned from reported usage: a prompt of b bytes has about prompt_overhead_tokens + b / bytes_per_token tokens.
+    0: nothing is known yet.
+    """
+    prompt_overhead_tokens: _builtins.float
+    """Learned: tokens that the chat template and the like add to every prompt."""
+    estimate_samples: _builtins.int
+    """How many answers these were learned from."""
+    mean_output_tokens: _builtins.float
+    """Learned: mean length of the answers to prompts without max_tokens, in tokens."""
     def __init__(
         self,
         *,
@@ -173,14 +306,66 @@ class BackendModel(_message.Message):
         backend_model: _builtins.str = ...,
         cap: _builtins.int = ...,
         in_flight: _builtins.int = ...,
+        bytes_per_token: _builtins.float = ...,
+        prompt_overhead_tokens: _builtins.float = ...,
+        estimate_samples: _builtins.int = ...,
+        mean_output_tokens: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "cap", b"cap", "in_flight", b"in_flight", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "bytes_per_token", b"bytes_per_token", "cap", b"cap", "estimate_samples", b"estimate_samples", "in_flight", b"in_flight", "mean_output_tokens", b"mean_output_tokens", "model", b"model", "prompt_overhead_tokens", b"prompt_overhead_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackendModel: _TypeAlias = BackendModel  # noqa: Y015
+
+@_typing.final
+class BackendEstimates(_message.Message):
+    """What has been learned of a backend's speed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFILL_FIXED_S_FIELD_NUMBER: _builtins.int
+    PREFILL_S_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    PREFILL_S_PER_TOKEN_SQUARED_FIELD_NUMBER: _builtins.int
+    PREFILL_SAMPLES_FIELD_NUMBER: _builtins.int
+    PREFILL_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    DECODE_S_FIELD_NUMBER: _builtins.int
+    DECODE_SAMPLES_FIELD_NUMBER: _builtins.int
+    prefill_fixed_s: _builtins.float
+    """A prefill of n uncached tokens alone takes prefill_fixed_s + prefill_s_per_token n + prefill_s_per_token_squared n^2
+    seconds. Configured until 8 prefills were seen.
+    """
+    prefill_s_per_token: _builtins.float
+    """See prefill_fixed_s."""
+    prefill_s_per_token_squared: _builtins.float
+    """See prefill_fixed_s."""
+    prefill_samples: _builtins.int
+    """Prefills that were alone since start."""
+    prefill_tokens_per_s: _builtins.float
+    """The same as a rate, for a prompt of 2,048 tokens."""
+    decode_s: _builtins.float
+    """Expected time from the first token to the end. 0: not known."""
+    decode_samples: _builtins.int
+    """Answers with a first token since start."""
+    def __init__(
+        self,
+        *,
+        prefill_fixed_s: _builtins.float = ...,
+        prefill_s_per_token: _builtins.float = ...,
+        prefill_s_per_token_squared: _builtins.float = ...,
+        prefill_samples: _builtins.int = ...,
+        prefill_tokens_per_s: _builtins.float = ...,
+        decode_s: _builtins.float = ...,
+        decode_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_s", b"decode_s", "decode_samples", b"decode_samples", "prefill_fixed_s", b"prefill_fixed_s", "prefill_s_per_token", b"prefill_s_per_token", "prefill_s_per_token_squared", b"prefill_s_per_token_squared", "prefill_samples", b"prefill_samples", "prefill_tokens_per_s", b"prefill_tokens_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackendEstimates: _TypeAlias = BackendEstimates  # noqa: Y015
 
 @_typing.final
 class ListBackendsRequest(_message.Message):
@@ -272,7 +457,7 @@ class UpdateBackendRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change: `concurrency_enabled`, `cap`. Required, at least one."""
+        """Which fields to change: `concurrency_enabled`, `cap`, `requests_per_min`, `tokens_per_min`. Required, at least one."""
 
     def __init__(
         self,
@@ -353,6 +538,11 @@ class Snapshot(_message.Message):
     DRAIN_RATE_PER_S_FIELD_NUMBER: _builtins.int
     OPEN_BATCHES_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
+    TENANTS_TOTAL_FIELD_NUMBER: _builtins.int
+    FAIRNESS_FIELD_NUMBER: _builtins.int
+    RETRIES_DENIED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the service."""
     policy: _builtins.str
@@ -389,6 +579,12 @@ class Snapshot(_message.Message):
     """Measured rate at which prompts end."""
     open_batches: _builtins.int
     """Batches that are being served: open calls and running jobs."""
+    tenants_total: _builtins.int
+    """Tenants that are known, listed or not."""
+    fairness: _builtins.str
+    """Whether tenants share each class: tenant_batch, tenant or none."""
+    retries_denied: _builtins.int
+    """Since start: attempts that were not repeated because the tenant's retry budget was used up."""
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """Time since start."""
@@ -404,6 +600,14 @@ class Snapshot(_message.Message):
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]:
         """The backends, ordered by name."""
+
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
+        """Orderings of a class, a model or both; `policy` holds elsewhere."""
+
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tenant]:
+        """Tenants with work or with work not long ago, those with most waiting prompts first; at most 100."""
 
     def __init__(
         self,
@@ -430,14 +634,216 @@ class Snapshot(_message.Message):
         drain_rate_per_s: _builtins.float = ...,
         open_batches: _builtins.int = ...,
         backends: _abc.Iterable[Global___Backend] | None = ...,
+        policies: _abc.Iterable[Global___Policy] | None = ...,
+        tenants: _abc.Iterable[Global___Tenant] | None = ...,
+        tenants_total: _builtins.int = ...,
+        fairness: _builtins.str = ...,
+        retries_denied: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policy", b"policy", "queue_limit", b"queue_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class Policy(_message.Message):
+    """The order of waiting prompts in a scope. Of several that fit a prompt the narrowest counts: a model within a class, a
+    model, a class, everything.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model, by the name that callers use. Empty: any."""
+    policy: _builtins.str
+    """hrrn, lars, edf, sjf-aged, sjf, ljf or fcfs."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        policy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class", b"class", "model", b"model", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class Tenant(_message.Message):
+    """A tenant as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_CLASS_FIELD_NUMBER: _builtins.int
+    OPEN_BATCHES_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    USED_TOKENS_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MIN_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MIN_FIELD_NUMBER: _builtins.int
+    REQUESTS_IN_WINDOW_FIELD_NUMBER: _builtins.int
+    TOKENS_IN_WINDOW_FIELD_NUMBER: _builtins.int
+    LIMITED_BY_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_TIMES_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_TIME_FIELD_NUMBER: _builtins.int
+    RETRIES_ALLOWED_FIELD_NUMBER: _builtins.int
+    RETRIES_DENIED_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Its name; `default` is that of calls that name none."""
+    weight: _builtins.int
+    """Its share of each class, relative to the weights of others, 1 to 1,000. Mutable; counts from its next batch on."""
+    max_class: _types_pb2.PromptClass.ValueType
+    """Highest class that its prompts may ask for. Mutable."""
+    open_batches: _builtins.int
+    """Calls and running jobs."""
+    queued: _builtins.int
+    """Prompts waiting."""
+    in_flight: _builtins.int
+    """Prompts at backends."""
+    used_tokens: _builtins.int
+    """What it was charged of late: uncached input and twice the output, in tokens, over all classes. Forgotten once others
+    have had as much.
+    """
+    requests_per_min: _builtins.int
+    """Most requests for it within any 60 seconds, over all backends. 0: no limit. Mutable."""
+    tokens_per_min: _builtins.int
+    """Most tokens, input and expected output, for it within any 60 seconds. 0: no limit. Mutable."""
+    requests_in_window: _builtins.int
+    """Requests within the last 60 seconds. 0 without a limit."""
+    tokens_in_window: _builtins.int
+    """Tokens within the last 60 seconds. 0 without a limit."""
+    rate_limited_times: _builtins.int
+    """How often its limits kept prompts waiting, for as long as it is remembered."""
+    retries_allowed: _builtins.int
+    """Retries that its budget allowed, for as long as it is remembered. 0 without a budget."""
+    retries_denied: _builtins.int
+    """Retries that its budget did not allow."""
+    @_builtins.property
+    def limited_by(self) -> Global___Limit:
+        """What keeps its prompts from being released now. Unset: nothing of its own."""
+
+    @_builtins.property
+    def rate_limited_time(self) -> _duration_pb2.Duration:
+        """For how long in all."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        weight: _builtins.int = ...,
+        max_class: _types_pb2.PromptClass.ValueType = ...,
+        open_batches: _builtins.int = ...,
+        queued: _builtins.int = ...,
+        in_flight: _builtins.int = ...,
+        used_tokens: _builtins.int = ...,
+        requests_per_min: _builtins.int = ...,
+        tokens_per_min: _builtins.int = ...,
+        requests_in_window: _builtins.int = ...,
+        tokens_in_window: _builtins.int = ...,
+        limited_by: Global___Limit | None = ...,
+        rate_limited_times: _builtins.int = ...,
+        rate_limited_time: _duration_pb2.Duration | None = ...,
+        retries_allowed: _builtins.int = ...,
+        retries_denied: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "limited_by", b"limited_by", "max_class", b"max_class", "open_batches", b"open_batches", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class UpdateTenantRequest(_message.Message):
+    """What to change of a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenant(self) -> Global___Tenant:
+        """The tenant, by its name, with the new values. It need not be known yet."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields to change: `weight`, `max_class`, `requests_per_min`, `tokens_per_min`. Required, at least one."""
+
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTenantRequest: _TypeAlias = UpdateTenantRequest  # noqa: Y015
+
+@_typing.final
+class SetPolicyRequest(_message.Message):
+    """What to order how."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """The scope and its policy. Class and model unset: everything without a policy of its own. An empty policy takes the
+        scope's own one back; the service itself needs one.
+        """
+
+    def __init__(
+        self,
+        *,
+        policy: Global___Policy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPolicyRequest: _TypeAlias = SetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class SetPolicyResponse(_message.Message):
+    """The orderings that hold now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
+        """The one that holds where no other does comes first."""
+
+    def __init__(
+        self,
+        *,
+        policies: _abc.Iterable[Global___Policy] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPolicyResponse: _TypeAlias = SetPolicyResponse  # noqa: Y015
 
 @_typing.final
 class ClassDepth(_message.Message):

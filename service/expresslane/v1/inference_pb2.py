@@ -26,7 +26,7 @@ from expresslane.v1 import types_pb2 as expresslane_dot_v1_dot_types__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65xpresslane/v1/inference.proto\x12\x0e\x65xpresslane.v1\x1a\x1a\x65xpresslane/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"l\n\x14GenerateBatchRequest\x12\'\n\x07prompts\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Prompt\x12+\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1b.expresslane.v1.BatchConfig\"\xb9\x02\n\x0b\x42\x61tchConfig\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12*\n\x08\x64\x65livery\x18\x02 \x01(\x0e\x32\x18.expresslane.v1.Delivery\x12\x35\n\x0e\x66\x61ilure_policy\x18\x03 \x01(\x0e\x32\x1d.expresslane.v1.FailurePolicy\x12\x18\n\x10max_failure_rate\x18\x04 \x01(\x01\x12\x15\n\rstream_deltas\x18\x05 \x01(\x08\x12\x33\n\ron_disconnect\x18\x06 \x01(\x0e\x32\x1c.expresslane.v1.OnDisconnect\x12\x35\n\x12heartbeat_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0ereorder_window\x18\x08 \x01(\x05\"\xbd\x01\n\x15GenerateBatchResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Result\x12%\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x15.expresslane.v1.Delta\x12%\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x15.expresslane.v1.Event\x12-\n\x07summary\x18\x04 \x01(\x0b\x32\x1c.expresslane.v1.BatchSummary\"J\n\x05\x44\x65lta\x12\x11\n\tcustom_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\treasoning\x18\x04 \x01(\t\"l\n\x05\x45vent\x12,\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x18.expresslane.v1.AcceptedH\x00\x12,\n\x08progress\x18\x02 \x01(\x0b\x32\x18.expresslane.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"/\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07prompts\x18\x02 \x01(\x05\"k\n\x08Progress\x12\x0e\n\x06queued\x18\x01 \x01(\x05\x12\x11\n\tin_flight\x18\x02 \x01(\x05\x12\x10\n\x08\x66inished\x18\x03 \x01(\x05\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x06\n\x0c\x42\x61tchSummary\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.expresslane.v1.BatchState\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x11\n\tsucceeded\x18\x04 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x05\x12\x11\n\tcancelled\x18\x06 \x01(\x05\x12\x0f\n\x07\x65xpired\x18\x07 \x01(\x05\x12:\n\x07reasons\x18\x08 \x03(\x0b\x32).expresslane.v1.BatchSummary.ReasonsEntry\x12,\n\twall_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13sequential_estimate\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08speed_up\x18\x0b \x01(\x01\x12\x37\n\x14time_to_first_result\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x15time_to_median_result\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\nqueue_wait\x18\x0e \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x12)\n\x04ttft\x18\x0f \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x12/\n\ntotal_time\x18\x10 \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x12$\n\x05usage\x18\x11 \x01(\x0b\x32\x15.expresslane.v1.Usage\x12\x18\n\x10throughput_per_s\x18\x12 \x01(\x01\x12\x11\n\tsimulated\x18\x13 \x01(\x08\x12)\n\x04tpot\x18\x14 \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\xbd\x01\n\x0bPercentiles\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12&\n\x03p50\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04mean\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"k\n\x13\x43ollectBatchRequest\x12\'\n\x07prompts\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Prompt\x12+\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1b.expresslane.v1.BatchConfig\"n\n\x14\x43ollectBatchResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Result\x12-\n\x07summary\x18\x02 \x01(\x0b\x32\x1c.expresslane.v1.BatchSummary\"M\n\x0fGenerateRequest\x12&\n\x06prompt\x18\x01 \x01(\x0b\x32\x16.expresslane.v1.Prompt\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x88\x01\n\x10GenerateResponse\x12%\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x15.expresslane.v1.Delta\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.expresslane.v1.Event\x12&\n\x06result\x18\x03 \x01(\x0b\x32\x16.expresslane.v1.Result\"|\n\x14StreamPromptsRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1b.expresslane.v1.BatchConfig\x12\'\n\x07prompts\x18\x02 \x03(\x0b\x32\x16.expresslane.v1.Prompt\x12\x0e\n\x06\x63\x61ncel\x18\x03 \x03(\t\"\xe0\x01\n\x15StreamPromptsResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Result\x12%\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x15.expresslane.v1.Delta\x12%\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x15.expresslane.v1.Event\x12\x0f\n\x07\x63redits\x18\x04 \x01(\x05\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x05 \x03(\t\x12-\n\x07summary\x18\x06 \x01(\x0b\x32\x1c.expresslane.v1.BatchSummary*V\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LIVERY_AS_COMPLETED\x10\x01\x12\x15\n\x11\x44\x45LIVERY_IN_ORDER\x10\x02*j\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x01\x12\x1c\n\x18\x46\x41ILURE_POLICY_FAIL_FAST\x10\x02*_\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x16\n\x12ON_DISCONNECT_KEEP\x10\x02*\x9e\x01\n\nBatchState\x12\x1b\n\x17\x42\x41TCH_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42\x41TCH_STATE_COMPLETED\x10\x01\x12\x1b\n\x17\x42\x41TCH_STATE_FAILED_FAST\x10\x02\x12 \n\x1c\x42\x41TCH_STATE_PARTIAL_DEADLINE\x10\x03\x12\x19\n\x15\x42\x41TCH_STATE_CANCELLED\x10\x04\x32\xf9\x02\n\tInference\x12^\n\rGenerateBatch\x12$.expresslane.v1.GenerateBatchRequest\x1a%.expresslane.v1.GenerateBatchResponse0\x01\x12Y\n\x0c\x43ollectBatch\x12#.expresslane.v1.CollectBatchRequest\x1a$.expresslane.v1.CollectBatchResponse\x12O\n\x08Generate\x12\x1f.expresslane.v1.GenerateRequest\x1a .expresslane.v1.GenerateResponse0\x01\x12`\n\rStreamPrompts\x12$.expresslane.v1.StreamPromptsRequest\x1a%.expresslane.v1.StreamPromptsResponse(\x01\x30\x01\x42<\n\x12\x64\x65v.expresslane.v1P\x01Z$expresslane.dev/api/v1;expresslanev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65xpresslane/v1/inference.proto\x12\x0e\x65xpresslane.v1\x1a\x1a\x65xpresslane/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"l\n\x14GenerateBatchRequest\x12\'\n\x07prompts\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Prompt\x12+\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1b.expresslane.v1.BatchConfig\"\xb9\x02\n\x0b\x42\x61tchConfig\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12*\n\x08\x64\x65livery\x18\x02 \x01(\x0e\x32\x18.expresslane.v1.Delivery\x12\x35\n\x0e\x66\x61ilure_policy\x18\x03 \x01(\x0e\x32\x1d.expresslane.v1.FailurePolicy\x12\x18\n\x10max_failure_rate\x18\x04 \x01(\x01\x12\x15\n\rstream_deltas\x18\x05 \x01(\x08\x12\x33\n\ron_disconnect\x18\x06 \x01(\x0e\x32\x1c.expresslane.v1.OnDisconnect\x12\x35\n\x12heartbeat_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0ereorder_window\x18\x08 \x01(\x05\"\xbd\x01\n\x15GenerateBatchResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Result\x12%\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x15.expresslane.v1.Delta\x12%\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x15.expresslane.v1.Event\x12-\n\x07summary\x18\x04 \x01(\x0b\x32\x1c.expresslane.v1.BatchSummary\"J\n\x05\x44\x65lta\x12\x11\n\tcustom_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\treasoning\x18\x04 \x01(\t\"\xa1\x01\n\x05\x45vent\x12,\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x18.expresslane.v1.AcceptedH\x00\x12,\n\x08progress\x18\x02 \x01(\x0b\x32\x18.expresslane.v1.ProgressH\x00\x12\x33\n\x0crate_limited\x18\x03 \x01(\x0b\x32\x1b.expresslane.v1.RateLimitedH\x00\x42\x07\n\x05\x65vent\"/\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07prompts\x18\x02 \x01(\x05\"k\n\x08Progress\x12\x0e\n\x06queued\x18\x01 \x01(\x05\x12\x11\n\tin_flight\x18\x02 \x01(\x05\x12\x10\n\x08\x66inished\x18\x03 \x01(\x05\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\x0bRateLimited\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\t\x12+\n\x08reset_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x06\n\x0c\x42\x61tchSummary\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.expresslane.v1.BatchState\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x11\n\tsucceeded\x18\x04 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x05\x12\x11\n\tcancelled\x18\x06 \x01(\x05\x12\x0f\n\x07\x65xpired\x18\x07 \x01(\x05\x12:\n\x07reasons\x18\x08 \x03(\x0b\x32).expresslane.v1.BatchSummary.ReasonsEntry\x12,\n\twall_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x13sequential_estimate\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08speed_up\x18\x0b \x01(\x01\x12\x37\n\x14time_to_first_result\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x15time_to_median_result\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\nqueue_wait\x18\x0e \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x12)\n\x04ttft\x18\x0f \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x12/\n\ntotal_time\x18\x10 \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x12$\n\x05usage\x18\x11 \x01(\x0b\x32\x15.expresslane.v1.Usage\x12\x18\n\x10throughput_per_s\x18\x12 \x01(\x01\x12\x11\n\tsimulated\x18\x13 \x01(\x08\x12)\n\x04tpot\x18\x14 \x01(\x0b\x32\x1b.expresslane.v1.Percentiles\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\xbd\x01\n\x0bPercentiles\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12&\n\x03p50\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04mean\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"k\n\x13\x43ollectBatchRequest\x12\'\n\x07prompts\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Prompt\x12+\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1b.expresslane.v1.BatchConfig\"n\n\x14\x43ollectBatchResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Result\x12-\n\x07summary\x18\x02 \x01(\x0b\x32\x1c.expresslane.v1.BatchSummary\"M\n\x0fGenerateRequest\x12&\n\x06prompt\x18\x01 \x01(\x0b\x32\x16.expresslane.v1.Prompt\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x88\x01\n\x10GenerateResponse\x12%\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x15.expresslane.v1.Delta\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.expresslane.v1.Event\x12&\n\x06result\x18\x03 \x01(\x0b\x32\x16.expresslane.v1.Result\"|\n\x14StreamPromptsRequest\x12+\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1b.expresslane.v1.BatchConfig\x12\'\n\x07prompts\x18\x02 \x03(\x0b\x32\x16.expresslane.v1.Prompt\x12\x0e\n\x06\x63\x61ncel\x18\x03 \x03(\t\"\xe0\x01\n\x15StreamPromptsResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.expresslane.v1.Result\x12%\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x15.expresslane.v1.Delta\x12%\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x15.expresslane.v1.Event\x12\x0f\n\x07\x63redits\x18\x04 \x01(\x05\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x05 \x03(\t\x12-\n\x07summary\x18\x06 \x01(\x0b\x32\x1c.expresslane.v1.BatchSummary*V\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LIVERY_AS_COMPLETED\x10\x01\x12\x15\n\x11\x44\x45LIVERY_IN_ORDER\x10\x02*j\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x01\x12\x1c\n\x18\x46\x41ILURE_POLICY_FAIL_FAST\x10\x02*_\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x16\n\x12ON_DISCONNECT_KEEP\x10\x02*\x9e\x01\n\nBatchState\x12\x1b\n\x17\x42\x41TCH_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42\x41TCH_STATE_COMPLETED\x10\x01\x12\x1b\n\x17\x42\x41TCH_STATE_FAILED_FAST\x10\x02\x12 \n\x1c\x42\x41TCH_STATE_PARTIAL_DEADLINE\x10\x03\x12\x19\n\x15\x42\x41TCH_STATE_CANCELLED\x10\x04\x32\xf9\x02\n\tInference\x12^\n\rGenerateBatch\x12$.expresslane.v1.GenerateBatchRequest\x1a%.expresslane.v1.GenerateBatchResponse0\x01\x12Y\n\x0c\x43ollectBatch\x12#.expresslane.v1.CollectBatchRequest\x1a$.expresslane.v1.CollectBatchResponse\x12O\n\x08Generate\x12\x1f.expresslane.v1.GenerateRequest\x1a .expresslane.v1.GenerateResponse0\x01\x12`\n\rStreamPrompts\x12$.expresslane.v1.StreamPromptsRequest\x1a%.expresslane.v1.StreamPromptsResponse(\x01\x30\x01\x42<\n\x12\x64\x65v.expresslane.v1P\x01Z$expresslane.dev/api/v1;expresslanev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.expresslane.v1P\001Z$expresslane.dev/api/v1;expresslanev1'
   _globals['_BATCHSUMMARY_REASONSENTRY']._loaded_options = None
   _globals['_BATCHSUMMARY_REASONSENTRY']._serialized_options = b'8\001'
-  _globals['_DELIVERY']._serialized_start=2832
-  _globals['_DELIVERY']._serialized_end=2918
-  _globals['_FAILUREPOLICY']._serialized_start=2920
-  _globals['_FAILUREPOLICY']._serialized_end=3026
-  _globals['_ONDISCONNECT']._serialized_start=3028
-  _globals['_ONDISCONNECT']._serialized_end=3123
-  _globals['_BATCHSTATE']._serialized_start=3126
-  _globals['_BATCHSTATE']._serialized_end=3284
+  _globals['_DELIVERY']._serialized_start=2994
+  _globals['_DELIVERY']._serialized_end=3080
+  _globals['_FAILUREPOLICY']._serialized_start=3082
+  _globals['_FAILUREPOLICY']._serialized_end=3188
+  _globals['_ONDISCONNECT']._serialized_start=3190
+  _globals['_ONDISCONNECT']._serialized_end=3285
+  _globals['_BATCHSTATE']._serialized_start=3288
+  _globals['_BATCHSTATE']._serialized_end=3446
   _globals['_GENERATEBATCHREQUEST']._serialized_start=110
   _globals['_GENERATEBATCHREQUEST']._serialized_end=218
   _globals['_BATCHCONFIG']._serialized_start=221
@@ -52,30 +52,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEBATCHRESPONSE']._serialized_end=726
   _globals['_DELTA']._serialized_start=728
   _globals['_DELTA']._serialized_end=802
-  _globals['_EVENT']._serialized_start=804
-  _globals['_EVENT']._serialized_end=912
-  _globals['_ACCEPTED']._serialized_start=914
-  _globals['_ACCEPTED']._serialized_end=961
-  _globals['_PROGRESS']._serialized_start=963
-  _globals['_PROGRESS']._serialized_end=1070
-  _globals['_BATCHSUMMARY']._serialized_start=1073
-  _globals['_BATCHSUMMARY']._serialized_end=1846
-  _globals['_BATCHSUMMARY_REASONSENTRY']._serialized_start=1800
-  _globals['_BATCHSUMMARY_REASONSENTRY']._serialized_end=1846
-  _globals['_PERCENTILES']._serialized_start=1849
-  _globals['_PERCENTILES']._serialized_end=2038
-  _globals['_COLLECTBATCHREQUEST']._serialized_start=2040
-  _globals['_COLLECTBATCHREQUEST']._serialized_end=2147
-  _globals['_COLLECTBATCHRESPONSE']._serialized_start=2149
-  _globals['_COLLECTBATCHRESPONSE']._serialized_end=2259
-  _globals['_GENERATEREQUEST']._serialized_start=2261
-  _globals['_GENERATEREQUEST']._serialized_end=2338
-  _globals['_GENERATERESPONSE']._serialized_start=2341
-  _globals['_GENERATERESPONSE']._serialized_end=2477
-  _globals['_STREAMPROMPTSREQUEST']._serialized_start=2479
-  _globals['_STREAMPROMPTSREQUEST']._serialized_end=2603
-  _globals['_STREAMPROMPTSRESPONSE']._serialized_start=2606
-  _globals['_STREAMPROMPTSRESPONSE']._serialized_end=2830
-  _globals['_INFERENCE']._serialized_start=3287
-  _globals['_INFERENCE']._serialized_end=3664
+  _globals['_EVENT']._serialized_start=805
+  _globals['_EVENT']._serialized_end=966
+  _globals['_ACCEPTED']._serialized_start=968
+  _globals['_ACCEPTED']._serialized_end=1015
+  _globals['_PROGRESS']._serialized_start=1017
+  _globals['_PROGRESS']._serialized_end=1124
+  _globals['_RATELIMITED']._serialized_start=1126
+  _globals['_RATELIMITED']._serialized_end=1232
+  _globals['_BATCHSUMMARY']._serialized_start=1235
+  _globals['_BATCHSUMMARY']._serialized_end=2008
+  _globals['_BATCHSUMMARY_REASONSENTRY']._serialized_start=1962
+  _globals['_BATCHSUMMARY_REASONSENTRY']._serialized_end=2008
+  _globals['_PERCENTILES']._serialized_start=2011
+  _globals['_PERCENTILES']._serialized_end=2200
+  _globals['_COLLECTBATCHREQUEST']._serialized_start=2202
+  _globals['_COLLECTBATCHREQUEST']._serialized_end=2309
+  _globals['_COLLECTBATCHRESPONSE']._serialized_start=2311
+  _globals['_COLLECTBATCHRESPONSE']._serialized_end=2421
+  _globals['_GENERATEREQUEST']._serialized_start=2423
+  _globals['_GENERATEREQUEST']._serialized_end=2500
+  _globals['_GENERATERESPONSE']._serialized_start=2503
+  _globals['_GENERATERESPONSE']._serialized_end=2639
+  _globals['_STREAMPROMPTSREQUEST']._serialized_start=2641
+  _globals['_STREAMPROMPTSREQUEST']._serialized_end=2765
+  _globals['_STREAMPROMPTSRESPONSE']._serialized_start=2768
+  _globals['_STREAMPROMPTSRESPONSE']._serialized_end=2992
+  _globals['_INFERENCE']._serialized_start=3449
+  _globals['_INFERENCE']._serialized_end=3826
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,8 @@ class InferenceStub(object):
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
     A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
     below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
+    Whose call it is comes from authentication; while that is off, from the metadata `x-expresslane-tenant` (1 to 63 of
+    a-z, 0-9 and -). Without it the call is the tenant `default`'s.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """
@@ -71,6 +73,8 @@ class InferenceServicer(object):
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
     A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
     below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
+    Whose call it is comes from authentication; while that is off, from the metadata `x-expresslane-tenant` (1 to 63 of
+    a-z, 0-9 and -). Without it the call is the tenant `default`'s.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """
@@ -145,6 +149,8 @@ class Inference(object):
     google.rpc.BadRequest where fields are at fault, and google.rpc.RetryInfo where coming back later can help.
     A message above a size limit is refused by gRPC itself: a bare RESOURCE_EXHAUSTED without ErrorInfo. Responses stay
     below 4 MiB, gRPC's default for a caller, unless the service's operator raises the limit for an answer.
+    Whose call it is comes from authentication; while that is off, from the metadata `x-expresslane-tenant` (1 to 63 of
+    a-z, 0-9 and -). Without it the call is the tenant `default`'s.
     Once a batch is accepted the status is OK and everything that happens is told in results and the summary.
     A little before the call's deadline (5 %, between 50 ms and 2 s) what is unfinished ends as EXPIRED in-band.
     """

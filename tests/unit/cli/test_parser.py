@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from expresslane.cli.connection import Connection, connection
 from expresslane.cli.console import CommandError
 from expresslane.cli.parser import build_parser
 from expresslane.cli.run_options import run_options
@@ -16,6 +17,8 @@ WRONG = [
     (["run", "p", "--max-failure-rate", "2"], ["'2' is not above 0 and at most 1"]),
     (["run", "p", "--class", "urgent"], ["--class", "interactive"]),
     (["backends", "set-cap", "local", "many"], ["'many' is not a whole number", "backends set-cap local 4"]),
+    (["keys", "new"], ["TENANT", "example:     expresslane keys new acme"]),
+    (["keys", "new", "acme", "--expires", "soon"], ["'soon' is not a number of days", "example: 90"]),
     (["backends", "disable"], ["NAME", "example:     expresslane backends disable local"]),
 ]
 
@@ -42,9 +45,13 @@ def test_times_have_units() -> None:
 
 def test_the_address_has_an_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Option, then EXPRESSLANE_ADDRESS, then the default; before or after the command and the subcommand."""
-    assert build_parser().parse_args(["status"]).address == "127.0.0.1:50051"
+    monkeypatch.delenv("EXPRESSLANE_ADDRESS", raising=False)
+
+    def parse(argv: list[str]) -> Connection:
+        return connection(build_parser().parse_args(argv))
+
+    assert parse(["status"]).address == "127.0.0.1:50051"
     monkeypatch.setenv("EXPRESSLANE_ADDRESS", "there:1")
-    parse = build_parser().parse_args
     assert parse(["run", "p"]).address == "there:1"
     assert parse(["backends", "--address", "here:2", "enable", "x"]).address == "here:2"
     assert parse(["backends", "enable", "x", "--address", "here:2"]).address == "here:2"

@@ -121,7 +121,27 @@ def test_variables_without_our_prefix_are_ignored() -> None:
 
 def test_a_policy_that_can_starve_warns() -> None:
     """The policy sjf is served as asked, with a warning that names what does not starve."""
-    assert "EXPRESSLANE_POLICY=sjf" in read(**GPU, POLICY="sjf").warnings[0]
+    assert "EXPRESSLANE_POLICY: sjf lets" in read(**GPU, POLICY="sjf").warnings[0]
+    assert "EXPRESSLANE_POLICIES: sjf lets" in read(**GPU, POLICIES="batch=sjf").warnings[0]
+
+
+def test_policies_by_scope() -> None:
+    """T04: a policy for a class, a model whose name has slashes, and a model within a class."""
+    settings = read(**GPU, POLICIES="batch=ljf, model/meta-llama/Llama-3=fcfs, batch/model/small=lars").settings
+    assert settings.policies == {"batch": "ljf", "model/meta-llama/Llama-3": "fcfs", "batch/model/small": "lars"}
+
+
+def test_tenants_and_their_defaults() -> None:
+    """O01: what a tenant does not set itself is left to the defaults; names are lower-cased like backends' ids."""
+    settings = read(**GPU, TENANTS__BIG_CORP__WEIGHT="3", TENANT_DEFAULTS__MAX_CLASS="standard").settings
+    assert list(settings.tenants) == ["big-corp"]
+    assert (settings.tenants["big-corp"].weight, settings.tenants["big-corp"].max_class) == (3, None)
+    assert (settings.tenant_defaults.weight, settings.tenant_defaults.max_class) == (1, "standard")
+
+
+def test_weights_that_change_nothing_warn() -> None:
+    """A weight means nothing where tenants do not share by weight."""
+    assert "FAIRNESS=none" in read(**GPU, FAIRNESS="none", TENANTS__A__WEIGHT="2").warnings[0]
 
 
 def test_the_configuration_cannot_be_changed() -> None:

@@ -19,7 +19,8 @@ def mistakes(**variables: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("POLICI", "POLICY"),
+        ("POLICI", "POLICIES"),
+        ("TENANTS__ACME__WIEGHT", "TENANTS__ACME__WEIGHT"),
         ("QUEUE_TIMEOUT", "QUEUE_TIMEOUT_S"),
         ("REQUEST_TIMEOUT_S", "REQUEST_TIMEOUT"),
         ("policy", "POLICY"),
@@ -54,7 +55,7 @@ def test_the_value_of_an_unknown_name_is_not_shown() -> None:
         ("LISTEN", "localhost:99999", "0 to 65535"),
         ("LISTEN", ":50051", "start with a host"),
         ("LISTEN", "::1:50051", "brackets"),
-        ("POLICY", "fastest", "one of hrrn, fcfs, sjf, sjf-aged, ljf"),
+        ("POLICY", "fastest", "one of hrrn, lars, edf, sjf-aged, sjf, ljf, fcfs"),
         ("QUEUE_LIMIT_PROMPTS", "0", "a whole number from 1 to 10000000"),
         ("QUEUE_LIMIT_PROMPTS", "-5", "a whole number from 1"),
         ("QUEUE_LIMIT_PROMPTS", "99999999999999999999", "to 10000000"),
@@ -82,6 +83,22 @@ def test_the_value_of_an_unknown_name_is_not_shown() -> None:
         ("BACKENDS__A__PREFILL_TOKENS_PER_S", "0", "a number above 0"),
         ("BACKENDS__A__CONCURRENCY", "2", "true or false"),
         ("BACKENDS__A__SIMULATED__ERROR_RATE", "2", "a number from 0 to 1"),
+        ("BACKENDS__A__REQUESTS_PER_MIN", "-1", "a whole number from 0"),
+        ("BACKENDS__A__TOKENS_PER_MIN", "many", "a whole number from 0"),
+        ("POLICIES", "batch=fastest", "policies: hrrn, lars, edf"),
+        ("POLICIES", "bulk=ljf", "'bulk' is neither a class (interactive, standard, batch) nor model/NAME"),
+        ("POLICIES", "batch/model/=ljf", "names no model"),
+        ("TENANTS__ACME__WEIGHT", "-2", "a whole number from 1 to 1000"),
+        ("TENANTS__ACME__MAX_CLASS", "high", "one of interactive, standard, batch"),
+        ("TENANT_DEFAULTS__WEIGHT", "0", "a whole number from 1 to 1000"),
+        ("CLASS_MIN_SHARES", "batch=1.5", "shares from 0, below 1 in all"),
+        ("CLASS_MIN_SHARES", "standard=0.6,batch=0.6", "make up 1 or more"),
+        ("CLASS_MIN_SHARES", "bulk=0.1", "classes of interactive, standard, batch"),
+        ("FAIRNESS", "all", "one of tenant_batch, tenant, none"),
+        ("RETRY_RATIO", "-1", "a number from 0 to 1000"),
+        ("TENANTS__ACME__REQUESTS_PER_MIN", "-5", "a whole number from 0"),
+        ("BACKENDS__A__BREAKER_ERROR_RATIO", "2", "a number from 0 to 1"),
+        ("BACKENDS__A__LONG_SLOTS", "0", "a whole number from 1"),
     ],
 )
 def test_a_wrong_value_names_variable_value_rule_and_example(name: str, value: str, says: str) -> None:
@@ -125,6 +142,26 @@ def test_the_example_of_an_error_is_itself_right() -> None:
         (
             {"BACKENDS__A__MODELS": "small", "BACKENDS__A__MODEL_CAPS": "large=2"},
             "EXPRESSLANE_BACKENDS__A__MODEL_CAPS='large=2' names 'large', which is not among the backend's models",
+        ),
+        (
+            {"BACKENDS__A__MODELS": "small", "POLICIES": "batch/model/large=ljf"},
+            "EXPRESSLANE_POLICIES='batch/model/large=ljf' names the model 'large', which no backend serves.",
+        ),
+        (
+            {"BACKENDS__A__ENGINE_STEP_TOKENS": "2048", "BACKENDS__A__ENGINE_CHUNK_TOKENS": "4096"},
+            "EXPRESSLANE_BACKENDS__A__ENGINE_CHUNK_TOKENS='4096' is more than engine_step_tokens (2048)",
+        ),
+        (
+            {"BACKENDS__A__ENGINE_STEP_TOKENS": "2048", "BACKENDS__A__SHORT_BUDGET_TOKENS": "1000"},
+            "EXPRESSLANE_BACKENDS__A__SHORT_BUDGET_TOKENS='1000' is below one chunk of the engine (2048)",
+        ),
+        (
+            {"BACKENDS__A__BREAKER_OPEN_S": "2m"},
+            "EXPRESSLANE_BACKENDS__A__BREAKER_OPEN_S='2m' is more than breaker_open_max_s (60).",
+        ),
+        (
+            {"FAIRNESS": "none", "TENANTS__ACME__TOKENS_PER_MIN": "100"},
+            "EXPRESSLANE_TENANTS__ACME__TOKENS_PER_MIN='100' needs tenants to be told apart",
         ),
         (
             {"BACKENDS__A__SIMULATED__SEED": "7"},

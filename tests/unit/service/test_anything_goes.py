@@ -13,7 +13,9 @@ import pytest
 from expresslane.backends.base import Discovery
 from expresslane.batches.batch import BatchOptions
 from expresslane.errors import BackendError, Reason
-from expresslane.prompts import Deadlines
+from expresslane.fleet import Change
+from expresslane.policies import POLICY_NAMES, Scope
+from expresslane.prompts import Deadlines, PromptClass
 
 from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.world import SECOND, ScriptedBackend, World, drain, prompt
@@ -61,6 +63,7 @@ class Chaos:
         """Any way to run a batch."""
         chance = self.chance
         return {
+            "tenant": chance.choice(("default", "acme", "other")),
             "fail_fast": chance.random() < 0.2,
             "max_failure_rate": chance.choice((0, 0, 0.3)),
             "stream_deltas": chance.random() < 0.3,
@@ -84,7 +87,12 @@ class Chaos:
                     f"{number}-{part}-{n}",
                     "x" * chance.randrange(1, 2_000),
                     model=chance.choice(("m", "m", "m", "m", "unknown")),
-                    deadlines=Deadlines(queue_ns=chance.choice((0, 0, 2 * SECOND)), idle_ns=chance.choice((0, SECOND))),
+                    deadlines=Deadlines(
+                        queue_ns=chance.choice((0, 0, 2 * SECOND)),
+                        idle_ns=chance.choice((0, SECOND)),
+                        ttft_target_ns=chance.choice((0, 5 * SECOND)),
+                    ),
+                    sequential=chance.random() < 0.05,
                 )
                 for n in range(chance.randrange(1, 20))
             ]
@@ -110,11 +118,26 @@ class Chaos:
         """Turns every switch there is."""
         while True:
             await asyncio.sleep(self.chance.random() * 2)
-            member = self.chance.choice(world.fleet.members)
-            if self.chance.random() < 0.5:
-                world.fleet.set_concurrency(member, enabled=self.chance.random() < 0.7)
-            else:
-                world.fleet.set_cap(member, self.chance.randrange(1, CAP + 1))
+            self.turn(world)
+
+    def turn(self, world: World) -> None:
+        """One switch."""
+        chance = self.chance
+        member = chance.choice(world.fleet.members)
+        match chance.randrange(6):
+            case 0 | 1:
+                world.fleet.update(member, Change(enabled=chance.random() < 0.7))
+            case 2 | 3:
+                world.fleet.update(member, Change(cap=chance.randrange(1, CAP + 1)))
+            case 4:
+                limits = Change(requests_per_min=chance.choice((0, 0, 60)), tokens_per_min=chance.choice((0, 50_000)))
+                world.fleet.update(member, limits)
+                weight = chance.randrange(1, 5)
+                world.tenants.update("acme", {"weight": weight, "requests_per_min": chance.choice((0, 40))})
+            case 5:
+                scope = Scope(chance.choice((None, *PromptClass)), chance.choice(("", "m")))
+                policy = chance.choice(POLICY_NAMES)
+                world.scheduling.set_policy(scope, policy, world.registry.number("m") if scope.model else None)
 
 
 def check(batch: Batch, results: list[Result]) -> None:
@@ -136,7 +159,7 @@ def check(batch: Batch, results: list[Result]) -> None:
 async def test_random_world(seed: int) -> None:
     """Retries, timeouts, cancels, slow readers, outages and switches together lose nothing and end nothing twice."""
     chaos = Chaos(seed)
-    policy = chaos.chance.choice(("hrrn", "fcfs", "sjf", "sjf-aged", "ljf"))
+    policy = chaos.chance.choice(POLICY_NAMES)
     settings = {"cap": CAP, "attempt_timeout_s": 8.0, "idle_timeout_s": 3.0, "lanes": seed % 2 == 0}
     async with World(*chaos.backends, settings=settings, policy=policy, in_flight_limit=seed % 8) as world:
         operator = asyncio.create_task(chaos.operator(world))

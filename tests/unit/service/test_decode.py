@@ -106,7 +106,6 @@ CASES = [
         "extra_json",
         Reason.COLLIDING_KEY,
     ),
-    (message(sequential=True), "sequential", Reason.UNSUPPORTED),
     (message(**{"class": 9}), "class", INVALID),
     (message(deadlines=pb.Deadlines(queue=Duration(seconds=-1))), "deadlines.queue", INVALID),
     (message(deadlines=pb.Deadlines(idle=Duration(nanos=-1))), "deadlines.idle", INVALID),

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from expresslane.backends.base import Discovery
 from expresslane.errors import BackendError, Reason, RefusedError
+from expresslane.fleet import Change
 from expresslane.results import Outcome
 
 from tests.support.virtual_time import now_ns, virtual_time
@@ -40,7 +41,7 @@ async def test_switching_off_during_a_run_loses_nothing() -> None:
         batch = world.submit([prompt(str(number)) for number in range(20)])
         await asyncio.sleep(1)
         assert backend.in_flight == 5
-        world.fleet.set_concurrency(member, enabled=False)
+        world.fleet.update(member, Change(enabled=False))
         assert (member.effective_cap, member.cap) == (1, 5)
         await asyncio.sleep(0.5)
         assert backend.in_flight == 5
@@ -48,7 +49,7 @@ async def test_switching_off_during_a_run_loses_nothing() -> None:
         backend.peak = 0
         results += await drain(world, batch, count=3)
         assert backend.peak == 1
-        world.fleet.set_concurrency(member, enabled=True)
+        world.fleet.update(member, Change(enabled=True))
         results += await drain(world, batch)
         assert backend.peak == 5
         assert sorted(one.index for one in results) == list(range(20))
@@ -67,11 +68,11 @@ async def test_enabling_is_refused_where_it_cannot_be(slots: int, cap: int | Non
     async with World(backend, settings={"cap": cap, "concurrency": False}) as world:
         member = world.fleet.get("one-slot")
         if not refused:
-            world.fleet.set_concurrency(member, enabled=True)
+            world.fleet.update(member, Change(enabled=True))
             assert member.enabled
             return
         with pytest.raises(RefusedError, match="EXPRESSLANE_BACKENDS__ONE_SLOT__CAP") as raised:
-            world.fleet.set_concurrency(member, enabled=True)
+            world.fleet.update(member, Change(enabled=True))
         assert raised.value.reason is Reason.CONCURRENCY_UNSUPPORTED
         assert not member.enabled
 
@@ -94,10 +95,10 @@ async def test_cap_changes_at_runtime() -> None:
         member = world.fleet.get("b")
         batch = world.submit([prompt(str(number)) for number in range(40)])
         await asyncio.sleep(1)
-        world.fleet.set_cap(member, 2)
+        world.fleet.update(member, Change(cap=2))
         await asyncio.sleep(2)
         assert backend.in_flight == 2
-        world.fleet.set_cap(member, 9)
+        world.fleet.update(member, Change(cap=9))
         await asyncio.sleep(0.1)
         assert backend.in_flight == 9
         await drain(world, batch)
@@ -272,7 +273,7 @@ async def test_the_operators_cap_holds_whatever_the_slots() -> None:
     async with World(backend) as world:
         member = world.fleet.get("b")
         assert (member.can_run_concurrently, member.effective_cap, member.notices()) == (False, 1, [])
-        world.fleet.set_cap(member, 4)
+        world.fleet.update(member, Change(cap=4))
         assert (member.can_run_concurrently, member.effective_cap) == (True, 4)
         await asyncio.sleep(61)
         assert (member.cap, member.effective_cap) == (4, 4)
@@ -286,7 +287,7 @@ async def test_a_cap_that_cannot_be_in_force_is_said() -> None:
     """A cap set for a kind that runs one request at a time comes with a notice that it is not in force (O11)."""
     async with World(ScriptedBackend(can_run_concurrently=False)) as world:
         member = world.fleet.get("b")
-        world.fleet.set_cap(member, 4)
+        world.fleet.update(member, Change(cap=4))
         assert member.effective_cap == 1
         assert any("cap 4 is not in force" in notice for notice in member.notices())
 

@@ -12,7 +12,6 @@ from tests.unit.service.world import ScriptedBackend, World, prompt, second
 
 if TYPE_CHECKING:
     import pytest
-    from expresslane._scheduler import Dispatch
     from expresslane.batches.ticket import Ticket
 
 
@@ -22,10 +21,10 @@ async def test_defect_at_release_hurts_no_other_prompt(monkeypatch: pytest.Monke
     async with World(ScriptedBackend()) as world:
         release = world.dispatcher.release
 
-        def defective(ticket: Ticket, decision: Dispatch) -> None:
+        def defective(ticket: Ticket, backend: int, attempt: int) -> None:
             if ticket.prompt.custom_id == "b":
                 raise ZeroDivisionError
-            release(ticket, decision)
+            release(ticket, backend, attempt)
 
         monkeypatch.setattr(world.dispatcher, "release", defective)
         results, _ = await world.run([prompt("a"), prompt("b"), prompt("c")])
@@ -42,10 +41,10 @@ async def test_defect_at_release_ends_a_fail_fast_batch(monkeypatch: pytest.Monk
     async with World(backend) as world:
         release = world.dispatcher.release
 
-        def defective(ticket: Ticket, decision: Dispatch) -> None:
+        def defective(ticket: Ticket, backend: int, attempt: int) -> None:
             if ticket.prompt.custom_id == "b":
                 raise ZeroDivisionError
-            release(ticket, decision)
+            release(ticket, backend, attempt)
 
         monkeypatch.setattr(world.dispatcher, "release", defective)
         results, summary = await world.run([prompt(one) for one in "abcd"], fail_fast=True)

@@ -16,8 +16,10 @@ from expresslane.models import ModelRegistry
 from expresslane.prompts import Deadlines, Prompt, RequestOptions
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
-from expresslane.settings import BackendSettings
+from expresslane.settings import BackendSettings, TenantSettings
 from expresslane.telemetry.spans import Tracer
+from expresslane.tenants import Tenants
+from expresslane.token_estimates import TokenEstimates
 
 from tests.support.virtual_time import now_ns
 
@@ -96,9 +98,12 @@ class ScriptedBackend(Backend):
         raise self.discovery
 
 
-def prompt(custom_id: str, text: str = "", *, model: str = "m", deadlines: Deadlines = NONE) -> Prompt:
+def prompt(
+    custom_id: str, text: str = "", *, model: str = "m", deadlines: Deadlines = NONE, sequential: bool = False
+) -> Prompt:
     """A prompt."""
-    return Prompt(custom_id, model, text or custom_id, options=RequestOptions(deadlines=deadlines))
+    options = RequestOptions(deadlines=deadlines)
+    return Prompt(custom_id, model, text or custom_id, options=options, sequential=sequential)
 
 
 class World:
@@ -111,6 +116,7 @@ class World:
         retries: RetryPolicy | None = None,
         max_open_batches: int = 100,
         registry: ModelRegistry | None = None,
+        tenants: dict[str, TenantSettings] | None = None,
         **core: Any,
     ) -> None:
         plain = {"kind": "openai", "url": "http://127.0.0.1:1", "models": (("m", "m"),), "attempt_timeout_s": 600.0}
@@ -119,10 +125,25 @@ class World:
         self.registry = registry or ModelRegistry(default="", aliases={}, wildcard="")
         self.fleet = Fleet({one.id: (one, described) for one in backends}, self.registry, refresh_s=60, probe_s=1)
         self.core = _scheduler.Scheduler(**core)
-        self.scheduling = Scheduling(self.core, queue_timeout_s=300, clock=now_ns)
+        self.scheduling = Scheduling(
+            self.core,
+            queue_timeout_s=300,
+            backend_name=lambda number: self.fleet.members[number].id,
+            clock=now_ns,
+        )
+        self.tenants = Tenants(tenants, put_in_force=self.scheduling.limit_tenant)
+        self.estimates = TokenEstimates()
         policy = retries or RetryPolicy(attempts=3, base_s=0.5, cap_s=30)
-        self.dispatcher = Dispatcher(self.scheduling, self.fleet, policy, clock=now_ns)
-        self.intake = Intake(self.scheduling, self.registry, Tracer(), max_open_batches=max_open_batches, clock=now_ns)
+        self.dispatcher = Dispatcher(self.scheduling, self.fleet, policy, estimates=self.estimates, clock=now_ns)
+        self.intake = Intake(
+            self.scheduling,
+            self.registry,
+            Tracer(),
+            max_open_batches=max_open_batches,
+            tenants=self.tenants,
+            estimates=self.estimates,
+            clock=now_ns,
+        )
 
     async def __aenter__(self) -> Self:
         self.scheduling.start(self.dispatcher)

@@ -16,6 +16,21 @@ class FakeHistogram:
 
 
 @dataclass
+class FakeBreaker:
+    state: str
+
+
+@dataclass
+class FakeRatio:
+    name: str
+    backend: int
+    prompt_class: int
+    bounds: list[float]
+    counts: list[int]
+    sum: float
+
+
+@dataclass
 class FakeBackend:
     backend: int = 0
     available: bool = True
@@ -26,6 +41,10 @@ class FakeBackend:
     long_in_prefill: int = 1
     short_tokens_in_prefill: int = 700
     outstanding_prefill_tokens: int = 9_000
+    long_slots: int = 2
+    short_budget_tokens: int = 32_768
+    prefill_ns: tuple[float, float, float] = (0.0, 200_000.0, 0.0)
+    breaker: FakeBreaker | None = field(default_factory=lambda: FakeBreaker("open"))
     dispatched: int = 40
     outcomes: dict[str, int] = field(default_factory=lambda: {"success": 30, "failed": 4, "retry": 3})
 
@@ -48,9 +67,11 @@ class FakeSnapshot:
     cancelled: int = 5
     expired: int = 2
     retried: int = 3
+    retries_denied: int = 4
     refused: int = 7
     drain_rate_per_s: float = 1.0
     backends: list[FakeBackend] = field(default_factory=lambda: [FakeBackend()])
     histograms: list[FakeHistogram] = field(
         default_factory=lambda: [FakeHistogram("ttft", 0, 1, [0.1, 1.0], [2, 3, 1], 4.5)]
     )
+    ratios: list[FakeRatio] = field(default_factory=lambda: [FakeRatio("prefill", 1, 2, [0.5, 1.0], [0, 4, 1], 5.5)])

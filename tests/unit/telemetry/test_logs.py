@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
-from expresslane.telemetry.logs import RepeatLimiter, configure_logs
+from expresslane.telemetry.logs import RepeatLimiter, configure_logs, log_loop_errors
 from expresslane.telemetry.propagation import context_from_metadata
 from opentelemetry import context as otel_context
 
@@ -73,17 +74,46 @@ def test_a_line_names_the_trace_it_belongs_to(out: io.StringIO) -> None:
 
 
 def test_an_exception_is_one_line_with_its_traceback(out: io.StringIO) -> None:
-    """A traceback is a field of the line; local variables, which may hold prompts, are not in it."""
+    """A traceback is a field of the line: types and places, neither variables nor what exceptions say."""
 
     def fail(prompt: str) -> None:
-        raise RuntimeError(f"{len(prompt)} characters")
+        try:
+            int(prompt)
+        except ValueError as error:
+            raise RuntimeError(f"could not do {prompt}") from error
 
     try:
         fail(SECRET)
     except RuntimeError:
         structlog.get_logger("expresslane.test").exception("failed")
+        logging.getLogger("a.dependency").exception("failed too")
+    ours, theirs = lines(out)
+    for line in (ours, theirs):
+        assert "builtins.RuntimeError\nwhile handling:" in line["exception"]
+        assert "builtins.ValueError" in line["exception"]
+        assert "in fail" in line["exception"]
+    assert SECRET not in out.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_the_words_of_exceptions_are_shown_where_that_is_switched_on(log_format: Any) -> None:
+    """EXPRESSLANE_LOG_EXCEPTION_TEXT shows what exceptions say, still without variables."""
+    out = io.StringIO()
+    configure_logs("info", log_format, out, exception_text=True)
+    try:
+        int("these words")
+    except ValueError:
+        structlog.get_logger("expresslane.test").exception("failed")
+    assert "ValueError: invalid literal for int() with base 10: 'these words'" in out.getvalue()
+
+
+async def test_the_event_loop_complains_without_reprs(out: io.StringIO) -> None:
+    """A task whose exception nobody took is told by type and place: its repr would hold the exception's words."""
+    loop = asyncio.get_running_loop()
+    log_loop_errors(loop)
+    loop.call_exception_handler({"message": "Task exception was never retrieved", "exception": ValueError(SECRET)})
     (line,) = lines(out)
-    assert f"RuntimeError: {len(SECRET)} characters" in line["exception"]
+    assert (line["event"], line["exception"]) == ("Task exception was never retrieved", "builtins.ValueError")
     assert SECRET not in out.getvalue()
 
 

@@ -7,8 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from expresslane.telemetry.core_histograms import CoreHistograms
+from expresslane.batches.ticket import Ticket
+from expresslane.prompts import Prompt
+from expresslane.rate_limits import Limit, RateLimits
+from expresslane.results import Usage
+from expresslane.telemetry.core_histograms import CoreHistograms, core_series
 from expresslane.telemetry.metrics import Metrics
+from expresslane.token_estimates import TokenEstimates
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics import Histogram as HistogramInstrument
 from opentelemetry.sdk.metrics import MeterProvider
@@ -52,6 +57,16 @@ class KeepingExporter(MetricExporter):
         assert timeout_millis >= 0
 
 
+SECOND = 10**9
+LIMITS = RateLimits()
+LIMITS.closed(0, Limit("tokens_per_min", 10 * SECOND, "gpu"), 0)
+LIMITS.closed(0, Limit("tokens_per_min", 12 * SECOND, "gpu"), 5 * SECOND)
+ESTIMATES = TokenEstimates()
+TICKET = Ticket(Prompt("a", "big", "x" * 4_000), cast("Any", None), 0, 1_000, 4_000)
+TICKET.model_number = 1
+ESTIMATES.learn(TICKET, Usage(input_tokens=800, output_tokens=50))
+
+
 def register(provider: MeterProvider, histograms: CoreHistograms, take: Callable[[], FakeSnapshot]) -> None:
     """The service's metrics over fake snapshots of two backends and two models."""
     Metrics(
@@ -60,6 +75,8 @@ def register(provider: MeterProvider, histograms: CoreHistograms, take: Callable
         snapshot=cast("Callable[[], Snapshot]", take),
         backend_name=["gpu", "cpu"].__getitem__,
         model_name=["small", "big"].__getitem__,
+        estimates=ESTIMATES,
+        limits=LIMITS,
     )
 
 
@@ -98,6 +115,7 @@ def test_every_counter_of_the_core_is_a_metric() -> None:
         "expresslane.queue.retry_waiting": 1,
         "expresslane.prompts.submitted": 50,
         "expresslane.prompts.retried": 3,
+        "expresslane.prompts.retries_denied": 4,
         "expresslane.prompts.refused": 7,
         "expresslane.prompts.ended": {("success",): 30, ("failed",): 4, ("cancelled",): 5, ("expired",): 2},
         "expresslane.backend.available": {("gpu",): 1},
@@ -106,6 +124,12 @@ def test_every_counter_of_the_core_is_a_metric() -> None:
         "expresslane.backend.long_in_prefill": {("gpu",): 1},
         "expresslane.backend.short_tokens_in_prefill": {("gpu",): 700},
         "expresslane.backend.outstanding_prefill_tokens": {("gpu",): 9_000},
+        "expresslane.backend.prefill_rate": {("gpu",): 5_000.0},
+        "expresslane.backend.short_budget": {("gpu",): 32_768},
+        "expresslane.backend.long_slots": {("gpu",): 2},
+        "expresslane.backend.breaker_open": {("gpu",): 1},
+        "expresslane.backend.rate_limited": {("gpu",): 2},
+        "expresslane.backend.rate_limited_time": {("gpu",): 12.0},
         "expresslane.attempts.started": {("gpu",): 40},
         "expresslane.attempts.ended": {("gpu", "success"): 30, ("gpu", "failed"): 4, ("gpu", "retry"): 3},
     }
@@ -149,6 +173,20 @@ def test_the_cores_histograms_are_in_each_export() -> None:
     assert (point.bucket_counts, point.explicit_bounds) == ((2, 3, 1), (0.1, 1.0))
 
 
+def test_how_far_estimates_are_off_is_exported() -> None:
+    """Token estimates over reported usage by model, predicted over measured prefill times by backend and class."""
+    histograms, exporter = CoreHistograms("1.2"), KeepingExporter()
+    reader = PeriodicExportingMetricReader(histograms.wrap(exporter), NEVER_MS)
+    register(MeterProvider([reader], shutdown_on_exit=False), histograms, FakeSnapshot)
+    reader.collect()
+    found = histograms_of(exporter.exports[0])
+    (tokens,) = found["expresslane.prompt.token_estimate_ratio"].data_points
+    assert (dict(tokens.attributes or {}), tokens.count, tokens.sum) == ({"expresslane.model": "big"}, 1, 1.25)
+    (prefill,) = found["expresslane.prefill.estimate_ratio"].data_points
+    assert prefill.attributes == {"expresslane.backend": "cpu", "expresslane.class": "batch"}
+    assert tuple(prefill.bucket_counts) == (0, 4, 1)
+
+
 def test_the_cores_histograms_survive_the_otlp_encoding() -> None:
     """What is sent has real buckets and leaves out the extremes that the core does not keep."""
     histograms, exporter = CoreHistograms(), KeepingExporter()
@@ -158,7 +196,7 @@ def test_the_cores_histograms_survive_the_otlp_encoding() -> None:
 
     encoded = encode_metrics(exporter.exports[0])
     metrics = [m for r in encoded.resource_metrics for s in r.scope_metrics for m in s.metrics]
-    (metric,) = (metric for metric in metrics if metric.HasField("histogram"))
+    (metric,) = (metric for metric in metrics if metric.name == "expresslane.prompt.ttft")
     (point,) = metric.histogram.data_points
     assert (metric.name, metric.unit) == ("expresslane.prompt.ttft", "s")
     assert list(point.bucket_counts) == [2, 3, 1]
@@ -170,7 +208,7 @@ def test_a_collector_that_wants_deltas_gets_deltas() -> None:
     """With delta temporality each export holds only what came since the last, and nothing when nothing came."""
     snapshot = FakeSnapshot()
     histograms = CoreHistograms()
-    histograms.bind(cast("Any", lambda: snapshot.histograms), ["gpu"].__getitem__)
+    histograms.bind(lambda: core_series(cast("Any", snapshot.histograms), ["gpu"].__getitem__))
     exporter = KeepingExporter({HistogramInstrument: AggregationTemporality.DELTA})
     wrapped = histograms.wrap(exporter)
     empty = InMemoryMetricReader()
@@ -213,7 +251,7 @@ def test_prompts_that_never_had_a_backend_are_counted_without_one() -> None:
     """A histogram of prompts that were never released has an empty backend."""
     histograms = CoreHistograms()
     never = FakeHistogram("total", None, 2, [1.0], [1, 0], 0.5)
-    histograms.bind(cast("Any", lambda: [never]), str)
+    histograms.bind(lambda: core_series([cast("Any", never)], str))
     scope = histograms.scope_metrics(None)
     assert scope is not None
     (point,) = scope.metrics[0].data.data_points

@@ -1,9 +1,20 @@
 """Asyncio client of expresslane: batches of prompts in over gRPC, results back as they finish."""
 
-from expresslane_client.backends import Backend, BackendModel, Drained, Snapshot
+from expresslane_client.backends import (
+    Backend,
+    BackendEstimates,
+    BackendModel,
+    Breaker,
+    Drained,
+    Limit,
+    Policy,
+    Snapshot,
+    Tenant,
+)
 from expresslane_client.batches import BatchCall
 from expresslane_client.chats import RawJson
 from expresslane_client.client import Client, Collected
+from expresslane_client.credentials import Tls
 from expresslane_client.errors import (
     CallError,
     DeadlineExceededError,
@@ -15,7 +26,7 @@ from expresslane_client.errors import (
     SessionEndedError,
     UnavailableError,
 )
-from expresslane_client.events import Accepted, Delta, Event, Progress
+from expresslane_client.events import Accepted, Delta, Event, Progress, RateLimited
 from expresslane_client.generations import GenerateCall
 from expresslane_client.jobs import Job, JobState
 from expresslane_client.options import BatchOptions
@@ -31,10 +42,12 @@ __all__ = [
     "Accepted",
     "AttemptError",
     "Backend",
+    "BackendEstimates",
     "BackendModel",
     "BatchCall",
     "BatchOptions",
     "BatchState",
+    "Breaker",
     "CallError",
     "Choice",
     "Client",
@@ -52,9 +65,11 @@ __all__ = [
     "Job",
     "JobState",
     "JobWatch",
+    "Limit",
     "MessageTooLargeError",
     "Outcome",
     "Percentiles",
+    "Policy",
     "Progress",
     "Prompt",
     "PromptClass",
@@ -62,12 +77,15 @@ __all__ = [
     "PromptLike",
     "PromptOptions",
     "PromptSession",
+    "RateLimited",
     "RawJson",
     "RefusedError",
     "Result",
     "SessionEndedError",
     "Snapshot",
     "Summary",
+    "Tenant",
+    "Tls",
     "ToolCall",
     "UnavailableError",
     "Usage",

@@ -2,27 +2,163 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from expresslane_client.errors import InputError
 from expresslane_client.units import milliseconds
 from expresslane_client.v1 import admin_pb2, types_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Backend", "BackendModel", "Drained", "Snapshot"]
+__all__ = [
+    "Backend",
+    "BackendEstimates",
+    "BackendModel",
+    "Breaker",
+    "Drained",
+    "Limit",
+    "Policy",
+    "Snapshot",
+    "Tenant",
+    "class_value",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class BackendModel:
-    """A model of a backend: the name callers use, the backend's own, its cap (0: only the backend's) and its load."""
+    """A model of a backend, its load, and what was learned of its tokens; admin.proto says what each field means."""
 
     model: str
     backend_model: str
     cap: int
     in_flight: int
+    bytes_per_token: float
+    prompt_overhead_tokens: float
+    estimate_samples: int
+    mean_output_tokens: float
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.BackendModel) -> BackendModel:
+        """From the contract's message."""
+        return cls(**{field.name: getattr(message, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEstimates:
+    """What was learned of a backend's speed; admin.proto says what each field means."""
+
+    prefill_fixed_s: float
+    prefill_s_per_token: float
+    prefill_s_per_token_squared: float
+    prefill_samples: int
+    prefill_tokens_per_s: float
+    decode_s: float
+    decode_samples: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.BackendEstimates) -> BackendEstimates:
+        """From the contract's message."""
+        return cls(**{field.name: getattr(message, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that is used up: requests_per_min, tokens_per_min or pause, for about so long."""
+
+    limit: str
+    reset_in_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """The breaker of a backend: closed (it works), open (it is given nothing) or half_open (it is tried)."""
+
+    state: str
+    since_ms: float | None
+    half_open_in_ms: float | None
+    good: int
+    bad: int
+    opened: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Breaker) -> Breaker:
+        """From the contract's message."""
+        return cls(
+            state=message.state,
+            since_ms=milliseconds(message.since) if message.HasField("since") else None,
+            half_open_in_ms=milliseconds(message.half_open_in) if message.HasField("half_open_in") else None,
+            good=message.good,
+            bad=message.bad,
+            opened=message.opened,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The order of waiting prompts within a class, a model or both; an empty name means any."""
+
+    prompt_class: str
+    model: str
+    policy: str
+
+    @property
+    def scope(self) -> str:
+        """`batch`, `model/NAME`, `batch/model/NAME`, or `all`."""
+        parts = [self.prompt_class] * bool(self.prompt_class) + [f"model/{self.model}"] * bool(self.model)
+        return "/".join(parts) or "all"
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Policy) -> Policy:
+        """From the contract's message."""
+        number = getattr(message, "class")
+        return cls(_class_name(number) if number else "", message.model, message.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant as it is now; admin.proto says what each field means."""
+
+    tenant: str
+    weight: int
+    max_class: str
+    open_batches: int
+    queued: int
+    in_flight: int
+    used_tokens: int
+    requests_per_min: int
+    tokens_per_min: int
+    requests_in_window: int
+    tokens_in_window: int
+    limited_by: Limit | None
+    rate_limited_times: int
+    rate_limited_ms: float
+    retries_allowed: int
+    retries_denied: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Tenant) -> Tenant:
+        """From the contract's message."""
+        return cls(
+            tenant=message.tenant,
+            weight=message.weight,
+            max_class=_class_name(message.max_class),
+            open_batches=message.open_batches,
+            queued=message.queued,
+            in_flight=message.in_flight,
+            used_tokens=message.used_tokens,
+            requests_per_min=message.requests_per_min,
+            tokens_per_min=message.tokens_per_min,
+            requests_in_window=message.requests_in_window,
+            tokens_in_window=message.tokens_in_window,
+            limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
+            rate_limited_times=message.rate_limited_times,
+            rate_limited_ms=milliseconds(message.rate_limited_time),
+            retries_allowed=message.retries_allowed,
+            retries_denied=message.retries_denied,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +185,15 @@ class Backend:
     short_budget_tokens: int
     outcomes: Mapping[str, int]
     notices: tuple[str, ...]
+    requests_per_min: int
+    tokens_per_min: int
+    requests_in_window: int
+    tokens_in_window: int
+    limited_by: Limit | None
+    rate_limited_times: int
+    rate_limited_ms: float
+    estimates: BackendEstimates
+    breaker: Breaker | None
 
     @property
     def id(self) -> str:
@@ -62,7 +207,7 @@ class Backend:
             name=message.name,
             kind=message.kind,
             url=message.url,
-            models=tuple(BackendModel(one.model, one.backend_model, one.cap, one.in_flight) for one in message.models),
+            models=tuple(map(BackendModel.from_proto, message.models)),
             can_run_concurrently=message.can_run_concurrently,
             concurrency_enabled=message.concurrency_enabled,
             cap=message.cap,
@@ -79,6 +224,15 @@ class Backend:
             short_budget_tokens=message.short_budget_tokens,
             outcomes=MappingProxyType(dict(message.outcomes)),
             notices=tuple(message.notices),
+            requests_per_min=message.requests_per_min,
+            tokens_per_min=message.tokens_per_min,
+            requests_in_window=message.requests_in_window,
+            tokens_in_window=message.tokens_in_window,
+            limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
+            rate_limited_times=message.rate_limited_times,
+            rate_limited_ms=milliseconds(message.rate_limited_time),
+            estimates=BackendEstimates.from_proto(message.estimates),
+            breaker=Breaker.from_proto(message.breaker) if message.HasField("breaker") else None,
         )
 
 
@@ -104,10 +258,20 @@ class Snapshot:
     cancelled: int
     expired: int
     retried: int
+    retries_denied: int
     refused: int
     drain_rate_per_s: float
     open_batches: int
     backends: tuple[Backend, ...]
+    policies: tuple[Policy, ...]
+    tenants: tuple[Tenant, ...]
+    tenants_total: int
+    fairness: str
+
+    @property
+    def general_policy(self) -> Policy:
+        """The policy that holds where none of `policies` does."""
+        return Policy("", "", self.policy)
 
     @classmethod
     def from_proto(cls, message: admin_pb2.Snapshot) -> Snapshot:
@@ -132,10 +296,15 @@ class Snapshot:
             cancelled=message.cancelled,
             expired=message.expired,
             retried=message.retried,
+            retries_denied=message.retries_denied,
             refused=message.refused,
             drain_rate_per_s=message.drain_rate_per_s,
             open_batches=message.open_batches,
             backends=tuple(Backend.from_proto(one) for one in message.backends),
+            policies=tuple(map(Policy.from_proto, message.policies)),
+            tenants=tuple(map(Tenant.from_proto, message.tenants)),
+            tenants_total=message.tenants_total,
+            fairness=message.fairness,
         )
 
 
@@ -145,6 +314,18 @@ class Drained:
 
     queued: int
     in_flight: int
+
+
+def class_value(name: str) -> int:
+    """The contract's number of a class by its name; empty: unspecified. Raises InputError."""
+    try:
+        return types_pb2.PromptClass.Value(f"PROMPT_CLASS_{name.upper() or 'UNSPECIFIED'}")
+    except ValueError:
+        raise InputError(f"{name!r} is no class: interactive, standard or batch", field="prompt_class") from None
+
+
+def _limit(message: admin_pb2.Limit) -> Limit:
+    return Limit(message.limit, milliseconds(message.reset_in))
 
 
 def _class_name(value: int) -> str:

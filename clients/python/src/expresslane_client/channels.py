@@ -28,9 +28,14 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 Metadata = Sequence[tuple[str, str]]
 
 
-def open_channel(target: str, credentials: grpc.ChannelCredentials | None, message_bytes_max: int) -> aio.Channel:
-    """A channel that takes messages as large as the service sends and notices a dead peer within a minute or two."""
-    options: list[tuple[str, int]] = [
+def open_channel(
+    target: str, credentials: grpc.ChannelCredentials | None, message_bytes_max: int, server_name: str = ""
+) -> aio.Channel:
+    """A channel that takes messages as large as the service sends and notices a dead peer within a minute or two.
+
+    `server_name`: the name that the service's certificate is for, where that is not the target's.
+    """
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", message_bytes_max),
         ("grpc.max_receive_message_length", max(message_bytes_max, MESSAGE_BYTES_MAX)),
         ("grpc.keepalive_time_ms", 60_000),
@@ -40,6 +45,8 @@ def open_channel(target: str, credentials: grpc.ChannelCredentials | None, messa
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
     if credentials is None:
         return aio.insecure_channel(target, options=options)
     return aio.secure_channel(target, credentials, options=options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from expresslane_client.backends import Backend, Drained, Snapshot
+from expresslane_client.backends import Backend, Drained, Policy, Snapshot, Tenant, class_value
 from expresslane_client.batches import BatchCall, OnDelta, OnEvent
 from expresslane_client.channels import (
     MESSAGE_BYTES_MAX,
@@ -18,6 +18,7 @@ from expresslane_client.channels import (
     translated_errors,
     with_trace_context,
 )
+from expresslane_client.credentials import Tls, key_metadata
 from expresslane_client.errors import InputError
 from expresslane_client.generations import GenerateCall
 from expresslane_client.health import wait_until_serving
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Collected"]
 
 
+TENANT_METADATA = "x-expresslane-tenant"
+
+
 @dataclass(frozen=True, slots=True)
 class Collected:
     """A whole batch: results in request order, and the summary."""
@@ -59,9 +63,11 @@ class Collected:
 class Client:
     """A connection to an expresslane service, for use in `async with`, shared by as many calls at a time as you like.
 
-    `metadata` goes with every call. `credentials` turn on TLS. `message_bytes_max` is the largest request to send; the
-    service has a limit of its own (64 MiB unless configured). `timeout_s` of a call is its gRPC deadline: a little
-    before it, what is unfinished comes back as expired. Every call can raise the errors of errors.py.
+    `metadata` and the `api_key` go with every call. `tenant`: whose calls they are, where the service authenticates
+    nobody; empty: its default. `tls` encrypts the connection and checks the service's certificate: True, or a Tls with
+    files; `credentials` are gRPC's own, in its place. `message_bytes_max` is the largest request to send; the service
+    has a limit of its own (64 MiB unless configured). `timeout_s` of a call is its gRPC deadline: a little before it,
+    what is unfinished comes back as expired. Every call can raise the errors of errors.py.
     """
 
     def __init__(
@@ -69,12 +75,18 @@ class Client:
         target: str = "127.0.0.1:50051",
         *,
         metadata: Mapping[str, str] | Metadata = (),
+        api_key: str = "",
+        tls: Tls | bool | None = None,
+        tenant: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         self.target = target
-        self._metadata = as_metadata(metadata)
-        self._credentials = credentials
+        claim = [(TENANT_METADATA, tenant)] if tenant else []
+        self._metadata = (*as_metadata(metadata), *claim, *key_metadata(api_key))
+        known = Tls() if tls is True else tls or None
+        self._credentials = known.credentials() if known is not None else credentials
+        self._server_name = known.server_name if known is not None else ""
         self._message_bytes_max = message_bytes_max
         self._open: aio.Channel | None = None
 
@@ -96,7 +108,7 @@ class Client:
     def channel(self) -> aio.Channel:
         """The gRPC channel, opened at the first use."""
         if self._open is None:
-            self._open = open_channel(self.target, self._credentials, self._message_bytes_max)
+            self._open = open_channel(self.target, self._credentials, self._message_bytes_max, self._server_name)
         return self._open
 
     @property
@@ -258,17 +270,74 @@ class Client:
             return Backend.from_proto(await self.admin.GetBackend(request, metadata=self._call_metadata()))
 
     async def update_backend(
-        self, name: str, *, concurrency_enabled: bool | None = None, cap: int | None = None
+        self,
+        name: str,
+        *,
+        concurrency_enabled: bool | None = None,
+        cap: int | None = None,
+        requests_per_min: int | None = None,
+        tokens_per_min: int | None = None,
     ) -> Backend:
-        """Turn a backend's concurrency on or off, or change its cap, while work goes on. Returns it as it is then."""
-        changes = {"concurrency_enabled": concurrency_enabled, "cap": cap}
-        paths = [path for path, value in changes.items() if value is not None]
-        if not paths:
-            raise InputError("nothing to change: give concurrency_enabled or cap")
-        backend = admin_pb2.Backend(name=_resource(name), concurrency_enabled=bool(concurrency_enabled), cap=cap or 0)
-        request = admin_pb2.UpdateBackendRequest(backend=backend, update_mask=FieldMask(paths=paths))
+        """Change a backend while work goes on: its concurrency switch, its cap, its limits (0 = none).
+
+        Returns it as it is then.
+        """
+        changes = {
+            "concurrency_enabled": concurrency_enabled,
+            "cap": cap,
+            "requests_per_min": requests_per_min,
+            "tokens_per_min": tokens_per_min,
+        }
+        wanted = {path: value for path, value in changes.items() if value is not None}
+        if not wanted:
+            raise InputError(f"nothing to change: give {', '.join(changes)}")
+        backend = admin_pb2.Backend(name=_resource(name))
+        for path, value in wanted.items():
+            setattr(backend, path, value)
+        request = admin_pb2.UpdateBackendRequest(backend=backend, update_mask=FieldMask(paths=list(wanted)))
         with translated_errors():
             return Backend.from_proto(await self.admin.UpdateBackend(request, metadata=self._call_metadata()))
+
+    async def update_tenant(
+        self,
+        tenant: str,
+        *,
+        weight: int | None = None,
+        max_class: str | None = None,
+        requests_per_min: int | None = None,
+        tokens_per_min: int | None = None,
+    ) -> Tenant:
+        """Change a tenant while work goes on: its share, its highest class, its limits (0 = none).
+
+        Returns it as it is then.
+        """
+        changes = {
+            "weight": weight,
+            "max_class": None if max_class is None else class_value(max_class),
+            "requests_per_min": requests_per_min,
+            "tokens_per_min": tokens_per_min,
+        }
+        wanted = {path: value for path, value in changes.items() if value is not None}
+        if not wanted:
+            raise InputError(f"nothing to change: give {', '.join(changes)}")
+        message = admin_pb2.Tenant(tenant=tenant)
+        for path, value in wanted.items():
+            setattr(message, path, value)
+        request = admin_pb2.UpdateTenantRequest(tenant=message, update_mask=FieldMask(paths=list(wanted)))
+        with translated_errors():
+            return Tenant.from_proto(await self.admin.UpdateTenant(request, metadata=self._call_metadata()))
+
+    async def set_policy(self, policy: str, *, prompt_class: str = "", model: str = "") -> list[Policy]:
+        """Order what waits and what comes by another policy: everywhere, or for a class, a model, or both.
+
+        An empty policy takes the scope's own one back. Returns the policies that hold then, the general one first.
+        """
+        wanted = admin_pb2.Policy(model=model, policy=policy)
+        setattr(wanted, "class", class_value(prompt_class))
+        with translated_errors():
+            request = admin_pb2.SetPolicyRequest(policy=wanted)
+            answer = await self.admin.SetPolicy(request, metadata=self._call_metadata())
+        return [Policy.from_proto(one) for one in answer.policies]
 
     async def get_snapshot(self) -> Snapshot:
         """Queue depths and counters of the whole service."""

@@ -1,4 +1,4 @@
-"""News about a running batch: that it was accepted, how far it is, and pieces of output."""
+"""News about a running batch: that it was accepted, how far it is, what it waits for, and pieces of output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from expresslane_client.units import milliseconds
 if TYPE_CHECKING:
     from expresslane_client.v1 import inference_pb2
 
-__all__ = ["Accepted", "Delta", "Event", "Progress", "event_from_proto"]
+__all__ = ["Accepted", "Delta", "Event", "Progress", "RateLimited", "event_from_proto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,26 @@ class Progress:
     elapsed_ms: float
 
 
-Event = Accepted | Progress
+@dataclass(frozen=True, slots=True)
+class RateLimited:
+    """Prompts of the batch wait for a limit, of a backend or of the tenant itself (the other one is empty).
+
+    `limit`: requests_per_min or tokens_per_min; of a backend also pause (it asked to be left alone) or breaker (it
+    fails). They go on by themselves after about `reset_in_ms`: send nothing again. Cancelling is always possible.
+    """
+
+    backend: str
+    tenant: str
+    limit: str
+    reset_in_ms: float
+
+    @property
+    def whose(self) -> str:
+        """The backend's id, or the tenant's name."""
+        return self.backend.removeprefix("backends/") or self.tenant
+
+
+Event = Accepted | Progress | RateLimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +76,8 @@ def event_from_proto(message: inference_pb2.Event) -> Event | None:
         case "progress":
             now = message.progress
             return Progress(now.queued, now.in_flight, now.finished, milliseconds(now.elapsed))
+        case "rate_limited":
+            limit = message.rate_limited
+            return RateLimited(limit.backend, limit.tenant, limit.limit, milliseconds(limit.reset_in))
         case _:
             return None

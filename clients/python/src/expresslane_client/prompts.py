@@ -35,12 +35,16 @@ _CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Deadlines of one prompt in seconds, each at most 24 h; None: the service's configuration holds."""
+    """Deadlines of one prompt in seconds, each at most 24 h; None: the service's configuration holds.
+
+    `ttft_target_s` ends nothing: within which time the first token is wanted, for the policies lars and edf.
+    """
 
     queue_s: float | None = None
     first_token_s: float | None = None
     idle_s: float | None = None
     attempt_s: float | None = None
+    ttft_target_s: float | None = None
 
 
 class PromptOptions(TypedDict, total=False):
@@ -61,6 +65,7 @@ class PromptOptions(TypedDict, total=False):
     tools: str | Sequence[object]
     response_format: str | Mapping[str, object]
     prompt_class: PromptClass | None
+    sequential: bool
     deadlines: Deadlines | None
 
 
@@ -83,7 +88,8 @@ class Prompt:
 
     `text` is sent as one user message, or as it is with `raw=True` (a completion without a chat template). A sampling
     parameter left at None is not sent: the backend's own default holds. `extra`, `tools` and `response_format`
-    are JSON text, passed to the backend byte for byte, or values that `json.dumps` understands.
+    are JSON text, passed to the backend byte for byte, or values that `json.dumps` understands. `sequential`: it starts
+    when all earlier prompts of its batch have ended, and later ones wait for its end.
     """
 
     custom_id: str
@@ -106,6 +112,7 @@ class Prompt:
     tools: str | Sequence[object] = ""
     response_format: str | Mapping[str, object] = ""
     prompt_class: PromptClass | None = None
+    sequential: bool = False
     deadlines: Deadlines | None = None
 
     @classmethod
@@ -128,6 +135,7 @@ class Prompt:
         self._add_json(message)
         if self.prompt_class is not None:
             setattr(message, "class", _CLASSES[PromptClass(self.prompt_class)])
+        message.sequential = self.sequential
         if self.deadlines is not None:
             _add_deadlines(message, self.deadlines)
         return message
@@ -179,7 +187,7 @@ def prompt_messages(prompts: Iterable[PromptLike]) -> list[types_pb2.Prompt]:
 
 
 def _add_deadlines(message: types_pb2.Prompt, deadlines: Deadlines) -> None:
-    for name in ("queue", "first_token", "idle", "attempt"):
+    for name in ("queue", "first_token", "idle", "attempt", "ttft_target"):
         seconds = getattr(deadlines, f"{name}_s")
         if seconds is not None:
             getattr(message.deadlines, name).CopyFrom(duration(seconds))

@@ -1,7 +1,8 @@
 //! `sjf`: the shortest prompt first.
 //!
-//! Overtaking bound: none by itself, so promotion is on by default: a prompt that has waited longer than
-//! [`MAX_WAIT_NS`] gets its turn among 10 % of the released tokens.
+//! Overtaking bound: none by itself, so promotion is on by default. Once a prompt of n tokens has waited longer than
+//! [`MAX_WAIT_NS`], and those of its flow that came before it are gone, it goes as soon as 9 n tokens of its flow have
+//! passed it: promotion gets 10 % of the released tokens.
 
 use super::{Line, Size};
 

@@ -4,7 +4,7 @@ use super::Scheduler;
 use crate::group::GroupKey;
 use crate::groups::routes;
 use crate::ticket::{NEVER, Place};
-use crate::{AttemptDeadline, AttemptEnd, Error, HistogramName, Outcome, TicketId, Usage};
+use crate::{AttemptDeadline, AttemptEnd, Error, HistogramName, Outcome, RetryAnswer, TicketId, Usage};
 
 impl Scheduler {
     /// The first token has come: the lane share is free and the idle clock starts. False when it had already come.
@@ -26,6 +26,7 @@ impl Scheduler {
             let ttft_ns = self.now_ns - ticket.arrival_ns;
             backend.counters.histograms.record(HistogramName::Ttft, ticket.class, ttft_ns);
         }
+        self.judge_first_token(slot);
         self.arm_ticket(slot);
         Ok(true)
     }
@@ -52,22 +53,23 @@ impl Scheduler {
 
     /// The attempt is over and there shall be another, from `not_before_ns` on: slot and lane are given back.
     ///
-    /// With `exclude_backend` the ticket never again goes to the backend that just had it. False, and nothing has
-    /// changed, when no other backend serves the model, the batch's deadline would have passed, the tenant's retry
-    /// budget is used up or the ticket was cancelled: then it is to be finished.
+    /// With `exclude_backend` the ticket never again goes to the backend that just had it. Any answer but
+    /// [`RetryAnswer::Queued`] says why not; then nothing has changed and the ticket is to be finished.
     pub fn retry(
         &mut self,
         now_ns: u64,
         ticket: TicketId,
         not_before_ns: u64,
         exclude_backend: bool,
-    ) -> Result<bool, Error> {
+    ) -> Result<RetryAnswer, Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
         let ticket = &self.tickets[slot];
-        let deadline_ns = self.batches[ticket.batch].deadline_ns;
-        if ticket.cancelled || deadline_ns <= not_before_ns.max(self.now_ns) {
-            return Ok(false);
+        if ticket.cancelled {
+            return Ok(RetryAnswer::Cancelled);
+        }
+        if self.batches[ticket.batch].deadline_ns <= not_before_ns.max(self.now_ns) {
+            return Ok(RetryAnswer::PastDeadline);
         }
         let mut key = self.groups[ticket.group].key.clone();
         if exclude_backend {
@@ -76,17 +78,19 @@ impl Scheduler {
                 key.excluded.insert(at, backend);
             }
             if routes(&key, &self.backends, &self.backends_by_id).is_empty() {
-                return Ok(false);
+                return Ok(RetryAnswer::NoOtherBackend);
             }
         }
-        let flow = self.tickets[slot].flow;
-        if self.config.retry_ratio > 0.0 && !self.flows.retries_of(flow).take() {
-            return Ok(false);
+        let tenant = self.tenant_of(slot);
+        if self.config.retry_ratio > 0.0 && !self.retry_budgets.take(tenant) {
+            self.counters.retries_denied += 1;
+            return Ok(RetryAnswer::BudgetExhausted);
         }
+        self.judge_end(slot, None);
         self.settle_flow(slot, None, None);
         self.leave_backend(slot, AttemptEnd::Retry);
         self.requeue(slot, key, not_before_ns);
-        Ok(true)
+        Ok(RetryAnswer::Queued)
     }
 
     /// A ticket in flight ends: slot and lane are given back.
@@ -107,6 +111,7 @@ impl Scheduler {
     ) -> Result<(), Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
+        self.judge_end(slot, Some(outcome));
         self.settle_flow(slot, Some(outcome), usage);
         self.learn(slot, outcome, usage);
         self.leave_backend(slot, AttemptEnd::Ticket(outcome));

@@ -47,15 +47,16 @@ impl Scheduler {
     ///
     /// A flow before the chosen one has no head that could go, so all that it has in short buckets is unfit.
     fn unfit_head(&self, group: u32, chosen: &Candidate) -> Option<Candidate> {
-        let budgeted = Opening::first(self.budgeted(group));
-        let (_, tenant) = self.groups[group].tenants.first(budgeted)?;
-        let (_, flow) = self.flows.tenant(tenant).cell(group)?.flows.first(budgeted)?;
+        let budgeted = self.budgeted(group);
+        let short = Opening::first(budgeted);
+        let (_, tenant) = self.groups[group].tenants.first(short)?;
+        let (_, flow) = self.flows.tenant(tenant).cell(group)?.flows.first(short)?;
         let class = self.groups[group].key.class;
         let ranks = (class, self.flows.tenant(tenant).account.rank, self.flows.flow(flow).account.rank);
         if ranks < (chosen.class, chosen.tenant, chosen.flow_rank) {
-            self.best_unfit(flow, group)
+            self.best_unfit(flow, group, budgeted)
         } else {
-            self.best_unfit(chosen.flow, group)
+            self.best_unfit(chosen.flow, group, budgeted)
         }
     }
 
@@ -63,7 +64,7 @@ impl Scheduler {
     /// `promoted`, for one that promotion has made due. Returns whether a new reservation was made.
     pub(super) fn reserve(&mut self, id: TicketId, promoted: bool) -> bool {
         let ticket = &self.tickets[id.slot()];
-        if ticket.reserved {
+        if ticket.reserved || self.flows.tenant_of(ticket.flow).is_closed {
             return false;
         }
         let (group, flow, class) = (ticket.group, ticket.flow, ticket.class);

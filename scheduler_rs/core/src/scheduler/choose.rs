@@ -6,7 +6,7 @@ use crate::fair_tree::Rank;
 use crate::group::Route;
 use crate::opening::Opening;
 use crate::policy::Policy;
-use crate::queue::{Bucket, BucketKey, best};
+use crate::queue::{Bucket, BucketKey};
 use crate::reservation::Reservation;
 use crate::ticket::TicketId;
 
@@ -48,20 +48,59 @@ impl Candidate {
 impl Scheduler {
     /// The best head of a class that is owed its share, or else of the highest class, that some backend can take.
     pub(super) fn choose(&mut self) -> Option<Candidate> {
-        for class in 0..CLASSES as u8 {
-            if self.class_shares.is_owed(class)
-                && let Some(owed) = self.choose_in(class)
-            {
-                return Some(owed);
+        let most = self.most_open();
+        if self.class_shares.has_any() {
+            for class in 0..CLASSES as u8 {
+                if self.class_shares.is_owed(class)
+                    && let Some(owed) = self.choose_in(class, most)
+                {
+                    // What it passes is judged by what the backends can take now.
+                    (0..class).for_each(|above| _ = self.choose_in(above, most));
+                    return Some(owed);
+                }
             }
         }
-        (0..CLASSES as u8).find_map(|class| self.choose_in(class))
+        (0..CLASSES as u8).find_map(|class| self.choose_in(class, most))
+    }
+
+    /// What some backend might take from some group of each class: what lies outside needs no closer look.
+    pub(super) fn most_open(&self) -> [Opening; CLASSES] {
+        let mut most = [Opening::CLOSED; CLASSES];
+        for backend in &self.backends {
+            if !backend.config.available || backend.in_flight >= backend.config.cap {
+                continue;
+            }
+            // What is kept and fits by now lets one bucket more in.
+            let is_kept = backend.reservation.is_some() && backend.open_reservation().is_none();
+            for (class, open) in (0..).zip(&mut most) {
+                *open = open.union(if is_kept { backend.open_to(class) } else { backend.lanes.open() });
+            }
+        }
+        most
     }
 
     /// The tenant that has had least, of it the flow that has had least, of this the head with the best score: each
     /// among those that some backend can take.
-    pub(super) fn choose_in(&mut self, class: u8) -> Option<Candidate> {
-        let kept = self.look_at_backends(class);
+    #[inline]
+    pub(super) fn choose_in(&mut self, class: u8, most: [Opening; CLASSES]) -> Option<Candidate> {
+        let most = most[usize::from(class)];
+        let is_any_open = self.groups.of_class(class).iter().any(|&slot| {
+            let tenants = &self.groups[slot].tenants;
+            !tenants.is_empty() && most.admits(tenants.cover())
+        });
+        if !is_any_open {
+            self.groups.close(class);
+            return None;
+        }
+        let mut kept = std::mem::take(&mut self.kept);
+        self.look_at_backends(class, most, &mut kept);
+        let chosen = self.choose_among(class, &kept);
+        kept.clear();
+        self.kept = kept;
+        chosen
+    }
+
+    fn choose_among(&self, class: u8, kept: &[Reservation]) -> Option<Candidate> {
         let contenders = self.groups.of_class(class).iter().filter_map(|&slot| {
             let group = &self.groups[slot];
             group.tenants.first(group.opening)
@@ -70,25 +109,25 @@ impl Scheduler {
             let tenant = self.flows.flow(kept.flow).tenant;
             (self.flows.tenant(tenant).account.rank, tenant)
         });
-        let (_, tenant) = contenders.chain(reserved).min()?;
+        let (_, tenant) = first_of(contenders, reserved)?;
         let cells = self.flows.tenant(tenant).cells.iter();
         let contenders = cells.filter_map(|cell| cell.flows.first(self.groups[cell.group].opening));
         let reserved = kept.iter().filter(|kept| self.flows.flow(kept.flow).tenant == tenant);
         let reserved = reserved.map(|kept| (self.flows.flow(kept.flow).account.rank, kept.flow));
-        let (_, flow) = contenders.chain(reserved).min().expect("a tenant in the opening has a flow in it");
-        self.best_of_flow(flow, &kept)
+        let (_, flow) = first_of(contenders, reserved).expect("a tenant in the opening has a flow in it");
+        self.best_of_flow(flow, kept)
     }
 
-    /// Notes for each group of the class what some backend can take now; returns what is kept and fits by now.
-    fn look_at_backends(&mut self, class: u8) -> Vec<Reservation> {
-        let mut kept = Vec::new();
+    /// Notes for each group of the class what some backend can take now, and what is kept and fits by now.
+    fn look_at_backends(&mut self, class: u8, most: Opening, kept: &mut Vec<Reservation>) {
         for at in 0..self.groups.of_class(class).len() {
             let slot = self.groups.of_class(class)[at];
-            if !self.groups[slot].tenants.is_empty() {
-                self.groups[slot].opening = self.opening(slot, &mut kept);
+            let tenants = &self.groups[slot].tenants;
+            if !tenants.is_empty() {
+                let is_open = most.admits(tenants.cover());
+                self.groups[slot].opening = if is_open { self.opening(slot, kept) } else { Opening::CLOSED };
             }
         }
-        kept
     }
 
     /// What at least one backend can take from this group.
@@ -109,14 +148,14 @@ impl Scheduler {
         let mut first: Option<Candidate> = None;
         for queue in &self.flows.flow(flow).queues {
             let group = &self.groups[queue.group];
-            let [low, high] = queue.open(group.opening);
+            let opening = group.opening;
             let of_queue = if kept.is_empty() {
-                best(&[low, high], group, &self.tickets, self.now_ns)
+                queue.best(group, self.now_ns, |bucket| opening.contains(bucket))
             } else {
-                let here = kept.iter().filter(|kept| (kept.flow, kept.group) == (flow, queue.group));
-                let mut parts = vec![low, high];
-                parts.extend(here.map(|kept| queue.between(kept.bucket, kept.bucket + 1)));
-                best(&parts, group, &self.tickets, self.now_ns)
+                let own = (flow, queue.group);
+                let is_kept =
+                    |bucket| kept.iter().any(|kept| (kept.flow, kept.group) == own && kept.bucket == bucket);
+                queue.best(group, self.now_ns, |bucket| opening.contains(bucket) || is_kept(bucket))
             };
             let candidate = of_queue.map(|(score, bucket)| self.candidate(flow, queue.group, bucket, score));
             if let Some(candidate) = candidate
@@ -129,11 +168,11 @@ impl Scheduler {
     }
 
     /// The best-scored head of a flow in a group that only a short budget (or what it is kept for) keeps back.
-    pub(super) fn best_unfit(&self, flow: u32, slot: u32) -> Option<Candidate> {
-        let (group, budgeted) = (&self.groups[slot], self.budgeted(slot));
-        let unfit =
-            self.flows.flow(flow).queue(slot)?.between(group.opening.below, budgeted.min(group.opening.from));
-        let (score, bucket) = best(&[unfit], group, &self.tickets, self.now_ns)?;
+    pub(super) fn best_unfit(&self, flow: u32, slot: u32, budgeted: u8) -> Option<Candidate> {
+        let group = &self.groups[slot];
+        let unfit = group.opening.below..budgeted.min(group.opening.from);
+        let queue = self.flows.flow(flow).queue(slot)?;
+        let (score, bucket) = queue.best(group, self.now_ns, |bucket| unfit.contains(&bucket))?;
         Some(self.candidate(flow, slot, bucket, score))
     }
 
@@ -172,10 +211,26 @@ impl Scheduler {
             flow_rank: self.flows.flow(flow).account.rank,
             policy: group.policy,
             score,
-            ticket: self.tickets[bucket.head].id,
+            ticket: bucket.head,
             flow,
             group: slot,
             key: bucket.key,
         }
     }
+}
+
+/// The lowest rank.
+fn first_of(
+    contenders: impl Iterator<Item = (Rank, u32)>,
+    reserved: impl Iterator<Item = (Rank, u32)>,
+) -> Option<(Rank, u32)> {
+    let mut first = None;
+    let mut consider = |contender| {
+        if first.is_none_or(|first| contender < first) {
+            first = Some(contender);
+        }
+    };
+    contenders.for_each(&mut consider);
+    reserved.for_each(&mut consider);
+    first
 }

@@ -42,8 +42,9 @@ impl Scheduler {
     fn is_live(&self, at_ns: u64, owner: Owner) -> bool {
         let timer_ns = match owner {
             Owner::Backend(slot) => Some(self.backends[slot as usize].timer_ns),
-            Owner::Batch(id) => self.batches.find(id).map(|slot| self.batches[slot].timer_ns),
+            Owner::Batch(slot) => Some(self.batches[slot].timer_ns),
             Owner::Group(slot) => Some(self.groups[slot].timer_ns),
+            Owner::Tenant(id) => self.tenant_limits.find(id).map(|limit| limit.timer_ns),
             Owner::Ticket(id) => self.tickets.find(id).map(|slot| self.tickets[slot].timer_ns),
         };
         timer_ns == Some(at_ns)
@@ -53,14 +54,18 @@ impl Scheduler {
         match owner {
             // The release that follows finds it open.
             Owner::Backend(slot) => self.backends[slot as usize].timer_ns = NEVER,
-            Owner::Batch(id) => {
-                let slot = self.batches.find(id).expect("a live timer has its batch");
+            Owner::Batch(slot) => {
                 self.batches[slot].timer_ns = NEVER;
                 self.fire_batch(slot, out);
             }
             Owner::Group(slot) => {
                 self.groups[slot].timer_ns = NEVER;
                 self.fire_group(slot, out);
+            }
+            Owner::Tenant(id) => {
+                let limit = self.tenant_limits.find_mut(id);
+                limit.expect("a live timer has its tenant").timer_ns = NEVER;
+                self.flows.reconsider.insert(id);
             }
             Owner::Ticket(id) => {
                 self.tickets[id.slot()].timer_ns = NEVER;
@@ -190,7 +195,7 @@ impl Scheduler {
             if batch.timer_ns != NEVER {
                 self.timers.note_stale();
             }
-            self.timers.push(due_ns, Owner::Batch(batch.id));
+            self.timers.push(due_ns, Owner::Batch(slot));
             batch.timer_ns = due_ns;
         }
     }

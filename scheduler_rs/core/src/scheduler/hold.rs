@@ -35,6 +35,8 @@ impl Scheduler {
             batch.restarted_ns = self.now_ns;
         }
         batch.horizon = horizon;
+        self.batches.note_horizon(horizon);
+        let batch = &mut self.batches[slot];
         let still_held = batch.held.split_off(&(horizon, 0));
         let back = std::mem::replace(&mut batch.held, still_held);
         self.counters.held -= back.len() as u32;
@@ -59,7 +61,10 @@ impl Scheduler {
     /// A hold is constant work: its tickets are looked at only when they would be next.
     pub(super) fn park_held(&mut self, flow: u32, group: u32, key: BucketKey) -> bool {
         let mut any = false;
-        let head = |this: &Self| Some(this.flows.flow(flow).queue(group)?.find(key)?.head);
+        if !self.batches.has_horizons() {
+            return any;
+        }
+        let head = |this: &Self| Some(this.flows.flow(flow).queue(group)?.find(key)?.head.slot());
         while let Some(slot) = head(self) {
             let ticket = &self.tickets[slot];
             let (batch, index) = (ticket.batch, ticket.index);

@@ -1,11 +1,11 @@
-//! Rate limits and pauses: who is closed, until when, and who is told.
+//! Rate limits and pauses of backends: which is closed, until when, and who is told.
 
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::group::Route;
 use crate::ticket::{NEVER, Ticket};
 use crate::timers::Owner;
-use crate::{BackendConfig, BackendId, Decisions, Error, LimitKind, Limited, ModelId, Prompt};
+use crate::{BackendConfig, BackendId, Decisions, Error, Holder, LimitKind, Limited, ModelId, Prompt};
 
 /// What a release counts for in a limit of tokens per minute.
 pub(super) fn limited_tokens(ticket: &Ticket) -> u64 {
@@ -48,7 +48,7 @@ impl Scheduler {
             }
         }
         match largest {
-            Some(limit) if tokens > limit => Err(Error::AboveLimit { tokens, limit }),
+            Some(limit) if tokens > limit => Err(Error::AboveLimit { tokens, limit, tenant: None }),
             _ => Ok(()),
         }
     }
@@ -67,11 +67,8 @@ impl Scheduler {
 
     pub(super) fn refresh_limits(&mut self) {
         for backend in &mut self.backends {
-            if backend.limits.is_on() {
-                backend.limits.refresh(self.now_ns);
-            }
-            if backend.is_paused {
-                backend.refresh_pauses(self.now_ns);
+            if backend.is_limited() {
+                backend.refresh_limits(self.now_ns);
             }
         }
     }
@@ -99,18 +96,19 @@ impl Scheduler {
         }
         for slot in 0..self.backends.len() {
             let closed = self.backends[slot].closed();
-            let Some((kind, until_ns)) = closed.filter(|_| self.waits_for(slot as u32)) else { continue };
-            let backend = &mut self.backends[slot];
-            let is_told = backend
-                .limits
-                .reported
-                .is_some_and(|(of, reset_at_ns)| of == kind && reset_at_ns > self.now_ns);
-            if !is_told {
-                backend.limits.reported = closed;
-                let (backend, reset_at_ns) = (backend.id, until_ns);
-                out.limited.push(Limited { backend, kind, reset_at_ns });
+            // While probes are out, their end is what is waited for.
+            let closed = closed.filter(|&(_, until_ns)| until_ns < NEVER);
+            let Some(closed) = closed else { continue };
+            let backend = &self.backends[slot];
+            let is_noted = backend.timer_ns <= closed.1 && backend.limits.is_told(self.now_ns, closed.0);
+            if is_noted || !self.waits_for(slot as u32) {
+                continue;
             }
-            self.arm_backend(slot as u32, until_ns);
+            let backend = &mut self.backends[slot];
+            if let Some((kind, reset_at_ns)) = backend.limits.news(self.now_ns, closed) {
+                out.limited.push(Limited { holder: Holder::Backend(backend.id), kind, reset_at_ns });
+            }
+            self.arm_backend(slot as u32, closed.1);
         }
     }
 
@@ -134,13 +132,13 @@ impl Scheduler {
     pub(super) fn settle_limits(&mut self, slot: u32, used_tokens: u64) {
         let ticket = &self.tickets[slot];
         let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
-        tokens.settle(ticket.released_ns, limited_tokens(ticket), used_tokens);
+        tokens.settle(ticket.counted_in, ticket.released_ns, limited_tokens(ticket), used_tokens);
     }
 }
 
 impl LimitKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Pause];
+    pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::Pause, Self::Breaker];
 
     /// The name in metrics and across the language boundary.
     #[must_use]
@@ -149,6 +147,7 @@ impl LimitKind {
             Self::Requests => "requests_per_min",
             Self::Tokens => "tokens_per_min",
             Self::Pause => "pause",
+            Self::Breaker => "breaker",
         }
     }
 }

@@ -62,7 +62,7 @@ impl Scheduler {
             }
             let budgeted = self.budgeted(queue.group);
             for bucket in queue.buckets() {
-                let wait_ns = self.now_ns - self.tickets[bucket.head].arrival_ns;
+                let wait_ns = self.now_ns - self.tickets[bucket.head.slot()].arrival_ns;
                 if wait_ns <= max_wait_ns {
                     continue;
                 }

@@ -27,11 +27,16 @@ impl Scheduler {
         let (class, model) = (self.groups[slot].key.class, self.groups[slot].key.model);
         let policy = self.ordering.find(class, model).unwrap_or(self.config.policy);
         let fastest = self.fastest(model);
-        let available = routes.iter().any(|route| self.backends[route.backend as usize].config.available);
         let group: &mut Group = &mut self.groups[slot];
         group.routes = routes;
         group.set_lines(policy, lines(policy, fastest.as_ref()));
-        if available {
+        self.note_if_down(slot);
+    }
+
+    /// Notes since when nothing that the group's tickets may go to is up.
+    pub(super) fn note_if_down(&mut self, slot: u32) {
+        let group = &mut self.groups[slot];
+        if group.routes.iter().any(|route| self.backends[route.backend as usize].is_up()) {
             group.down_since_ns = None;
         } else if group.down_since_ns.is_none() {
             group.down_since_ns = Some(self.now_ns);

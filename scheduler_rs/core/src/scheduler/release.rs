@@ -16,6 +16,9 @@ impl Scheduler {
             if self.park_held(chosen.flow, chosen.group, chosen.key) {
                 continue;
             }
+            if !self.tenant_admits(&chosen) {
+                continue;
+            }
             let Some(route) = self.bind(&chosen) else { continue };
             let passed = self.count_bypass(&chosen, route.backend);
             self.settle_turn(&chosen, turn);
@@ -35,14 +38,13 @@ impl Scheduler {
     /// Late binding: the backend with the least predicted time to first token, then the emptiest, then by id. None
     /// when its limits close every backend that could take it: then all must be looked at again.
     fn bind(&mut self, chosen: &Candidate) -> Option<Route> {
-        if self.has_limits {
-            let routes = self.groups[chosen.group].routes.iter().copied();
-            let feasible = routes.filter(|&route| self.takes(route, chosen)).collect();
-            let open = self.within_limits(feasible, chosen);
+        let routes = self.groups[chosen.group].routes.iter().copied();
+        let feasible = routes.filter(|&route| self.takes(route, chosen));
+        if self.limits_tokens {
+            let open = self.within_limits(feasible.collect(), chosen);
             return self.least_ttft(open.into_iter(), chosen);
         }
-        let routes = self.groups[chosen.group].routes.iter().copied();
-        let best = self.least_ttft(routes.filter(|&route| self.takes(route, chosen)), chosen);
+        let best = self.least_ttft(feasible, chosen);
         assert!(best.is_some(), "an open bucket has a backend that takes it");
         best
     }
@@ -58,13 +60,16 @@ impl Scheduler {
 
     /// Classes below the chosen one that could have gone are owed their share; one that went before its turn pays.
     fn settle_class_shares(&mut self, chosen: &Candidate) {
+        if !self.class_shares.has_any() {
+            return;
+        }
         let ticket = &self.tickets[chosen.ticket.slot()];
         let tokens = charge(ticket.tokens, ticket.output_tokens);
         if self.class_shares.is_owed(chosen.class) {
             self.class_shares.repaid(chosen.class, tokens);
         }
         for class in chosen.class + 1..CLASSES as u8 {
-            if self.class_shares.has_share(class) && self.choose_in(class).is_some() {
+            if self.class_shares.has_share(class) && self.choose_in(class, self.most_open()).is_some() {
                 self.class_shares.passed_over(class, tokens);
             }
         }
@@ -72,12 +77,13 @@ impl Scheduler {
 
     fn dispatch(&mut self, slot: u32, route: Route) -> Dispatch {
         let now_ns = self.now_ns;
-        if self.tickets[slot].attempts == 0 {
-            let flow = self.tickets[slot].flow;
-            self.flows.retries_of(flow).first_attempt(self.config.retry_ratio);
+        if self.config.retry_ratio > 0.0 && self.tickets[slot].attempts == 0 {
+            let tenant = self.tenant_of(slot);
+            self.retry_budgets.first_attempt(tenant, self.config.retry_ratio);
         }
         self.take_queued(slot);
         self.charge_flow(slot);
+        self.charge_tenant(slot);
         let ticket = &mut self.tickets[slot];
         let backend = &mut self.backends[route.backend as usize];
         let own = (ticket.flow, ticket.group, ticket.bucket());
@@ -88,12 +94,12 @@ impl Scheduler {
         ticket.attempts += 1;
         ticket.bypassed = 0;
         ticket.released_ns = now_ns;
+        ticket.counted_in = backend.limits.tokens.log();
         ticket.first_token_due_ns = due_ns(backend.config.first_token_timeout_ns);
         ticket.idle_due_ns = NEVER;
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
-        if backend.limits.is_on() {
-            backend.limits.charge(now_ns, limited_tokens(ticket));
-        }
+        ticket.judged = false;
+        backend.charge_limits(now_ns, limited_tokens(ticket));
         backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);
         backend.counters.dispatched += 1;

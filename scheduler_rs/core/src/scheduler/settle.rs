@@ -114,18 +114,22 @@ impl Scheduler {
     /// With a known usage, that. Without one, the estimate, but before the first token there was no output, and a
     /// failure there costs nothing. `outcome` is none for a retry.
     pub(super) fn settle_flow(&mut self, slot: u32, outcome: Option<Outcome>, usage: Option<Usage>) {
-        if let Some(usage) = usage {
-            self.settle_limits(slot, u64::from(usage.uncached_input_tokens) + u64::from(usage.output_tokens));
-        }
         let ticket = &self.tickets[slot];
-        let charged = charge(ticket.tokens, ticket.output_tokens);
         let in_prefill = ticket.lane.is_some();
         let used = match (usage, outcome) {
-            (Some(usage), _) => charge(usage.uncached_input_tokens, usage.output_tokens),
-            (None, None | Some(Outcome::Failed)) if in_prefill => 0,
-            (None, Some(Outcome::Cancelled | Outcome::Expired)) if in_prefill => charge(ticket.tokens, 0),
-            (None, _) => charged,
+            (Some(usage), _) => Some((usage.uncached_input_tokens, usage.output_tokens)),
+            (None, None | Some(Outcome::Failed)) if in_prefill => None,
+            (None, Some(Outcome::Cancelled | Outcome::Expired)) if in_prefill => Some((ticket.tokens, 0)),
+            (None, _) => Some((ticket.tokens, ticket.output_tokens)),
         };
-        self.flows.settle(&mut self.groups, ticket.flow, charged, used);
+        let charged = charge(ticket.tokens, ticket.output_tokens);
+        let used_charge = used.map_or(0, |(input, output)| charge(input, output));
+        self.flows.settle(&mut self.groups, ticket.flow, charged, used_charge);
+        let used_tokens = used.map_or(0, |(input, output)| u64::from(input) + u64::from(output));
+        self.settle_tenant(slot, used_tokens);
+        // A provider may have counted what failed: without its word, the estimate stands.
+        if usage.is_some() {
+            self.settle_limits(slot, used_tokens);
+        }
     }
 }

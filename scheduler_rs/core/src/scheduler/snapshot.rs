@@ -2,11 +2,14 @@
 
 use super::Scheduler;
 use crate::backend::Backend;
+use crate::breaker::Breaker;
 use crate::counters::Histograms;
 use crate::tenant::Tenant;
+use crate::tenant_limits::TenantLimit;
+use crate::ticket::NEVER;
 use crate::{
-    AttemptEnd, BackendId, BackendSnapshot, CLASSES, HistogramSnapshot, Outcome, RatioSnapshot, Snapshot,
-    TenantSnapshot,
+    AttemptEnd, BackendId, BackendSnapshot, BreakerSnapshot, CLASSES, HistogramSnapshot, Outcome,
+    RatioSnapshot, Snapshot, TenantId, TenantLimitSnapshot, TenantSnapshot,
 };
 use std::collections::BTreeMap;
 
@@ -41,6 +44,7 @@ impl Scheduler {
             cancelled: ended(Outcome::Cancelled),
             expired: ended(Outcome::Expired),
             retried: counters.retried,
+            retries_denied: counters.retries_denied,
             refused: counters.refused,
             drain_rate_per_s: self.drain_rate.per_s(self.now_ns),
             backends: self.backends.iter().map(|backend| backend_snapshot(backend, self.now_ns)).collect(),
@@ -61,6 +65,31 @@ impl Scheduler {
             used_tokens: tenant.used_tokens,
         };
         self.flows.tenants().map(snapshot).collect()
+    }
+
+    /// Tenants that have limits, or a retry budget that is remembered; by number.
+    #[must_use]
+    pub fn tenant_limits(&self) -> Vec<TenantLimitSnapshot> {
+        let mut tenants: BTreeMap<TenantId, TenantLimitSnapshot> = BTreeMap::new();
+        for (tenant, TenantLimit { limits, .. }) in self.tenant_limits.iter() {
+            let closed = limits.closed.filter(|&(_, until_ns)| until_ns > self.now_ns);
+            let snapshot = TenantLimitSnapshot {
+                tenant,
+                requests_per_min: limits.requests.limit() as u32,
+                tokens_per_min: limits.tokens.limit(),
+                requests_in_window: limits.requests.sum_at(self.now_ns),
+                tokens_in_window: limits.tokens.sum_at(self.now_ns),
+                limited: closed,
+                ..TenantLimitSnapshot::default()
+            };
+            tenants.insert(tenant, snapshot);
+        }
+        for (tenant, budget) in self.retry_budgets.iter() {
+            let snapshot = tenants.entry(tenant).or_default();
+            snapshot.tenant = tenant;
+            (snapshot.retries_allowed, snapshot.retries_denied) = (budget.allowed, budget.denied);
+        }
+        tenants.into_values().collect()
     }
 
     fn histograms(&self) -> Vec<HistogramSnapshot> {
@@ -93,11 +122,24 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         decode_ns: estimates.decode_ns,
         decode_samples: backend.estimates.decode_samples(),
         reserved_for: backend.reservation.map(|kept| kept.ticket),
-        limited: backend.closed().filter(|(_, until_ns)| *until_ns > now_ns),
-        requests_in_window: backend.limits.requests.sum(),
-        tokens_in_window: backend.limits.tokens.sum(),
+        limited: backend.closed().filter(|&(_, until_ns)| now_ns < until_ns && until_ns < NEVER),
+        requests_in_window: backend.limits.requests.sum_at(now_ns),
+        tokens_in_window: backend.limits.tokens.sum_at(now_ns),
+        breaker: backend.breaker.as_ref().map(|breaker| breaker_snapshot(breaker, now_ns)),
         dispatched: backend.counters.dispatched,
         outcomes: AttemptEnd::ALL.map(|end| (end, backend.counters.outcomes[end.position()])),
+    }
+}
+
+fn breaker_snapshot(breaker: &Breaker, now_ns: u64) -> BreakerSnapshot {
+    let (good, bad) = breaker.samples(now_ns);
+    BreakerSnapshot {
+        state: breaker.state(),
+        since_ns: breaker.since_ns(),
+        half_open_at_ns: breaker.half_open_at_ns(),
+        good,
+        bad,
+        opened: breaker.opened(),
     }
 }
 

@@ -21,6 +21,7 @@ impl Scheduler {
         self.advance(now_ns);
         prompts.iter().try_for_each(Prompt::check)?;
         prompts.iter().try_for_each(|prompt| self.check_limits(prompt))?;
+        self.check_tenant_limit(batch, options.tenant, prompts)?;
         self.admit(prompts.len())?;
         if prompts.is_empty() {
             return Ok(Vec::new());
@@ -62,8 +63,7 @@ impl Scheduler {
                 _ => {
                     let is_common = excluded.is_empty();
                     let group = self.group_for(GroupKey { class, model: prompt.model, excluded });
-                    let coming = coming[usize::from(class)];
-                    let flow = self.flow_for(class, batch_slot, options.weight, coming);
+                    let flow = self.flow_for(class, batch_slot, options.weight, coming[usize::from(class)]);
                     if is_common {
                         last = Some(((class, prompt.model), (group, flow)));
                     }
@@ -71,6 +71,7 @@ impl Scheduler {
                 }
             };
             ids.push(self.enqueue_one(batch_slot, group, flow, prompt));
+            coming[usize::from(class)] -= 1;
         }
         self.set_batch_timeouts(batch_slot, options);
         ids

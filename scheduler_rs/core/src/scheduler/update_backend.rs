@@ -16,16 +16,16 @@ impl Scheduler {
         self.advance(now_ns);
         if let Some(&slot) = self.backends_by_id.get(&backend) {
             self.clear_reservation(slot);
-            self.backends[slot as usize].configure(config);
+            self.backends[slot as usize].configure(config, self.now_ns);
         } else {
             if self.backends.len() == BACKENDS_MAX {
                 return Err(Error::invalid("backend", &backend, format!("at most {BACKENDS_MAX} backends")));
             }
             self.backends_by_id.insert(backend, self.backends.len() as u32);
-            self.backends.push(Backend::new(backend, config));
+            self.backends.push(Backend::new(backend, config, self.now_ns));
         }
         self.limits_tokens = self.backends.iter().any(|backend| backend.config.tokens_per_min > 0);
-        self.has_limits |= self.backends.iter().any(|backend| backend.limits.is_on());
+        self.has_limits |= self.backends.iter().any(Backend::is_limited);
         for group in self.groups.slots() {
             self.route(group);
         }

@@ -119,7 +119,8 @@ impl Driver {
 
     pub(crate) fn retry(&mut self, ticket: TicketId, delay_ns: u64, exclude_backend: bool) -> bool {
         let not_before_ns = self.now_ns + delay_ns;
-        self.scheduler.retry(self.now_ns, ticket, not_before_ns, exclude_backend).expect("it is in flight")
+        let answer = self.scheduler.retry(self.now_ns, ticket, not_before_ns, exclude_backend);
+        answer.expect("it is in flight").is_queued()
     }
 
     /// Runs whatever is released, one attempt at a time, and returns the order of release.

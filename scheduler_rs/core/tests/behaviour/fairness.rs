@@ -21,8 +21,13 @@ impl Server {
         Self { driver, owner: BTreeMap::new() }
     }
 
+    /// A turn for each release: so the order is that of what each has had, to the token.
     fn fcfs() -> Self {
-        Self::new(Config { policy: policy("fcfs"), ..Config::default() }, plain(1))
+        Self::in_turns(0)
+    }
+
+    fn in_turns(turn_tokens: u32) -> Self {
+        Self::new(Config { policy: policy("fcfs"), turn_tokens, ..Config::default() }, plain(1))
     }
 
     fn submit_weighted(
@@ -70,6 +75,50 @@ fn tenants_first() {
     }
     server.submit(2, 100, &[100; 200]);
     assert_eq!(server.runs_of_tenant(1, 100), 50);
+}
+
+/// Who is first stays first for a turn of so many tokens and at most four releases, then the others have theirs.
+#[test]
+fn turns() {
+    for (tokens, releases) in [(500, 3), (100, 4)] {
+        let mut server = Server::in_turns(1_000);
+        for tenant in 1..4 {
+            server.submit(tenant, u64::from(tenant), &[tokens; 100]);
+        }
+        let order: Vec<TenantId> = server.run(6 * releases).iter().map(|(tenant, _)| *tenant).collect();
+        let turns: Vec<(TenantId, usize)> =
+            order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+        assert_eq!(turns, [1, 2, 3, 1, 2, 3].map(|tenant| (tenant, releases)));
+    }
+}
+
+/// However many wait and have had their turns, a newcomer is next.
+#[test]
+fn newcomer_is_next() {
+    let mut server = Server::in_turns(1_000);
+    for tenant in 1..100 {
+        server.submit(tenant, u64::from(tenant), &[500; 100]);
+    }
+    server.run(99 * 3 + 1);
+    server.submit(100, 100, &[100; 3]);
+    let order: Vec<TenantId> = server.run(6).iter().map(|(tenant, _)| *tenant).collect();
+    assert_eq!(order, [100, 100, 100, 1, 1, 2]);
+}
+
+/// What is given back counts at once: the one that failed is next after the turn that another has begun.
+#[test]
+fn refund_within_a_turn() {
+    let mut server = Server::in_turns(1_000);
+    server.submit(1, 1, &[900; 10]);
+    server.submit(2, 2, &[600; 10]);
+    let mut order = Vec::new();
+    for step in 0..6 {
+        let ticket = server.driver.released()[0];
+        order.push(server.owner[&ticket].0);
+        let outcome = if step == 1 { Outcome::Failed } else { Outcome::Success };
+        server.driver.scheduler.finish(0, ticket, outcome).unwrap();
+    }
+    assert_eq!(order, [1, 1, 2, 2, 1, 1]);
 }
 
 /// Twice the weight is twice the service.
@@ -292,9 +341,9 @@ fn bad_shares() {
 /// arrival the gap grows with time, fairly shared it does not.
 #[test]
 fn overloaded_pair() {
-    let gap_after = |fairness, seconds: u64| {
-        let mut server =
-            Server::new(Config { policy: policy("fcfs"), fairness, ..Config::default() }, plain(1));
+    let gap_after = |fairness, turn_tokens, seconds: u64| {
+        let config = Config { policy: policy("fcfs"), fairness, turn_tokens, ..Config::default() };
+        let mut server = Server::new(config, plain(1));
         let mut done = [0_u64; 2];
         for tick in 0..seconds * 6 {
             for (tenant, every) in [(0, 4), (1, 2)] {
@@ -317,8 +366,10 @@ fn overloaded_pair() {
         }
         done[0].abs_diff(done[1])
     };
-    assert!(gap_after(Fairness::None, 600) > gap_after(Fairness::None, 60) * 8);
-    assert!(gap_after(Fairness::TenantBatch, 600) <= 2 * 768);
+    assert!(gap_after(Fairness::None, 0, 600) > gap_after(Fairness::None, 0, 60) * 8);
+    for turn_tokens in [0, Config::default().turn_tokens] {
+        assert!(gap_after(Fairness::TenantBatch, turn_tokens, 600) <= u64::from(turn_tokens) + 2 * 768);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -340,14 +391,16 @@ fn ends() -> impl Strategy<Value = End> {
 
 proptest! {
     /// The service gap between two tenants that always have work is bounded, also under failures, retries and cancels:
-    /// by one prompt's charge and what is in flight, whatever has been done before.
+    /// by a turn, one prompt's charge and what is in flight, whatever has been done before.
     #[test]
     fn invariant_5_service_gap_is_bounded(
         weights in prop::collection::vec(1..5_u32, 2..5),
         cap in 1..6_u32,
+        turn_tokens in prop::sample::select(vec![0, 1_000, 8_192]),
         steps in prop::collection::vec((ends(), any::<usize>(), 1..2_000_u32), 200..600),
     ) {
-        let mut server = Server::new(Config { policy: policy("hrrn"), ..Config::default() }, plain(cap));
+        let config = Config { policy: policy("hrrn"), turn_tokens, ..Config::default() };
+        let mut server = Server::new(config, plain(cap));
         let mut used = vec![0_u64; weights.len()];
         let mut in_flight: Vec<TicketId> = Vec::new();
         let mut sizes: BTreeMap<TicketId, (usize, u32)> = BTreeMap::new();
@@ -377,13 +430,13 @@ proptest! {
                     used[tenant] += u64::from(tokens + 2 * output_tokens);
                 }
                 End::Failure => scheduler.finish(0, id, Outcome::Failed).unwrap(),
-                End::Retry => assert!(scheduler.retry(0, id, 0, false).unwrap()),
+                End::Retry => assert!(scheduler.retry(0, id, 0, false).unwrap().is_queued()),
                 End::Cancel => {
                     scheduler.finish(0, id, Outcome::Cancelled).unwrap();
                     used[tenant] += u64::from(tokens);
                 }
             }
-            let bound = f64::from(cap + 1) * f64::from(2_000 + 2 * output_tokens);
+            let bound = f64::from(turn_tokens) + f64::from(cap + 1) * f64::from(2_000 + 2 * output_tokens);
             let shares = used.iter().zip(&weights).map(|(&used, &weight)| used as f64 / f64::from(weight));
             let (least, most) = shares.fold((f64::MAX, 0.0_f64), |(a, b), share| (a.min(share), b.max(share)));
             prop_assert!(most - least <= bound, "step {step}: gap {} > {bound}", most - least);

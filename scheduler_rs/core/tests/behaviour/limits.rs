@@ -2,7 +2,7 @@
 
 use crate::driver::{Driver, SECOND, STANDARD, plain, policy, serving};
 use expresslane_scheduler::{
-    BackendConfig, BatchOptions, Config, Error, LimitKind, Limited, Outcome, Prompt, TicketId, Usage,
+    BackendConfig, BatchOptions, Config, Error, Holder, LimitKind, Limited, Outcome, Prompt, TicketId, Usage,
 };
 
 fn requests(requests_per_min: u32) -> BackendConfig {
@@ -95,7 +95,7 @@ fn other_backends_go_on() {
 fn above_the_limit() {
     let mut driver = Driver::with("fcfs", &[tokens(1_000), tokens(2_000)]);
     let refused = driver.try_submit(1, &[(0, 1, 10), (0, 1, 2_001)], BatchOptions::default());
-    assert_eq!(refused, Err(Error::AboveLimit { tokens: 2_001, limit: 2_000 }));
+    assert_eq!(refused, Err(Error::AboveLimit { tokens: 2_001, limit: 2_000, tenant: None }));
     assert_eq!(driver.scheduler.snapshot().queued, 0);
     driver.submit(1, &[2_000]);
     assert_eq!(driver.dispatches()[0].backend, 1);
@@ -120,7 +120,11 @@ fn shrunk_limit() {
 fn told_once() {
     let mut driver = Driver::with("fcfs", &[requests(1)]);
     driver.submit(1, &[10; 3]);
-    let told = |at_s: u64| Limited { backend: 0, kind: LimitKind::Requests, reset_at_ns: at_s * SECOND };
+    let told = |at_s: u64| Limited {
+        holder: Holder::Backend(0),
+        kind: LimitKind::Requests,
+        reset_at_ns: at_s * SECOND,
+    };
     assert_eq!(driver.poll().limited, [told(60)]);
     for _ in 0..5 {
         driver.advance(SECOND);
@@ -148,7 +152,7 @@ fn pauses() {
     let other = driver.submit_one(1, STANDARD, 10);
     let decisions = driver.poll();
     assert_eq!(decisions.dispatches[0].ticket, other);
-    let told = Limited { backend: 0, kind: LimitKind::Pause, reset_at_ns: 5 * SECOND };
+    let told = Limited { holder: Holder::Backend(0), kind: LimitKind::Pause, reset_at_ns: 5 * SECOND };
     assert_eq!(decisions.limited, [told]);
     assert_eq!(driver.scheduler.next_deadline(), Some(5 * SECOND));
     driver.now_ns = 5 * SECOND;

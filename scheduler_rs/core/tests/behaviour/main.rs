@@ -1,17 +1,19 @@
-//! How the scheduler behaves, in virtual time: one module for each subject, and random traces against a naive model.
+//! How the scheduler behaves, in virtual time: one module for each subject.
 
 mod admission;
 mod barriers;
 mod batches;
+mod breaker;
+mod breaker_model;
 mod deadlines;
 mod driver;
 mod estimates;
 mod fairness;
-mod invariants;
+mod limit_properties;
 mod limits;
-mod model;
 mod ordering;
 mod policies;
 mod retries;
 mod routing;
 mod short_lane;
+mod tenant_limits;

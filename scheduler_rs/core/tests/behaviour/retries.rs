@@ -1,7 +1,7 @@
 //! Retries: off-slot, by arrival, and elsewhere when told so.
 
-use crate::driver::{Driver, MS, SECOND, plain};
-use expresslane_scheduler::{AttemptEnd, BatchOptions, Outcome};
+use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, plain, policy};
+use expresslane_scheduler::{AttemptEnd, BatchOptions, Config, Outcome};
 
 /// A retry waits without a slot and then goes before those that arrived later (A18).
 #[test]
@@ -74,6 +74,34 @@ fn not_after_a_cancel() {
     assert!(!driver.retry(ticket, 0, false));
     driver.scheduler.finish(driver.now_ns, ticket, Outcome::Cancelled).unwrap();
     assert!(driver.scheduler.cancel(driver.now_ns, ticket).in_flight.is_empty());
+}
+
+/// A retry that is refused says why, and the first reason that holds is told; budgets are of a tenant over all classes.
+#[test]
+fn says_why_not() {
+    let mut driver = Driver::new(Config { policy: policy("fcfs"), retry_ratio: 0.1, ..Config::default() });
+    driver.backend(0, plain(10));
+    let options = BatchOptions { deadline_ns: 10 * SECOND, ..BatchOptions::default() };
+    let prompts = [(0, INTERACTIVE, 10), (0, BULK, 10)];
+    let tickets = driver.try_submit(1, &prompts, options).unwrap();
+    assert_eq!(driver.released(), tickets);
+    let answer = |driver: &mut Driver, ticket, not_before_ns, exclude| {
+        let answer = driver.scheduler.retry(driver.now_ns, ticket, not_before_ns, exclude).unwrap();
+        driver.poll();
+        answer.name()
+    };
+    for attempt in 0..10 {
+        assert_eq!(answer(&mut driver, tickets[attempt % 2], 0, false), "queued");
+    }
+    for &ticket in &tickets {
+        assert_eq!(answer(&mut driver, ticket, 0, false), "budget_exhausted", "one budget for both classes");
+    }
+    assert_eq!(answer(&mut driver, tickets[0], 0, true), "no_other_backend");
+    assert_eq!(answer(&mut driver, tickets[0], 10 * SECOND, true), "past_deadline");
+    driver.scheduler.cancel(0, tickets[0]);
+    assert_eq!(answer(&mut driver, tickets[0], 10 * SECOND, true), "cancelled");
+    assert_eq!(driver.scheduler.snapshot().retries_denied, 2);
+    assert_eq!(driver.scheduler.snapshot().in_flight, 2);
 }
 
 /// Attempts are counted where they ended, retries apart from the ends of tickets.

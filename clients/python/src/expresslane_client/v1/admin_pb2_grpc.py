@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class AdminStub(object):
     """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
     """
 
     def __init__(self, channel):
@@ -55,6 +57,16 @@ class AdminStub(object):
                 request_serializer=expresslane_dot_v1_dot_admin__pb2.GetSnapshotRequest.SerializeToString,
                 response_deserializer=expresslane_dot_v1_dot_admin__pb2.Snapshot.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/expresslane.v1.Admin/UpdateTenant',
+                request_serializer=expresslane_dot_v1_dot_admin__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=expresslane_dot_v1_dot_admin__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.SetPolicy = channel.unary_unary(
+                '/expresslane.v1.Admin/SetPolicy',
+                request_serializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
+                response_deserializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/expresslane.v1.Admin/Drain',
                 request_serializer=expresslane_dot_v1_dot_admin__pb2.DrainRequest.SerializeToString,
@@ -64,6 +76,8 @@ class AdminStub(object):
 
 class AdminServicer(object):
     """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
     """
 
     def ListBackends(self, request, context):
@@ -81,7 +95,7 @@ class AdminServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateBackend(self, request, context):
-        """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost.
+        """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +103,20 @@ class AdminServicer(object):
 
     def GetSnapshot(self, request, context):
         """Returns queue depths and counters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPolicy(self, request, context):
+        """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +152,16 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=expresslane_dot_v1_dot_admin__pb2.GetSnapshotRequest.FromString,
                     response_serializer=expresslane_dot_v1_dot_admin__pb2.Snapshot.SerializeToString,
             ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=expresslane_dot_v1_dot_admin__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=expresslane_dot_v1_dot_admin__pb2.Tenant.SerializeToString,
+            ),
+            'SetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPolicy,
+                    request_deserializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyRequest.FromString,
+                    response_serializer=expresslane_dot_v1_dot_admin__pb2.SetPolicyResponse.SerializeToString,
+            ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
                     request_deserializer=expresslane_dot_v1_dot_admin__pb2.DrainRequest.FromString,
@@ -139,6 +177,8 @@ def add_AdminServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Admin(object):
     """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
     """
 
     @staticmethod
@@ -239,6 +279,60 @@ class Admin(object):
             '/expresslane.v1.Admin/GetSnapshot',
             expresslane_dot_v1_dot_admin__pb2.GetSnapshotRequest.SerializeToString,
             expresslane_dot_v1_dot_admin__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/expresslane.v1.Admin/UpdateTenant',
+            expresslane_dot_v1_dot_admin__pb2.UpdateTenantRequest.SerializeToString,
+            expresslane_dot_v1_dot_admin__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/expresslane.v1.Admin/SetPolicy',
+            expresslane_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
+            expresslane_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminStub:
-    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment."""
+    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,15 +41,22 @@ class AdminStub:
     GetBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetBackendRequest, _admin_pb2.Backend]
     """Returns one backend."""
     UpdateBackend: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateBackendRequest, _admin_pb2.Backend]
-    """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost."""
+    """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]
     """Returns queue depths and counters."""
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]
+    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+    SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
+    """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
     """Stops accepting work and turns health to NOT_SERVING; what was accepted goes on. Cannot be undone."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
-    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment."""
+    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListBackends: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListBackendsRequest, _admin_pb2.ListBackendsResponse]  # type: ignore[assignment]
@@ -54,14 +64,21 @@ class AdminAsyncStub(AdminStub):
     GetBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetBackendRequest, _admin_pb2.Backend]  # type: ignore[assignment]
     """Returns one backend."""
     UpdateBackend: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateBackendRequest, _admin_pb2.Backend]  # type: ignore[assignment]
-    """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost."""
+    """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]  # type: ignore[assignment]
     """Returns queue depths and counters."""
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]  # type: ignore[assignment]
+    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+    SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
+    """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
     """Stops accepting work and turns health to NOT_SERVING; what was accepted goes on. Cannot be undone."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment."""
+    """Looks at and steers a running service. Changes last until the process ends; configuration is in the environment.
+    Where callers show keys, only tenants that are administrators may use it (PERMISSION_DENIED, NOT_PERMITTED); it may
+    listen on an address of its own.
+    """
 
     @_abc_1.abstractmethod
     def ListBackends(
@@ -85,7 +102,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UpdateBackendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Backend, _abc.Awaitable[_admin_pb2.Backend]]:
-        """Changes the concurrency switch or the cap of a backend. Running work goes on; nothing is lost."""
+        """Changes the concurrency switch, the cap or the limits of a backend. Running work goes on; nothing is lost."""
 
     @_abc_1.abstractmethod
     def GetSnapshot(
@@ -94,6 +111,22 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Snapshot, _abc.Awaitable[_admin_pb2.Snapshot]]:
         """Returns queue depths and counters."""
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _admin_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Tenant, _abc.Awaitable[_admin_pb2.Tenant]]:
+        """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+
+    @_abc_1.abstractmethod
+    def SetPolicy(
+        self,
+        request: _admin_pb2.SetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetPolicyResponse, _abc.Awaitable[_admin_pb2.SetPolicyResponse]]:
+        """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
 
     @_abc_1.abstractmethod
     def Drain(

@@ -51,6 +51,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT: the backend kind cannot do what the prompt asks for."""
+    ERROR_REASON_ABOVE_RATE_LIMIT: _ErrorReason.ValueType  # 11
+    """INVALID_ARGUMENT: a prompt, with its expected output, is larger than a whole limit of tokens per minute: of every
+    backend of its model, or of its tenant. It could never be released.
+    """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
     back.
@@ -65,6 +69,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
     next one expires. Deleting jobs makes room.
     """
+    ERROR_REASON_CLASS_NOT_ALLOWED: _ErrorReason.ValueType  # 25
+    """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
+    ERROR_REASON_TENANTS_FULL: _ErrorReason.ValueType  # 26
+    """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
     ERROR_REASON_UNKNOWN_BACKEND: _ErrorReason.ValueType  # 31
@@ -113,6 +121,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the backend's answer is larger than the service accepts, than one result may be, or than fits
     into CollectBatch's response.
     """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 80
+    """UNAUTHENTICATED: no key or certificate, or one that opens nothing; the message does not tell unknown from expired."""
+    ERROR_REASON_NOT_PERMITTED: _ErrorReason.ValueType  # 81
+    """PERMISSION_DENIED: the caller's tenant may not use this method."""
+    ERROR_REASON_MODEL_NOT_PERMITTED: _ErrorReason.ValueType  # 82
+    """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 83
+    """RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+    ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 84
+    """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 90
     """INTERNAL: a defect of the service; the message carries what to report."""
 
@@ -145,6 +163,10 @@ twice.
 """
 ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT: the backend kind cannot do what the prompt asks for."""
+ERROR_REASON_ABOVE_RATE_LIMIT: ErrorReason.ValueType  # 11
+"""INVALID_ARGUMENT: a prompt, with its expected output, is larger than a whole limit of tokens per minute: of every
+backend of its model, or of its tenant. It could never be released.
+"""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
 back.
@@ -159,6 +181,10 @@ ERROR_REASON_JOBS_FULL: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
 next one expires. Deleting jobs makes room.
 """
+ERROR_REASON_CLASS_NOT_ALLOWED: ErrorReason.ValueType  # 25
+"""PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
+ERROR_REASON_TENANTS_FULL: ErrorReason.ValueType  # 26
+"""RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
 ERROR_REASON_UNKNOWN_BACKEND: ErrorReason.ValueType  # 31
@@ -207,6 +233,16 @@ ERROR_REASON_ANSWER_OVER_LIMIT: ErrorReason.ValueType  # 69
 """RESOURCE_EXHAUSTED: the backend's answer is larger than the service accepts, than one result may be, or than fits
 into CollectBatch's response.
 """
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 80
+"""UNAUTHENTICATED: no key or certificate, or one that opens nothing; the message does not tell unknown from expired."""
+ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 81
+"""PERMISSION_DENIED: the caller's tenant may not use this method."""
+ERROR_REASON_MODEL_NOT_PERMITTED: ErrorReason.ValueType  # 82
+"""PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 83
+"""RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 84
+"""INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 90
 """INTERNAL: a defect of the service; the message carries what to report."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

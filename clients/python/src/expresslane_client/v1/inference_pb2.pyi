@@ -295,6 +295,7 @@ class Event(_message.Message):
 
     ACCEPTED_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accepted(self) -> Global___Accepted:
         """The batch was accepted. Always the first event."""
@@ -303,17 +304,22 @@ class Event(_message.Message):
     def progress(self) -> Global___Progress:
         """How far the batch is. Sent at least every heartbeat_interval while nothing else is."""
 
+    @_builtins.property
+    def rate_limited(self) -> Global___RateLimited:
+        """Prompts of the batch wait for a limit. Sent when it begins to hold, and again for each later reset."""
+
     def __init__(
         self,
         *,
         accepted: Global___Accepted | None = ...,
         progress: Global___Progress | None = ...,
+        rate_limited: Global___RateLimited | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "progress", b"progress", "rate_limited", b"rate_limited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "progress", b"progress", "rate_limited", b"rate_limited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "progress"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "progress", "rate_limited"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -380,6 +386,44 @@ class Progress(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class RateLimited(_message.Message):
+    """Prompts wait for a limit; they keep their order, and go on by themselves once it allows. Cancelling is always possible."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    RESET_IN_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    """Whose limit: `backends/{id}`. Empty when it is the tenant's own."""
+    tenant: _builtins.str
+    """Whose limit: the tenant, by name. Empty when it is a backend's."""
+    limit: _builtins.str
+    """Which limit: `requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone) or
+    `breaker` (it fails, and is tried again then).
+    """
+    @_builtins.property
+    def reset_in(self) -> _duration_pb2.Duration:
+        """Until a next prompt can be released."""
+
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        limit: _builtins.str = ...,
+        reset_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reset_in", b"reset_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "limit", b"limit", "reset_in", b"reset_in", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimited: _TypeAlias = RateLimited  # noqa: Y015
 
 @_typing.final
 class BatchSummary(_message.Message):

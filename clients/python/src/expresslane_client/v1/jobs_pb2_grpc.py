@@ -32,6 +32,7 @@ class JobsStub(object):
     any batch, and forgets them all. Several replicas share nothing: a job is known where it was created.
     A job's results are kept until `expire_time`, or until it is deleted. Nothing that is kept is dropped to make room:
     while the kept results fill the service's limit, CreateJob is refused and no further prompt of any job is released.
+    A job belongs to the tenant that created it; to every other there is no job of that name.
     """
 
     def __init__(self, channel):
@@ -79,6 +80,7 @@ class JobsServicer(object):
     any batch, and forgets them all. Several replicas share nothing: a job is known where it was created.
     A job's results are kept until `expire_time`, or until it is deleted. Nothing that is kept is dropped to make room:
     while the kept results fill the service's limit, CreateJob is refused and no further prompt of any job is released.
+    A job belongs to the tenant that created it; to every other there is no job of that name.
     """
 
     def CreateJob(self, request, context):
@@ -175,6 +177,7 @@ class Jobs(object):
     any batch, and forgets them all. Several replicas share nothing: a job is known where it was created.
     A job's results are kept until `expire_time`, or until it is deleted. Nothing that is kept is dropped to make room:
     while the kept results fill the service's limit, CreateJob is refused and no further prompt of any job is released.
+    A job belongs to the tenant that created it; to every other there is no job of that name.
     """
 
     @staticmethod

@@ -33,6 +33,7 @@ class JobsStub:
     any batch, and forgets them all. Several replicas share nothing: a job is known where it was created.
     A job's results are kept until `expire_time`, or until it is deleted. Nothing that is kept is dropped to make room:
     while the kept results fill the service's limit, CreateJob is refused and no further prompt of any job is released.
+    A job belongs to the tenant that created it; to every other there is no job of that name.
     """
 
     @_typing.overload
@@ -67,6 +68,7 @@ class JobsAsyncStub(JobsStub):
     any batch, and forgets them all. Several replicas share nothing: a job is known where it was created.
     A job's results are kept until `expire_time`, or until it is deleted. Nothing that is kept is dropped to make room:
     while the kept results fill the service's limit, CreateJob is refused and no further prompt of any job is released.
+    A job belongs to the tenant that created it; to every other there is no job of that name.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -97,6 +99,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
     any batch, and forgets them all. Several replicas share nothing: a job is known where it was created.
     A job's results are kept until `expire_time`, or until it is deleted. Nothing that is kept is dropped to make room:
     while the kept results fill the service's limit, CreateJob is refused and no further prompt of any job is released.
+    A job belongs to the tenant that created it; to every other there is no job of that name.
     """
 
     @_abc_1.abstractmethod

@@ -193,7 +193,9 @@ class Prompt(_message.Message):
     Empty: none.
     """
     sequential: _builtins.bool
-    """Reserved for ordering barriers; true is refused with INVALID_ARGUMENT until the service supports them. Default false."""
+    """An ordering barrier: the prompt starts only when all earlier prompts of its batch have ended, however they did, and
+    later ones wait for its end. Default false.
+    """
     @_builtins.property
     def chat(self) -> Global___Chat:
         """A conversation for the model's chat template. At least one message."""
@@ -468,6 +470,7 @@ class Deadlines(_message.Message):
     FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     IDLE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    TTFT_TARGET_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queue(self) -> _duration_pb2.Duration:
         """Longest wait in the queue, from acceptance."""
@@ -484,6 +487,12 @@ class Deadlines(_message.Message):
     def attempt(self) -> _duration_pb2.Duration:
         """Longest time of one attempt, from release to the backend."""
 
+    @_builtins.property
+    def ttft_target(self) -> _duration_pb2.Duration:
+        """Within which time from acceptance the first token is wanted. A goal that the policies lars and edf order by; nothing
+        ends when it passes. Unset or zero: none.
+        """
+
     def __init__(
         self,
         *,
@@ -491,10 +500,11 @@ class Deadlines(_message.Message):
         first_token: _duration_pb2.Duration | None = ...,
         idle: _duration_pb2.Duration | None = ...,
         attempt: _duration_pb2.Duration | None = ...,
+        ttft_target: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "first_token", b"first_token", "idle", b"idle", "queue", b"queue"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "first_token", b"first_token", "idle", b"idle", "queue", b"queue", "ttft_target", b"ttft_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "first_token", b"first_token", "idle", b"idle", "queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "first_token", b"first_token", "idle", b"idle", "queue", b"queue", "ttft_target", b"ttft_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

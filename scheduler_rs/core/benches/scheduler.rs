@@ -1,0 +1,129 @@
+//! What single calls cost: `make bench-core`. The cost of a prompt's whole way is `expresslane-sim core-bench`.
+#![expect(missing_docs, reason = "criterion's macro makes a function without any")]
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use expresslane_scheduler::{
+    BackendConfig, BatchId, BatchOptions, Config, ModelRoute, Outcome, Policy, Prompt, Scheduler,
+};
+use std::hint::black_box;
+use std::time::Duration;
+
+const SECOND_NS: u64 = 1_000_000_000;
+const PROMPTS: usize = 1_000;
+
+/// Four backends with room for `cap` prompts each; with lanes their budgets decide, not the caps.
+fn scheduler(policy: Policy, cap: u32, lanes: bool) -> Scheduler {
+    let mut scheduler =
+        Scheduler::new(Config { policy, ..Config::default() }).expect("the configuration is right");
+    for backend in 0..4 {
+        let config = BackendConfig {
+            cap,
+            models: vec![ModelRoute { model: 0, cap: 0 }],
+            lanes,
+            first_token_timeout_ns: 120 * SECOND_NS,
+            attempt_timeout_ns: 600 * SECOND_NS,
+            ..BackendConfig::default()
+        };
+        scheduler.update_backend(0, backend, config).expect("the backend is right");
+    }
+    scheduler
+}
+
+/// Lengths from 16 to 16,384, spread over all the buckets between.
+fn prompts(count: usize) -> Vec<Prompt> {
+    let tokens = |number: u32| 16 << (number * 7 % 11) | (number * 31 % 16);
+    let prompt = |index| Prompt { class: 1, tokens: tokens(index), index, ..Prompt::default() };
+    (0..count as u32).map(prompt).collect()
+}
+
+/// As many tenants as batches; a batch each.
+fn fill(scheduler: &mut Scheduler, batches: usize, prompts: &[Prompt]) {
+    for batch in 0..batches {
+        let options = BatchOptions { tenant: batch as u32, ..BatchOptions::default() };
+        scheduler.submit(0, batch as BatchId, prompts, options).expect("there is room");
+    }
+}
+
+/// One poll that releases a thousand prompts at once.
+fn poll(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("poll_releases_1000");
+    group.throughput(Throughput::Elements(PROMPTS as u64));
+    for (name, tenants) in [("1_tenant", 1), ("10_tenants", 10), ("1000_tenants", PROMPTS)] {
+        let prompts = prompts(PROMPTS / tenants);
+        let full = || {
+            let mut scheduler = scheduler(Policy::Hrrn, PROMPTS as u32, false);
+            fill(&mut scheduler, tenants, &prompts);
+            scheduler
+        };
+        group.bench_function(name, |bencher| {
+            let release = |scheduler: &mut Scheduler| {
+                let decisions = scheduler.poll(SECOND_NS);
+                assert_eq!(decisions.dispatches.len(), PROMPTS);
+                decisions
+            };
+            bencher.iter_batched_ref(full, release, BatchSize::LargeInput);
+        });
+    }
+    group.finish();
+}
+
+/// One batch of a hundred prompts beside 100,000 that wait, and its cancel.
+fn submit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("submit_and_cancel_100");
+    group.throughput(Throughput::Elements(100));
+    for (name, tenants) in [("1_tenant", 1), ("1000_tenants", 1_000)] {
+        let mut scheduler = scheduler(Policy::Hrrn, 1, true);
+        fill(&mut scheduler, tenants, &prompts(100_000 / tenants));
+        let (prompts, mut batch) = (prompts(100), 1 << 40);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                batch += 1;
+                let options = BatchOptions::default();
+                black_box(scheduler.submit(SECOND_NS, batch, &prompts, options)).expect("there is room");
+                black_box(scheduler.cancel_batch(SECOND_NS, batch));
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A slot that becomes free, and the release that follows, with 10,000 waiting under each policy.
+fn release(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("release_of_10000");
+    group.throughput(Throughput::Elements(1));
+    for name in Policy::NAMES {
+        let mut scheduler = scheduler(name.parse().expect("a policy's name"), 16, false);
+        fill(&mut scheduler, 10, &prompts(1_000));
+        let mut in_flight = scheduler.poll(0).dispatches;
+        let (mut now_ns, mut batch) = (0, 1 << 40);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                now_ns += 1_000_000;
+                let done = in_flight.pop().expect("a slot is taken");
+                let prompt = Prompt {
+                    class: 1,
+                    tokens: done.prefill_tokens,
+                    index: batch as u32,
+                    ..Prompt::default()
+                };
+                batch += 1;
+                let options = BatchOptions { tenant: batch as u32 % 10, ..BatchOptions::default() };
+                scheduler.submit(now_ns, batch, &[prompt], options).expect("there is room");
+                scheduler.finish(now_ns, done.ticket, Outcome::Success).expect("it is in flight");
+                in_flight.extend(scheduler.poll(now_ns).dispatches);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// About a minute in all.
+fn short() -> Criterion {
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+}
+
+criterion_group! { name = benches; config = short(); targets = poll, submit, release }
+criterion_main!(benches);

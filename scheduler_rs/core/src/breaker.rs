@@ -1,0 +1,278 @@
+//! A circuit breaker: a backend that fails too often is left alone for a while and then tried with a few prompts.
+//!
+//! The pattern is Michael Nygard's ("Release It!", Pragmatic Bookshelf 2007, Stability Patterns); opening by the ratio of
+//! failures among enough recent samples, instead of by failures in a row, is how Hystrix and Resilience4j do it.
+
+use crate::Error;
+
+/// When a backend's breaker opens, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerConfig {
+    /// Opens when at least this part of the recent samples are failures; above 0, at most 1.
+    pub error_ratio: f64,
+    /// Never on fewer samples; at least 1.
+    pub min_samples: u32,
+    /// How far back samples count; at least 1,000.
+    pub window_ns: u64,
+    /// How long it stays open the first time; at least 1. Twice as long each time that it opens again before it was
+    /// closed for a whole window.
+    pub open_ns: u64,
+    /// The longest that it stays open; at least `open_ns`.
+    pub open_max_ns: u64,
+    /// How many prompts try a half-open backend at once, and must succeed to close it; at least 1.
+    pub probes: u32,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            error_ratio: 0.5,
+            min_samples: 10,
+            window_ns: 30_000_000_000,
+            open_ns: 5_000_000_000,
+            open_max_ns: 60_000_000_000,
+            probes: 1,
+        }
+    }
+}
+
+impl BreakerConfig {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !(self.error_ratio > 0.0 && self.error_ratio <= 1.0) {
+            let rule = "must be above 0 and at most 1";
+            return Err(Error::invalid("breaker.error_ratio", &self.error_ratio, rule));
+        }
+        let least = [
+            ("breaker.min_samples", u64::from(self.min_samples), 1),
+            ("breaker.window_ns", self.window_ns, 1_000),
+            ("breaker.open_ns", self.open_ns, 1),
+            ("breaker.open_max_ns", self.open_max_ns, self.open_ns),
+            ("breaker.probes", u64::from(self.probes), 1),
+        ];
+        match least.into_iter().find(|(_, value, least)| value < least) {
+            Some((field, value, least)) => {
+                Err(Error::invalid(field, &value, format!("must be at least {least}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a backend is given work, as far as its failures go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Yes.
+    Closed,
+    /// No, until a known time.
+    Open,
+    /// A few prompts, to see whether it works again.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// The name in metrics and across the language boundary.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// What an attempt says about the backend that had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Good,
+    Bad,
+    /// It was cancelled, or its failure was its caller's own fault.
+    None,
+}
+
+/// Samples are kept in this many parts of the window: it slides by one of them at a time.
+const PARTS: usize = 10;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    /// Number of the part since time 0.
+    number: u64,
+    good: u32,
+    bad: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    config: BreakerConfig,
+    state: BreakerState,
+    since_ns: u64,
+    half_open_at_ns: u64,
+    /// How often it opened, but the first time, without a whole window closed in between.
+    repeats: u32,
+    /// How often it opened since start.
+    opened: u64,
+    /// Probes that have not been judged.
+    probes_out: u32,
+    probes_good: u32,
+    parts: [Part; PARTS],
+}
+
+impl Breaker {
+    pub(crate) fn new(config: BreakerConfig, now_ns: u64) -> Self {
+        Self {
+            config,
+            state: BreakerState::Closed,
+            since_ns: now_ns,
+            half_open_at_ns: 0,
+            repeats: 0,
+            opened: 0,
+            probes_out: 0,
+            probes_good: 0,
+            parts: [Part::default(); PARTS],
+        }
+    }
+
+    /// Its state and samples stay; an opening that has begun keeps its end.
+    pub(crate) fn configure(&mut self, config: BreakerConfig) {
+        if config.window_ns != self.config.window_ns {
+            self.parts = [Part::default(); PARTS];
+        }
+        // Fewer probes than have already succeeded: one more closes it.
+        self.probes_good = self.probes_good.min(config.probes - 1);
+        self.config = config;
+    }
+
+    pub(crate) fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    pub(crate) fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// When an open one lets a probe in.
+    pub(crate) fn half_open_at_ns(&self) -> Option<u64> {
+        (self.state == BreakerState::Open).then_some(self.half_open_at_ns)
+    }
+
+    /// Whether the first token of a probe tells something.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.state == BreakerState::HalfOpen
+    }
+
+    /// Whether nothing more may be released now.
+    pub(crate) fn is_shut(&self) -> bool {
+        match self.state {
+            BreakerState::Closed => false,
+            BreakerState::Open => true,
+            BreakerState::HalfOpen => self.probes_out >= self.missing(),
+        }
+    }
+
+    /// (good, bad) samples within the window.
+    pub(crate) fn samples(&self, now_ns: u64) -> (u32, u32) {
+        let oldest = (self.part_of(now_ns) + 1).saturating_sub(PARTS as u64);
+        let recent = self.parts.iter().filter(|part| part.number >= oldest);
+        recent
+            .fold((0, 0), |(good, bad), part| (good.saturating_add(part.good), bad.saturating_add(part.bad)))
+    }
+
+    /// An open one whose time is over becomes half-open.
+    pub(crate) fn refresh(&mut self, now_ns: u64) {
+        if self.state == BreakerState::Open && self.half_open_at_ns <= now_ns {
+            self.enter(BreakerState::HalfOpen, now_ns);
+        }
+    }
+
+    /// Something was released to the backend: while half-open that is a probe.
+    pub(crate) fn released(&mut self) {
+        if self.state == BreakerState::HalfOpen {
+            self.probes_out += 1;
+        }
+    }
+
+    /// What an attempt that was released at `released_ns` says, to be told once. Returns whether the state changed.
+    ///
+    /// What was released before the present state began says nothing about it: late failures neither open a breaker
+    /// that a probe has just closed, nor late successes close one.
+    pub(crate) fn judge(&mut self, now_ns: u64, released_ns: u64, verdict: Verdict) -> bool {
+        if released_ns < self.since_ns {
+            return false;
+        }
+        match self.state {
+            BreakerState::Open => return false,
+            BreakerState::Closed => {
+                self.record(now_ns, verdict);
+                if verdict != Verdict::Bad || !self.is_failing(now_ns) {
+                    return false;
+                }
+                let was_closed_ns = now_ns - self.since_ns;
+                let is_repeat = self.opened > 0 && was_closed_ns < self.config.window_ns;
+                self.repeats = if is_repeat { self.repeats + 1 } else { 0 };
+                self.open(now_ns);
+            }
+            BreakerState::HalfOpen => {
+                self.probes_out -= 1;
+                self.probes_good += u32::from(verdict == Verdict::Good);
+                if verdict == Verdict::Bad {
+                    self.repeats += 1;
+                    self.open(now_ns);
+                } else if self.missing() == 0 {
+                    self.enter(BreakerState::Closed, now_ns);
+                } else {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn missing(&self) -> u32 {
+        self.config.probes.saturating_sub(self.probes_good)
+    }
+
+    fn is_failing(&self, now_ns: u64) -> bool {
+        let (good, bad) = self.samples(now_ns);
+        let all = good.saturating_add(bad);
+        all >= self.config.min_samples && f64::from(bad) >= self.config.error_ratio * f64::from(all)
+    }
+
+    fn open(&mut self, now_ns: u64) {
+        let factor = 1_u64.checked_shl(self.repeats).unwrap_or(u64::MAX);
+        let open_ns = self.config.open_ns.saturating_mul(factor).min(self.config.open_max_ns);
+        self.half_open_at_ns = now_ns.saturating_add(open_ns);
+        self.opened += 1;
+        self.enter(BreakerState::Open, now_ns);
+    }
+
+    fn enter(&mut self, state: BreakerState, now_ns: u64) {
+        self.state = state;
+        self.since_ns = now_ns;
+        self.probes_out = 0;
+        self.probes_good = 0;
+        if state == BreakerState::Closed {
+            self.parts = [Part::default(); PARTS];
+        }
+    }
+
+    fn record(&mut self, now_ns: u64, verdict: Verdict) {
+        let number = self.part_of(now_ns);
+        let part = &mut self.parts[(number % PARTS as u64) as usize];
+        if part.number != number {
+            *part = Part { number, ..Part::default() };
+        }
+        match verdict {
+            Verdict::Good => part.good = part.good.saturating_add(1),
+            Verdict::Bad => part.bad = part.bad.saturating_add(1),
+            Verdict::None => {}
+        }
+    }
+
+    fn part_of(&self, now_ns: u64) -> u64 {
+        now_ns / (self.config.window_ns / PARTS as u64)
+    }
+}

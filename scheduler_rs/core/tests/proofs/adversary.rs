@@ -1,0 +1,250 @@
+//! Who makes trouble, and how: each adversary is a mix of events and of what they are about.
+
+use crate::dice::Dice;
+use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing};
+use crate::scenario::{Event, Step};
+
+const MS: u64 = SECOND / 1_000;
+const BATCHES: u64 = 6;
+const MODELS: u32 = 3;
+pub(crate) const BACKENDS: u32 = 3;
+const DURATIONS: [u64; 7] = [0, MS, 10 * MS, SECOND, 5 * SECOND, 30 * SECOND, 61 * SECOND];
+const SIZES: [u32; 12] = [0, 1, 60, 64, 500, 512, 1_000, 2_048, 4_096, 5_000, 20_000, 100_000];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adversary {
+    /// A little of everything.
+    Everything,
+    /// Short prompts without end, few long ones.
+    EndlessShorts,
+    /// Prompts and batches cancelled as fast as they come.
+    CancelStorm,
+    /// Backends that go down and come up, with other models each time.
+    FlappingBackends,
+    /// Caps, lanes and budgets that fall under what is in flight.
+    ShrinkingCaps,
+    /// First token, finish, cancel, retry and timeout of few prompts, several before each poll.
+    Races,
+    /// Batches held, moved on and released.
+    SlowReaders,
+    /// Attempts that fail, back off, and go elsewhere.
+    Retries,
+    /// Sequential prompts between others.
+    Barriers,
+    /// Requests and tokens per minute, pauses.
+    Limits,
+    /// Many tenants, large and small batches, least shares.
+    Tenants,
+    /// Policies that change while prompts wait.
+    ChangingPolicies,
+}
+
+/// What a kind of event weighs.
+#[derive(Clone, Copy)]
+enum Kind {
+    Submit,
+    FirstToken,
+    Finish,
+    Retry,
+    Cancel,
+    CancelBatch,
+    Hold,
+    Lift,
+    Update,
+    Pause,
+    SetOrder,
+    Rearm,
+    Advance,
+    ToDeadline,
+    TooLate,
+    Nothing,
+}
+
+impl Adversary {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Everything,
+        Self::EndlessShorts,
+        Self::CancelStorm,
+        Self::FlappingBackends,
+        Self::ShrinkingCaps,
+        Self::Races,
+        Self::SlowReaders,
+        Self::Retries,
+        Self::Barriers,
+        Self::Limits,
+        Self::Tenants,
+        Self::ChangingPolicies,
+    ];
+
+    /// How often it does what, over what all of them do.
+    fn weights(self) -> Vec<(u32, Kind)> {
+        let mut weights = vec![
+            (12, Kind::Submit),
+            (12, Kind::FirstToken),
+            (12, Kind::Finish),
+            (3, Kind::Retry),
+            (2, Kind::Cancel),
+            (1, Kind::CancelBatch),
+            (1, Kind::Hold),
+            (1, Kind::Lift),
+            (1, Kind::Update),
+            (1, Kind::Pause),
+            (1, Kind::SetOrder),
+            (1, Kind::Rearm),
+            (8, Kind::Advance),
+            (4, Kind::ToDeadline),
+            (1, Kind::TooLate),
+            (1, Kind::Nothing),
+        ];
+        weights.extend(match self {
+            Self::Everything | Self::Tenants => vec![],
+            Self::EndlessShorts => vec![(20, Kind::Submit), (12, Kind::FirstToken), (12, Kind::Finish)],
+            Self::CancelStorm => vec![(20, Kind::Cancel), (6, Kind::CancelBatch), (12, Kind::Submit)],
+            Self::FlappingBackends | Self::ShrinkingCaps => vec![(20, Kind::Update)],
+            Self::Races => vec![(12, Kind::Cancel), (12, Kind::Rearm), (8, Kind::TooLate), (6, Kind::Retry)],
+            Self::SlowReaders => vec![(12, Kind::Hold), (8, Kind::Lift)],
+            Self::Retries => vec![(30, Kind::Retry), (10, Kind::ToDeadline)],
+            Self::Barriers => vec![(8, Kind::Retry), (8, Kind::Finish)],
+            Self::Limits => vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit)],
+            Self::ChangingPolicies => vec![(12, Kind::SetOrder), (8, Kind::Submit)],
+        });
+        weights
+    }
+
+    pub(crate) fn rules(self, dice: &mut Dice) -> Rules {
+        let shared = match self {
+            Self::Tenants => vec![Sharing::TenantBatch],
+            _ => vec![Sharing::None, Sharing::Tenant, Sharing::TenantBatch],
+        };
+        let has_shares = dice.one_in(if self == Self::Tenants { 2 } else { 6 });
+        let has_budget = dice.one_in(if self == Self::Retries { 2 } else { 6 });
+        Rules {
+            order: dice.pick(&Order::ALL),
+            sharing: dice.pick(&shared),
+            queue_limit: dice.weighted(&[(1, 5), (6, 40)]),
+            in_flight_limit: dice.weighted(&[(4, 0), (1, 1), (1, 5)]),
+            no_backend_timeout_ns: dice.pick(&[0, SECOND, 10 * SECOND]),
+            max_wait_ns: dice.weighted(&[(4, 0), (1, 10 * MS), (1, 5 * SECOND)]),
+            class_min_shares: if has_shares { [0.0, 0.2, 0.1] } else { [0.0; 3] },
+            cost_includes_output: dice.one_in(3),
+            retry_ratio: if has_budget { dice.pick(&[0.05, 0.5]) } else { 0.0 },
+        }
+    }
+
+    pub(crate) fn server(self, dice: &mut Dice) -> Server {
+        let mut models = Vec::new();
+        for model in 0..MODELS {
+            if !dice.one_in(3) {
+                models.push((model, dice.weighted(&[(3, 0), (1, 1), (1, 3)])));
+            }
+        }
+        let is_limited = dice.one_in(if self == Self::Limits { 1 } else { 5 });
+        let timeouts: &[u64] = if self == Self::Races { &[0, SECOND] } else { &[0, 0, 5 * SECOND] };
+        Server {
+            cap: dice.between(1, if self == Self::ShrinkingCaps { 8 } else { 5 }) as u32,
+            models,
+            available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
+            long_threshold_tokens: dice.pick(&[0, 512, 4_096]),
+            long_slots: dice.below(3) as u32,
+            short_budget_tokens: dice.pick(&[0, 64, 1_024, 2_048, 8_192]),
+            lanes: !dice.one_in(3),
+            prefill_tokens_per_s: dice.pick(&[1_000.0, 5_000.0]),
+            first_token_timeout_ns: dice.pick(timeouts),
+            idle_timeout_ns: dice.pick(timeouts),
+            attempt_timeout_ns: dice.pick(&[0, 20 * SECOND]),
+            requests_per_min: if is_limited { dice.pick(&[0, 2, 10]) } else { 0 },
+            tokens_per_min: if is_limited { dice.pick(&[0, 3_000, 30_000]) } else { 0 },
+        }
+    }
+
+    pub(crate) fn step(self, word: u64) -> Step {
+        let dice = &mut Dice::new(word);
+        let polls = !dice.one_in(if self == Self::Races { 2 } else { 12 });
+        Step { event: self.event(dice), polls }
+    }
+
+    fn event(self, dice: &mut Dice) -> Event {
+        let batch = dice.below(BATCHES);
+        let backend = dice.below(u64::from(BACKENDS)) as u32;
+        let pick = dice.word();
+        match dice.weighted(&self.weights()) {
+            Kind::Submit => self.submit(batch, dice),
+            Kind::FirstToken => Event::FirstToken(pick),
+            Kind::Finish => {
+                let end = dice.weighted(&[
+                    (4, End::Success),
+                    (1, End::Failed),
+                    (1, End::Cancelled),
+                    (1, End::Expired),
+                ]);
+                let usage = (dice.pick(&SIZES), dice.below(3_000) as u32);
+                Event::Finish { pick, end, usage: dice.one_in(2).then_some(usage) }
+            }
+            Kind::Retry => {
+                Event::Retry { pick, delay_ns: dice.pick(&DURATIONS), exclude_backend: dice.one_in(2) }
+            }
+            Kind::Cancel => Event::Cancel(pick),
+            Kind::CancelBatch => Event::CancelBatch(batch),
+            Kind::Hold => Event::Hold { batch, horizon: dice.below(12) as u32 },
+            Kind::Lift => Event::Lift(batch),
+            Kind::Update => Event::Update { backend, server: self.server(dice) },
+            Kind::Pause => {
+                let model = dice.below(u64::from(MODELS)) as u32;
+                let for_ns = dice.pick(&DURATIONS);
+                Event::Pause { backend, model: dice.one_in(2).then_some(model), for_ns }
+            }
+            Kind::SetOrder => {
+                let class = dice.one_in(2).then_some(dice.below(3) as u32);
+                let model = dice.one_in(2).then_some(dice.below(u64::from(MODELS)) as u32);
+                let order = dice.pick(&Order::ALL);
+                Event::SetOrder { class, model, order: (!dice.one_in(3)).then_some(order) }
+            }
+            Kind::Rearm => {
+                let deadline = dice.pick(&[Late::FirstToken, Late::Idle, Late::Attempt]);
+                Event::Rearm { pick, deadline, in_ns: dice.pick(&DURATIONS) }
+            }
+            Kind::Advance => Event::Advance(dice.pick(&DURATIONS)),
+            Kind::ToDeadline => Event::ToDeadline,
+            Kind::TooLate => Event::TooLate(pick),
+            Kind::Nothing => Event::Nothing,
+        }
+    }
+
+    fn submit(self, batch: u64, dice: &mut Dice) -> Event {
+        let count = match self {
+            Self::Tenants => dice.weighted(&[(3, 1), (2, 6), (1, 17), (1, 20)]),
+            Self::Races => 1,
+            _ => dice.weighted(&[(3, 1), (3, 3), (1, 7), (1, 12)]),
+        };
+        let is_uniform = dice.one_in(3);
+        let first = self.request(dice);
+        let requests = (0..count).map(|index| {
+            let request = if is_uniform { first } else { self.request(dice) };
+            Request { index, ..request }
+        });
+        let requests = requests.collect();
+        let deadline_in_ns = if dice.one_in(8) { dice.pick(&DURATIONS[1..]) } else { 0 };
+        let terms = BatchTerms {
+            queue_timeout_ns: if dice.one_in(4) { dice.pick(&DURATIONS) } else { 0 },
+            deadline_ns: 0,
+            tenant: dice.below(4) as u32,
+            weight: dice.below(4) as u32,
+        };
+        Event::Submit { batch, requests, terms, deadline_in_ns }
+    }
+
+    fn request(self, dice: &mut Dice) -> Request {
+        let size = dice.pick(&SIZES);
+        let is_sequential = dice.one_in(if self == Self::Barriers { 3 } else { 25 });
+        Request {
+            model: dice.below(u64::from(MODELS)) as u32,
+            class: dice.weighted(&[(1, 0), (3, 1), (1, 2)]),
+            tokens: if self == Self::EndlessShorts && !dice.one_in(10) { size.min(512) } else { size },
+            output_tokens: dice.below(2_000) as u32,
+            queue_timeout_ns: if dice.one_in(6) { dice.pick(&DURATIONS) } else { 0 },
+            index: 0,
+            sequential: is_sequential,
+            ttft_deadline_ns: if dice.one_in(3) { dice.pick(&DURATIONS) } else { 0 },
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The scheduler's words for the model's, and back.
+
+use crate::reference::{
+    BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
+    Why,
+};
+use expresslane_scheduler::{
+    AttemptDeadline, BackendConfig, BatchOptions, Config, Decisions, ExpiryReason, Fairness, LimitKind,
+    ModelRoute, Outcome, OverdueReason, Policy, Prompt, Snapshot,
+};
+
+/// Fewer samples teach a backend's estimates nothing.
+const LEARNED_SAMPLES: u64 = 8;
+
+pub(crate) fn policy(order: Order) -> Policy {
+    match order {
+        Order::SjfAged { tokens_per_s } => Policy::SjfAged { tokens_per_s },
+        _ => order.name().parse().expect("a policy's name"),
+    }
+}
+
+#[allow(clippy::needless_update, reason = "what the model does not know keeps its default")]
+pub(crate) fn config(rules: &Rules) -> Config {
+    Config {
+        policy: policy(rules.order),
+        queue_limit: rules.queue_limit,
+        in_flight_limit: rules.in_flight_limit,
+        no_backend_timeout_ns: rules.no_backend_timeout_ns,
+        max_wait_ns: rules.max_wait_ns,
+        fairness: match rules.sharing {
+            Sharing::None => Fairness::None,
+            Sharing::Tenant => Fairness::Tenant,
+            Sharing::TenantBatch => Fairness::TenantBatch,
+        },
+        class_min_shares: rules.class_min_shares,
+        cost_includes_output: rules.cost_includes_output,
+        retry_ratio: rules.retry_ratio,
+        ..Config::default()
+    }
+}
+
+#[allow(clippy::needless_update, reason = "what the model does not know keeps its default")]
+pub(crate) fn backend(server: &Server) -> BackendConfig {
+    BackendConfig {
+        cap: server.cap,
+        models: server.models.iter().map(|&(model, cap)| ModelRoute { model, cap }).collect(),
+        available: server.available,
+        long_threshold_tokens: server.long_threshold_tokens,
+        long_slots: Some(server.long_slots),
+        short_budget_tokens: Some(server.short_budget_tokens),
+        lanes: server.lanes,
+        prefill_tokens_per_s: server.prefill_tokens_per_s,
+        first_token_timeout_ns: server.first_token_timeout_ns,
+        idle_timeout_ns: server.idle_timeout_ns,
+        attempt_timeout_ns: server.attempt_timeout_ns,
+        requests_per_min: server.requests_per_min,
+        tokens_per_min: server.tokens_per_min,
+        ..BackendConfig::default()
+    }
+}
+
+pub(crate) fn prompt(request: &Request) -> Prompt {
+    Prompt {
+        model: request.model,
+        class: request.class,
+        tokens: request.tokens,
+        queue_timeout_ns: request.queue_timeout_ns,
+        index: request.index,
+        output_tokens: request.output_tokens,
+        sequential: request.sequential,
+        ttft_deadline_ns: request.ttft_deadline_ns,
+    }
+}
+
+pub(crate) fn options(terms: BatchTerms) -> BatchOptions {
+    BatchOptions {
+        queue_timeout_ns: terms.queue_timeout_ns,
+        deadline_ns: terms.deadline_ns,
+        tenant: terms.tenant,
+        weight: terms.weight,
+    }
+}
+
+pub(crate) fn outcome(end: End) -> Outcome {
+    match end {
+        End::Success => Outcome::Success,
+        End::Failed => Outcome::Failed,
+        End::Cancelled => Outcome::Cancelled,
+        End::Expired => Outcome::Expired,
+    }
+}
+
+/// None for a batch's deadline, which is not an attempt's.
+pub(crate) fn deadline(late: Late) -> Option<AttemptDeadline> {
+    match late {
+        Late::FirstToken => Some(AttemptDeadline::FirstToken),
+        Late::Idle => Some(AttemptDeadline::Idle),
+        Late::Attempt => Some(AttemptDeadline::Attempt),
+        Late::Batch => None,
+    }
+}
+
+pub(crate) fn decided(decisions: &Decisions) -> Decided {
+    let sent = decisions.dispatches.iter().map(|dispatch| Sent {
+        id: dispatch.ticket.0,
+        backend: dispatch.backend,
+        tokens: dispatch.prefill_tokens,
+        attempt: dispatch.attempt,
+        queue_wait_ns: dispatch.queue_wait_ns,
+    });
+    let expired = decisions.expired.iter().map(|expired| {
+        let why = match expired.reason {
+            ExpiryReason::Queue => Why::Queue,
+            ExpiryReason::Batch => Why::Batch,
+            ExpiryReason::NoBackend => Why::NoBackend,
+        };
+        (expired.ticket.0, why)
+    });
+    let late = decisions.overdue.iter().map(|overdue| {
+        let late = match overdue.reason {
+            OverdueReason::FirstToken => Late::FirstToken,
+            OverdueReason::Idle => Late::Idle,
+            OverdueReason::Attempt => Late::Attempt,
+            OverdueReason::Batch => Late::Batch,
+        };
+        (overdue.ticket.0, late)
+    });
+    Decided { sent: sent.collect(), expired: expired.collect(), late: late.collect() }
+}
+
+pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
+    let backends = snapshot.backends.iter().map(|backend| SeenBackend {
+        backend: backend.backend,
+        in_flight: backend.in_flight,
+        in_flight_by_model: backend.in_flight_by_model.clone(),
+        long_in_prefill: backend.long_in_prefill,
+        short_tokens_in_prefill: backend.short_tokens_in_prefill,
+        outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
+        reserved_for: backend.reserved_for.map(|ticket| ticket.0),
+        limited: backend.limited.map(|(kind, until_ns)| {
+            let closed = match kind {
+                LimitKind::Requests => Closed::Requests,
+                LimitKind::Tokens => Closed::Tokens,
+                LimitKind::Pause => Closed::Pause,
+                LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
+            };
+            (closed, until_ns)
+        }),
+        has_learned: backend.prefill_samples >= LEARNED_SAMPLES || backend.decode_samples >= LEARNED_SAMPLES,
+        dispatched: backend.dispatched,
+        attempts_ended: backend.outcomes.iter().map(|(_, count)| count).sum(),
+    });
+    Seen {
+        queued: snapshot.queued,
+        held: snapshot.held,
+        retry_waiting: snapshot.retry_waiting,
+        in_flight: snapshot.in_flight,
+        queued_tokens: snapshot.queued_tokens,
+        queued_by_class: snapshot.queued_by_class,
+        queued_by_model: snapshot.queued_by_model.clone(),
+        submitted: snapshot.submitted,
+        refused: snapshot.refused,
+        retried: snapshot.retried,
+        ended: [snapshot.succeeded, snapshot.failed, snapshot.cancelled, snapshot.expired],
+        backends: backends.collect(),
+    }
+}

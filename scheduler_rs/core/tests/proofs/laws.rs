@@ -1,0 +1,164 @@
+//! The laws that random traces are held against: a test for each, with the adversaries that it has most to fear.
+
+use crate::adversary::Adversary;
+use crate::reference::{Decided, Law};
+use crate::traces::{self, Trace};
+use crate::world::World;
+
+fn holds(test: &str, law: Law, adversaries: &'static [Adversary]) {
+    traces::all(test, adversaries, |trace| trace.play(Some(law), false).map(|_| ()));
+}
+
+/// Law 1: in flight is never above a cap; after a cap shrinks nothing is released until below it (A06, A07).
+#[test]
+fn law_01_caps() {
+    use Adversary::{CancelStorm, Everything, FlappingBackends, Races, Retries, ShrinkingCaps};
+    holds(
+        "laws::law_01_caps",
+        Law::Caps,
+        &[Everything, ShrinkingCaps, FlappingBackends, CancelStorm, Races, Retries],
+    );
+}
+
+/// Law 2: the long lane holds no more prompts and the short lane no more tokens than it may.
+#[test]
+fn law_02_lanes() {
+    use Adversary::{EndlessShorts, Everything, Races, Retries, ShrinkingCaps};
+    holds("laws::law_02_lanes", Law::Lanes, &[Everything, ShrinkingCaps, EndlessShorts, Races, Retries]);
+}
+
+/// Law 3: after each poll no waiting prompt is left that a backend could take, but where a lane is kept for another
+/// prompt; and it is kept only for one that a sixteenth of the lane's tokens has passed (O05).
+#[test]
+fn law_03_work_conservation() {
+    holds("laws::law_03_work_conservation", Law::WorkConservation, &Adversary::ALL);
+}
+
+/// Law 6: submitted = ended + queued + in flight, one end each, and every late call refused (O08).
+#[test]
+fn law_06_conservation() {
+    holds("laws::law_06_conservation", Law::Conservation, &Adversary::ALL);
+}
+
+/// Law 7: nothing goes before a prompt of a higher class that could go, but for a least share, and no more than that.
+#[test]
+fn law_07_class_order() {
+    holds("laws::law_07_class_order", Law::ClassOrder, &Adversary::ALL);
+}
+
+/// Law 8: a prompt that no backend can take keeps back none that some backend could.
+#[test]
+fn law_08_no_head_of_line_blocking() {
+    use Adversary::{
+        Barriers, EndlessShorts, Everything, FlappingBackends, Limits, ShrinkingCaps, SlowReaders,
+    };
+    holds(
+        "laws::law_08_no_head_of_line_blocking",
+        Law::NoHeadOfLineBlocking,
+        &[Everything, FlappingBackends, ShrinkingCaps, EndlessShorts, Limits, SlowReaders, Barriers],
+    );
+}
+
+/// Law 9: the same trace gives the same decisions at the same times, whoever looks on in between.
+#[test]
+fn law_09_determinism() {
+    traces::all("laws::law_09_determinism", &Adversary::ALL, |trace| {
+        let first = trace.play(Some(Law::Determinism), true)?;
+        let second = trace.play(Some(Law::Determinism), true)?;
+        let watched = watched(trace);
+        let are_same = first.log == second.log && first.seen() == second.seen();
+        if !are_same {
+            return Err(format!("{}: two runs of one trace differ", Law::Determinism));
+        }
+        if first.log[..watched.len().min(first.log.len())] != watched[..watched.len().min(first.log.len())] {
+            return Err(format!("{}: looking on changes what is decided", Law::Determinism));
+        }
+        Ok(())
+    });
+}
+
+/// The decisions of a trace while everything that only reads is called all the time.
+fn watched(trace: &Trace) -> Vec<(u64, Decided)> {
+    let mut world = World::of(trace.adversary, trace.seed);
+    world.keeps_log = true;
+    for &word in &trace.words {
+        let step = trace.adversary.step(word);
+        world.act(&step.event);
+        _ = (world.scheduler.snapshot(), world.scheduler.tenants(), world.scheduler.next_deadline());
+        if step.polls {
+            world.poll();
+        }
+        if world.model.verdict.is_lost {
+            break;
+        }
+    }
+    world.log
+}
+
+/// Polling again at the same time finds nothing, so nobody has to. But for limits of tokens: the prompt that closed a
+/// backend may no longer be the first one once others have gone elsewhere.
+#[test]
+fn law_09_one_poll_is_enough() {
+    traces::all("laws::law_09_one_poll_is_enough", &Adversary::ALL, |trace| {
+        let mut world = World::of(trace.adversary, trace.seed);
+        for &word in &trace.words {
+            world.step(&trace.adversary.step(word));
+            world.poll();
+            if world.model.verdict.is_lost || !world.model.report.closed.is_empty() {
+                break;
+            }
+            let again = world.poll();
+            if again != Decided::default() {
+                return Err(format!("{}: a second poll at the same time finds {again:?}", Law::Determinism));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Law 10: a retry keeps its arrival, waits off-slot until its time, goes where it may, within its tenant's budget (T15).
+#[test]
+fn law_10_retries() {
+    use Adversary::{Everything, FlappingBackends, Races, Retries, Tenants};
+    holds("laws::law_10_retries", Law::Retries, &[Everything, Retries, Races, FlappingBackends, Tenants]);
+}
+
+/// Law 11: served, cancelled or with all backends lost, every prompt comes to an end and everything is given back.
+#[test]
+fn law_11_drain() {
+    holds("laws::law_11_drain", Law::Drain, &Adversary::ALL);
+}
+
+/// Law 12: no limit is exceeded over any minute; what waits is served in its policy's order; the next deadline is never
+/// too late and never now (T10, T11, G08).
+#[test]
+fn law_12_limits_and_order() {
+    holds("laws::law_12_limits_and_order", Law::LimitsAndOrder, &Adversary::ALL);
+}
+
+/// Besides: horizons, barriers and every deadline hold to the nanosecond, and a prompt goes only where it is served (T17).
+#[test]
+fn own_constraints() {
+    holds("laws::own_constraints", Law::OwnConstraints, &Adversary::ALL);
+}
+
+/// The model knows nothing of the scheduler: it could not share a mistake with it.
+#[test]
+fn model_imports_nothing() {
+    let sources = [
+        include_str!("reference.rs"),
+        include_str!("reference/bounds.rs"),
+        include_str!("reference/calls.rs"),
+        include_str!("reference/check.rs"),
+        include_str!("reference/deadlines.rs"),
+        include_str!("reference/flow.rs"),
+        include_str!("reference/law.rs"),
+        include_str!("reference/order.rs"),
+        include_str!("reference/place.rs"),
+        include_str!("reference/poll.rs"),
+        include_str!("reference/retries.rs"),
+        include_str!("reference/sizes.rs"),
+        include_str!("reference/terms.rs"),
+    ];
+    assert!(sources.iter().all(|source| !source.contains("expresslane_scheduler")));
+}

@@ -1,0 +1,17 @@
+//! The scheduler's twelve laws as properties, in virtual time, against a naive model of its documented rules.
+//!
+//! Every random test prints its seed and the command that repeats it; `SEED` and `CASES` may be set. `make soak` runs
+//! the same traces without end.
+
+mod adversary;
+mod bridge;
+mod dice;
+mod gap;
+mod laws;
+mod races;
+mod reference;
+mod scenario;
+mod soak;
+mod starvation;
+mod traces;
+mod world;

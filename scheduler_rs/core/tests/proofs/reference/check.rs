@@ -1,0 +1,245 @@
+//! What must hold once a poll has returned: nothing left to do, and every counter as the model counts.
+
+use super::place::Obstacle;
+use super::{Host, Item, Law, Reference, Report, WINDOW_SLACK_NS, Where};
+
+/// The scheduler's own counters, in the model's words.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) queued: u32,
+    pub(crate) held: u32,
+    pub(crate) retry_waiting: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) queued_tokens: u64,
+    pub(crate) queued_by_class: [u32; 3],
+    pub(crate) queued_by_model: Vec<(u32, u32)>,
+    pub(crate) submitted: u64,
+    pub(crate) refused: u64,
+    pub(crate) retried: u64,
+    /// By [`super::End`].
+    pub(crate) ended: [u64; 4],
+    pub(crate) backends: Vec<SeenBackend>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SeenBackend {
+    pub(crate) backend: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) in_flight_by_model: Vec<(u32, u32)>,
+    pub(crate) long_in_prefill: u32,
+    pub(crate) short_tokens_in_prefill: u64,
+    pub(crate) outstanding_prefill_tokens: u64,
+    pub(crate) reserved_for: Option<u64>,
+    /// What closes it, and until when.
+    pub(crate) limited: Option<(Closed, u64)>,
+    /// Whether what it was configured with is no longer what predictions go by.
+    pub(crate) has_learned: bool,
+    pub(crate) dispatched: u64,
+    pub(crate) attempts_ended: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    Requests,
+    Tokens,
+    Pause,
+}
+
+impl Reference {
+    /// Takes over what the model does not predict. To be called before [`Reference::poll`], with what was seen before
+    /// and after the scheduler's poll.
+    pub(crate) fn note_report(&mut self, before: &Seen, after: &Seen, releases: usize) {
+        let kept = |seen: &Seen| -> Vec<(u32, u64)> {
+            seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect()
+        };
+        let mut all = kept(before);
+        all.extend(kept(after));
+        let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
+        let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
+        let learned = after.backends.iter().filter(|at| at.has_learned).map(|at| at.backend).collect();
+        self.report = Report { kept: all, closed, releases, learned };
+    }
+
+    /// To be called after [`Reference::poll`].
+    pub(crate) fn check(&mut self, before: &Seen, seen: &Seen, next_deadline_ns: Option<u64>) {
+        if self.verdict.is_lost {
+            return;
+        }
+        self.check_limited(seen);
+        self.check_kept(before, seen);
+        self.report.kept =
+            seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect();
+        self.check_nothing_left();
+        self.check_expired();
+        self.check_wake(next_deadline_ns);
+        self.check_counters(seen);
+        for backend in &seen.backends {
+            self.check_backend(backend);
+        }
+    }
+
+    fn check_nothing_left(&mut self) {
+        let left = self.waiting().find_map(|item| {
+            if !self.is_ready(item) {
+                return None;
+            }
+            Some((item, self.certain_host(item, &[])?.id))
+        });
+        let Some((item, backend)) = left else { return };
+        let what = format!("ticket {} waits though backend {backend} could take it", item.id);
+        let is_behind = |other: &&Item| (other.request.class, other.id) < (item.request.class, item.id);
+        let blocked = self.waiting().filter(is_behind).find(|other| {
+            self.is_ready(other) && self.hosts.iter().all(|host| !self.obstacles(other, host, 0).is_empty())
+        });
+        let behind = blocked.map(|head| format!("{what}, behind {} that no backend can take", head.id));
+        self.verdict.breach(Law::WorkConservation, self.now_ns, what);
+        if let Some(what) = behind {
+            self.verdict.breach(Law::NoHeadOfLineBlocking, self.now_ns, what);
+        }
+    }
+
+    fn check_expired(&mut self) {
+        let due = self.waiting().find(|item| self.first_expiry_ns(item) <= self.now_ns).map(|item| item.id);
+        if let Some(id) = due {
+            self.verdict.breach(Law::OwnConstraints, self.now_ns, format!("ticket {id} should have expired"));
+        }
+    }
+
+    /// Nothing has to be polled for, and no wake-up is lost.
+    fn check_wake(&mut self, next_deadline_ns: Option<u64>) {
+        let (now_ns, wake_by_ns) = (self.now_ns, self.wake_by_ns());
+        let next_ns = next_deadline_ns.unwrap_or(super::NEVER);
+        if next_ns <= now_ns {
+            self.verdict.breach(
+                Law::LimitsAndOrder,
+                now_ns,
+                format!("asks to be polled again at {next_ns} ns"),
+            );
+        }
+        if next_ns > wake_by_ns {
+            for h in &self.hosts {
+                eprintln!("{h:?}");
+            }
+            for i in &self.items {
+                if self.is_ready(i) {
+                    eprintln!(
+                        "{i:?} {:?}",
+                        self.hosts.iter().map(|h| (h.id, self.obstacles(i, h, 0))).collect::<Vec<_>>()
+                    );
+                }
+            }
+            let what =
+                format!("something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}");
+            self.verdict.breach(Law::LimitsAndOrder, now_ns, what);
+        }
+    }
+
+    /// What a limit closes must really be at its limit, and open at a time to come.
+    fn check_limited(&mut self, seen: &Seen) {
+        let limited = seen.backends.iter().filter_map(|at| Some((self.host(at.backend)?, at.limited?)));
+        let wrong = limited.filter(|(host, limited)| !self.is_limited(host, *limited));
+        let wrong: Vec<String> =
+            wrong.map(|(host, limited)| format!("backend {} is closed for {limited:?}", host.id)).collect();
+        for what in wrong {
+            self.verdict.breach(Law::LimitsAndOrder, self.now_ns, what);
+        }
+    }
+
+    fn is_limited(&self, host: &Host, (closed, until_ns): (Closed, u64)) -> bool {
+        let window_ns = super::MINUTE + WINDOW_SLACK_NS;
+        until_ns > self.now_ns
+            && match closed {
+                Closed::Requests => {
+                    host.requests_within(self.now_ns, window_ns) >= host.server.requests_per_min as usize
+                }
+                // Some prompt that could otherwise go there does not fit.
+                Closed::Tokens => self.waiting().any(|item| {
+                    self.is_ready(item)
+                        && self.obstacles(item, host, WINDOW_SLACK_NS).contains(&Obstacle::TokensPerMinute)
+                }),
+                Closed::Pause => host.pausable.iter().any(|known| known.paused_until_ns > self.now_ns),
+            }
+    }
+
+    /// A lane is kept only for a prompt that waits for it, and that a sixteenth of the lane's tokens may have passed.
+    fn check_kept(&mut self, before: &Seen, seen: &Seen) {
+        let was = |backend| before.backends.iter().find(|at| at.backend == backend)?.reserved_for;
+        for at in &seen.backends {
+            let Some(id) = at.reserved_for else { continue };
+            let Some(item) = self.item(id).filter(|item| item.is_waiting()) else {
+                let what = format!("backend {} is kept for {id}, which does not wait", at.backend);
+                self.verdict.breach(Law::WorkConservation, self.now_ns, what);
+                continue;
+            };
+            let budget = self.host(at.backend).map_or(0, |host| u64::from(host.server.short_budget_tokens));
+            let is_new = was(at.backend) != Some(id);
+            let is_earned = item.passed_tokens >= budget / 16 || self.is_overdue(item);
+            // Without room because it was full, or kept for another, which several releases may have changed since.
+            let had_no_room =
+                self.is_unfit(item, at.backend) || was(at.backend).is_some() || self.report.releases > 1;
+            if is_new && !(is_earned && had_no_room) {
+                let obstacles = self.host(at.backend).map(|host| self.obstacles(item, host, 0));
+                let what = format!(
+                    "backend {} is kept for {id} without need: {} tokens of a budget of {budget} have passed, {obstacles:?}",
+                    at.backend, item.passed_tokens
+                );
+                self.verdict.breach(Law::WorkConservation, self.now_ns, what);
+            }
+        }
+    }
+
+    fn check_counters(&mut self, seen: &Seen) {
+        let mut expected = Seen {
+            submitted: self.submitted,
+            refused: self.refused,
+            retried: self.retried,
+            ended: self.ended,
+            in_flight: self.in_flight().count() as u32,
+            // Lazily counted: see below.
+            held: seen.held,
+            backends: seen.backends.clone(),
+            ..Seen::default()
+        };
+        for item in self.waiting() {
+            expected.queued += 1;
+            expected.queued_tokens += u64::from(item.request.tokens);
+            expected.queued_by_class[item.request.class as usize] += 1;
+            let model = item.request.model;
+            match expected.queued_by_model.iter_mut().find(|(known, _)| *known == model) {
+                Some((_, queued)) => *queued += 1,
+                None => expected.queued_by_model.push((model, 1)),
+            }
+            let Where::Waiting { not_before_ns, .. } = item.at else { continue };
+            expected.retry_waiting += u32::from(not_before_ns > self.now_ns);
+        }
+        expected.queued_by_model.sort_unstable();
+        let beyond = self.waiting().filter(|item| self.is_beyond_horizon(item)).count();
+        let ended: u64 = seen.ended.iter().sum();
+        let is_conserved = seen.submitted == ended + u64::from(seen.queued) + u64::from(seen.in_flight);
+        if &expected != seen || seen.held as usize > beyond || !is_conserved {
+            let what = format!("counters are {seen:?}, should be {expected:?}, {beyond} beyond horizons");
+            self.verdict.breach(Law::Conservation, self.now_ns, what);
+        }
+    }
+
+    fn check_backend(&mut self, seen: &SeenBackend) {
+        let here = || self.at_host(seen.backend);
+        let prefill = || here().filter(|(_, flight)| flight.in_prefill);
+        let by_model: u32 = seen.in_flight_by_model.iter().map(|(_, count)| count).sum();
+        let outstanding: u64 = prefill().map(|(item, _)| u64::from(item.edge)).sum();
+        let is_right = [
+            (Law::Caps, seen.in_flight as usize == here().count() && by_model == seen.in_flight),
+            (
+                Law::Lanes,
+                seen.long_in_prefill as usize == prefill().filter(|(_, flight)| flight.is_long).count(),
+            ),
+            (Law::Lanes, seen.short_tokens_in_prefill == self.short_tokens(seen.backend)),
+            (Law::Lanes, seen.outstanding_prefill_tokens == outstanding),
+            (Law::Conservation, seen.dispatched == seen.attempts_ended + u64::from(seen.in_flight)),
+        ];
+        for (law, _) in is_right.into_iter().filter(|(_, is_right)| !is_right) {
+            let what = format!("backend {}'s counters are wrong: {seen:?}", seen.backend);
+            self.verdict.breach(law, self.now_ns, what);
+        }
+    }
+}

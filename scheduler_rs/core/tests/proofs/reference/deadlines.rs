@@ -1,0 +1,120 @@
+//! What is due when, and by when the scheduler must be asked again.
+
+use super::place::Obstacle;
+use super::{Host, Item, Late, Law, MINUTE, NEVER, Reference, WINDOW_SLACK_NS, Where, Why};
+
+fn after(from_ns: u64, timeout_ns: u64) -> u64 {
+    if timeout_ns == 0 { NEVER } else { from_ns.saturating_add(timeout_ns) }
+}
+
+impl Reference {
+    /// When a waiting prompt must end for this reason.
+    pub(crate) fn expiry_ns(&self, item: &Item, why: Why) -> u64 {
+        let Where::Waiting { since_ns, .. } = item.at else { return NEVER };
+        let group = self.group(item.batch);
+        match why {
+            Why::Queue => {
+                let own_ns = after(item.arrival_ns, item.request.queue_timeout_ns);
+                own_ns.min(after(group.restarted_ns.max(since_ns), group.terms.queue_timeout_ns))
+            }
+            Why::Batch => match group.terms.deadline_ns {
+                0 => NEVER,
+                deadline_ns => deadline_ns,
+            },
+            Why::NoBackend => item.down_since_ns.map_or(NEVER, |down_since_ns| {
+                down_since_ns.max(since_ns) + self.rules.no_backend_timeout_ns
+            }),
+        }
+    }
+
+    /// When a waiting prompt must end for any reason.
+    pub(crate) fn first_expiry_ns(&self, item: &Item) -> u64 {
+        let whys = [Why::Queue, Why::Batch, Why::NoBackend];
+        whys.iter().map(|&why| self.expiry_ns(item, why)).fold(NEVER, u64::min)
+    }
+
+    /// Takes what the attempts in flight must be told of now, each deadline once.
+    pub(crate) fn take_late(&mut self) -> Vec<(u64, Late)> {
+        let now_ns = self.now_ns;
+        let mut late = Vec::new();
+        for item in &mut self.items {
+            let Where::InFlight(flight) = &mut item.at else { continue };
+            let dues = [
+                (&mut flight.first_token_due_ns, Late::FirstToken),
+                (&mut flight.idle_due_ns, Late::Idle),
+                (&mut flight.attempt_due_ns, Late::Attempt),
+            ];
+            for (due_ns, reason) in dues {
+                if *due_ns <= now_ns {
+                    *due_ns = NEVER;
+                    late.push((item.id, reason));
+                }
+            }
+        }
+        for group in &mut self.groups {
+            if group.deadline_pending && group.terms.deadline_ns <= now_ns {
+                group.deadline_pending = false;
+                let is_told = group.told_deadline_ns == group.terms.deadline_ns;
+                group.told_deadline_ns = group.terms.deadline_ns;
+                let here = self.items.iter().filter(|item| item.batch == group.id);
+                let in_flight = here.filter(|item| item.flight().is_some() && !is_told);
+                late.extend(in_flight.map(|item| (item.id, Late::Batch)));
+            }
+        }
+        late
+    }
+
+    /// By when the scheduler must be asked again, if nothing else happens. To be called after a poll.
+    pub(crate) fn wake_by_ns(&self) -> u64 {
+        let waiting = self.waiting().map(|item| {
+            let Where::Waiting { not_before_ns, .. } = item.at else { return NEVER };
+            let returns_ns = if not_before_ns > self.now_ns { not_before_ns } else { NEVER };
+            self.first_expiry_ns(item).min(returns_ns)
+        });
+        let in_flight = self
+            .in_flight()
+            .map(|(_, flight)| flight.first_token_due_ns.min(flight.idle_due_ns).min(flight.attempt_due_ns));
+        let batches = self.groups.iter().filter(|group| group.deadline_pending);
+        let batches = batches.map(|group| group.terms.deadline_ns);
+        let hosts = self.hosts.iter().map(|host| self.opens_by_ns(host));
+        waiting.chain(in_flight).chain(batches).chain(hosts).fold(NEVER, u64::min)
+    }
+
+    /// By when a backend that only limits and pauses close is open again for what waits for it: for all of it, since a
+    /// large prompt may keep smaller ones back.
+    fn opens_by_ns(&self, host: &Host) -> u64 {
+        let server = &host.server;
+        let is_kept = self.report.kept.iter().any(|&(backend, _)| backend == host.id);
+        let waits = self.waiting().filter(|item| {
+            let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
+            let passes_with_time = |obstacle: &Obstacle| obstacle.law() == Law::LimitsAndOrder;
+            self.is_ready(item) && !is_kept && obstacles.iter().all(passes_with_time)
+        });
+        let opens = waits.map(|item| {
+            let mut opens_ns = [host.paused_until_ns(item.request.model), 0, 0];
+            if server.requests_per_min > 0 {
+                let mut ends: Vec<u64> = host.requests.iter().map(|at_ns| at_ns + MINUTE).collect();
+                ends.sort_unstable();
+                let limit = server.requests_per_min as usize;
+                let at = ends.len().checked_sub(limit);
+                opens_ns[1] = at.map_or(0, |at| ends[at] + WINDOW_SLACK_NS);
+            }
+            if server.tokens_per_min > 0 {
+                let mut ends: Vec<_> =
+                    host.tokens.iter().map(|counted| (counted.at_ns + MINUTE, counted.tokens)).collect();
+                ends.sort_unstable();
+                let mut left: u64 = ends.iter().map(|&(_, tokens)| tokens).sum();
+                for (end_ns, tokens) in ends {
+                    if left == 0 || left + item.limited_tokens() <= server.tokens_per_min {
+                        break;
+                    }
+                    left -= tokens;
+                    opens_ns[2] = end_ns + WINDOW_SLACK_NS;
+                }
+            }
+            opens_ns.into_iter().max().unwrap_or(0)
+        });
+        // Whatever is open by now waits for something else.
+        opens.filter(|&at_ns| at_ns > self.now_ns + WINDOW_SLACK_NS).max().unwrap_or(NEVER)
+    }
+}

@@ -1,0 +1,158 @@
+//! Where a prompt can go now, and what keeps it back if it cannot.
+
+use super::{Host, Item, Law, MINUTE, Reference, Where};
+
+/// What keeps a prompt from a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    NotServed,
+    Unavailable,
+    Excluded,
+    Cap,
+    ModelCap,
+    GlobalCap,
+    LongLane,
+    ShortLane,
+    Paused,
+    RequestsPerMinute,
+    TokensPerMinute,
+}
+
+impl Obstacle {
+    /// The law that a release in spite of it breaks.
+    pub(crate) fn law(self) -> Law {
+        match self {
+            Self::NotServed | Self::Unavailable => Law::OwnConstraints,
+            Self::Excluded => Law::Retries,
+            Self::Cap | Self::ModelCap | Self::GlobalCap => Law::Caps,
+            Self::LongLane | Self::ShortLane => Law::Lanes,
+            Self::Paused | Self::RequestsPerMinute | Self::TokensPerMinute => Law::LimitsAndOrder,
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn is_long(&self, item: &Item) -> bool {
+        let threshold = self.server.long_threshold_tokens;
+        threshold != 0 && item.edge > super::edge_of(threshold)
+    }
+
+    pub(crate) fn requests_within(&self, now_ns: u64, window_ns: u64) -> usize {
+        self.requests.iter().filter(|&&at_ns| at_ns + window_ns > now_ns).count()
+    }
+
+    pub(crate) fn tokens_within(&self, now_ns: u64, window_ns: u64) -> u64 {
+        let recent = self.tokens.iter().filter(|counted| counted.at_ns + window_ns > now_ns);
+        recent.map(|counted| counted.tokens).sum()
+    }
+
+    pub(crate) fn paused_until_ns(&self, model: u32) -> u64 {
+        let paused = self.pausable.iter().find(|pausable| pausable.model == model);
+        paused.map_or(0, |pausable| pausable.paused_until_ns)
+    }
+}
+
+impl Reference {
+    /// Everything that keeps the prompt from the backend now, with windows `slack_ns` longer than a minute.
+    pub(crate) fn obstacles(&self, item: &Item, host: &Host, slack_ns: u64) -> Vec<Obstacle> {
+        let (server, request) = (&host.server, &item.request);
+        let Some(&(_, model_cap)) = server.models.iter().find(|&&(model, _)| model == request.model) else {
+            return vec![Obstacle::NotServed];
+        };
+        let here = || self.at_host(host.id);
+        let of_model = here().filter(|(other, _)| other.request.model == request.model).count();
+        let long_in_prefill = here().filter(|(_, flight)| flight.in_prefill && flight.is_long).count();
+        let short_tokens = self.short_tokens(host.id);
+        let is_long = host.is_long(item);
+        let fits_short =
+            short_tokens == 0 || short_tokens + u64::from(item.edge) <= u64::from(server.short_budget_tokens);
+        let window_ns = MINUTE + slack_ns;
+        let (tokens, used) = (item.limited_tokens(), host.tokens_within(self.now_ns, window_ns));
+        let is_met = [
+            (Obstacle::Unavailable, !server.available),
+            (Obstacle::Excluded, item.excluded.contains(&host.id)),
+            (Obstacle::Cap, here().count() >= server.cap as usize),
+            (Obstacle::ModelCap, model_cap > 0 && of_model >= model_cap as usize),
+            (
+                Obstacle::GlobalCap,
+                self.rules.in_flight_limit > 0
+                    && self.in_flight().count() >= self.rules.in_flight_limit as usize,
+            ),
+            (
+                Obstacle::LongLane,
+                server.lanes
+                    && is_long
+                    && server.long_slots > 0
+                    && long_in_prefill >= server.long_slots as usize,
+            ),
+            (Obstacle::ShortLane, server.lanes && !is_long && server.short_budget_tokens > 0 && !fits_short),
+            (Obstacle::Paused, host.paused_until_ns(request.model) > self.now_ns),
+            (
+                Obstacle::RequestsPerMinute,
+                server.requests_per_min > 0
+                    && host.requests_within(self.now_ns, window_ns) >= server.requests_per_min as usize,
+            ),
+            // What is above a whole limit goes alone.
+            (
+                Obstacle::TokensPerMinute,
+                server.tokens_per_min > 0 && used > 0 && used + tokens > server.tokens_per_min,
+            ),
+        ];
+        is_met.into_iter().filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
+    }
+
+    pub(crate) fn short_tokens(&self, backend: u32) -> u64 {
+        let shorts = self.at_host(backend).filter(|(_, flight)| flight.in_prefill && !flight.is_long);
+        shorts.map(|(item, _)| u64::from(item.edge)).sum()
+    }
+
+    /// Whether nothing but its backends keeps a waiting prompt back.
+    pub(crate) fn is_ready(&self, item: &Item) -> bool {
+        self.is_due(item) && !self.is_beyond_horizon(item) && !self.is_barred(item)
+    }
+
+    pub(crate) fn is_due(&self, item: &Item) -> bool {
+        matches!(item.at, Where::Waiting { not_before_ns, .. } if not_before_ns <= self.now_ns)
+    }
+
+    pub(crate) fn is_beyond_horizon(&self, item: &Item) -> bool {
+        item.request.index >= self.group(item.batch).horizon
+    }
+
+    /// Whether an earlier prompt of its batch must end first. Those submitted later have larger numbers.
+    pub(crate) fn is_barred(&self, item: &Item) -> bool {
+        self.items.iter().any(|other| {
+            other.batch == item.batch
+                && other.id < item.id
+                && (item.request.sequential || other.request.sequential)
+        })
+    }
+
+    /// Whether some backend could take it now for certain, as far as the model can tell: none whose short lane may be
+    /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane may
+    /// have been kept for a moment.
+    pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item]) -> Option<&Host> {
+        self.hosts.iter().find(|host| {
+            !self.report.closed.contains(&host.id)
+                && !self.may_be_kept(host, item, keepers)
+                && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
+        })
+    }
+
+    fn may_be_kept(&self, host: &Host, item: &Item, keepers: &[&Item]) -> bool {
+        let server = &host.server;
+        if !server.lanes || server.short_budget_tokens == 0 || host.is_long(item) {
+            return false;
+        }
+        let is_before = |keeper: &Item| keeper.request.class <= item.request.class;
+        let kept = self.report.kept.iter().filter(|&&(backend, _)| backend == host.id);
+        let reported = kept.filter_map(|&(_, id)| self.item(id)).any(is_before);
+        reported
+            || keepers.iter().any(|keeper| {
+                is_before(keeper)
+                    && keeper.id != item.id
+                    && server.serves(keeper.request.model)
+                    && self.obstacles(keeper, host, 0).contains(&Obstacle::ShortLane)
+            })
+    }
+}

@@ -1,0 +1,258 @@
+//! What a poll decided: each decision is checked at its moment, then the model follows it.
+
+use super::place::Obstacle;
+use super::{Counted, End, Flight, Item, Law, NEVER, Reference, Where};
+use super::{Request, WINDOW_SLACK_NS};
+
+/// A release.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sent {
+    pub(crate) id: u64,
+    pub(crate) backend: u32,
+    pub(crate) tokens: u32,
+    pub(crate) attempt: u32,
+    pub(crate) queue_wait_ns: u64,
+}
+
+/// Why a waiting prompt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Queue,
+    Batch,
+    NoBackend,
+}
+
+/// Which deadline an attempt has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Late {
+    FirstToken,
+    Idle,
+    Attempt,
+    Batch,
+}
+
+/// All that a poll decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Decided {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) expired: Vec<(u64, Why)>,
+    pub(crate) late: Vec<(u64, Late)>,
+}
+
+impl Reference {
+    /// Follows a poll.
+    pub(crate) fn poll(&mut self, decided: &Decided) {
+        let mut expected = self.take_late();
+        let mut told = decided.late.clone();
+        expected.sort_unstable();
+        told.sort_unstable();
+        if expected != told {
+            let what = format!("overdue are {expected:?}, told are {told:?}");
+            self.verdict.breach(Law::OwnConstraints, self.now_ns, what);
+        }
+        for &(id, why) in &decided.expired {
+            self.expire(id, why);
+        }
+        for (at, sent) in decided.sent.iter().enumerate() {
+            if self.verdict.is_lost {
+                return;
+            }
+            self.send(sent, &decided.sent[at..]);
+        }
+    }
+
+    fn expire(&mut self, id: u64, why: Why) {
+        let now_ns = self.now_ns;
+        let Some(item) = self.item(id).filter(|item| item.is_waiting()) else {
+            self.verdict.lost(Law::Conservation, now_ns, format!("ticket {id} expires but does not wait"));
+            return;
+        };
+        let due_ns = self.expiry_ns(item, why);
+        if due_ns > now_ns {
+            let what = format!("ticket {id} expires ({why:?}) though it is due at {due_ns} ns");
+            self.verdict.breach(Law::OwnConstraints, now_ns, what);
+        }
+        self.end(id, End::Expired);
+    }
+
+    /// `coming` are the releases of this poll from this one on.
+    fn send(&mut self, sent: &Sent, coming: &[Sent]) {
+        let now_ns = self.now_ns;
+        let Some(item) = self.item(sent.id).filter(|item| item.is_waiting()).cloned() else {
+            let what = format!("ticket {} is released but does not wait", sent.id);
+            self.verdict.lost(Law::Conservation, now_ns, what);
+            return;
+        };
+        self.check_itself(&item, sent);
+        self.check_place(&item, sent.backend);
+        let is_promoted = self.check_order(&item, coming);
+        self.count(&item, sent.backend, is_promoted);
+        self.take_place(&item, sent.backend);
+    }
+
+    fn check_itself(&mut self, item: &Item, sent: &Sent) {
+        let now_ns = self.now_ns;
+        let queue_wait_ns = now_ns - item.arrival_ns - item.busy_ns;
+        let found = [
+            (!self.is_due(item), Law::Retries, "before its time"),
+            (sent.attempt != item.attempts + 1, Law::Retries, "with a wrong attempt number"),
+            (sent.queue_wait_ns != queue_wait_ns, Law::Retries, "with a wrong queue wait"),
+            (self.is_beyond_horizon(item), Law::OwnConstraints, "beyond its batch's horizon"),
+            (self.is_barred(item), Law::OwnConstraints, "before a prompt that it must follow"),
+            (sent.tokens != item.request.tokens, Law::Conservation, "with another size"),
+        ];
+        for (_, law, how) in found.into_iter().filter(|(is_found, ..)| *is_found) {
+            self.verdict.breach(law, now_ns, format!("ticket {} is released {how}: {sent:?}", item.id));
+        }
+    }
+
+    fn check_place(&mut self, item: &Item, backend: u32) {
+        let now_ns = self.now_ns;
+        let Some(host) = self.host(backend) else {
+            let what = format!("ticket {} is released to no backend", item.id);
+            self.verdict.lost(Law::OwnConstraints, now_ns, what);
+            return;
+        };
+        for obstacle in self.obstacles(item, host, 0) {
+            let what =
+                format!("ticket {} is released to backend {backend} in spite of {obstacle:?}", item.id);
+            self.verdict.breach(obstacle.law(), now_ns, what);
+        }
+    }
+
+    /// Whether it may go before all others that could have gone; returns whether promotion alone explains it.
+    fn check_order(&mut self, chosen: &Item, coming: &[Sent]) -> bool {
+        let keepers: Vec<&Item> = coming.iter().filter_map(|sent| self.item(sent.id)).collect();
+        let standing = self.standing(chosen);
+        let is_overdue = self.is_overdue(chosen);
+        let mut is_promoted = false;
+        let mut breaches = Vec::new();
+        let class = chosen.request.class;
+        let has_share = self.rules.class_min_shares[class as usize] > 0.0;
+        let mut is_early = false;
+        let same_flow = |other: &&Item| self.is_same_flow(chosen, other);
+        let orders_mix = self.waiting().filter(same_flow).any(|other| self.order_of(other) != standing.order);
+        for other in self.waiting().filter(|other| other.id != chosen.id) {
+            let is_compared = other.request.class != class || self.is_same_flow(chosen, other);
+            if !is_compared || !self.is_ready(other) || self.certain_host(other, &keepers).is_none() {
+                continue;
+            }
+            if other.request.class < class {
+                is_early = true;
+                if !has_share {
+                    let what = format!("ticket {} goes before {} of a higher class", chosen.id, other.id);
+                    breaches.push((Law::ClassOrder, what));
+                }
+            }
+            if other.request.class != class {
+                continue;
+            }
+            let rival = self.standing(other);
+            let is_same_group =
+                (other.request.model, &other.excluded) == (chosen.request.model, &chosen.excluded);
+            let is_same_bucket = is_same_group && rival.bucket == standing.bucket;
+            if is_same_bucket && rival.place < standing.place {
+                let what = format!("ticket {} goes before {}, which is before it", chosen.id, other.id);
+                breaches.push((Law::LimitsAndOrder, what));
+            } else if rival.is_above(&standing)
+                && (is_same_group || !orders_mix)
+                && self.knows_times(chosen)
+                && self.knows_times(other)
+            {
+                is_promoted = is_overdue;
+                if !is_overdue {
+                    let what =
+                        format!("ticket {} ({standing:?}) goes before {} ({rival:?})", chosen.id, other.id);
+                    breaches.push((Law::LimitsAndOrder, what));
+                }
+            }
+        }
+        let tokens = Request::charge(chosen.request.tokens, chosen.request.output_tokens);
+        self.count_class(class as usize, tokens, is_early);
+        for (law, what) in breaches {
+            self.verdict.breach(law, self.now_ns, what);
+        }
+        is_promoted
+    }
+
+    /// A class with a least share goes early for no more than that share of all that went, and one prompt.
+    fn count_class(&mut self, class: usize, tokens: u64, is_early: bool) {
+        self.largest_charge = self.largest_charge.max(tokens);
+        for lower in class + 1..3 {
+            self.passed_class_tokens[lower] += tokens;
+        }
+        if !is_early {
+            return;
+        }
+        self.early_tokens[class] += tokens;
+        let share = self.rules.class_min_shares[class];
+        let owed = share / (1.0 - share) * self.passed_class_tokens[class] as f64;
+        let bound = owed + self.largest_charge as f64;
+        if share > 0.0 && self.early_tokens[class] as f64 > bound * (1.0 + 1e-9) {
+            let what =
+                format!("class {class} had {} before its turn, above {bound}", self.early_tokens[class]);
+            self.verdict.breach(Law::ClassOrder, self.now_ns, what);
+        }
+    }
+
+    fn count(&mut self, item: &Item, backend: u32, is_promoted: bool) {
+        if is_promoted {
+            self.promoted_tokens += u64::from(item.edge);
+        } else {
+            self.ordinary_tokens += u64::from(item.edge);
+        }
+        if self.promoted_tokens * 9 > self.ordinary_tokens {
+            let what = format!(
+                "{} tokens promoted, {} by the policy: more than a tenth",
+                self.promoted_tokens, self.ordinary_tokens
+            );
+            self.verdict.breach(Law::LimitsAndOrder, self.now_ns, what);
+        }
+        let Some(host) = self.host(backend).filter(|host| !host.is_long(item)) else { return };
+        let server = host.server.clone();
+        let is_ready: Vec<bool> = self.items.iter().map(|other| self.is_ready(other)).collect();
+        for (other, _) in self.items.iter_mut().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
+            let could_come = server.serves(other.request.model) && !other.excluded.contains(&backend);
+            if other.id != item.id && other.request.class <= item.request.class && could_come {
+                other.passed_tokens += u64::from(item.edge);
+            }
+        }
+    }
+
+    fn take_place(&mut self, item: &Item, backend: u32) {
+        let now_ns = self.now_ns;
+        if item.attempts == 0 {
+            self.add_credit(self.group(item.batch).terms.tenant);
+        }
+        let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
+        let server = &host.server;
+        let due = |timeout_ns: u64| if timeout_ns == 0 { NEVER } else { now_ns + timeout_ns };
+        let flight = Flight {
+            backend,
+            released_ns: now_ns,
+            in_prefill: true,
+            is_long: host.is_long(item),
+            first_token_due_ns: due(server.first_token_timeout_ns),
+            idle_due_ns: NEVER,
+            attempt_due_ns: due(server.attempt_timeout_ns),
+        };
+        if server.requests_per_min > 0 {
+            host.requests.push(now_ns);
+        }
+        if server.tokens_per_min > 0 {
+            host.tokens.push(Counted { at_ns: now_ns, tokens: item.limited_tokens(), item: item.id });
+        }
+        let horizon_ns = super::MINUTE + 2 * WINDOW_SLACK_NS;
+        host.requests.retain(|&at_ns| at_ns + horizon_ns > now_ns);
+        host.tokens.retain(|counted| counted.at_ns + horizon_ns > now_ns);
+        let item = self.item_mut(item.id).expect("it waits");
+        item.at = Where::InFlight(flight);
+        item.attempts += 1;
+        item.passed_tokens = 0;
+    }
+
+    /// Whether the short lane has no room for a prompt.
+    pub(crate) fn is_unfit(&self, item: &Item, backend: u32) -> bool {
+        self.host(backend).is_some_and(|host| self.obstacles(item, host, 0).contains(&Obstacle::ShortLane))
+    }
+}

@@ -1,0 +1,111 @@
+//! What is given to the scheduler, in the model's own words.
+
+use super::Order;
+
+/// Among whom the service of a class is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    None,
+    Tenant,
+    TenantBatch,
+}
+
+/// The scheduler's own limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) order: Order,
+    pub(crate) sharing: Sharing,
+    pub(crate) queue_limit: u32,
+    pub(crate) in_flight_limit: u32,
+    pub(crate) no_backend_timeout_ns: u64,
+    pub(crate) max_wait_ns: u64,
+    pub(crate) class_min_shares: [f64; 3],
+    pub(crate) cost_includes_output: bool,
+    pub(crate) retry_ratio: f64,
+}
+
+/// A backend's description.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) cap: u32,
+    /// (model, cap or 0).
+    pub(crate) models: Vec<(u32, u32)>,
+    pub(crate) available: bool,
+    pub(crate) long_threshold_tokens: u32,
+    pub(crate) long_slots: u32,
+    pub(crate) short_budget_tokens: u32,
+    pub(crate) lanes: bool,
+    pub(crate) prefill_tokens_per_s: f64,
+    pub(crate) first_token_timeout_ns: u64,
+    pub(crate) idle_timeout_ns: u64,
+    pub(crate) attempt_timeout_ns: u64,
+    pub(crate) requests_per_min: u32,
+    pub(crate) tokens_per_min: u64,
+}
+
+impl Server {
+    /// Slots for all of model 0, no lanes, no limits.
+    pub(crate) fn plain(cap: u32) -> Self {
+        Self {
+            cap,
+            models: vec![(0, 0)],
+            available: true,
+            long_threshold_tokens: 4_096,
+            long_slots: 1,
+            short_budget_tokens: 8_192,
+            lanes: false,
+            prefill_tokens_per_s: 5_000.0,
+            first_token_timeout_ns: 0,
+            idle_timeout_ns: 0,
+            attempt_timeout_ns: 0,
+            requests_per_min: 0,
+            tokens_per_min: 0,
+        }
+    }
+
+    pub(crate) fn serves(&self, model: u32) -> bool {
+        self.models.iter().any(|&(served, _)| served == model)
+    }
+}
+
+/// One prompt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) model: u32,
+    pub(crate) class: u32,
+    pub(crate) tokens: u32,
+    pub(crate) output_tokens: u32,
+    pub(crate) queue_timeout_ns: u64,
+    pub(crate) index: u32,
+    pub(crate) sequential: bool,
+    pub(crate) ttft_deadline_ns: u64,
+}
+
+impl Request {
+    pub(crate) fn limited_tokens(&self) -> u64 {
+        u64::from(self.tokens) + u64::from(self.output_tokens)
+    }
+
+    /// What fairness charges for so many tokens in and out.
+    pub(crate) fn charge(input_tokens: u32, output_tokens: u32) -> u64 {
+        (u64::from(input_tokens) + 2 * u64::from(output_tokens)).max(1)
+    }
+}
+
+/// What holds for a whole batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchTerms {
+    pub(crate) queue_timeout_ns: u64,
+    pub(crate) deadline_ns: u64,
+    pub(crate) tenant: u32,
+    pub(crate) weight: u32,
+}
+
+/// How a prompt ended, in the order of the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Success,
+    Failed,
+    Cancelled,
+    Expired,
+}

@@ -1,0 +1,66 @@
+//! One thing that happens, in words that make sense whatever happened before: numbers pick among what is there.
+//!
+//! So any part of a trace is a trace, and a failing one can be cut down freely.
+
+use crate::reference::{BatchTerms, End, Late, Order, Request, Server};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// `deadline_in_ns` of 0 = none.
+    Submit {
+        batch: u64,
+        requests: Vec<Request>,
+        terms: BatchTerms,
+        deadline_in_ns: u64,
+    },
+    FirstToken(u64),
+    Finish {
+        pick: u64,
+        end: End,
+        usage: Option<(u32, u32)>,
+    },
+    Retry {
+        pick: u64,
+        delay_ns: u64,
+        exclude_backend: bool,
+    },
+    Cancel(u64),
+    CancelBatch(u64),
+    Hold {
+        batch: u64,
+        horizon: u32,
+    },
+    Lift(u64),
+    Update {
+        backend: u32,
+        server: Server,
+    },
+    Pause {
+        backend: u32,
+        model: Option<u32>,
+        for_ns: u64,
+    },
+    SetOrder {
+        class: Option<u32>,
+        model: Option<u32>,
+        order: Option<Order>,
+    },
+    Rearm {
+        pick: u64,
+        deadline: Late,
+        in_ns: u64,
+    },
+    Advance(u64),
+    /// To the next deadline, if there is one.
+    ToDeadline,
+    /// A call that comes too late, about a prompt that has ended or waits.
+    TooLate(u64),
+    Nothing,
+}
+
+/// An event, and whether the scheduler is polled before the next one.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) event: Event,
+    pub(crate) polls: bool,
+}

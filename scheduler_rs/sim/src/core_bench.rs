@@ -1,0 +1,141 @@
+//! What one prompt costs in the scheduling core, by how many wait and for how many tenants.
+
+mod measure;
+mod plain;
+mod world;
+
+pub(crate) use plain::plain;
+
+use crate::cli::CoreBenchArgs;
+use crate::{Error, table};
+use expresslane_scheduler::{Policy, QUEUE_LIMIT_MAX};
+use measure::{Measured, measure};
+use serde::Serialize;
+use std::io::Write;
+use world::{BACKENDS, CAP, Load};
+
+const ROUNDS: usize = 7;
+const CYCLES: usize = 100_000;
+const MOST_QUEUED: usize = QUEUE_LIMIT_MAX as usize / 2;
+const MOST_TENANTS: usize = 100_000;
+
+/// Everything that a row depends on besides its own fields.
+#[derive(Debug, Serialize)]
+struct Conditions {
+    cycle: &'static str,
+    policy: &'static str,
+    fairness: &'static str,
+    classes: u32,
+    models: u32,
+    backends: u32,
+    cap: u32,
+    lanes: bool,
+    cancels: f64,
+    long_lane_full: f64,
+    lengths: &'static str,
+    submits: &'static str,
+    what_waits: &'static str,
+    timeouts: &'static str,
+    cycles: usize,
+    rounds: usize,
+    statistic: &'static str,
+    bytes: &'static str,
+    debug_build: bool,
+}
+
+/// One size of the queue with one number of tenants.
+#[derive(Debug, Serialize)]
+struct Row {
+    queued: usize,
+    tenants: u32,
+    /// CPU time of the thread, median of the rounds.
+    cycle_ns: u64,
+    cycle_ns_best_round: u64,
+    cycle_ns_worst_round: u64,
+    cycle_ns_wall: u64,
+    bytes_per_ticket: i64,
+    prompts_per_submit: usize,
+    nonempty_buckets_min: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    conditions: Conditions,
+    rows: Vec<Row>,
+}
+
+pub(crate) fn core_bench(args: &CoreBenchArgs, out: &mut impl Write) -> Result<(), Error> {
+    for queued in &args.queued {
+        check("--queued", *queued, 100, MOST_QUEUED)?;
+    }
+    for tenants in &args.tenants {
+        check("--tenants", *tenants, 1, MOST_TENANTS)?;
+    }
+    let cycles = args.cycles.unwrap_or(CYCLES);
+    check("--cycles", cycles, 1, 100 * CYCLES)?;
+    let mut rows = Vec::new();
+    for &queued in &args.queued {
+        for &tenants in &args.tenants {
+            eprintln!("core-bench: {queued} queued, {tenants} tenants");
+            rows.push(row(queued, tenants as u32, cycles));
+        }
+    }
+    let report = Report { conditions: conditions(cycles), rows };
+    if args.json {
+        let text = serde_json::to_string_pretty(&report).expect("results are plain data");
+        writeln!(out, "{text}")?;
+    } else {
+        write!(out, "{}", table::render(&report.rows))?;
+    }
+    Ok(())
+}
+
+fn check(flag: &'static str, value: usize, least: usize, most: usize) -> Result<(), Error> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::value(flag, &value, format!("must be from {least} to {most}")))
+}
+
+fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
+    let load = Load { policy: Policy::Hrrn, lanes: true, queued, tenants, is_mixed: true };
+    let Measured { median_ns, best_ns, worst_ns, wall_ns, nonempty_buckets, bytes } =
+        measure(load, cycles, ROUNDS);
+    Row {
+        queued,
+        tenants,
+        cycle_ns: median_ns,
+        cycle_ns_best_round: best_ns,
+        cycle_ns_worst_round: worst_ns,
+        cycle_ns_wall: wall_ns,
+        bytes_per_ticket: bytes,
+        prompts_per_submit: load.prompts_per_submit(),
+        nonempty_buckets_min: nonempty_buckets,
+    }
+}
+
+fn conditions(cycles: usize) -> Conditions {
+    Conditions {
+        cycle: "one prompt's whole way: its share of a submit and the poll after it, first token and poll, finish and \
+                poll; of every tenth: cancel and poll in place of the last four",
+        policy: Policy::Hrrn.name(),
+        fairness: expresslane_scheduler::Fairness::default().name(),
+        classes: 3,
+        models: 1,
+        backends: BACKENDS,
+        cap: CAP,
+        lanes: true,
+        cancels: 0.1,
+        long_lane_full: 0.5,
+        lengths: world::LENGTHS,
+        submits: "one call for each batch, of one class and one tenant drawn at random: see prompts_per_submit",
+        what_waits: "a third of each class; a batch comes when as many of its class have been released or cancelled, \
+                     with their lengths, so that what waits stays as it was drawn",
+        timeouts: "queue, first token, idle, attempt",
+        cycles,
+        rounds: ROUNDS,
+        statistic: "CPU time of the thread, median of the rounds; wall time of the same round beside it",
+        bytes: "live heap after all have been queued, less before",
+        debug_build: cfg!(debug_assertions),
+    }
+}

@@ -1,0 +1,52 @@
+//! The plain case that is followed from release to release: one class, one tenant, no cancels, under several policies.
+
+use super::measure::measure;
+use super::world::{BACKENDS, CAP, LENGTHS, Load};
+use super::{CYCLES, ROUNDS};
+use crate::Error;
+use expresslane_scheduler::Policy;
+use serde_json::{Map, Value, json};
+use std::io::Write;
+
+const QUEUED: usize = 100_000;
+
+/// One line of JSON.
+pub(crate) fn plain(out: &mut impl Write) -> Result<(), Error> {
+    let load = |policy, lanes| Load { policy, lanes, queued: QUEUED, tenants: 1, is_mixed: false };
+    let cycle = |policy, lanes| measure(load(policy, lanes), CYCLES, ROUNDS);
+    let lanes_on = cycle(Policy::Hrrn, true);
+    let policies = [Policy::Fcfs, Policy::Sjf, Policy::SjfAged { tokens_per_s: 1_000.0 }];
+    let by_policy: Map<String, Value> = policies
+        .into_iter()
+        .map(|policy| (policy.name().to_owned(), json!(cycle(policy, true).median_ns)))
+        .collect();
+    let report = json!({
+        "core_cycle_ns_100k": lanes_on.median_ns,
+        "core_cycle_ns_100k_worst_round": lanes_on.worst_ns,
+        "core_cycle_ns_100k_wall": lanes_on.wall_ns,
+        "core_cycle_ns_100k_lanes_off": cycle(Policy::Hrrn, false).median_ns,
+        "core_cycle_ns_100k_by_policy": by_policy,
+        "bytes_per_queued_ticket": lanes_on.bytes,
+        "conditions": {
+            "policy": "hrrn",
+            "lanes": true,
+            "queued": QUEUED,
+            "nonempty_buckets_min": lanes_on.nonempty_buckets,
+            "classes": 1,
+            "tenants": 1,
+            "models": 1,
+            "backends": BACKENDS,
+            "cap": CAP,
+            "prompts_per_submit": load(Policy::Hrrn, true).prompts_per_submit(),
+            "polls_per_ticket": 2,
+            "timeouts": "queue, first token, idle, attempt",
+            "lengths": LENGTHS,
+            "cycles": CYCLES,
+            "rounds": ROUNDS,
+            "statistic": "CPU time of the thread, median of rounds",
+            "debug_build": cfg!(debug_assertions),
+        },
+    });
+    writeln!(out, "{report}")?;
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! A scheduler with a full queue, and one ticket's way through it again and again.
+
+use expresslane_scheduler::{
+    BackendConfig, BatchOptions, CLASSES, Config, ModelRoute, Outcome, Policy, Prompt, Scheduler, TicketId,
+    token_buckets,
+};
+use std::collections::VecDeque;
+
+pub(super) const BACKENDS: u32 = 4;
+pub(super) const CAP: u32 = 16;
+pub(super) const LENGTHS: &str = "lognormal, median 800, sigma 1.5";
+const LONG_TOKENS: u32 = 4_096;
+/// Virtual time between two cycles.
+const STEP_NS: u64 = 2_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+/// Cycles for which the first tokens of long prompts come, then for which they do not.
+const PHASE: u64 = 256;
+/// Of so many prompts of the first class one is noted, to be cancelled later; of the others, which leave the queue
+/// hardly otherwise while the first has work, all are.
+const NOTED_ONE_IN: u64 = 5;
+/// One cycle of so many is a cancel.
+const CANCEL_ONE_IN: u64 = 10;
+
+/// What waits, and under which rules.
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    pub(super) policy: Policy,
+    pub(super) lanes: bool,
+    pub(super) queued: usize,
+    pub(super) tenants: u32,
+    /// Three classes, 10 % cancels, a long lane that is full half the time; otherwise one class and none of these.
+    pub(super) is_mixed: bool,
+}
+
+impl Load {
+    /// Callers send batches; where tenants have fewer than that waiting, they are smaller.
+    pub(super) fn prompts_per_submit(&self) -> usize {
+        (self.queued / (self.tenants as usize).max(100)).clamp(1, 100)
+    }
+
+    fn classes(&self) -> usize {
+        if self.is_mixed { CLASSES } else { 1 }
+    }
+}
+
+pub(super) struct World {
+    load: Load,
+    scheduler: Scheduler,
+    random: Random,
+    now_ns: u64,
+    cycles: u64,
+    batches: u64,
+    /// By class: the lengths of those that left the queue and are yet to be followed by others.
+    owed: Vec<Vec<u32>>,
+    /// The classes in which a whole batch is owed.
+    full: Vec<usize>,
+    /// The class of the ticket in each slot.
+    classes: Vec<u8>,
+    /// Some that were submitted long ago, to be cancelled.
+    noted: VecDeque<(TicketId, u32)>,
+    in_prefill: VecDeque<(TicketId, u32)>,
+    decoding: VecDeque<TicketId>,
+    waiting_by_bucket: Vec<u32>,
+    prompts: Vec<Prompt>,
+    prompts_per_submit: usize,
+}
+
+impl World {
+    pub(super) fn new(load: Load) -> Self {
+        let queue_limit = (load.queued + load.queued / 10 + 1_000) as u32;
+        let config = Config { policy: load.policy, queue_limit, ..Config::default() };
+        let mut scheduler = Scheduler::new(config).expect("the configuration is right");
+        for backend in 0..BACKENDS {
+            let config = BackendConfig {
+                cap: CAP,
+                models: vec![ModelRoute { model: 0, cap: 0 }],
+                lanes: load.lanes,
+                first_token_timeout_ns: 120 * SECOND_NS,
+                idle_timeout_ns: 60 * SECOND_NS,
+                attempt_timeout_ns: 600 * SECOND_NS,
+                ..BackendConfig::default()
+            };
+            scheduler.update_backend(0, backend, config).expect("the backend is right");
+        }
+        Self {
+            load,
+            scheduler,
+            random: Random(1),
+            now_ns: 0,
+            cycles: 0,
+            batches: 0,
+            owed: vec![Vec::new(); load.classes()],
+            full: Vec::new(),
+            classes: Vec::with_capacity(queue_limit as usize + 1_000),
+            noted: VecDeque::with_capacity(load.queued),
+            in_prefill: VecDeque::new(),
+            decoding: VecDeque::new(),
+            waiting_by_bucket: vec![0; token_buckets::COUNT],
+            prompts: Vec::new(),
+            prompts_per_submit: load.prompts_per_submit(),
+        }
+    }
+
+    /// As many as shall wait, those that will be in flight, and the batches that are yet to come.
+    pub(super) fn fill(&mut self) {
+        let classes = self.load.classes();
+        let in_flight = (BACKENDS * CAP) as usize;
+        let owed = classes * self.load.prompts_per_submit() / 2;
+        for number in 0..self.load.queued + in_flight + owed {
+            let class = number % classes;
+            let tokens = self.random.lognormal(800.0, 1.5);
+            self.owe(class, tokens);
+            while let Some(class) = self.full.pop() {
+                self.submit(class);
+            }
+        }
+        self.poll();
+    }
+
+    /// Until so many prompts have ended, by a finish or a cancel.
+    pub(super) fn run(&mut self, prompts: usize) {
+        let mut ended = 0;
+        let mut idle = 0;
+        while ended < prompts {
+            assert!(idle < 2 * PHASE, "nothing ends any more");
+            idle += 1;
+            self.now_ns += STEP_NS;
+            self.cycles += 1;
+            while let Some(class) = self.full.pop() {
+                self.submit(class);
+                self.poll();
+            }
+            if self.load.is_mixed && self.cycles.is_multiple_of(CANCEL_ONE_IN) {
+                self.cancel();
+                self.poll();
+                (ended, idle) = (ended + 1, 0);
+                continue;
+            }
+            if let Some(ticket) = self.next_first_token() {
+                self.scheduler.first_token(self.now_ns, ticket).expect("it is in flight");
+                self.decoding.push_back(ticket);
+                self.poll();
+            }
+            if let Some(ticket) = self.decoding.pop_front() {
+                self.scheduler.finish(self.now_ns, ticket, Outcome::Success).expect("it is in flight");
+                self.poll();
+                (ended, idle) = (ended + 1, 0);
+            }
+        }
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.scheduler.snapshot().queued as usize
+    }
+
+    pub(super) fn nonempty_buckets(&self) -> usize {
+        self.waiting_by_bucket.iter().filter(|&&waiting| waiting > 0).count()
+    }
+
+    /// Heap of what grows here while the queue is filled.
+    pub(super) fn own_bytes(&self) -> i64 {
+        let owed: usize = self.owed.iter().map(Vec::capacity).sum();
+        let prompts = self.prompts.capacity() * size_of::<Prompt>();
+        (owed * size_of::<u32>() + prompts).cast_signed() as i64
+    }
+
+    /// In every other phase long prompts stay in prefill and their lane stays full.
+    fn next_first_token(&mut self) -> Option<TicketId> {
+        let longs_wait = self.load.is_mixed && (self.cycles / PHASE).is_multiple_of(2);
+        let is_due = |&(_, tokens): &(TicketId, u32)| !longs_wait || tokens <= LONG_TOKENS;
+        let at = self.in_prefill.iter().position(is_due)?;
+        self.in_prefill.remove(at).map(|(ticket, _)| ticket)
+    }
+
+    /// Submits what is owed in a class as a batch of a tenant drawn at random.
+    fn submit(&mut self, class: usize) {
+        self.prompts.clear();
+        for (index, tokens) in (0..).zip(self.owed[class].drain(..)) {
+            self.waiting_by_bucket[usize::from(token_buckets::bucket_of(tokens))] += 1;
+            let class = if self.load.is_mixed { class as u32 } else { 1 };
+            self.prompts.push(Prompt { class, tokens, index, ..Prompt::default() });
+        }
+        let tenant = (self.random.next() % u64::from(self.load.tenants)) as u32;
+        let options =
+            BatchOptions { queue_timeout_ns: 36_000 * SECOND_NS, tenant, ..BatchOptions::default() };
+        self.batches += 1;
+        let tickets = self.scheduler.submit(self.now_ns, self.batches, &self.prompts, options);
+        for (ticket, prompt) in tickets.expect("there is room").into_iter().zip(&self.prompts) {
+            let slot = slot_of(ticket);
+            if slot >= self.classes.len() {
+                self.classes.resize(slot + 1, 0);
+            }
+            self.classes[slot] = class as u8;
+            if self.load.is_mixed && (class > 0 || self.random.next().is_multiple_of(NOTED_ONE_IN)) {
+                self.noted.push_back((ticket, prompt.tokens));
+            }
+        }
+    }
+
+    /// Cancels the oldest noted one that still waits.
+    fn cancel(&mut self) {
+        loop {
+            let (ticket, tokens) = self.noted.pop_front().expect("as many are noted as are cancelled");
+            let class = self.classes[slot_of(ticket)];
+            if !self.scheduler.cancel(self.now_ns, ticket).removed.is_empty() {
+                self.left_queue(class, tokens);
+                return;
+            }
+        }
+    }
+
+    fn left_queue(&mut self, class: u8, tokens: u32) {
+        self.waiting_by_bucket[usize::from(token_buckets::bucket_of(tokens))] -= 1;
+        self.owe(usize::from(class), tokens);
+    }
+
+    fn owe(&mut self, class: usize, tokens: u32) {
+        self.owed[class].push(tokens);
+        if self.owed[class].len() == self.prompts_per_submit {
+            self.full.push(class);
+        }
+    }
+
+    fn poll(&mut self) {
+        let decisions = self.scheduler.poll(self.now_ns);
+        assert!(decisions.expired.is_empty() && decisions.overdue.is_empty());
+        for dispatch in decisions.dispatches {
+            self.left_queue(self.classes[slot_of(dispatch.ticket)], dispatch.prefill_tokens);
+            self.in_prefill.push_back((dispatch.ticket, dispatch.prefill_tokens));
+        }
+        std::hint::black_box(self.scheduler.next_deadline());
+    }
+}
+
+/// The slot is in the low 22 bits of a ticket's number.
+fn slot_of(ticket: TicketId) -> usize {
+    (ticket.0 & ((1 << 22) - 1)) as usize
+}
+
+/// `SplitMix64`: cheap enough to draw while time is measured.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn lognormal(&mut self, median: f64, sigma: f64) -> u32 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        let normal = radius * (std::f64::consts::TAU * self.uniform()).cos();
+        (median * (sigma * normal).exp()).clamp(1.0, 1e9) as u32
+    }
+}

@@ -1,0 +1,1 @@
+"""Who is calling: API keys, client certificates, and what each tenant may do."""

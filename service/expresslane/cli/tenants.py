@@ -1,0 +1,91 @@
+"""`expresslane tenants`: who has what waiting, and what may be changed about it at runtime (O01, T11)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output
+from expresslane.cli.limits import limits_text
+from expresslane.cli.service_calls import connected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from expresslane_client import Tenant
+    from rich.console import RenderableType
+
+    from expresslane.cli.connection import Connection
+
+__all__ = ["list_tenants", "tenants_table", "update_tenant"]
+
+DEFAULT_TENANT = "default"
+
+
+def list_tenants(service: Connection, *, as_json: bool) -> Exit:
+    """Show the tenants that are at work, those with most waiting prompts first."""
+    tenants, more, fairness = asyncio.run(_list(service))
+    if as_json:
+        for tenant in tenants:
+            print(json_text(dataclasses.asdict(tenant)))  # noqa: T201
+    else:
+        output().print(*tenants_table(tenants, more, fairness), sep="\n")
+    return Exit.OK
+
+
+def update_tenant(
+    service: Connection,
+    name: str,
+    *,
+    weight: int | None = None,
+    max_class: str | None = None,
+    requests_per_min: int | None = None,
+    tokens_per_min: int | None = None,
+) -> Exit:
+    """Change one tenant and show it as it is then."""
+    if weight is None and max_class is None and requests_per_min is None and tokens_per_min is None:
+        raise CommandError("nothing to change", "example: expresslane tenants set acme --weight 3")
+
+    async def update() -> Tenant:
+        async with connected(service) as client:
+            return await client.update_tenant(
+                name,
+                weight=weight,
+                max_class=max_class,
+                requests_per_min=requests_per_min,
+                tokens_per_min=tokens_per_min,
+            )
+
+    output().print(*tenants_table([asyncio.run(update())]), sep="\n")
+    return Exit.OK
+
+
+async def _list(service: Connection) -> tuple[Sequence[Tenant], int, str]:
+    async with connected(service) as client:
+        snapshot = await client.get_snapshot()
+        return snapshot.tenants, snapshot.tenants_total - len(snapshot.tenants), snapshot.fairness
+
+
+def tenants_table(tenants: Sequence[Tenant], more: int = 0, fairness: str = "") -> list[RenderableType]:
+    """A table of tenants, and below it their limits and how many are not shown."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("tenant")
+    for name in ("weight", "queued", "in flight", "used tokens"):
+        table.add_column(name, justify="right")
+    table.add_column("up to class")
+    notices: list[RenderableType] = []
+    for one in tenants:
+        counts = (one.weight, one.queued, one.in_flight, one.used_tokens)
+        table.add_row(one_line(one.tenant, 40), *(f"{count:,}" for count in counts), one_line(one.max_class))
+        if limits := limits_text(one):
+            style = "yellow" if one.limited_by else "dim"
+            notices.append(Text(f"  {one_line(one.tenant, 40)}: {limits}", style=style))
+        if one.retries_denied:
+            denied = f"{one.retries_denied:,} retries denied, {one.retries_allowed:,} allowed"
+            notices.append(Text(f"  {one_line(one.tenant, 40)}: {denied}", style="yellow"))
+    end = joined((f"and {more:,} more" if more > 0 else "", f"sharing: {one_line(fairness)}" if fairness else ""))
+    return [table, *notices, *([Text(end, style="dim")] if end else [])]

@@ -1,0 +1,52 @@
+"""What the core says, in the service's words: its errors, why tickets expire, and usage as it takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expresslane import _scheduler
+from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError
+from expresslane.tokens import MAX_TOKENS
+
+if TYPE_CHECKING:
+    from expresslane.errors import AttemptError
+    from expresslane.results import Result
+
+__all__ = ["expired", "refused", "used"]
+
+_EXPIRED = {
+    "queue": (Reason.QUEUE_TIMEOUT, "queue", "model request timeout"),
+    "batch": (Reason.CALLER_DEADLINE, "caller", "the call's deadline was near and the prompt had not started"),
+    "no_backend": (Reason.NO_BACKEND, "no_backend", "no backend that serves the model was available in time"),
+}
+
+
+def expired(why: str, history: tuple[AttemptError, ...]) -> PromptError:
+    """The error of a prompt that ended while it waited; `why` as `Decisions.expired` says it."""
+    reason, deadline, message = _EXPIRED[why]
+    return PromptError(reason, message, retryable=True, deadline=deadline, history=history)
+
+
+def refused(error: _scheduler.SchedulerError) -> Exception:
+    """The refusal that an error of the core means to a caller; the error itself where it means a defect."""
+    match error:
+        case _scheduler.BatchTooLargeError():
+            return RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts")
+        case _scheduler.QueueFullError():
+            return RefusedError(Reason.QUEUE_FULL, error.args[0], retry_after_ns=error.args[1])
+        case _scheduler.AboveLimitError():
+            return RefusedError(Reason.ABOVE_RATE_LIMIT, f"{error.args[0]}; shorten it, or lower its max_tokens")
+        case _scheduler.InvalidConfigError():
+            field, _, _ = error.args[0].partition(" = ")
+            violation = FieldViolation(field, error.args[0])
+            return RefusedError(Reason.INVALID_FIELD, error.args[0], violations=[violation])
+    return error
+
+
+def used(result: Result) -> tuple[int, int] | None:
+    """(uncached input tokens, output tokens) as the backend reported them, None where it did not."""
+    usage = result.usage
+    if usage is None or usage.input_estimated or usage.output_estimated:
+        return None
+    uncached = max(0, usage.input_tokens - usage.cached_input_tokens)
+    return min(uncached, MAX_TOKENS), min(max(0, usage.output_tokens), MAX_TOKENS)

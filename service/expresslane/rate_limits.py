@@ -1,0 +1,116 @@
+"""What keeps waiting prompts back for a while: a limit per minute or a pause, told to their callers and counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from expresslane.batches.batch import Batch
+
+__all__ = ["PAUSE", "Limit", "RateLimits", "Tally"]
+
+PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that is used up until `reset_ns` (monotonic), of a backend or else of a tenant.
+
+    `kind`: requests_per_min or tokens_per_min; of a backend also pause (it asked for it) and breaker (it fails).
+    """
+
+    kind: str
+    reset_ns: int
+    backend: str = ""
+    tenant: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often a limit has kept work waiting, and for how long in all."""
+
+    times: int = 0
+    total_ns: int = 0
+    until_ns: int = 0
+
+    def add(self, now_ns: int, reset_ns: int) -> None:
+        """Work waits from now until `reset_ns`; time that was counted already is not counted again."""
+        self.times += 1
+        self.total_ns += max(0, reset_ns - max(now_ns, self.until_ns))
+        self.until_ns = max(self.until_ns, reset_ns)
+
+
+@dataclass(slots=True)
+class _Backend:
+    """A backend, what it serves, and what closes it: a limit as a whole, a pause for one model."""
+
+    models: frozenset[int] = frozenset()
+    per_min: tuple[int, int] = (0, 0)
+    limit: Limit | None = None
+    pauses: dict[int, Limit] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+    def closed_by(self, model: int, now_ns: int) -> Limit | None:
+        """What keeps prompts of a model from being released there now."""
+        for limit in (self.limit, self.pauses.get(model)):
+            if limit is not None and limit.reset_ns > now_ns:
+                return limit
+        return None
+
+
+class RateLimits:
+    """The limits in force, by backend number. A batch is told of one once all backends of a model of its are closed."""
+
+    def __init__(self) -> None:
+        self._backends: dict[int, _Backend] = {}
+
+    def describe(self, backend: int, models: Iterable[int], per_min: tuple[int, int]) -> None:
+        """What a backend can be given now (model numbers, none while it is unavailable), and its limits per minute."""
+        entry = self._backends.setdefault(backend, _Backend())
+        entry.models = frozenset(models)
+        if entry.per_min != per_min:
+            entry.per_min, entry.limit = per_min, None  # what it was closed for may no longer hold
+
+    def pause(self, backend: int, model: int, limit: Limit, now_ns: int) -> None:
+        """A backend asked to be left alone for one model."""
+        entry = self._backends.setdefault(backend, _Backend())
+        entry.pauses = {of: pause for of, pause in entry.pauses.items() if pause.reset_ns > now_ns}
+        known = entry.pauses.get(model)
+        if known is None or known.reset_ns < limit.reset_ns:
+            entry.pauses[model] = limit
+
+    def closed(self, backend: int, limit: Limit, now_ns: int) -> None:
+        """Work waits for a limit of a backend."""
+        entry = self._backends.setdefault(backend, _Backend())
+        entry.tally.add(now_ns, limit.reset_ns)
+        if limit.kind != PAUSE:
+            entry.limit = limit
+
+    def open_elsewhere(self, model: int, backend: int, now_ns: int) -> bool:
+        """Whether another backend takes prompts of a model now, as far as limits go."""
+        others = (one for number, one in self._backends.items() if number != backend and model in one.models)
+        return any(one.closed_by(model, now_ns) is None for one in others)
+
+    def tally(self, backend: int) -> Tally:
+        """How often and how long a backend's limits have kept work waiting."""
+        return self._backends.setdefault(backend, _Backend()).tally
+
+    def tell(self, batch: Batch, now_ns: int) -> None:
+        """Note on a batch the limits that its waiting prompts wait for."""
+        if batch.unfinished <= batch.in_flight:
+            return
+        for limit in self._keeping_back(batch.models, now_ns):
+            batch.note_limit(limit)
+        own = batch.tenant.limit
+        if own is not None and own.reset_ns > now_ns:
+            batch.note_limit(own)
+
+    def _keeping_back(self, models: Collection[int], now_ns: int) -> Iterator[Limit]:
+        for model in models:
+            serving = [one for one in self._backends.values() if model in one.models]
+            limits = [limit for one in serving if (limit := one.closed_by(model, now_ns)) is not None]
+            if len(limits) == len(serving):
+                yield from limits

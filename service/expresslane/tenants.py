@@ -1,0 +1,155 @@
+"""Tenants: by name outside and by number in the core, each with its share and the highest class it may use."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from expresslane.errors import Reason, RefusedError
+from expresslane.prompts import PromptClass
+from expresslane.rate_limits import Limit, Tally
+from expresslane.settings import TenantDefaults, TenantSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Tenant", "Tenants"]
+
+IDLE_MAX = 4_096
+CONFIGURED_MAX = 16_384
+NUMBERS = 2**32
+
+
+@dataclass(slots=True, eq=False)
+class Tenant:
+    """One tenant. `number`: its name in the core. `open`: its calls and running jobs. `limit`: the last used up."""
+
+    name: str
+    number: int
+    weight: int = 1
+    max_class: PromptClass = PromptClass.INTERACTIVE
+    requests_per_min: int = 0
+    tokens_per_min: int = 0
+    open: int = 0
+    tally: Tally = field(default_factory=Tally)
+    limit: Limit | None = None
+
+    def limited(self, limit: Limit, now_ns: int) -> None:
+        """Its work waits for a limit of its own."""
+        self.limit = limit
+        self.tally.add(now_ns, limit.reset_ns)
+
+
+class Tenants:
+    """Every tenant that is configured or has a call open, and a bounded number of those that had one.
+
+    Names are what callers say, so they must not cost memory for good: 4,096 idle ones are remembered, the one that left
+    first is forgotten first. Its number is not given again before all others were, so that no tenant inherits what the
+    core remembers of another. `put_in_force` is told whenever a tenant's limits may have changed.
+    """
+
+    def __init__(
+        self,
+        configured: Mapping[str, TenantSettings] | None = None,
+        defaults: TenantDefaults | None = None,
+        put_in_force: Callable[[Tenant], None] = lambda _: None,
+    ) -> None:
+        self._configured = dict(configured or {})
+        self._defaults = defaults or TenantDefaults()
+        self._put_in_force = put_in_force
+        self._known: dict[str, Tenant] = {}
+        self._names: dict[int, str] = {}
+        self._idle: OrderedDict[str, None] = OrderedDict()
+        self._next = 0
+
+    def find(self, name: str) -> Tenant:
+        """The tenant of this name, which may be new."""
+        tenant = self._known.get(name)
+        if tenant is None:
+            tenant = self._make(name)
+            if tenant.requests_per_min or tenant.tokens_per_min:
+                self._put_in_force(tenant)
+            self._known[name] = tenant
+            self._names[tenant.number] = name
+            self._rest(tenant)
+        return tenant
+
+    def update(self, name: str, changes: Mapping[str, Any]) -> Tenant:
+        """Change settings of a tenant, by the names of TenantSettings, until the process ends.
+
+        Raises RefusedError (INVALID_FIELD: what the core refuses; TENANTS_FULL), and nothing has changed.
+        """
+        if name not in self._configured and len(self._configured) >= CONFIGURED_MAX:
+            message = f"{CONFIGURED_MAX:,} tenants have settings of their own, the most this service keeps"
+            raise RefusedError(Reason.TENANTS_FULL, message)
+        before = self._configured.get(name)
+        tenant = self.find(name)
+        self._configured[name] = (before or TenantSettings()).model_copy(update=changes)
+        try:
+            self._describe(tenant)
+            self._put_in_force(tenant)
+        except RefusedError:
+            if before is None:
+                del self._configured[name]
+            else:
+                self._configured[name] = before
+            self._describe(tenant)
+            raise
+        self._idle.pop(name, None)
+        tenant.limit = None
+        return tenant
+
+    def enter(self, name: str) -> Tenant:
+        """A call of this tenant begins. Every `enter` has its `leave`."""
+        tenant = self.find(name)
+        tenant.open += 1
+        self._idle.pop(name, None)
+        return tenant
+
+    def leave(self, tenant: Tenant) -> None:
+        """A call has ended."""
+        tenant.open -= 1
+        if not tenant.open:
+            self._rest(tenant)
+
+    def by_number(self, number: int) -> Tenant | None:
+        """The tenant with this number in the core, if it is remembered."""
+        name = self._names.get(number)
+        return None if name is None else self._known[name]
+
+    def known(self) -> Sequence[Tenant]:
+        """All that are remembered."""
+        return list(self._known.values())
+
+    def _make(self, name: str) -> Tenant:
+        while self._next in self._names:
+            self._next = (self._next + 1) % NUMBERS
+        number, self._next = self._next, (self._next + 1) % NUMBERS
+        tenant = Tenant(name, number)
+        self._describe(tenant)
+        return tenant
+
+    def _describe(self, tenant: Tenant) -> None:
+        own = self._configured.get(tenant.name)
+
+        def held(field: str) -> Any:
+            value = getattr(own, field, None)
+            return getattr(self._defaults, field) if value is None else value
+
+        tenant.weight = held("weight")
+        tenant.max_class = PromptClass[held("max_class").upper()]
+        tenant.requests_per_min = held("requests_per_min")
+        tenant.tokens_per_min = held("tokens_per_min")
+
+    def _rest(self, tenant: Tenant) -> None:
+        if tenant.name in self._configured:
+            return
+        self._idle[tenant.name] = None
+        if len(self._idle) > IDLE_MAX:
+            name, _ = self._idle.popitem(last=False)
+            forgotten = self._known.pop(name)
+            del self._names[forgotten.number]
+            if forgotten.requests_per_min or forgotten.tokens_per_min:
+                forgotten.requests_per_min = forgotten.tokens_per_min = 0
+                self._put_in_force(forgotten)

@@ -1,0 +1,127 @@
+"""Canaries: keys and prompts through every path that can go wrong, searched for in all that the process says."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from expresslane.auth.keys import new_key
+from expresslane_client import CallError, Client, Prompt
+
+from tests.e2e.served import Served
+from tests.support.fake_backend import FakeBackend, Script, SeenRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "sk-canary/of+the+backend"
+PASSWORD = "canary-in-the-url"
+QUERY = "canary-in-the-query"
+PROMPT = "canary in the prompt"
+SECRETS = (KEY, PASSWORD, QUERY, base64.b64encode(f"me:{PASSWORD}".encode()).decode())
+
+
+def echo(request: SeenRequest) -> bytes:
+    """All of a request, as debugging servers send it back."""
+    return orjson.dumps(
+        {"error": {"message": f"{request.headers} {request.body!r}", "code": f"{request.body!r} {request.headers}"}}
+    )
+
+
+def misbehaviours(request: SeenRequest) -> dict[str, Script]:
+    """Every way to go wrong, quoting as much of the request as possible."""
+    whole, text = echo(request), request.body
+    key = request.headers["authorization"].encode()
+    return {
+        "refuse": Script(status=401, body=whole),
+        # the key lies across the place where bodies are cut
+        "long": Script(status=400, body=b"x" * (2_048 - 3 * len(key) // 4) + key),
+        "fail": Script(status=500, body=whole),
+        "inside": Script(wire=[b"data: " + whole + b"\n\n"]),
+        "malformed": Script(wire=[b"data: {" + text + key + b"\n\n"]),
+        "media": Script(body=text + key, headers={"Content-Type": f"text/{key.decode().split()[-1]}"}),
+        "redirect": Script(status=302, headers={"Location": f"http://h:1/?api_key={QUERY}&and={key.decode()}"}),
+        "status line": Script(status=200, headers={"X": f"\x00{key.decode()}"}),
+        "cut": Script(cut_after=2),
+        "answer": Script(),
+    }
+
+
+KINDS = ("refuse", "long", "fail", "inside", "malformed", "media", "redirect", "status line", "cut", "answer")
+
+
+def misbehave(request: SeenRequest) -> Script | None:
+    """Go wrong as the prompt asks for."""
+    return next(script for kind, script in misbehaviours(request).items() if f": {kind}".encode() in request.body)
+
+
+@pytest.mark.parametrize("url_credentials", [True, False])
+async def test_canaries(tmp_path: Path, url_credentials: bool) -> None:
+    """Spans, metrics and logs at their most talkative hold no prompt and no key; results hold no key (A35)."""
+    caller_key, record = new_key()
+    wrong_key, _ = new_key()
+    async with FakeBackend() as fake:
+        fake.on(misbehave)
+        prefix = "EXPRESSLANE_BACKENDS__FAKE__"
+        address = fake.url.removeprefix("http://")
+        credentials = {f"{prefix}URL": f"http://me:{PASSWORD}@{address}/v1?api_key={QUERY}"}
+        environ = (credentials if url_credentials else {f"{prefix}URL": fake.url, f"{prefix}API_KEY": KEY}) | {
+            f"{prefix}KIND": "openai",
+            f"{prefix}MODELS": "m",
+            "EXPRESSLANE_TENANTS__ACME__KEYS": str(record),
+            "EXPRESSLANE_TENANTS__ACME__ADMIN": "true",
+            "EXPRESSLANE_RETRY_ATTEMPTS": "2",
+            "EXPRESSLANE_RETRY_BASE_S": "1ms",
+            "EXPRESSLANE_LOG_LEVEL": "debug",
+            "OTEL_TRACES_EXPORTER": "console",
+            "OTEL_METRICS_EXPORTER": "console",
+        }
+        async with Served(tmp_path, **environ) as served:
+            assert served.process.stdout is not None
+            saying = asyncio.ensure_future(served.process.stdout.read())
+            complaining = asyncio.ensure_future(served.process.stderr.read())  # type: ignore[union-attr]
+            async with Client(served.address, api_key=wrong_key) as stranger:
+                with pytest.raises(CallError):
+                    await stranger.collect_batch([PROMPT])
+            async with Client(served.address, api_key=caller_key) as client:
+                prompts = [Prompt(kind, f"{PROMPT}: {kind}") for kind in KINDS]
+                results = {one.custom_id: one async for one in client.generate_batch(prompts)}
+                with pytest.raises(CallError):
+                    await client.collect_batch([Prompt("bad", PROMPT, model="x" * 1_000)])
+                backends = await client.list_backends()
+            served.terminate()
+            assert await served.process.wait() == 0
+            said = (await saying + await complaining).decode() + repr(served.log)
+    assert results["answer"].ok
+    assert {kind for kind in KINDS if not results[kind].ok} == set(KINDS) - {"answer"}
+    told = "".join(repr(results[kind].error) for kind in KINDS) + repr(backends)
+    for secret in (*SECRETS, caller_key, wrong_key):
+        assert secret not in told
+        assert secret not in said
+        assert orjson.dumps(secret).decode()[1:-1] not in said
+    for secret in (KEY, SECRETS[-1]):
+        assert secret[: len(secret) // 2] not in told  # no half of it either
+    assert PROMPT not in said
+    assert '"name": "expresslane.prompt"' in said  # the spans are there,
+    assert "expresslane.prompts.ended" in said  # the metrics,
+    assert "call refused: unknown key" in said  # and the logs,
+    assert f'"key":"{record.id}"' in said  # which name the caller
+
+
+async def test_redirects_are_not_followed(tmp_path: Path) -> None:
+    """Neither an answer nor a list of models can send the service elsewhere (SSRF)."""
+    async with FakeBackend() as fake, FakeBackend() as elsewhere:
+        away = Script(status=307, headers={"Location": f"{elsewhere.url}/v1/chat/completions"})
+        fake.on(lambda _: away)
+        fake.paths["/v1/models"] = Script(status=302, headers={"Location": f"{elsewhere.url}/v1/models"})
+        prefix = "EXPRESSLANE_BACKENDS__FAKE__"
+        environ = {f"{prefix}KIND": "openai", f"{prefix}URL": fake.url, "EXPRESSLANE_WILDCARD_BACKEND": "fake"}
+        async with Served(tmp_path, **environ) as served, Client(served.address) as client:
+            (result,) = (await client.collect_batch([Prompt("a", "x", model="m")])).results
+            assert result.error is not None
+            assert "redirects are not followed" in result.error.message
+        assert len(fake.generations) == 1
+        assert elsewhere.requests == []

@@ -1,0 +1,88 @@
+"""`policy`, `tenants` and limits on the command line, against the real service with a fake backend behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from expresslane.settings import TenantSettings
+
+from tests.support.fake_backend import FakeBackend, Script
+from tests.support.service import Service, backend
+from tests.support.shell import Shell, numbered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_policy_is_shown_set_and_taken_back(tmp_path: Path) -> None:
+    """The table of scopes before and after; a wrong name is told with those that are right (T04, P39)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        shell = Shell(tmp_path, service.address)
+        assert (await shell.run("policy", "--json")).lines == [{"prompt_class": "", "model": "", "policy": "hrrn"}]
+        shown = await shell.run("policy", "set", "ljf", "--class", "batch", "--model", "m")
+        assert shown.out.split() == ["scope", "policy", "all", "hrrn", "batch/model/m", "ljf"]
+        assert "batch/model/m ljf" in (await shell.run("status")).out
+        taken = await shell.run("policy", "unset", "--class", "batch", "--model", "m")
+        assert taken.out.split() == ["scope", "policy", "all", "hrrn"]
+        wrong = await shell.run("policy", "set", "fastest")
+        assert wrong.code == 2
+        assert "hrrn" in wrong.err
+        nowhere = await shell.run("policy", "set", "ljf", "--model", "nope")
+        assert (nowhere.code, "no backend serves the model 'nope'" in nowhere.err) == (3, True)
+        assert (await shell.run("policy", "unset")).code == 2
+
+
+async def test_tenants_are_shown_and_changed(tmp_path: Path) -> None:
+    """Weight, class and limits as they are then; status lists tenants once there is another than the default (O01)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        shell = Shell(tmp_path, service.address)
+        changed = await shell.run("tenants", "set", "acme", "--weight", "3", "--requests-per-min", "50")
+        assert changed.out.splitlines()[1].split() == ["acme", "3", "0", "0", "0", "interactive"]
+        assert "0 of 50 requests/min" in changed.out
+        assert "acme: 0 of 50 requests/min" in (await shell.run("status")).out
+        (tenant,) = (await shell.run("tenants", "--json")).lines
+        assert (tenant["tenant"], tenant["weight"], tenant["requests_per_min"]) == ("acme", 3, 50)
+        assert (await shell.run("tenants", "set", "acme")).code == 2
+        assert (await shell.run("tenants", "set", "acme", "--weight", "-1")).code == 2
+
+
+@pytest.mark.parametrize(("whose", "tenant"), [("fake", ""), ("small", "small")])
+async def test_run_says_which_limit_it_waits_for(tmp_path: Path, whose: str, tenant: str) -> None:
+    """While prompts wait for a limit, `run` tells whose and how long; status counts it; raised, it lets go (T15)."""
+    tenants = {"small": TenantSettings(requests_per_min=2)}
+    limit = 0 if tenant else 2
+    async with (
+        FakeBackend() as fake,
+        Service(fake=backend(fake.url, requests_per_min=limit), tenants=tenants) as service,
+    ):
+        shell = Shell(tmp_path, service.address, {"EXPRESSLANE_TENANT": tenant})
+        shell.write("p.jsonl", *numbered(4))
+        running = asyncio.ensure_future(shell.run("run", "p.jsonl", "-o", "r.jsonl"))
+        while (await service.client.get_snapshot()).queued < 2:
+            pass
+        status = (await shell.run("status")).out
+        assert "rate limited (requests_per_min)" in status
+        assert "rate limited 1 time" in status
+        if tenant:
+            lifted = await shell.run("tenants", "set", tenant, "--requests-per-min", "0")
+        else:
+            lifted = await shell.run("backends", "set-limits", "fake", "--requests-per-min", "0")
+        assert lifted.code == 0
+        done = await running
+        assert (done.code, f"rate limited by {whose}, " in done.err) == (0, True)
+        assert (await shell.run("backends", "set-limits", "fake")).code == 2
+
+
+async def test_backends_say_that_one_is_left_alone(tmp_path: Path) -> None:
+    """An open breaker is told below the table, with the time until the backend is tried."""
+    async with FakeBackend() as fake:
+        fake.on(lambda _: Script(status=500))
+        async with Service(fake=backend(fake.url, breaker_open_s=60.0), retry_attempts=1) as service:
+            shell = Shell(tmp_path, service.address)
+            async with service.client.generate_batch([str(number) for number in range(20)]) as call:
+                assert not any([one.ok async for one in call])
+            shown = (await shell.run("backends")).out
+            assert "breaker: left alone because it fails" in shown
+            assert "opened 1 time" in shown
