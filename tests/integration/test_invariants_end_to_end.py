@@ -36,7 +36,7 @@ def sends(fakes: Sequence[FakeBackend]) -> Counter[str]:
     return Counter(name_of(request) for fake in fakes for request in fake.generations)
 
 
-def faults(chance: random.Random) -> Script | None:
+def faults(chance: random.Random) -> Script:
     """Mostly an answer; else something that is tried again, or something that is not.
 
     No connection is cut before the first byte: within an attempt such a request is sent once more, on a new connection.
