@@ -8,7 +8,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core wheel clean
+.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core figures wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,13 @@ bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
 bench-core: ## Measure the core alone: single calls (criterion), then a prompt's whole way by queue and tenants
 	cargo bench --quiet --locked -p expresslane-scheduler
 	cargo run --quiet --release --locked -p expresslane-sim -- core-bench
+
+# Recorded workloads are not part of the project: TRACES names the folder that holds them.
+figures: ## Simulate and draw docs/figures; with TRACES=FOLDER those of recorded workloads too
+	cargo run --quiet --release --locked -p expresslane-sim -- report --out docs/figures/synthetic --tenants \
+		--title 'Made-up workloads' synthetic:chat synthetic:mixed synthetic:wide
+	$(if $(TRACES),cargo run --quiet --release --locked -p expresslane-sim -- report --out docs/figures/recorded \
+		--title 'Recorded workloads' $(sort $(wildcard $(TRACES)/*.csv)))
 
 wheel: $(VENV)/.dev ## Build both distributions into dist/
 	$(BIN)/maturin build --quiet --release --locked --out dist

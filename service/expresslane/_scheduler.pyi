@@ -562,6 +562,13 @@ class Scheduler:
     def release_batch(self, now_ns: int, batch: int) -> None:
         """Lift the horizon."""
 
+    def refuse(self, now_ns: int, prompts: int, places: int) -> int:
+        """Count a batch that a bound of the caller's keeps out of the queue, in `Snapshot.refused`.
+
+        Returns the nanoseconds in which `places` tickets will have ended at the measured rate: from 0.1 to 60 s, 1 s
+        while nothing is known.
+        """
+
     def next_deadline(self) -> int | None:
         """When `poll` must be called next if nothing else happens; may change after any other call."""
 

@@ -23,6 +23,7 @@ from expresslane.intake import Intake
 from expresslane.interceptors.auth import AuthInterceptor
 from expresslane.interceptors.observe import ObserveInterceptor
 from expresslane.jobs import JobStore
+from expresslane.kept_batches import KeptBatches
 from expresslane.models import ModelRegistry
 from expresslane.policies import Scope
 from expresslane.reloading import Reloader
@@ -113,12 +114,18 @@ class App:
             results_limit_bytes=settings.job_results_limit_bytes,
             retention_s=settings.job_retention_s,
         )
+        self.kept = KeptBatches(
+            self.intake,
+            self.scheduling,
+            limit=settings.kept_limit,
+            results_limit_bytes=settings.kept_results_limit_bytes,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading: asyncio.Task[None] | None = None
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
         self.server = Server(
-            InferenceServicer(self.intake, self.scheduling, settings),
+            InferenceServicer(self.intake, self.scheduling, self.kept, settings),
             AdminServicer(self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness),
             JobsServicer(self.jobs, self.scheduling, settings),
             interceptors=[self.door, self._observer],
@@ -174,6 +181,7 @@ class App:
             self._observer.cutting = True
         await self.server.stop(0)
         self.jobs.close()
+        self.kept.close()
         self.scheduling.stop()
         await self.fleet.close()
         if self._reloading is not None:

@@ -55,11 +55,13 @@ class Reason(StrEnum):
     JOBS_FULL = "JOBS_FULL"
     CLASS_NOT_ALLOWED = "CLASS_NOT_ALLOWED"
     TENANTS_FULL = "TENANTS_FULL"
+    KEPT_FULL = "KEPT_FULL"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
     UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
     CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
     UNKNOWN_JOB = "UNKNOWN_JOB"
     JOB_EXISTS = "JOB_EXISTS"
+    REQUEST_EXISTS = "REQUEST_EXISTS"
     QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
     FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"  # noqa: S105 - a token of a model
     IDLE_TIMEOUT = "IDLE_TIMEOUT"
@@ -108,6 +110,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.CREDITS_EXCEEDED,
         Reason.JOBS_FULL,
         Reason.TENANTS_FULL,
+        Reason.KEPT_FULL,
         Reason.BACKEND_RATE_LIMITED,
         Reason.BACKEND_QUOTA_EXHAUSTED,
         Reason.ANSWER_OVER_LIMIT,
@@ -121,7 +124,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.BACKEND_OVERLOADED,
     ),
     grpc.StatusCode.NOT_FOUND: (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_BACKEND, Reason.UNKNOWN_JOB),
-    grpc.StatusCode.ALREADY_EXISTS: (Reason.JOB_EXISTS,),
+    grpc.StatusCode.ALREADY_EXISTS: (Reason.JOB_EXISTS, Reason.REQUEST_EXISTS),
     grpc.StatusCode.FAILED_PRECONDITION: (Reason.CONCURRENCY_UNSUPPORTED,),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
         Reason.QUEUE_TIMEOUT,

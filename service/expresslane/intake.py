@@ -7,7 +7,8 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
-from expresslane.batches.batch import Batch, BatchOptions, HeldBytes
+from expresslane.batches.batch import Batch, BatchOptions
+from expresslane.batches.held import Amount, Bounds, Held
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
@@ -53,7 +54,7 @@ class Intake:
         self._may_use = may_use
         self._clock = clock
         self._open: set[Batch] = set()
-        self._held = HeldBytes()
+        self._held = Held()
         self._none_open = asyncio.Event()
         self._none_open.set()
         self.draining = False
@@ -105,12 +106,14 @@ class Intake:
             read_bytes = size_bytes - prompt.options.other_bytes
             tokens = self.estimates.input_tokens(model.number, read_bytes, model.bytes_per_token)
             output_tokens = self.estimates.output_tokens(model.number, prompt.options.sampling.max_tokens)
-            ticket = Ticket(named, batch, index, tokens, size_bytes)
-            taken_bytes += size_bytes
+            held_bytes = max(1, size_bytes)
+            ticket = Ticket(named, batch, index, tokens, held_bytes)
+            taken_bytes += held_bytes
             entries.append(Entry(ticket, model, output_tokens))
-        self._check_bytes(taken_bytes, batch.options.queue_limit_bytes)
+        self._check_room(batch, Amount(len(entries), taken_bytes))
         self._scheduling.submit(batch, entries)
-        self._held.total += taken_bytes
+        if entries:
+            self._held.take(batch.tenant.name, len(entries), taken_bytes)
         if batch.options.arrived_ns is not None and not batch.open:
             batch.trace.stage(names.SPAN_INGEST, batch.options.arrived_ns, self._clock())
         batch.expect(len(prompts))
@@ -119,13 +122,16 @@ class Intake:
             self._scheduling.complete_unqueued(batch, failure)
         return [entry.ticket for entry in entries]
 
-    def _check_bytes(self, taken_bytes: int, limit: int) -> None:
-        if taken_bytes > limit:
-            message = f"{taken_bytes:,} bytes of prompts are more than this service ever queues ({limit:,})"
-            raise RefusedError(Reason.BATCH_TOO_LARGE, f"{message}; send them through StreamPrompts")
-        if self._held.total + taken_bytes > limit:
-            message = f"{self._held.total:,} bytes of prompts wait or run; {taken_bytes:,} more exceed {limit:,}"
-            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
+    def _check_room(self, batch: Batch, more: Amount) -> None:
+        """The bounds that the core does not know: bytes, and what one tenant may have."""
+        bounds = Bounds(bytes=batch.options.queue_limit_bytes)
+        shortage = self._held.shortage(batch.tenant.name, more, bounds, batch.tenant.queue_bounds)
+        if shortage is None:
+            return
+        retry_after_ns = self._scheduling.refuse(more.prompts, shortage.places or 0)
+        if shortage.places is None:
+            raise RefusedError(Reason.BATCH_TOO_LARGE, f"{shortage.message}; send them through StreamPrompts")
+        raise RefusedError(Reason.QUEUE_FULL, shortage.message, retry_after_ns=retry_after_ns)
 
     def reject(self, batch: Batch, custom_id: str, error: PromptError) -> None:
         """Take a prompt of a session in only to fail it, in-band."""

@@ -226,6 +226,10 @@ class Scheduling:
         """Note on a batch what its prompts have to wait for from the start."""
         self.limits.tell(batch, self._clock())
 
+    def refuse(self, prompts: int, places: int) -> int:
+        """Count prompts that never get here; returns the nanoseconds until `places` others will have ended."""
+        return self._core.refuse(self._clock(), prompts, min(places, 2**32 - 1))
+
     def first_token(self, ticket: Ticket, now_ns: int) -> None:
         """The first token of the running attempt has come."""
         self._core.first_token(now_ns, ticket.id)

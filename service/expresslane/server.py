@@ -32,6 +32,9 @@ PENDING_CALLS = 20_000
 these get to the door, which says why they are not let in."""
 METADATA_BYTES = 16 * 1024
 """Most metadata of one call. gRPC refuses more itself, with RESOURCE_EXHAUSTED; from half of it on at random."""
+KEEPALIVE_MS = 60_000
+KEEPALIVE_TIMEOUT_MS = 20_000
+"""A caller that is gone without a word is noticed so long after: its batch is cancelled, or its time begins to run."""
 
 _INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"]
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
@@ -65,6 +68,10 @@ class Server:
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MIN_MS),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.max_pings_without_data", 0),
         ]
         work, administration = [(_INFERENCE, inference), (_JOBS, jobs)], [(_ADMIN, admin)]
         self._main = self._make(work if admin_apart else work + administration, interceptors, with_reflection)

@@ -150,6 +150,8 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EngineTokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
 RequestsPerMin = Annotated[int, Field(ge=0, le=MAX_REQUESTS_PER_MIN)]
 TokensPerMin = Annotated[int, Field(ge=0, le=MAX_TOKENS_PER_MIN)]
+QueuePrompts = Annotated[int, Field(ge=0, le=10_000_000)]
+QueueBytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Weight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 Seconds = Annotated[
     float,
@@ -316,6 +318,10 @@ class TenantDefaults(_Frozen):
     """Most requests sent for one tenant within any 60 seconds, over all backends, retries counted. 0: no limit."""
     tokens_per_min: TokensPerMin = 0
     """Most tokens, input and expected output, sent for one tenant within any 60 seconds. 0: no limit."""
+    queue_limit_prompts: QueuePrompts = 0
+    """Most prompts of one tenant that may wait or run at once. 0: only the bounds of all."""
+    queue_limit_bytes: QueueBytes = 0
+    """Most bytes of prompts of one tenant that may wait or run at once. 0: only the bounds of all."""
 
 
 class TenantSettings(_Frozen):
@@ -358,6 +364,12 @@ class TenantSettings(_Frozen):
     tokens_per_min: TokensPerMin | None = None
     """Most tokens, input and expected output, sent for the tenant within any 60 seconds. 0: no limit.
     Default: EXPRESSLANE_TENANT_DEFAULTS__TOKENS_PER_MIN."""
+    queue_limit_prompts: QueuePrompts | None = None
+    """Most prompts of the tenant that may wait or run at once. 0: only the bounds of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__QUEUE_LIMIT_PROMPTS."""
+    queue_limit_bytes: QueueBytes | None = None
+    """Most bytes of prompts of the tenant that may wait or run at once. 0: only the bounds of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__QUEUE_LIMIT_BYTES."""
 
 
 class Settings(_Frozen):
@@ -487,6 +499,16 @@ class Settings(_Frozen):
     released; answers that are under way still come on top."""
     job_retention_s: Seconds = 3_600.0
     """How long a job and its results are kept after its end, in memory: they are lost when the service stops."""
+    kept_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Most batches kept for callers that may come back (on_disconnect KEEP), running and ended. Beyond it one that was
+    read to its end is forgotten, else another is refused."""
+    kept_results_limit_bytes: Annotated[int, Field(ge=4_096, le=1_099_511_627_776)] = 256 * 1024 * 1024
+    """Memory for the results of all kept batches, about. While it is full another is refused and nothing of a running
+    one is released; answers that are under way still come on top."""
+    kept_default_s: Seconds = 300.0
+    """How long a kept batch stays while no call is attached to it, when its caller does not say."""
+    kept_max_s: Seconds = 3_600.0
+    """The longest that a caller may ask for."""
     drain_grace_s: Seconds = 30.0
     """How long a stopping service lets accepted work finish."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

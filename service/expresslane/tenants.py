@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from expresslane.batches.held import Bounds
 from expresslane.errors import Reason, RefusedError
 from expresslane.prompts import PromptClass
 from expresslane.rate_limits import Limit, Tally
@@ -19,11 +20,16 @@ __all__ = ["Tenant", "Tenants"]
 IDLE_MAX = 4_096
 CONFIGURED_MAX = 16_384
 NUMBERS = 2**32
+UNBOUNDED = Bounds()
 
 
 @dataclass(slots=True, eq=False)
 class Tenant:
-    """One tenant. `number`: its name in the core. `open`: its calls and running jobs. `limit`: the last used up."""
+    """One tenant.
+
+    `number`: its name in the core. `queue_bounds`: of what it has waiting and running. `open`: its calls and running
+    jobs. `limit`: the last used up.
+    """
 
     name: str
     number: int
@@ -31,6 +37,7 @@ class Tenant:
     max_class: PromptClass = PromptClass.INTERACTIVE
     requests_per_min: int = 0
     tokens_per_min: int = 0
+    queue_bounds: Bounds = UNBOUNDED
     open: int = 0
     tally: Tally = field(default_factory=Tally)
     limit: Limit | None = None
@@ -141,6 +148,7 @@ class Tenants:
         tenant.max_class = PromptClass[held("max_class").upper()]
         tenant.requests_per_min = held("requests_per_min")
         tenant.tokens_per_min = held("tokens_per_min")
+        tenant.queue_bounds = Bounds(held("queue_limit_prompts"), held("queue_limit_bytes"))
 
     def _rest(self, tenant: Tenant) -> None:
         if tenant.name in self._configured:

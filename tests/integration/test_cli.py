@@ -127,13 +127,38 @@ async def test_a_batch_too_large_for_the_queue_goes_as_a_stream(shell: Shell, se
 
 
 async def test_a_lost_connection_leaves_the_rest_to_run_again(shell: Shell, service: StubService) -> None:
-    """Exit code 3, what came is in the output, what did not is in the failures file."""
+    """With --no-resume: exit code 3, what came is in the output, what did not is in the failures file."""
     lines = shell.write("p.jsonl", *numbered(3))
     service.break_after = 1
-    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--no-resume")
     assert done.code == 3
     assert (shell.folder / "r.jsonl").read_text().count("\n") == 1
     assert (shell.folder / "r.failed.jsonl").read_bytes() == lines[0] + lines[1]
+
+
+async def test_a_stream_is_resumed_too(shell: Shell, service: StubService) -> None:
+    """A file that goes as a stream survives lost connections as well; --keep is told that it cannot be kept."""
+    service.batch_limit = 5
+    service.break_after = 20
+    shell.write("p.jsonl", *numbered(50))
+    done = await shell.run("run", "p.jsonl", "--keep", "1m")
+    assert done.code == 0
+    assert sorted(line["custom_id"] for line in done.lines) == sorted(f"p{number}" for number in range(50))
+    assert done.err.count("connection lost, resuming") == 2
+    assert "which the service does not keep" in done.err
+    assert "50 of 50 prompts succeeded" in done.err
+
+
+async def test_a_lost_connection_is_resumed(shell: Shell, service: StubService) -> None:
+    """The rest is asked for again, with a word about it: every prompt once in the output, exit code 0."""
+    shell.write("p.jsonl", *numbered(5))
+    service.break_after = 2
+    done = await shell.run("run", "p.jsonl")
+    assert done.code == 0
+    assert sorted(line["custom_id"] for line in done.lines) == [f"p{number}" for number in range(5)]
+    assert "connection lost, resuming 3 of 5 prompts\n" in done.err
+    assert "5 of 5 prompts succeeded" in done.err
+    assert [len(one.prompts) for one in service.requests] == [5, 3, 1]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

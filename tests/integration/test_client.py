@@ -145,9 +145,9 @@ async def test_cancelling_the_task_cancels_the_batch(client: Client, service: St
 
 
 async def test_a_broken_stream_gives_what_came_first(client: Client, service: StubService) -> None:
-    """Results before the break are delivered, then UnavailableError."""
+    """Results before the break are delivered, then UnavailableError, where the batch is not to be resumed."""
     service.break_after = 1
-    call = client.generate_batch(["a", "b"])
+    call = client.generate_batch(["a", "b"], resume=False)
     assert (await anext(call)).custom_id == "1"
     with pytest.raises(UnavailableError, match="connection broke"):
         await anext(call)

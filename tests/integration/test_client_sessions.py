@@ -140,9 +140,9 @@ async def test_a_refused_session_tells_reader_and_sender(client: Client, service
 
 
 async def test_a_broken_session_gives_what_came_first(client: Client, service: StubService) -> None:
-    """Results before the break are delivered, then UnavailableError."""
+    """Results before the break are delivered, then UnavailableError, where the session is not to be resumed."""
     service.break_after = 2
-    async with client.stream_prompts(["a", "b", "c", "d"]) as session:
+    async with client.stream_prompts(["a", "b", "c", "d"], resume=False) as session:
         assert [(await anext(session)).text for _ in range(2)] == ["echo a", "echo b"]
         with pytest.raises(UnavailableError):
             await anext(session)

@@ -36,7 +36,7 @@ def sends(fakes: Sequence[FakeBackend]) -> Counter[str]:
     return Counter(name_of(request) for fake in fakes for request in fake.generations)
 
 
-def faults(chance: random.Random) -> Script | None:
+def faults(chance: random.Random) -> Script:
     """Mostly an answer; else something that is tried again, or something that is not.
 
     No connection is cut before the first byte: within an attempt such a request is sent once more, on a new connection.
@@ -83,13 +83,23 @@ async def queued(service: Service, count: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_caps_results_and_sends(seed: int) -> None:
-    """Whatever fails, no cap is exceeded, each prompt has one result and was sent as often as that says (A06, G01)."""
+    """Whatever fails, no cap is exceeded, each prompt has one result and was sent as often as that says (A06, G01).
+
+    A backend that says when to come back has not tried: such an answer is a send, but none of the attempts allowed.
+    """
     chance = random.Random(seed)
     caps = [chance.randint(1, 5) for _ in range(2)]
     async with FakeBackend() as one, FakeBackend() as two:
         fakes = [one, two]
+        put_off: Counter[str] = Counter()
+
+        def decide(request: SeenRequest) -> Script:
+            script = faults(chance)
+            put_off[name_of(request)] += script.status == 429
+            return script
+
         for fake in fakes:
-            fake.on(lambda _: faults(chance))
+            fake.on(decide)
         backends = {f"b{n}": backend(fake.url, cap=cap) for n, (fake, cap) in enumerate(zip(fakes, caps, strict=True))}
         async with Service(**backends, retry_attempts=ATTEMPTS, retry_base_s=0.001) as service:
             batches = [mixed(f"{prefix}-", chance.randint(1, 80), chance) for prefix in "abcd"]
@@ -113,8 +123,8 @@ async def test_caps_results_and_sends(seed: int) -> None:
         for prompts, results in zip(batches, answers, strict=True):
             assert sorted(result.custom_id for result in results) == sorted(prompt.custom_id for prompt in prompts)
             for result in results:
-                assert counted[result.custom_id] == result.attempts <= ATTEMPTS
-        assert max(counted.values()) <= ATTEMPTS
+                assert counted[result.custom_id] == result.attempts
+        assert max((counted - put_off).values()) <= ATTEMPTS
         assert all(fake.peak <= cap for fake, cap in zip(fakes, caps, strict=True))
 
 
@@ -152,7 +162,7 @@ async def test_lanes(seed: int) -> None:
     size, budget = chance.choice([1_900, 3_900, 7_900]), 4_096
     short_gate, ends = asyncio.Event(), asyncio.Event()
     firsts = {f"long{number}": asyncio.Event() for number in range(longs)}
-    prompts = [Prompt(name, f"{name} " + "x" * 30_000) for name in firsts]
+    prompts = [Prompt(name, f"{name} " + "x" * 40_000) for name in firsts]
     prompts += [Prompt(f"short{number}", f"short{number} " + "x" * size) for number in range(shorts)]
     chance.shuffle(prompts)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from expresslane.batches.held import Amount
 from expresslane_client import MessageTooLargeError, Outcome, Prompt, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
@@ -51,7 +52,9 @@ CASES = [
     (batch(prompt(), max_failure_rate=1.5), "INVALID_FIELD", ["config.max_failure_rate"]),
     (batch(prompt(), max_failure_rate=float("nan")), "INVALID_FIELD", ["config.max_failure_rate"]),
     (batch(prompt(), reorder_window=-1), "INVALID_FIELD", ["config.reorder_window"]),
-    (batch(prompt(), on_disconnect=pb.ON_DISCONNECT_KEEP), "UNSUPPORTED", ["config.on_disconnect"]),
+    (batch(prompt(), on_disconnect=pb.ON_DISCONNECT_KEEP), "INVALID_FIELD", ["config.on_disconnect"]),
+    (batch(prompt(), keep_for={"seconds": 3_601}), "INVALID_FIELD", ["config.keep_for"]),
+    (batch(prompt(), keep_for={"nanos": -1}), "INVALID_FIELD", ["config.keep_for"]),
     (batch(prompt(), on_disconnect=7), "INVALID_FIELD", ["config.on_disconnect"]),
     (batch(*[prompt(str(n)) for n in range(21)]), "BATCH_TOO_LARGE", []),
 ]
@@ -167,7 +170,7 @@ async def test_queue_full_of_bytes() -> None:
             assert (code.name, info.reason, retries) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL", True)
             gate.set()
             assert (await running).summary.succeeded == 1
-        assert service.app.intake._held.total == 0
+        assert service.app.intake._held.total == Amount()
 
 
 async def test_too_many_open_calls() -> None:

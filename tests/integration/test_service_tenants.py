@@ -145,6 +145,32 @@ async def _all(call: AsyncIterator[Result]) -> list[Result]:
     return [one async for one in call]
 
 
+async def test_a_tenants_part_of_the_queue() -> None:
+    """At its own bound a tenant is refused and told when to come back; others are not."""
+    gate = asyncio.Event()
+    tenants = {"greedy": TenantSettings(queue_limit_prompts=2)}
+    async with (
+        FakeBackend() as fake,
+        Service(fake=backend(fake.url), tenants=tenants) as service,
+        called_by(service, "greedy") as greedy,
+        called_by(service, "modest") as modest,
+    ):
+        fake.on(lambda _: Script(before_headers=gate))
+        first = asyncio.ensure_future(collect(greedy, [Prompt(str(n), "x") for n in range(2)]))
+        await fake.wait_for_generations(2)
+        with pytest.raises(RefusedError, match="2 prompts of this tenant wait or run") as raised:
+            await collect(greedy, [Prompt("late", "x")])
+        assert raised.value.reason == "QUEUE_FULL"
+        assert raised.value.retry_after_s is not None
+        with pytest.raises(RefusedError) as raised:
+            await collect(greedy, [Prompt(str(n), "x") for n in range(3)])
+        assert (raised.value.reason, raised.value.retry_after_s) == ("BATCH_TOO_LARGE", None)
+        second = asyncio.ensure_future(collect(modest, [Prompt(str(n), "x") for n in range(3)]))
+        await fake.wait_for_generations(5)
+        gate.set()
+        assert {one.outcome for one in await first + await second} == {Outcome.SUCCEEDED}
+
+
 async def test_a_backends_limit_is_told_and_can_be_lifted() -> None:
     """The same for a limit of a backend, which Admin changes and shows; Generate is told too (T10, T11, T14, T15)."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url, requests_per_min=1)) as service:

@@ -220,6 +220,7 @@ impl Backend {
         self.models[model_slot as usize].in_flight += 1;
         self.in_flight += 1;
         self.peak_in_flight = self.peak_in_flight.max(self.in_flight);
+        self.lanes.set_in_flight(self.in_flight);
     }
 
     pub(crate) fn give_back_slot(&mut self, model: ModelId, now_ns: u64) {
@@ -227,6 +228,7 @@ impl Backend {
         let at = self.models.binary_search_by_key(&model, |slot| slot.model);
         self.models[at.expect("a model in flight stays listed")].in_flight -= 1;
         self.in_flight -= 1;
+        self.lanes.set_in_flight(self.in_flight);
     }
 
     pub(crate) fn take_lane(&mut self, ticket: &mut Ticket) {

@@ -88,11 +88,13 @@ pub struct BackendConfig {
     pub available: bool,
     /// A prompt of more tokens is long; rounded up to a bucket edge; 0 = no prompt is long.
     pub long_threshold_tokens: u32,
-    /// Most long prompts in prefill; 0 = no limit; none = as many as fill three quarters of an engine's step: 1, or
-    /// with `engine_chunk_tokens` three quarters of the chunks in a step, at most 8.
+    /// Most long prompts in prefill; 0 = no limit; none = 1, and with `engine_chunk_tokens` a further one while the
+    /// chunks of all long ones take at most three quarters of the engine's step and fit into it beside a chunk of each
+    /// short prompt in prefill and a token for each in decode.
     pub long_slots: Option<u32>,
     /// Most charged tokens of short prompts in prefill, unless the lane is empty; 0 = no limit; none = learned: twice
-    /// what is prefilled in a round trip and a step, and one chunk, at least 32,768.
+    /// what is prefilled in a round trip and a step, and one chunk, at least 32,768; with `engine_chunk_tokens` more while
+    /// the engine's step has room for one more chunk.
     pub short_budget_tokens: Option<u32>,
     /// Whether the two lanes limit anything.
     pub lanes: bool,

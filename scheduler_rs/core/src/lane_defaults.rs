@@ -10,20 +10,51 @@ const SHORT_BUDGET_MIN: f64 = 32_768.0;
 const SHORT_BUDGET_MAX: f64 = 1_048_576.0;
 /// Where nothing is said: a common engine's step.
 const STEP_TOKENS: u32 = 2_048;
-const LONG_SLOTS_MAX: u32 = 8;
 
-/// Most long prompts in prefill: as many as fill three quarters of an engine's step.
-///
-/// An engine without a limit for one prompt (`engine_chunk_tokens`) fills its step with the first long one: a second
-/// would only wait behind it, in the engine, where nothing can pass it. With chunks of a quarter of a step, one long
-/// prompt leaves three quarters empty. The last quarter is for short prompts and decoding.
-pub(crate) fn long_slots(config: &BackendConfig) -> u32 {
-    config.long_slots.unwrap_or_else(|| match config.engine_chunk_tokens {
-        0 => 1,
-        chunk => (3 * u64::from(config.engine_step_tokens))
-            .div_ceil(4 * u64::from(chunk))
-            .min(u64::from(LONG_SLOTS_MAX)) as u32,
-    })
+/// How many long prompts may be in prefill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LongLimit {
+    /// As many as the caller said; 0 = no limit.
+    Fixed(u32),
+    /// One always, and a further one while the chunks of all long ones take at most three quarters of the engine's step and fit
+    /// into it beside what else is there: the chunks of the short ones in prefill, and a token for each in decode.
+    ///
+    /// An engine without a limit for one prompt fills its step with the first long one: a second would only wait behind
+    /// it, in the engine, where nothing can pass it. With chunks of an eighth of a step, one long prompt alone leaves
+    /// most of it empty; but what fills the rest need not be long: short prompts and decoding come first, and a
+    /// quarter is left to those that will come while long ones are in prefill. Half would serve these better under load,
+    /// but keeps an engine with little to do from working on long prompts.
+    ByStep { step: u32, chunk: u32 },
+}
+
+impl LongLimit {
+    pub(crate) fn new(config: &BackendConfig) -> Self {
+        match (config.long_slots, config.engine_chunk_tokens) {
+            (Some(slots), _) => Self::Fixed(slots),
+            (None, 0) => Self::Fixed(1),
+            (None, chunk) => Self::ByStep { step: config.engine_step_tokens, chunk },
+        }
+    }
+
+    /// Whether one more is let in beside so many, with so many other tokens in the engine's next step.
+    pub(crate) fn takes_one_more(self, long_in_prefill: u32, other_tokens: u64) -> bool {
+        match self {
+            Self::Fixed(slots) => slots == 0 || long_in_prefill < slots,
+            Self::ByStep { step, chunk } => {
+                let chunks = (u64::from(long_in_prefill) + 1) * u64::from(chunk);
+                let step = u64::from(step);
+                long_in_prefill == 0 || 4 * chunks <= 3 * step && chunks + other_tokens <= step
+            }
+        }
+    }
+
+    /// Most of them, when there is nothing else; 0 = no limit.
+    pub(crate) fn most(self) -> u32 {
+        match self {
+            Self::Fixed(slots) => slots,
+            Self::ByStep { step, chunk } => ((3 * u64::from(step) / 4 / u64::from(chunk)) as u32).max(1),
+        }
+    }
 }
 
 /// Most tokens of short prompts in prefill: twice what the engine gets through while one word of a first token and one
@@ -52,14 +83,25 @@ mod tests {
         BackendConfig { engine_step_tokens: step, engine_chunk_tokens: chunk, ..BackendConfig::default() }
     }
 
-    /// One long prompt where it fills the step alone, three quarters of a step's chunks elsewhere, at most eight.
+    /// One long prompt where it fills the step alone, three quarters of a step's chunks elsewhere, and what the caller says counts.
     #[test]
-    fn long_prompts() {
-        let of = |step, chunk| long_slots(&engine(step, chunk));
+    fn most_long_prompts() {
+        let of = |step, chunk| LongLimit::new(&engine(step, chunk)).most();
         assert_eq!([of(0, 0), of(2_048, 0), of(8_192, 0)], [1, 1, 1]);
-        assert_eq!([of(2_048, 2_048), of(2_048, 1_024), of(2_048, 512)], [1, 2, 3]);
-        assert_eq!([of(8_192, 1_024), of(8_192, 512), of(1 << 31, 1)], [6, 8, 8]);
-        assert_eq!(long_slots(&BackendConfig { long_slots: Some(0), ..engine(2_048, 512) }), 0);
+        assert_eq!([of(2_048, 2_048), of(2_048, 1_024), of(2_048, 512), of(8_192, 512)], [1, 1, 3, 12]);
+        let said = |slots| LongLimit::new(&BackendConfig { long_slots: Some(slots), ..engine(2_048, 512) });
+        assert_eq!([said(0).most(), said(2).most()], [0, 2]);
+        assert!(said(0).takes_one_more(100, 9_999) && said(2).takes_one_more(1, 9_999));
+        assert!(!said(2).takes_one_more(2, 0));
+    }
+
+    /// A further long prompt needs room for its chunk beside what is in the step; the first one needs none.
+    #[test]
+    fn room_in_the_step() {
+        let limit = LongLimit::new(&engine(2_048, 512));
+        assert!(limit.takes_one_more(0, 1_000_000));
+        assert!(limit.takes_one_more(1, 1_024) && !limit.takes_one_more(1, 1_025));
+        assert!(limit.takes_one_more(2, 512) && !limit.takes_one_more(3, 0), "a quarter is for others");
     }
 
     /// The budget grows with rate times round trip, from 32,768 on, and what the caller says counts.

@@ -2,20 +2,41 @@
 
 use crate::BackendConfig;
 use crate::estimates::Curve;
-use crate::lane_defaults::{long_slots, short_budget};
+use crate::lane_defaults::{LongLimit, short_budget};
 use crate::opening::Opening;
 use crate::ticket::Lane;
 use crate::token_buckets::{COUNT, bucket_of, count_within, edge};
 
+/// The share of the short budget that may pass a prompt that does not fit. Little: what is in prefill keeps the engine
+/// busy while room is made, and each budget that passes is seconds to the larger prompts, of which the policy knows
+/// nothing.
+const BYPASS_DIVISOR: u32 = 16;
+
+/// What is known of how the backend works.
+#[derive(Clone, Copy, Debug, Default)]
+struct Engine {
+    /// Most tokens in a step.
+    step: u64,
+    /// Most tokens of one prompt in a step; 0 = no limit of its own.
+    chunk: u64,
+    /// The caller has left the short budget open.
+    fill_step: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Lanes {
     limited: bool,
-    long_slots: u32,
+    long_limit: LongLimit,
     short_budget: u32,
     /// How many buckets are short.
     short_count: u8,
     long_in_prefill: u32,
+    /// Long and short.
+    in_prefill: u32,
+    /// In prefill and in decode.
+    in_flight: u32,
     short_tokens: u64,
+    engine: Engine,
     /// Buckets whose lane has room for one more prompt.
     open: Opening,
 }
@@ -24,11 +45,14 @@ impl Lanes {
     pub(crate) fn new(config: &BackendConfig, prefill: &Curve) -> Self {
         let mut lanes = Self {
             limited: false,
-            long_slots: 0,
+            long_limit: LongLimit::new(config),
             short_budget: 0,
             short_count: 0,
             long_in_prefill: 0,
+            in_prefill: 0,
+            in_flight: 0,
             short_tokens: 0,
+            engine: Engine::default(),
             open: Opening::CLOSED,
         };
         lanes.configure(config, prefill);
@@ -38,8 +62,13 @@ impl Lanes {
     /// New limits; what is in prefill stays charged as it was.
     pub(crate) fn configure(&mut self, config: &BackendConfig, prefill: &Curve) {
         self.limited = config.lanes;
-        self.long_slots = long_slots(config);
+        self.long_limit = LongLimit::new(config);
         self.short_budget = short_budget(config, prefill);
+        self.engine = Engine {
+            step: u64::from(config.engine_step_tokens),
+            chunk: u64::from(config.engine_chunk_tokens),
+            fill_step: config.short_budget_tokens.is_none(),
+        };
         self.short_count = match config.long_threshold_tokens {
             0 => COUNT as u8,
             tokens => bucket_of(tokens) + 1,
@@ -52,6 +81,7 @@ impl Lanes {
     }
 
     pub(crate) fn take(&mut self, lane: Lane, charge: u32) {
+        self.in_prefill += 1;
         match lane {
             Lane::Short => self.short_tokens += u64::from(charge),
             Lane::Long => self.long_in_prefill += 1,
@@ -60,11 +90,20 @@ impl Lanes {
     }
 
     pub(crate) fn give_back(&mut self, lane: Lane, charge: u32) {
+        self.in_prefill -= 1;
         match lane {
             Lane::Short => self.short_tokens -= u64::from(charge),
             Lane::Long => self.long_in_prefill -= 1,
         }
         self.refresh();
+    }
+
+    /// So many prompts have a slot now, in prefill or past it.
+    pub(crate) fn set_in_flight(&mut self, in_flight: u32) {
+        self.in_flight = in_flight;
+        if self.engine.chunk > 0 {
+            self.refresh();
+        }
     }
 
     pub(crate) fn open(&self) -> Opening {
@@ -81,12 +120,18 @@ impl Lanes {
         if self.limited && self.short_budget > 0 { self.short_count } else { 0 }
     }
 
+    /// How many tokens may pass a prompt that does not fit before room is kept for it.
+    pub(crate) fn bypass_limit(&self) -> u32 {
+        self.short_budget / BYPASS_DIVISOR
+    }
+
     pub(crate) fn short_budget(&self) -> u32 {
         self.short_budget
     }
 
+    /// Most long prompts in prefill; 0 = no limit.
     pub(crate) fn long_slots(&self) -> u32 {
-        self.long_slots
+        self.long_limit.most()
     }
 
     pub(crate) fn short_tokens(&self) -> u64 {
@@ -102,16 +147,35 @@ impl Lanes {
             self.open = Opening::ALL;
             return;
         }
-        let takes_long = self.long_slots == 0 || self.long_in_prefill < self.long_slots;
-        let room = if self.short_budget == 0 || self.short_tokens == 0 {
+        let is_empty = self.short_tokens == 0;
+        let room = if self.short_budget == 0 || is_empty || self.step_has_room() {
             u64::from(edge(COUNT as u8 - 1))
         } else {
             u64::from(self.short_budget).saturating_sub(self.short_tokens)
         };
-        self.open = Opening {
-            below: count_within(room).min(self.short_count),
-            from: if takes_long { self.short_count } else { COUNT as u8 },
-        };
+        self.open = Opening { below: count_within(room).min(self.short_count), from: self.long_from() };
+    }
+
+    /// What the engine's next step can use at most besides the chunks of long prompts: of each short one no more than a
+    /// chunk, and a token for each prompt in decode.
+    fn others_in_step(&self) -> u64 {
+        let in_decode = self.in_flight.saturating_sub(self.in_prefill);
+        let shorts = self.in_prefill - self.long_in_prefill;
+        self.short_tokens.min(u64::from(shorts) * self.engine.chunk) + u64::from(in_decode)
+    }
+
+    /// Whether an engine that takes chunks has room for one more, so that a budget in tokens must not leave it idle: it
+    /// takes many prompts to fill a step with a chunk of each.
+    fn step_has_room(&self) -> bool {
+        let Engine { step, chunk, fill_step } = self.engine;
+        let long = u64::from(self.long_in_prefill) * chunk;
+        fill_step && chunk > 0 && long + self.others_in_step() + chunk <= step
+    }
+
+    /// The first bucket that the long lane has room for.
+    fn long_from(&self) -> u8 {
+        let takes_long = self.long_limit.takes_one_more(self.long_in_prefill, self.others_in_step());
+        if takes_long { self.short_count } else { COUNT as u8 }
     }
 }
 
@@ -170,6 +234,50 @@ mod tests {
             assert!((0..COUNT as u8).all(|bucket| lanes.open().contains(bucket)));
             assert_eq!((lanes.long_in_prefill(), lanes.short_tokens()), (100, 409_600));
             assert_eq!(lanes.budgeted(), 0);
+        }
+    }
+
+    fn chunked(short_budget_tokens: Option<u32>) -> Lanes {
+        lanes(&BackendConfig {
+            engine_step_tokens: 2_048,
+            engine_chunk_tokens: 512,
+            short_budget_tokens,
+            ..BackendConfig::default()
+        })
+    }
+
+    /// Where the engine works in chunks, short prompts and decodes take the place of further long ones in its step.
+    #[test]
+    fn long_prompts_by_chunk() {
+        let mut lanes = chunked(None);
+        lanes.take(Lane::Long, 60_000);
+        lanes.take(Lane::Short, 4_096);
+        lanes.take(Lane::Short, 4_096);
+        lanes.set_in_flight(3);
+        assert!(opens(&lanes, 60_000), "four chunks fit");
+        lanes.set_in_flight(4);
+        assert!(!opens(&lanes, 60_000), "not with a token for one in decode");
+        lanes.give_back(Lane::Short, 4_096);
+        assert!(opens(&lanes, 60_000));
+        lanes.give_back(Lane::Short, 4_096);
+        lanes.take(Lane::Long, 60_000);
+        assert!(opens(&lanes, 60_000));
+        lanes.take(Lane::Long, 60_000);
+        assert!(!opens(&lanes, 60_000), "a quarter of the step is for others");
+    }
+
+    /// A budget that is left open never leaves such a step half empty; one that the caller gave is kept.
+    #[test]
+    fn short_prompts_by_chunk() {
+        for (budget, goes_on) in [(None, true), (Some(4_096), false)] {
+            let mut lanes = chunked(budget);
+            for _ in 0..3 {
+                lanes.take(Lane::Short, 20_000);
+            }
+            lanes.set_in_flight(3);
+            assert_eq!(opens(&lanes, 8_192), goes_on, "three chunks of four, with {budget:?}");
+            lanes.take(Lane::Short, 20_000);
+            assert!(!opens(&lanes, 1), "the step is full, and so is the budget");
         }
     }
 

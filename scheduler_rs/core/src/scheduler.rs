@@ -12,6 +12,7 @@ mod hold;
 mod limit;
 mod promote;
 mod queue;
+mod refuse;
 mod release;
 mod set_policy;
 mod settle;

@@ -276,6 +276,11 @@ impl Scheduler {
         self.lock().release_batch(now_ns, batch);
     }
 
+    /// Count a batch that a bound of the caller's keeps out; returns when to come back.
+    fn refuse(&self, now_ns: u64, prompts: u32, places: u32) -> u64 {
+        self.lock().refuse(now_ns, prompts, places)
+    }
+
     /// When `poll` must be called next if nothing else happens.
     fn next_deadline(&self) -> Option<u64> {
         self.lock().next_deadline()

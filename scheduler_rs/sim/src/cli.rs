@@ -6,7 +6,9 @@ use crate::engine::catalog;
 use crate::engine::spec::EngineSpec;
 use crate::gate::Limits;
 use crate::policy::Contestant;
+use crate::report::Report;
 use crate::source::Source;
+use crate::workload::deadlines::Deadlines;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -22,6 +24,8 @@ pub struct Cli {
 pub(crate) enum Command {
     /// The same workload under several policies: a row each.
     Compare(CompareArgs),
+    /// Figures and tables of workloads at several loads and caps, as a folder of files.
+    Report(ReportArgs),
     /// The highest rate that an engine sustains on a workload.
     Saturation(SaturationArgs),
     /// Checks against theory and recorded runs: target, ours, tolerance, verdict. Fails when one of them does.
@@ -36,10 +40,16 @@ pub(crate) enum Command {
     CoreBench(CoreBenchArgs),
 }
 
+/// What is compared unless the user says otherwise.
+const POLICIES: &str = "passthrough,cap-fcfs,sjf,sjf-aged,hrrn,lars,edf";
+const NOISE_SIGMA: f64 = 0.3;
+const SHORT_TOKENS: u32 = 4_096;
+
 #[derive(Args, Debug)]
 pub(crate) struct WorkloadArgs {
-    /// A CSV file with `arrival_s,prompt_tokens,output_tokens[,prefix_hashes|session]`, or `synthetic:MIX[-ARRIVALS]`:
-    /// chat, mixed, wide; poisson, bursts, closed, batch.
+    /// A CSV file with `arrival_s,prompt_tokens,output_tokens` and any of `prefix_hashes`, `session` or `tenant`,
+    /// `class`; or `synthetic:MIX[-ARRIVALS]`: bimodal, chat, heavy, mixed, wide; poisson, bursts, closed, batch,
+    /// diurnal, storms, turns.
     #[arg(long)]
     pub(crate) trace: String,
     /// Requests in a synthetic workload.
@@ -93,7 +103,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) load: f64,
     /// Policies, by comma: passthrough, cap-fcfs, and the scheduler's.
-    #[arg(long, value_delimiter = ',', default_value = "passthrough,cap-fcfs,sjf,sjf-aged,hrrn")]
+    #[arg(long, value_delimiter = ',', default_value = POLICIES)]
     pub(crate) policies: Vec<String>,
     /// The scheduler's cap; unless given, what the engine runs at once.
     #[arg(long)]
@@ -110,18 +120,57 @@ pub(crate) struct CompareArgs {
     /// Switches the scheduler's lanes off.
     #[arg(long)]
     pub(crate) no_lanes: bool,
+    /// Between whom the scheduler shares the engine: none, tenant, `tenant_batch`; unless given, the scheduler's default
+    /// for a trace with tenants, and none for one with sessions, which may be conversations.
+    #[arg(long)]
+    pub(crate) fairness: Option<String>,
+    /// For lars and edf: the first token is wanted within so many seconds, for all prompts or for short and for long
+    /// ones (SHORT,LONG); 0 = no deadline.
+    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) ttft_deadline: Option<Vec<f64>>,
     /// Runs with so many different seeds.
     #[arg(long, default_value_t = 5)]
     pub(crate) seeds: u64,
+    /// The first seed; the others follow it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) first_seed: u64,
     /// Sigma of the log-normal noise on what the scheduler is told of lengths; 0 = none.
-    #[arg(long, num_args = 0..=1, default_value_t = 0.3, default_missing_value = "0.3", allow_negative_numbers = true)]
+    #[arg(long, num_args = 0..=1, default_value_t = NOISE_SIGMA, default_missing_value = "0.3", allow_negative_numbers = true)]
     pub(crate) noise: f64,
     /// Prompts of at most so many tokens are reported as short.
-    #[arg(long, default_value_t = 4_096)]
+    #[arg(long, default_value_t = SHORT_TOKENS)]
     pub(crate) short: u32,
     /// One JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Workloads: CSV files or `synthetic:MIX[-ARRIVALS]`, as for compare.
+    #[arg(required = true)]
+    traces: Vec<String>,
+    /// The folder for the files; it is made if there is none.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// With the figure of two tenants that share an engine.
+    #[arg(long)]
+    tenants: bool,
+    /// The heading.
+    #[arg(long, default_value = "Scheduling, compared")]
+    title: String,
+    /// An engine by name.
+    #[arg(long, default_value = "llama2-70b-a100-tp4")]
+    engine: String,
+    /// The engine's chunk thresholds: every workload is reported for each; 0 = none.
+    #[arg(long, value_delimiter = ',', default_value = "0,512")]
+    thresholds: Vec<u32>,
+    /// Runs with so many different seeds.
+    #[arg(long, default_value_t = 5)]
+    seeds: u64,
+    /// Requests in a synthetic workload.
+    #[arg(long, default_value_t = 4_000)]
+    requests: usize,
 }
 
 #[derive(Args, Debug)]
@@ -182,6 +231,34 @@ impl EngineArgs {
     }
 }
 
+impl ReportArgs {
+    pub(crate) fn report(&self) -> Result<Report, Error> {
+        let contestants = POLICIES.split(',').map(Contestant::named).collect::<Result<Vec<_>, _>>()?;
+        let mut choices = Vec::new();
+        for trace in &self.traces {
+            let source = Source::open(trace, self.requests)?;
+            for &threshold in &self.thresholds {
+                let engine = catalog::engine(&self.engine)?;
+                let engine = EngineSpec { long_prefill_token_threshold: threshold, ..engine };
+                choices.push(Choice {
+                    trace: trace.clone(),
+                    source: source.clone(),
+                    limits: Limits { fairness: source.fairness(), ..Limits::defaults(&engine) },
+                    engine,
+                    contestants: contestants.clone(),
+                    load: 1.0,
+                    deadlines: Deadlines::DEFAULT,
+                    seeds: self.seeds,
+                    first_seed: 1,
+                    noise_sigma: NOISE_SIGMA,
+                    short_tokens: SHORT_TOKENS,
+                });
+            }
+        }
+        Ok(Report { choices, title: self.title.clone(), with_tenants: self.tenants })
+    }
+}
+
 impl CompareArgs {
     pub(crate) fn choice(&self) -> Result<Choice, Error> {
         let engine = self.engine.spec()?;
@@ -192,21 +269,26 @@ impl CompareArgs {
             return Err(Error::value("--budget", &budget, rule));
         }
         let defaults = Limits::defaults(&engine);
+        let source = Source::open(&self.workload.trace, self.workload.requests)?;
         let limits = Limits {
             cap: self.cap.unwrap_or(defaults.cap),
             lanes: defaults.lanes && !self.no_lanes,
             long_lane: self.long_lane.or(defaults.long_lane),
             long_threshold_tokens: self.long_threshold.unwrap_or(defaults.long_threshold_tokens),
             short_budget_tokens: self.budget.or(defaults.short_budget_tokens),
+            fairness: self.fairness.as_deref().map_or(Ok(source.fairness()), str::parse)?,
         };
+        let deadlines = self.ttft_deadline.as_deref();
         Ok(Choice {
-            source: Source::open(&self.workload.trace, self.workload.requests)?,
+            source,
             trace: self.workload.trace.clone(),
             engine,
             limits,
             contestants,
             load: self.load,
+            deadlines: deadlines.map_or(Ok(Deadlines::DEFAULT), Deadlines::from_seconds)?,
             seeds: self.seeds,
+            first_seed: self.first_seed,
             noise_sigma: self.noise,
             short_tokens: self.short,
         })

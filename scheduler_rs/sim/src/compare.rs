@@ -3,10 +3,12 @@
 use crate::Error;
 use crate::engine::spec::EngineSpec;
 use crate::gate::Limits;
+use crate::parallel;
 use crate::policy::Contestant;
 use crate::row::{Row, Samples};
 use crate::saturation::Saturation;
 use crate::source::Source;
+use crate::workload::deadlines::Deadlines;
 use crate::world;
 use serde::Serialize;
 
@@ -21,6 +23,7 @@ pub(crate) struct Conditions {
     pub(crate) short_requests: usize,
     pub(crate) short_tokens: u32,
     pub(crate) seeds: u64,
+    pub(crate) first_seed: u64,
     pub(crate) noise_sigma: f64,
     pub(crate) jitter_s: f64,
     pub(crate) load: f64,
@@ -31,6 +34,8 @@ pub(crate) struct Conditions {
     pub(crate) engine: EngineSpec,
     /// Of the scheduler; `cap-fcfs` has the cap alone.
     pub(crate) limits: Limits,
+    /// For the policies that go by them.
+    pub(crate) ttft_deadlines: Deadlines,
     pub(crate) prefill_tokens_per_s: f64,
 }
 
@@ -41,6 +46,7 @@ pub(crate) struct Comparison {
 }
 
 /// What the user chose.
+#[derive(Clone)]
 pub(crate) struct Choice {
     pub(crate) trace: String,
     pub(crate) source: Source,
@@ -48,7 +54,9 @@ pub(crate) struct Choice {
     pub(crate) limits: Limits,
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) load: f64,
+    pub(crate) deadlines: Deadlines,
     pub(crate) seeds: u64,
+    pub(crate) first_seed: u64,
     pub(crate) noise_sigma: f64,
     pub(crate) short_tokens: u32,
 }
@@ -70,20 +78,32 @@ impl Choice {
         self.engine.check()
     }
 
+    /// Each contestant's over all seeds.
+    fn samples(&self, per_s: f64, users: usize) -> Result<Vec<Samples>, Error> {
+        let seeds: Vec<u64> = (0..self.seeds).map(|at| self.first_seed.wrapping_add(at)).collect();
+        let of_seed = |seed: &u64| {
+            let mut workload = self.source.seeded(*seed, per_s, users, self.noise_sigma);
+            self.deadlines.apply(&mut workload, self.short_tokens);
+            let of = |contestant| {
+                let run = world::run(&workload, &self.engine, contestant, &self.limits)?;
+                Ok(Samples::of(&workload, &run, &self.engine, self.short_tokens))
+            };
+            self.contestants.iter().map(of).collect::<Result<Vec<_>, Error>>()
+        };
+        let mut pooled: Vec<Samples> = self.contestants.iter().map(|_| Samples::default()).collect();
+        for samples in parallel::map(&self.trace, &seeds, of_seed) {
+            pooled.iter_mut().zip(samples?).for_each(|(pooled, samples)| pooled.append(samples));
+        }
+        Ok(pooled)
+    }
+
     pub(crate) fn run(&self) -> Result<Comparison, Error> {
         self.check()?;
         let typical = self.source.typical();
         let saturation = Saturation::measure(&typical, &self.engine)?;
         let per_s = self.load * saturation.requests_per_s;
         let users = ((self.load * self.engine.max_num_seqs as f64).round() as usize).max(1);
-        let mut samples: Vec<Samples> = self.contestants.iter().map(|_| Samples::default()).collect();
-        for seed in 1..=self.seeds {
-            let workload = self.source.seeded(seed, per_s, users, self.noise_sigma);
-            for (contestant, samples) in self.contestants.iter().zip(&mut samples) {
-                let run = world::run(&workload, &self.engine, contestant, &self.limits)?;
-                samples.add(&workload, &run, &self.engine, self.short_tokens);
-            }
-        }
+        let samples = self.samples(per_s, users)?;
         let rows = self.contestants.iter().zip(samples).map(|(of, samples)| samples.row(of.name()));
         let short = typical.requests.iter().filter(|request| request.prompt_tokens <= self.short_tokens);
         Ok(Comparison {
@@ -94,6 +114,7 @@ impl Choice {
                 short_requests: short.count(),
                 short_tokens: self.short_tokens,
                 seeds: self.seeds,
+                first_seed: self.first_seed,
                 noise_sigma: self.noise_sigma,
                 jitter_s: self.source.jitter_s(),
                 load: self.load,
@@ -102,6 +123,7 @@ impl Choice {
                 closed_loop_users: users,
                 engine: self.engine.clone(),
                 limits: self.limits,
+                ttft_deadlines: self.deadlines,
                 prefill_tokens_per_s: self.engine.prefill_tokens_per_s(),
             },
             rows: rows.collect(),

@@ -5,16 +5,16 @@ use crate::engine::spec::EngineSpec;
 use crate::policy::Contestant;
 use crate::workload::Request;
 use expresslane_scheduler::{
-    BackendConfig, BatchOptions, Config, ModelRoute, Outcome, Policy, Prompt, QUEUE_LIMIT_MAX, Scheduler,
-    TicketId, Usage,
+    BackendConfig, BatchOptions, Config, Fairness, ModelRoute, Outcome, Policy, Prompt, QUEUE_LIMIT_MAX,
+    Scheduler, TicketId, Usage,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 const BACKEND: u32 = 0;
 const MODEL: u32 = 0;
 
-/// What the scheduler is told of its backend.
+/// What the scheduler is told of its backend, and between whom it shares it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Limits {
     pub(crate) cap: u32,
@@ -24,6 +24,13 @@ pub(crate) struct Limits {
     pub(crate) long_threshold_tokens: u32,
     /// None: learned.
     pub(crate) short_budget_tokens: Option<u32>,
+    #[serde(serialize_with = "by_name")]
+    pub(crate) fairness: Fairness,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this shape")]
+fn by_name<S: Serializer>(fairness: &Fairness, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(fairness.name())
 }
 
 impl Limits {
@@ -36,6 +43,7 @@ impl Limits {
             long_lane: backend.long_slots,
             long_threshold_tokens: backend.long_threshold_tokens,
             short_budget_tokens: backend.short_budget_tokens,
+            fairness: Fairness::default(),
         }
     }
 }
@@ -55,12 +63,12 @@ pub(crate) enum Gate {
 
 impl Gate {
     pub(crate) fn new(contestant: &Contestant, limits: &Limits, engine: &EngineSpec) -> Result<Self, Error> {
-        let (policy, lanes) = match *contestant {
+        let (policy, lanes, fairness) = match *contestant {
             Contestant::Passthrough => return Ok(Self::Straight { ready: Vec::new() }),
-            Contestant::CapFcfs => (Policy::Fcfs, false),
-            Contestant::Core(policy) => (policy, limits.lanes),
+            Contestant::CapFcfs => (Policy::Fcfs, false, Fairness::None),
+            Contestant::Core(policy) => (policy, limits.lanes, limits.fairness),
         };
-        let config = Config { policy, queue_limit: QUEUE_LIMIT_MAX, ..Config::default() };
+        let config = Config { policy, fairness, queue_limit: QUEUE_LIMIT_MAX, ..Config::default() };
         let mut scheduler = Box::new(Scheduler::new(config)?);
         let backend = BackendConfig {
             cap: limits.cap,
@@ -86,10 +94,11 @@ impl Gate {
                     model: MODEL,
                     class: request.class,
                     tokens: request.estimate_tokens,
+                    ttft_deadline_ns: request.ttft_deadline_ns,
                     ..Prompt::default()
                 };
-                let ticket =
-                    scheduler.submit(now_ns, u64::from(number), &[prompt], BatchOptions::default())?[0];
+                let options = BatchOptions { tenant: request.tenant, ..BatchOptions::default() };
+                let ticket = scheduler.submit(now_ns, u64::from(number), &[prompt], options)?[0];
                 requests.insert(ticket, number);
                 tickets.insert(number, ticket);
             }
@@ -115,6 +124,7 @@ impl Gate {
         Ok(())
     }
 
+    /// A request has ended; without usage, before the engine did anything for it.
     pub(crate) fn finish(
         &mut self,
         now_ns: u64,

@@ -46,7 +46,25 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    pub(crate) fn add(&mut self, workload: &Workload, run: &Run, engine: &EngineSpec, short_tokens: u32) {
+    /// One run's.
+    pub(crate) fn of(workload: &Workload, run: &Run, engine: &EngineSpec, short_tokens: u32) -> Self {
+        let mut samples = Self::default();
+        samples.add(workload, run, engine, short_tokens);
+        samples
+    }
+
+    pub(crate) fn append(&mut self, mut of: Self) {
+        self.short_s.append(&mut of.short_s);
+        self.long_s.append(&mut of.long_s);
+        self.slowdowns.append(&mut of.slowdowns);
+        self.tpots_s.append(&mut of.tpots_s);
+        self.makespans_s.append(&mut of.makespans_s);
+        self.jains.append(&mut of.jains);
+        self.rejected += of.rejected;
+        self.overtakes_max = self.overtakes_max.max(of.overtakes_max);
+    }
+
+    fn add(&mut self, workload: &Workload, run: &Run, engine: &EngineSpec, short_tokens: u32) {
         let mut turns = Vec::with_capacity(run.records.len());
         let mut speeds = vec![(0.0, 0_u32); workload.tenants as usize];
         let mut done_ns = 0;

@@ -1,6 +1,6 @@
 //! Doing what the command line says.
 
-use crate::cli::{Cli, Command, CompareArgs, SaturationArgs};
+use crate::cli::{Cli, Command, CompareArgs, ReportArgs, SaturationArgs};
 use crate::core_bench::{core_bench, plain};
 use crate::saturation::Saturation;
 use crate::source::Source;
@@ -13,6 +13,7 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<bool, Error> {
     match &cli.command {
         Command::Compare(args) => compare(args, out)?,
         Command::Saturation(args) => saturation(args, out)?,
+        Command::Report(args) => report(args, out)?,
         Command::Fit(args) => write_json(&fit::fit(&args.run)?, out)?,
         Command::CoreBench(args) if args.plain => plain(out)?,
         Command::CoreBench(args) => core_bench(args, out)?,
@@ -58,6 +59,13 @@ fn saturation(args: &SaturationArgs, out: &mut impl Write) -> Result<(), Error> 
         return write_json(&saturation, out);
     }
     write!(out, "{}", table::render(&[saturation]))?;
+    Ok(())
+}
+
+fn report(args: &ReportArgs, out: &mut impl Write) -> Result<(), Error> {
+    for name in args.report()?.write(&args.out)? {
+        writeln!(out, "{}", args.out.join(name).display())?;
+    }
     Ok(())
 }
 

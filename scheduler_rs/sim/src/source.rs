@@ -3,14 +3,37 @@
 use crate::Error;
 use crate::workload::synthetic::Synthetic;
 use crate::workload::{Arrivals, Perturbation, Workload, recorded};
+use expresslane_scheduler::Fairness;
 use std::path::Path;
 
 /// Arrivals of a recorded workload move by up to a second either way, so that seeds differ.
 const JITTER_S: f64 = 1.0;
 
+#[derive(Clone)]
 pub(crate) enum Source {
     Recorded(Workload),
     Synthetic(Synthetic),
+}
+
+/// Where recorded workloads of these names come from, and under which licence.
+const CREDITS: [(&str, &str); 3] = [
+    (
+        "azure-2023-conv",
+        "Azure/AzurePublicDataset, AzureLLMInferenceTrace_conv (Splitwise, ISCA 2024), CC-BY-4.0",
+    ),
+    ("mooncake-synthetic", "kvcache-ai/Mooncake, FAST25-release synthetic_trace, Apache-2.0"),
+    ("vtc-lmsys-arena", "Ying1123/VTC-artifact, fair_bench real_trace (Chatbot Arena), Apache-2.0"),
+];
+
+/// The source of a recorded workload, as far as it is known.
+pub(crate) fn credit(name: &str) -> Option<&'static str> {
+    CREDITS.iter().find(|(known, _)| *known == name).map(|(_, credit)| *credit)
+}
+
+/// A workload's name without its folder and ending.
+pub(crate) fn short_name(trace: &str) -> &str {
+    let name = trace.strip_prefix("synthetic:").unwrap_or(trace);
+    Path::new(name).file_stem().and_then(std::ffi::OsStr::to_str).unwrap_or(name)
 }
 
 impl Source {
@@ -25,6 +48,14 @@ impl Source {
         match self {
             Self::Recorded(_) => JITTER_S,
             Self::Synthetic(_) => 0.0,
+        }
+    }
+
+    /// Whose requests share the engine fairly unless the user says otherwise: nobody's where only sessions are known.
+    pub(crate) fn fairness(&self) -> Fairness {
+        match self {
+            Self::Recorded(workload) if workload.has_sessions_only => Fairness::None,
+            _ => Fairness::default(),
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) fn render(records: &[impl Serialize]) -> String {
     text
 }
 
-fn cell(value: &Value) -> String {
+pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

@@ -4,6 +4,7 @@ mod controls;
 mod long_prefill;
 mod queueing;
 mod recorded_runs;
+pub(crate) mod tenants;
 
 use crate::Error;
 use serde::Serialize;
@@ -65,7 +66,7 @@ pub(crate) fn checks(profiles: &Path) -> Result<Vec<Check>, Error> {
     checks.extend(queueing::cobham(&queueing::FULL)?);
     checks.extend(recorded_runs::checks(profiles)?);
     checks.extend(long_prefill::checks()?);
-    checks.push(Check::skipped("two tenants at 1.5 and 3 requests/s: the scheduler has no tenants yet"));
+    checks.extend(tenants::checks()?);
     checks.extend(controls::checks()?);
     Ok(checks)
 }

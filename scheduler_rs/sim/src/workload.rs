@@ -1,5 +1,7 @@
 //! A workload: requests with arrival times and lengths, recorded or made up.
 
+mod arrivals;
+pub(crate) mod deadlines;
 pub(crate) mod mix;
 pub(crate) mod recorded;
 mod seeded;
@@ -18,11 +20,21 @@ pub(crate) struct Request {
     /// 0 interactive, 1 standard, 2 batch.
     pub(crate) class: u32,
     pub(crate) tenant: u32,
+    /// Within which time its first token is wanted; 0 = none said.
+    pub(crate) ttft_deadline_ns: u64,
 }
 
 impl Request {
     pub(crate) fn new(arrival_s: f64, prompt_tokens: u32, output_tokens: u32) -> Self {
-        Self { arrival_s, prompt_tokens, output_tokens, estimate_tokens: prompt_tokens, class: 1, tenant: 0 }
+        Self {
+            arrival_s,
+            prompt_tokens,
+            output_tokens,
+            estimate_tokens: prompt_tokens,
+            class: 1,
+            tenant: 0,
+            ttft_deadline_ns: 0,
+        }
     }
 }
 
@@ -40,13 +52,15 @@ pub(crate) struct Workload {
     /// Ascending by arrival.
     pub(crate) requests: Vec<Request>,
     pub(crate) arrivals: Arrivals,
-    /// 0 when nothing is known of tenants.
+    /// 0 when nothing is known of tenants; sessions count as such.
     pub(crate) tenants: u32,
+    /// Sessions may be conversations: they are no tenants unless somebody says so.
+    pub(crate) has_sessions_only: bool,
 }
 
 impl Workload {
     pub(crate) fn open(requests: Vec<Request>) -> Self {
-        Self { requests, arrivals: Arrivals::Open, tenants: 0 }
+        Self { requests, arrivals: Arrivals::Open, tenants: 0, has_sessions_only: false }
     }
 
     /// From the first arrival to the last.

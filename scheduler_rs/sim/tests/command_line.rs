@@ -107,6 +107,101 @@ fn ordering_helps() {
     assert!(p99(0) > 2.0 * p99(1), "{} against {}", p99(0), p99(1));
 }
 
+/// Without deadlines `lars` is `hrrn`, byte for byte; with them it is not, and `edf` goes by them alone.
+#[test]
+fn deadlines() {
+    let rows = |deadline: &str| {
+        let line = format!(
+            "--trace synthetic:mixed-bursts --load 0.9 --policies hrrn,lars,edf,fcfs --json {deadline}"
+        );
+        let json: Value = serde_json::from_str(&compare(&line).unwrap()).unwrap();
+        [0, 1, 2, 3].map(|row| {
+            let mut row = json["rows"][row].clone();
+            row["policy"].take();
+            row.to_string()
+        })
+    };
+    let [hrrn, lars, edf, fcfs] = rows("--ttft-deadline 0");
+    assert!(hrrn == lars && edf == fcfs && hrrn != fcfs);
+    let [same, lars, edf, _] = rows("--ttft-deadline 1,100");
+    assert!(same == hrrn && lars != hrrn && edf != fcfs);
+}
+
+/// With tenants, the one that asks for little is served as if it were alone; without, it waits with the others.
+#[test]
+fn tenants() {
+    let row = |at: u32| {
+        let tenant = if at.is_multiple_of(20) { "small" } else { "large" };
+        format!("{},400,200,{tenant}", f64::from(at) * 0.1)
+    };
+    let header = "arrival_s,prompt_tokens,output_tokens,tenant".to_owned();
+    let text = std::iter::once(header).chain((0..1_500).map(row)).collect::<Vec<_>>().join("\n");
+    let path = file("tenants.csv", &text);
+    let jain = |fairness: &str| {
+        let line = format!(
+            "--load 1.5 --policies fcfs --json --max-num-seqs 32 --trace {} --fairness {fairness}",
+            path.display()
+        );
+        let json: Value = serde_json::from_str(&compare(&line).unwrap()).unwrap();
+        json["rows"][0]["jain"].as_f64().unwrap()
+    };
+    assert!(jain("none") > 0.97, "both wait the same");
+    assert!(jain("tenant_batch") < 0.7, "one waits, the other does not");
+}
+
+/// Other seeds are other workloads, and each seed is the same alone as among others.
+#[test]
+fn seeds() {
+    let mean = |seeds: &str| {
+        let line = format!(
+            "compare --engine llama2-70b-a100-tp4 --requests 300 --trace synthetic:wide --load 0.8 --policies hrrn \
+             --json {seeds}"
+        );
+        let json: Value = serde_json::from_str(&try_run(&line).unwrap()).unwrap();
+        json["rows"][0]["ttft_mean_s"].as_f64().unwrap()
+    };
+    let [both, first, second] = ["--seeds 2", "--seeds 1", "--seeds 1 --first-seed 2"].map(mean);
+    assert!((f64::midpoint(first, second) / both - 1.0).abs() < 1e-9 && (first - second).abs() > 1e-3);
+}
+
+/// A report is a folder of figures and one text with tables; its commands give its numbers.
+#[test]
+fn report() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report");
+    let out = folder.display();
+    let line =
+        format!("report --out {out} --seeds 1 --requests 150 --thresholds 512 --tenants synthetic:mixed");
+    let printed = try_run(&line).unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let figures = ["caps", "loads", "policies"].map(|figure| format!("mixed-chunk512-{figure}.svg"));
+    assert_eq!(names[1..4], figures);
+    assert!(names[0] == "README.md" && names[4] == "tenants.svg" && names.len() == 5);
+    assert_eq!(printed.lines().count(), 5);
+    let text = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(names[1..].iter().all(|name| text.contains(name.as_str())));
+    let command = "expresslane-sim compare --trace synthetic:mixed --engine llama2-70b-a100-tp4 --load 0.85 --threshold 512";
+    let (_, tables) = text.split_once(&format!("    {command}\n")).unwrap();
+    let json = format!("{} --seeds 1 --requests 150 --json", command.trim_start_matches("expresslane-sim "));
+    let json: Value = serde_json::from_str(&try_run(&json).unwrap()).unwrap();
+    let mean_s = json["rows"][4]["ttft_mean_s"].as_f64().unwrap();
+    let line = tables.lines().find(|line| line.starts_with("| hrrn |")).unwrap();
+    let cell: f64 = line.split(" | ").nth(1).unwrap().parse().unwrap();
+    assert!((cell / mean_s - 1.0).abs() < 0.01, "{cell} in the table, {mean_s} by the command");
+}
+
+/// A report that cannot be made leaves nothing behind.
+#[test]
+fn report_refused() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("no-report");
+    let line = format!("report --out {} --requests 50 synthetic:mixed no-such-file.csv", folder.display());
+    assert!(try_run(&line).unwrap_err().to_string().contains("no-such-file.csv"));
+    assert!(!folder.exists());
+}
+
 /// A recorded workload is read, scaled to the load and jittered; a table is aligned text.
 #[test]
 fn recorded() {
@@ -140,6 +235,9 @@ fn refusals() {
             "unknown policy \"lifo\": there is passthrough, cap-fcfs, edf, fcfs, hrrn",
         ),
         ("--load 1 --cap 0", "--cap 0: must be at least 1"),
+        ("--load 1 --fairness users", "must be one of"),
+        ("--load 1 --ttft-deadline -1", "must be SECONDS or SHORT,LONG"),
+        ("--load 1 --ttft-deadline 1,2,3", "must be SECONDS or SHORT,LONG"),
         ("--load 1 --budget 100", "--budget 100: is below one chunk of the engine (2048 tokens)"),
         (
             "--load 1 --max-num-seqs 4096",
@@ -157,7 +255,7 @@ fn refusals() {
         let error = try_run(&line).expect_err(&line).to_string();
         assert!(error.contains(words), "{more} gave {error:?}");
     }
-    assert!(error("--load 1 --trace synthetic:chess").contains("chat, mixed, wide"));
+    assert!(error("--load 1 --trace synthetic:chess").contains("bimodal, chat, heavy, mixed, wide"));
     assert!(error("--load 1 --trace no-such-file.csv").contains("no-such-file.csv"));
     let engine = try_run("saturation --trace synthetic:chat --engine gpt").unwrap_err().to_string();
     assert!(engine.contains("unknown engine \"gpt\"") && engine.contains("llama3.1-8b-rtx4090"));

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from expresslane.batches.held import Held
 from expresslane.batches.outbox import Outbox
 from expresslane.batches.summary import BatchState, Summary, Tally
 from expresslane.errors import Reason
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from expresslane.telemetry.spans import BatchTrace
     from expresslane.tenants import Tenant
 
-__all__ = ["Batch", "BatchOptions", "HeldBytes"]
+__all__ = ["Batch", "BatchOptions"]
 
 _ids = itertools.count(1)
 
@@ -26,11 +27,12 @@ class BatchOptions:
     """How to run a batch; zero means "no such limit" (`reorder_window` 0: results as they complete).
 
     `arrived_ns`: when its call came, before it was decoded and checked. `queue_limit_bytes`: the prompts of all batches
-    together that are waiting or running.
+    together that are waiting or running. `keep_s`: how long a kept batch stays without a reader; 0: it is not kept.
     """
 
     request_id: str
     tenant: str = "default"
+    keep_s: float = 0.0
     fail_fast: bool = False
     max_failure_rate: float = 0.0
     stream_deltas: bool = False
@@ -42,13 +44,6 @@ class BatchOptions:
     heartbeat_s: float = 15.0
     deadline_ns: int = 0
     arrived_ns: int | None = None
-
-
-@dataclass(slots=True)
-class HeldBytes:
-    """Size of all prompts, of every batch, that were accepted and have no result yet."""
-
-    total: int = 0
 
 
 class Batch:
@@ -67,7 +62,7 @@ class Batch:
         tenant: Tenant,
         *,
         is_open: bool = False,
-        held: HeldBytes | None = None,
+        held: Held | None = None,
         outbox: Outbox | None = None,
     ) -> None:
         self.id = next(_ids)
@@ -78,7 +73,7 @@ class Batch:
         self.outbox = outbox or Outbox(
             window=options.reorder_window, limit=options.outbox_limit, limit_bytes=options.outbox_limit_bytes
         )
-        self.held = held or HeldBytes()
+        self.held = held or Held()
         self.tally = Tally()
         self.total = 0
         self.open = is_open
@@ -110,7 +105,8 @@ class Batch:
         """Deliver a prompt's one result. Returns True when the batch must now cancel what is left."""
         self.tally.add(result, now_ns - self.accepted_ns)
         self.last_ns = now_ns
-        self.held.total -= result.prompt_bytes
+        if result.prompt_bytes:  # else it was never queued
+            self.held.give_back(self.tenant.name, result.prompt_bytes)
         self.outbox.put(result)
         self._close_if_over()
         return self.stopped is None and self._failed_too_much()

@@ -1,4 +1,4 @@
-"""The log of a job: its results in the order in which they came, kept for any number of readers, within a budget."""
+"""The log of a kept batch: its results in the order in which they came, for any number of readers, within a budget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from sys import getsizeof
 from typing import TYPE_CHECKING
 
-from expresslane.batches.outbox import Outbox, Parcel
+from expresslane.batches.outbox import Delta, Outbox, Parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,10 @@ class Log(Outbox):
         self._bytes = 0
         self._closing = False
         self._waiters: set[asyncio.Future[bool]] = set()
+        self.nudges = 0
+        """How often there was news that is not kept here."""
+        self.live: dict[int, Delta] = {}
+        """All output so far of each prompt that is at a backend, by index; only in batches that stream it."""
 
     @property
     def count(self) -> int:
@@ -67,6 +71,7 @@ class Log(Outbox):
 
     def put(self, result: Result) -> None:
         """Keep a finished prompt's result."""
+        self.live.pop(result.index, None)
         if self._results is None:
             return
         size_bytes = _size_bytes(result)
@@ -76,7 +81,19 @@ class Log(Outbox):
         self._tell()
 
     def nudge(self) -> None:
-        """Let every reader look once: there is news that is not kept here."""
+        """Let every reader look once, those that come later too: there is news that is not kept here."""
+        self.nudges += 1
+        self._tell()
+
+    def put_delta(self, custom_id: str, index: int, text: str, reasoning: str) -> None:
+        """Add a piece of a running prompt's output. The attempt holds the same pieces, so they cost next to nothing."""
+        delta = self.live.get(index)
+        if delta is None:
+            delta = self.live[index] = Delta(custom_id, index)
+        if text:
+            delta.text.append(text)
+        if reasoning:
+            delta.reasoning.append(reasoning)
         self._tell()
 
     def close(self) -> None:
@@ -127,6 +144,7 @@ class Cursor:
 
     def __init__(self, log: Log, position: int) -> None:
         self._log = log
+        self._nudges = 0
         self.position = position
 
     @property
@@ -141,10 +159,16 @@ class Cursor:
 
     async def wait(self, timeout_s: float) -> bool:
         """Return True once something can be read, at a nudge and at the end, False when `timeout_s` went by without."""
-        return not self.empty or self.closed or await self._log.news(timeout_s)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        while self.empty and not self.closed and self._nudges == self._log.nudges:
+            if not await self._log.news(end_s - loop.time()):
+                return False
+        return True
 
     def take(self) -> Parcel:
         """The next results, perhaps none."""
+        self._nudges = self._log.nudges
         results = self._log.read(self.position)
         self.position += len(results)
         return Parcel(results, [])

@@ -13,6 +13,7 @@ from expresslane.cli.console import report
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from expresslane_client import Resuming
     from rich.progress import Task
 
 __all__ = ["RunProgress"]
@@ -79,6 +80,12 @@ class RunProgress:
         now = time.monotonic()
         left = [f"rate limited by {whose}, {end - now:.0f} s" for whose, end in self._limits.items() if end > now]
         return "; ".join(left)
+
+    def resuming(self, resuming: Resuming) -> None:
+        """The connection is lost, and the rest is asked for again: said once for each loss."""
+        if resuming.attempt == 1 and not self._quiet:
+            rest = f"{resuming.unfinished} of {resuming.total} prompts"
+            self._console.print(f"connection lost, resuming {rest}", soft_wrap=True)
 
     def tick(self) -> None:
         """Write a line where there is no bar, if the last one was long ago."""

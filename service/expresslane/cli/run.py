@@ -62,6 +62,7 @@ class Run:
         self._progress = RunProgress(len(prompts), quiet=options.quiet)
         self._summary: Summary | None = None
         self._interrupted = False
+        self._sent_kept = False
         self._error: CommandError | None = None
         self._examples: dict[str, str] = {}
 
@@ -98,19 +99,28 @@ class Run:
             await self._take(self._as_stream(client))
 
     def _as_batch(self, client: Client) -> BatchCall:
+        self._sent_kept = "keep_s" in self._options.batch
         return client.generate_batch(
             self._prompts.prompts(),
             timeout_s=self._options.timeout_s,
             on_event=self._on_event,
+            resume=self._options.resume,
+            on_resume=self._progress.resuming,
             **self._options.batch,
         )
 
     def _as_stream(self, client: Client) -> PromptSession:
+        self._sent_kept = False
+        options = self._options.batch.copy()
+        if options.pop("keep_s", None) is not None:
+            report().print("too large for one batch: sent as a stream, which the service does not keep")
         return client.stream_prompts(
             self._prompts.prompts(),
             timeout_s=self._options.timeout_s,
             on_event=self._on_event,
-            **self._options.batch,
+            resume=self._options.resume,
+            on_resume=self._progress.resuming,
+            **options,
         )
 
     async def _take(self, call: BatchCall | PromptSession) -> None:
@@ -142,6 +152,8 @@ class Run:
             print_summary(console, self._summary, self._examples)
         if self._interrupted:
             console.print(f"interrupted: {self._results.succeeded} succeeded, {self._results.unfinished} not finished")
+            if self._sent_kept:
+                console.print("the service goes on with the batch for as long as --keep says", soft_wrap=True)
         code = problem(self._error) if self._error else Exit.OK
         left = self._leave_failures()
         if self._interrupted:

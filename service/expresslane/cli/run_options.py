@@ -39,6 +39,7 @@ class RunOptions:
     mode: str
     quiet: bool
     job: bool
+    resume: bool
     batch: BatchOptions
 
     @property
@@ -88,6 +89,9 @@ def _add_batch(add: Callable[..., object]) -> None:
     add("--timeout", type=_seconds, metavar="TIME", help=timeout)
     add("--request-id", default="", metavar="TEXT", help="name of this run in the service's logs and traces")
     add("--job", action="store_true", help="submit it as a job, print the job's name and leave it running")
+    keep = "let the service go on for so long, and keep the results, when the connection is lost"
+    add("--keep", type=_seconds, metavar="TIME", help=keep)
+    add("--no-resume", action="store_true", help="give up at once when the connection is lost")
     add("--quiet", "-q", action="store_true", help="no progress, no summary; errors only")
 
 
@@ -103,6 +107,8 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
     batch = BatchOptions(in_order=arguments.in_order, fail_fast=arguments.fail_fast, request_id=arguments.request_id)
     if arguments.max_failure_rate is not None:
         batch["max_failure_rate"] = arguments.max_failure_rate
+    if arguments.keep is not None:
+        batch["keep_s"] = arguments.keep
     return RunOptions(
         source=source,
         output=output,
@@ -115,13 +121,14 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         mode="append" if arguments.append else "overwrite" if arguments.overwrite else "refuse",
         quiet=arguments.quiet,
         job=arguments.job,
+        resume=not arguments.no_resume,
         batch=batch,
     )
 
 
 def _refuse_with_job(arguments: argparse.Namespace) -> None:
     """A job has no reader here: what is about one makes no sense with it."""
-    for option in ("output", "failures", "append", "overwrite", "in_order", "timeout"):
+    for option in ("output", "failures", "append", "overwrite", "in_order", "timeout", "keep", "no_resume"):
         if getattr(arguments, option):
             wrong = f"--job and --{option.replace('_', '-')} exclude each other"
             raise CommandError(wrong, "results of a job:    expresslane jobs watch NAME --output results.jsonl")

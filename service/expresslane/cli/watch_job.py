@@ -86,7 +86,9 @@ class _Watch:
     async def _take(self, client: Client, job: Job, output: BinaryIO) -> Summary:
         progress = RunProgress(job.total - self._options.after, quiet=self._options.quiet)
         with progress:
-            watch = client.watch_job(job.name, self._options.after, on_event=lambda _: progress.tick())
+            watch = client.watch_job(
+                job.name, self._options.after, on_event=lambda _: progress.tick(), on_resume=progress.resuming
+            )
             async with watch:
                 async for result in watch:
                     output.write(result_line(result).encode() + b"\n")

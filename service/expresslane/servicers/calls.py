@@ -51,14 +51,16 @@ def batch_options(
     path: str = "config.",
 ) -> BatchOptions:
     """Check a call's configuration; `path` leads to it in violations. Raises RefusedError with every field at fault."""
-    violations = list(_config_violations(config, path))
+    violations = list(_config_violations(config, path, settings.kept_max_s))
     if violations:
         raise _refusal(violations)
     heartbeat_s = duration_ns(config.heartbeat_interval) / 1e9 or settings.heartbeat_s
     in_order = config.delivery == inference_pb2.DELIVERY_IN_ORDER
+    kept = config.on_disconnect == inference_pb2.ON_DISCONNECT_KEEP
     return BatchOptions(
         request_id=Intake.request_id(config.request_id),
         tenant=tenant_of(context),
+        keep_s=(duration_ns(config.keep_for) / 1e9 or min(settings.kept_default_s, settings.kept_max_s)) * kept,
         fail_fast=config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST,
         max_failure_rate=config.max_failure_rate,
         stream_deltas=config.stream_deltas,
@@ -73,7 +75,7 @@ def batch_options(
     )
 
 
-def _config_violations(config: inference_pb2.BatchConfig, path: str) -> Sequence[FieldViolation]:
+def _config_violations(config: inference_pb2.BatchConfig, path: str, kept_max_s: float) -> Sequence[FieldViolation]:
     violations = []
 
     def check(field: str, ok: bool, description: str, reason: Reason = Reason.INVALID_FIELD) -> None:
@@ -85,9 +87,12 @@ def _config_violations(config: inference_pb2.BatchConfig, path: str) -> Sequence
     check("failure_policy", config.failure_policy in inference_pb2.FailurePolicy.values(), "no such FailurePolicy")
     check("max_failure_rate", 0 <= config.max_failure_rate <= 1, "0 to 1; 0 for no limit")
     kept = config.on_disconnect == inference_pb2.ON_DISCONNECT_KEEP
-    check("on_disconnect", not kept, "KEEP is not supported yet; use CANCEL", Reason.UNSUPPORTED)
+    check("on_disconnect", not kept or bool(config.request_id), "KEEP needs a request_id to come back with")
     check("on_disconnect", config.on_disconnect in inference_pb2.OnDisconnect.values(), "no such OnDisconnect")
     check("heartbeat_interval", check_heartbeat(config.heartbeat_interval), HEARTBEATS)
+    keep_ns = duration_ns(config.keep_for)
+    in_range = 0 < keep_ns <= kept_max_s * 1e9
+    check("keep_for", in_range or not config.HasField("keep_for"), f"above 0 and at most {kept_max_s:g} s")
     check("reorder_window", 0 <= config.reorder_window <= MAX_WINDOW, f"1 to {MAX_WINDOW:,}; 0 for the default")
     return violations
 

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
 from expresslane.servicers import encode
+from expresslane.servicers.begin import Beginnings, Begun
 from expresslane.servicers.calls import batch_options, decode_batch, read_request
 from expresslane.servicers.collect import Collector, check_collectable
-from expresslane.servicers.delivery import Reader
 from expresslane.servicers.session import Session
 from expresslane.servicers.status import abort
 from expresslane.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from expresslane.batches.batch import Batch
     from expresslane.intake import Intake
-    from expresslane.prompts import Prompt
+    from expresslane.kept_batches import KeptBatches
     from expresslane.scheduling import Scheduling
     from expresslane.settings import Settings
 
@@ -33,8 +32,15 @@ class InferenceServicer:
     """Serves expresslane.v1.Inference."""
 
     def __init__(
-        self, intake: Intake, scheduling: Scheduling, settings: Settings, *, clock: Clock = monotonic_ns
+        self,
+        intake: Intake,
+        scheduling: Scheduling,
+        kept: KeptBatches,
+        settings: Settings,
+        *,
+        clock: Clock = monotonic_ns,
     ) -> None:
+        self._beginnings = Beginnings(intake, scheduling, kept)
         self._intake = intake
         self._scheduling = scheduling
         self._settings = settings
@@ -43,45 +49,30 @@ class InferenceServicer:
     async def GenerateBatch(self, _: object, context: Any) -> None:  # noqa: N802
         """Run a batch and stream each result back as it finishes."""
         try:
-            batch = await self._open(await read_request(context), "GenerateBatch", context)
+            begun = await self._begin(await read_request(context), context)
         except RefusedError as refusal:
             await abort(context, refusal)
-        try:
-            accepted = pb.Accepted(request_id=batch.options.request_id, prompts=batch.total)
-            await context.write(pb.GenerateBatchResponse(events=[pb.Event(accepted=accepted)]))
-            await self._deliver(batch, context)
-        finally:
-            self._intake.close(batch)
+        with self._beginnings.reading(begun) as reader:
+            await context.write(pb.GenerateBatchResponse(events=[begun.accepted]))
+            while not reader.over:
+                parcel = await reader.next()
+                if parcel is None:
+                    await context.write(pb.GenerateBatchResponse(events=[reader.progress()]))
+                    continue
+                if news := reader.news():
+                    await context.write(pb.GenerateBatchResponse(events=news))
+                for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
+                    await context.write(pb.GenerateBatchResponse(deltas=deltas))
+                limit = begun.options.result_limit_bytes
+                for response in encode.result_responses(parcel.results, pb.GenerateBatchResponse, limit):
+                    await context.write(response)
+            await context.write(pb.GenerateBatchResponse(summary=encode.summary_message(begun.summary())))
+            begun.read_to_its_end()
 
-    async def _open(self, request: pb.GenerateBatchRequest, method: str, context: Any) -> Batch:
+    async def _begin(self, request: pb.GenerateBatchRequest, context: Any) -> Begun:
         options = batch_options(request.config, self._settings, context, self._clock())
         prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
-        return self._accept(prompts, options, method)
-
-    def _accept(self, prompts: list[tuple[Prompt, int]], options: Any, method: str) -> Batch:
-        batch = self._intake.open(options, method=method, prompts=len(prompts))
-        try:
-            self._intake.accept(batch, prompts)
-        except RefusedError:
-            self._intake.close(batch)
-            raise
-        return batch
-
-    async def _deliver(self, batch: Batch, context: Any) -> None:
-        reader = Reader(batch, self._scheduling)
-        while not reader.over:
-            parcel = await reader.next()
-            if parcel is None:
-                await context.write(pb.GenerateBatchResponse(events=[reader.progress()]))
-                continue
-            if news := reader.news():
-                await context.write(pb.GenerateBatchResponse(events=news))
-            for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
-                await context.write(pb.GenerateBatchResponse(deltas=deltas))
-            limit = batch.options.result_limit_bytes
-            for response in encode.result_responses(parcel.results, pb.GenerateBatchResponse, limit):
-                await context.write(response)
-        await context.write(pb.GenerateBatchResponse(summary=encode.summary_message(batch.summary())))
+        return await self._beginnings.begin(prompts, options, "GenerateBatch", named=bool(request.config.request_id))
 
     async def CollectBatch(self, request: pb.CollectBatchRequest, context: Any) -> pb.CollectBatchResponse:  # noqa: N802
         """Run a batch and answer once, in request order."""
@@ -90,35 +81,37 @@ class InferenceServicer:
             options = replace(options, stream_deltas=False, reorder_window=0)
             prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
             check_collectable(prompts, self._settings.collect_limit_bytes)
-            batch = self._accept(prompts, options, "CollectBatch")
+            named = bool(request.config.request_id)
+            begun = await self._beginnings.begin(prompts, options, "CollectBatch", named=named)
         except RefusedError as refusal:
             await abort(context, refusal)
-        try:
+        with self._beginnings.reading(begun) as reader:
             collector = Collector(self._settings.collect_limit_bytes)
-            reader = Reader(batch, self._scheduling)
             while not reader.over:
                 parcel = await reader.next()
                 if parcel is not None:
                     collector.add(parcel.results)
-        finally:
-            self._intake.close(batch)
-        return collector.response(batch.summary())
+            begun.read_to_its_end()
+            return collector.response(begun.summary())
 
     async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
         """Run one prompt, token by token."""
         try:
             request: pb.GenerateRequest = await read_request(context)
-            config = pb.BatchConfig(request_id=request.request_id, stream_deltas=True)
+            config = pb.BatchConfig(
+                request_id=request.request_id,
+                stream_deltas=True,
+                on_disconnect=request.on_disconnect,
+                keep_for=request.keep_for if request.HasField("keep_for") else None,
+            )
             options = batch_options(config, self._settings, context, self._clock(), path="")
             tenant = self._intake.tenants.find(options.tenant)
             prompts = await decode_batch([request.prompt], self._settings, tenant, path="prompt", id_required=False)
-            batch = self._accept(prompts, options, "Generate")
+            begun = await self._beginnings.begin(prompts, options, "Generate", named=bool(request.request_id))
         except RefusedError as refusal:
             await abort(context, refusal)
-        try:
-            accepted = pb.Accepted(request_id=batch.options.request_id, prompts=1)
-            await context.write(pb.GenerateResponse(events=[pb.Event(accepted=accepted)]))
-            reader = Reader(batch, self._scheduling)
+        with self._beginnings.reading(begun) as reader:
+            await context.write(pb.GenerateResponse(events=[begun.accepted]))
             while not reader.over:
                 parcel = await reader.next()
                 if parcel is None:
@@ -126,10 +119,9 @@ class InferenceServicer:
                     continue
                 if news := reader.news():
                     await context.write(pb.GenerateResponse(events=news))
-                for response in encode.generate_responses(parcel, batch.options.result_limit_bytes):
+                for response in encode.generate_responses(parcel, begun.options.result_limit_bytes):
                     await context.write(response)
-        finally:
-            self._intake.close(batch)
+            begun.read_to_its_end()
 
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""

@@ -10,7 +10,7 @@ import structlog
 
 from expresslane.batches.summary import BatchState
 from expresslane.clock import monotonic_ns
-from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError
 from expresslane.servicers import encode
 from expresslane.servicers.calls import batch_options
 from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder
@@ -94,6 +94,13 @@ class Session:
         if first is grpc.aio.EOF or not first.HasField("config") or first.prompts or first.cancel:
             message = "the first message must carry the configuration (it may be empty) and nothing else"
             raise RefusedError(Reason.PROTOCOL_VIOLATION, message)
+        if first.config.on_disconnect == pb.ON_DISCONNECT_KEEP:
+            description = "a session ends with its connection: what has no result yet goes into another one"
+            raise RefusedError(
+                Reason.UNSUPPORTED,
+                f"config.on_disconnect: {description}",
+                violations=[FieldViolation("config.on_disconnect", description, Reason.UNSUPPORTED)],
+            )
         options = batch_options(first.config, self._settings, self._context, monotonic_ns())
         batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
         self._decoder = PromptDecoder(

@@ -19,6 +19,7 @@ from grpc import aio
 
 KINDS = [
     (grpc.StatusCode.UNAVAILABLE, "no route", UnavailableError),
+    (grpc.StatusCode.INTERNAL, "Received RST_STREAM", CallError),
     (grpc.StatusCode.DEADLINE_EXCEEDED, "late", DeadlineExceededError),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 8)", MessageTooLargeError),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "something else", CallError),
@@ -70,3 +71,10 @@ def test_foreign_details_are_not_ours(trailer: bytes) -> None:
     """Details of a proxy, or broken ones, do not hide the status."""
     error = from_rpc_error(rpc_error(grpc.StatusCode.UNAVAILABLE, "proxy", trailer))
     assert type(error) is UnavailableError
+
+
+def test_a_write_that_failed_is_a_lost_connection() -> None:
+    """A call that could not be written to has a status of gRPC's own, whatever ended it."""
+    error = from_rpc_error(rpc_error(grpc.StatusCode.INTERNAL, "Internal error from Core"))
+    assert isinstance(error, UnavailableError)
+    assert error.code is grpc.StatusCode.UNAVAILABLE

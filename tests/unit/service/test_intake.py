@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from expresslane.batches.batch import BatchOptions
+from expresslane.batches.held import Amount
 from expresslane.errors import Reason, RefusedError
 from expresslane.prompts import Prompt, RequestOptions
+from expresslane.settings import TenantSettings
 
 from tests.support.virtual_time import virtual_time
-from tests.unit.service.world import ScriptedBackend, World, drain, prompt, second
+from tests.unit.service.world import SECOND, ScriptedBackend, World, drain, prompt, second
 
 
 @virtual_time
@@ -31,12 +35,13 @@ async def test_bytes_of_the_queue_are_given_back() -> None:
             batch = world.submit([prompt(str(number), "x" * 300) for number in range(3)], queue_limit_bytes=1_000)
             with pytest.raises(RefusedError) as raised:
                 world.submit([prompt("late", "x" * 300)], queue_limit_bytes=1_000)
-            assert (raised.value.reason, raised.value.retry_after_ns) == (Reason.QUEUE_FULL, 10**9)
+            assert raised.value.reason is Reason.QUEUE_FULL
+            assert raised.value.retry_after_ns is not None
             if ending == "expire":
                 await drain(world, batch)
             world.intake.close(batch)
             await world.dispatcher.settled()
-            assert world.intake._held.total == 0
+            assert world.intake._held.total == Amount()
 
 
 @virtual_time
@@ -46,3 +51,51 @@ async def test_a_batch_above_the_bytes_of_the_queue() -> None:
         with pytest.raises(RefusedError) as raised:
             world.submit([prompt("a", "x" * 600), prompt("b", "x" * 600)], queue_limit_bytes=1_000)
         assert (raised.value.reason, raised.value.retry_after_ns) == (Reason.BATCH_TOO_LARGE, None)
+
+
+@virtual_time
+async def test_when_to_come_back_for_bytes() -> None:
+    """The time to come back follows the measured rate at which prompts end; refused prompts are counted (A07, A26)."""
+    backend = ScriptedBackend(default=second(0.5), default_cap=1)
+    async with World(backend) as world:
+        await world.run([prompt(str(number)) for number in range(60)])
+        assert world.scheduling.snapshot().drain_rate_per_s == pytest.approx(2, rel=0.1)
+        batch = world.submit([prompt(str(number), "x" * 100) for number in range(10)], queue_limit_bytes=1_000)
+        with pytest.raises(RefusedError) as raised:
+            world.submit([prompt(f"late {number}", "x" * 100) for number in range(4)], queue_limit_bytes=1_000)
+        assert raised.value.retry_after_ns == pytest.approx(2 * SECOND, rel=0.1)
+        assert world.scheduling.snapshot().refused == 4
+        await drain(world, batch)
+        world.intake.close(batch)
+
+
+@virtual_time
+async def test_a_tenants_own_bounds() -> None:
+    """A tenant at its bounds is refused, by count and by bytes, while the others are not; what never fits, for good."""
+    tenants = {"greedy": TenantSettings(queue_limit_prompts=3, queue_limit_bytes=1_000)}
+    async with World(ScriptedBackend(default=second(1)), tenants=tenants) as world:
+        batch = world.submit([prompt("a"), prompt("b", "x" * 600)], tenant="greedy")
+        for late in ([prompt("c"), prompt("d")], [prompt("c", "x" * 600)]):
+            with pytest.raises(RefusedError, match="of this tenant wait or run") as raised:
+                world.submit(late, tenant="greedy")
+            assert raised.value.reason is Reason.QUEUE_FULL
+        for never in ([prompt(name) for name in "abcd"], [prompt("a", "x" * 1_001)]):
+            with pytest.raises(RefusedError, match="ever wait or run of this tenant") as raised:
+                world.submit(never, tenant="greedy")
+            assert (raised.value.reason, raised.value.retry_after_ns) == (Reason.BATCH_TOO_LARGE, None)
+        assert world.scheduling.snapshot().refused == 2 + 1 + 4 + 1
+        other = world.submit([prompt("a"), prompt("b", "x" * 600)], tenant="modest")
+        await asyncio.sleep(2)
+        again = world.submit([prompt("c"), prompt("d", "x" * 600)], tenant="greedy")
+        for one in (batch, other, again):
+            await drain(world, one)
+            world.intake.close(one)
+
+
+@virtual_time
+async def test_a_refusal_takes_nothing() -> None:
+    """What the core refuses does not count as held by its tenant."""
+    async with World(ScriptedBackend(default=second(1)), queue_limit=2) as world:
+        with pytest.raises(RefusedError):
+            world.submit([prompt(name) for name in "abc"], tenant="t")
+        assert world.intake._held.of("t") == Amount()

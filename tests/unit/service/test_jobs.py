@@ -139,6 +139,20 @@ async def test_most_jobs() -> None:
 
 
 @virtual_time
+async def test_names_are_a_tenants_own() -> None:
+    """Tenants have jobs of the same name, and see none of each other's (A05)."""
+    async with World(ScriptedBackend()) as world:
+        jobs = store(world)
+        mine, other = create(jobs, 1, "same", tenant="a"), create(jobs, 1, "same", tenant="b")
+        assert (jobs.get("same", "a"), jobs.get("same", "b")) == (mine, other)
+        assert (jobs.newest(9, tenant="a"), jobs.newest(9, tenant="c")) == ([mine], [])
+        with pytest.raises(RefusedError, match="no job 'same'"):
+            jobs.get("same", "c")
+        jobs.delete(mine)
+        assert jobs.get("same", "b") is other
+
+
+@virtual_time
 async def test_full_of_results() -> None:
     """Full of results, jobs are refused, running ones held, other batches not; room lets them go on (A05, A16)."""
     backend = ScriptedBackend(default=large, default_cap=2)

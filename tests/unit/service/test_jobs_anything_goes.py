@@ -85,4 +85,4 @@ async def test_nothing_is_lost_and_nothing_stays(seed: int) -> None:
         for job in users.made:
             assert job.summary is not None
             assert sum(job.summary.outcomes.values()) == job.batch.total
-            assert (job.batch.in_flight, job.watches) == (0, 0)
+            assert (job.batch.in_flight, job.readers) == (0, 0)

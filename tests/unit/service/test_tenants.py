@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from expresslane.batches.batch import BatchOptions
+from expresslane.batches.held import Bounds
 from expresslane.errors import Reason
 from expresslane.prompts import Deadlines, PromptClass
 from expresslane.results import Outcome
@@ -21,6 +22,14 @@ def test_what_a_tenant_does_not_set_is_left_to_the_defaults() -> None:
     tenants = Tenants(configured, TenantDefaults(weight=2, max_class="standard"))
     held = {name: (tenants.find(name).weight, tenants.find(name).max_class) for name in ("a", "b", "c")}
     assert held == {"a": (3, PromptClass.STANDARD), "b": (2, PromptClass.BATCH), "c": (2, PromptClass.STANDARD)}
+
+
+def test_bounds_of_the_queue_are_a_tenants_own() -> None:
+    """Prompts and bytes each by itself; 0 lifts the default for one tenant."""
+    configured = {"a": TenantSettings(queue_limit_prompts=5), "b": TenantSettings(queue_limit_bytes=0)}
+    tenants = Tenants(configured, TenantDefaults(queue_limit_prompts=7, queue_limit_bytes=100))
+    bounds = {name: tenants.find(name).queue_bounds for name in ("a", "b", "c")}
+    assert bounds == {"a": Bounds(5, 100), "b": Bounds(7, 0), "c": Bounds(7, 100)}
 
 
 def test_a_million_names_are_not_remembered() -> None:

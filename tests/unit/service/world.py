@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from expresslane import _scheduler
 from expresslane.backends.base import Answer, Backend, Call, Capabilities, Discovery
 from expresslane.batches.batch import Batch, BatchOptions
+from expresslane.batches.held import Amount
 from expresslane.dispatch import Dispatcher
 from expresslane.fleet import Fleet
 from expresslane.intake import Intake
@@ -161,7 +162,7 @@ class World:
             now = self.scheduling.snapshot()
             ended = now.succeeded + now.failed + now.cancelled + now.expired
             assert (now.queued, now.in_flight, ended) == (0, 0, now.submitted), "a ticket was lost or ended twice"
-            assert self.intake._held.total == 0, "a prompt's bytes were not given back"
+            assert self.intake._held.total == Amount(), "a prompt was not given back"
 
     def submit(self, prompts: Sequence[Prompt], *, is_open: bool = False, **options: Any) -> Batch:
         """Accept a batch; `options` are those of BatchOptions."""

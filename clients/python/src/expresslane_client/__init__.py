@@ -32,6 +32,7 @@ from expresslane_client.jobs import Job, JobState
 from expresslane_client.options import BatchOptions
 from expresslane_client.prompts import Deadlines, Prompt, PromptClass, PromptLike, PromptOptions
 from expresslane_client.results import AttemptError, Choice, FinishReason, Outcome, PromptError, Result, ToolCall, Usage
+from expresslane_client.resuming import Resume, Resuming
 from expresslane_client.sessions import PromptSession
 from expresslane_client.summaries import BatchState, Percentiles, Summary
 from expresslane_client.watches import JobWatch
@@ -81,6 +82,8 @@ __all__ = [
     "RawJson",
     "RefusedError",
     "Result",
+    "Resume",
+    "Resuming",
     "SessionEndedError",
     "Snapshot",
     "Summary",

@@ -2,82 +2,81 @@
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
-from expresslane_client.channels import translated_errors
-from expresslane_client.events import Delta, Event, event_from_proto
-from expresslane_client.results import Result
-from expresslane_client.summaries import Summary
-from expresslane_client.v1 import inference_pb2, jobs_pb2
+from expresslane_client.calls import StreamCall
+from expresslane_client.errors import CallError, RefusedError
+from expresslane_client.inbox import Inbox, OnDelta, OnEvent
+from expresslane_client.resuming import OnResume, Resume, Resumption
+from expresslane_client.summaries import BatchState
+from expresslane_client.tallies import Tally
+from expresslane_client.v1 import inference_pb2
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from grpc import aio
 
-__all__ = ["BatchCall", "Inbox", "OnDelta", "OnEvent"]
+    from expresslane_client.results import Result
+    from expresslane_client.summaries import Summary
+    from expresslane_client.unfinished import Unfinished
 
-OnEvent = Callable[[Event], object]
-OnDelta = Callable[[Delta], object]
+__all__ = ["BatchCall"]
 
-_Response = inference_pb2.GenerateBatchResponse | inference_pb2.StreamPromptsResponse | jobs_pb2.WatchJobResponse
-
-
-class Inbox:
-    """What a batch has sent and nobody has read yet."""
-
-    def __init__(self, on_event: OnEvent | None, on_delta: OnDelta | None) -> None:
-        self.results: deque[Result] = deque()
-        self.summary: Summary | None = None
-        self._on_event = on_event
-        self._on_delta = on_delta
-
-    def take(self, response: _Response) -> None:
-        """Sort the parts of one message: deltas and events go to their callbacks at once, results wait to be read."""
-        if self._on_delta is not None and not isinstance(response, jobs_pb2.WatchJobResponse):
-            for delta in response.deltas:
-                self._on_delta(Delta.from_proto(delta))
-        if self._on_event is not None:
-            for message in response.events:
-                event = event_from_proto(message)
-                if event is not None:
-                    self._on_event(event)
-        self.results.extend(Result.from_proto(result) for result in response.results)
-        if response.HasField("summary"):
-            self.summary = Summary.from_proto(response.summary)
-
-    def require_summary(self) -> Summary:
-        """The summary, or RuntimeError that says when there is one."""
-        if self.summary is None:
-            raise RuntimeError("there is no summary yet: it comes after the last result, so read all results first")
-        return self.summary
+_Request: TypeAlias = inference_pb2.GenerateBatchRequest
+_Response: TypeAlias = inference_pb2.GenerateBatchResponse
+_Ask = Callable[[_Request, float | None], "aio.UnaryStreamCall[_Request, _Response]"]
+_KEPT = "REQUEST_EXISTS"
 
 
 class BatchCall:
     """A running batch: `async for result in call`, then `call.summary`.
 
     Leaving the loop early does not stop the batch: use `async with`, or `await call.cancel()`. Cancelling the task that
-    waits for a result cancels the batch. Raises the CallErrors of errors.py when the batch is refused or the connection
-    breaks; results that came before are delivered first.
+    waits for a result cancels the batch. Raises the CallErrors of errors.py when the batch is refused, and when the
+    connection breaks and the batch is not resumed; results that came before are delivered first.
     """
 
     def __init__(
         self,
-        call: aio.UnaryStreamCall[inference_pb2.GenerateBatchRequest, inference_pb2.GenerateBatchResponse],
+        ask: _Ask,
+        request: _Request,
+        unfinished: Unfinished,
+        *,
+        timeout_s: float | None = None,
+        resume: Resume | None = None,
         on_event: OnEvent | None = None,
         on_delta: OnDelta | None = None,
+        on_resume: OnResume | None = None,
     ) -> None:
-        self._call = call
+        self._ask = ask
+        self._end_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        self._call = StreamCall(ask(request, timeout_s))
+        self._unfinished = unfinished
+        self._resumption = Resumption(resume, on_resume) if resume is not None and unfinished.whole else None
+        self._tally = Tally()
+        self._resumed = False
+        self._asked_for_rest = False
         self._inbox = Inbox(on_event, on_delta)
+        if self._resumption is not None:
+            self._inbox = Inbox(on_event, on_delta, admit=self._admit, wants=unfinished.wants)
         self._ended = False
         self._cancelled = False
 
     @property
     def summary(self) -> Summary:
-        """What became of the batch. RuntimeError before the last result was read, and after cancel()."""
-        return self._inbox.require_summary()
+        """What became of the batch. RuntimeError before the last result was read, and after cancel().
+
+        Of a batch that was resumed it is counted here, from all its results.
+        """
+        if not self._resumed:
+            return self._inbox.require_summary()
+        if not self._ended or self._unfinished:
+            raise RuntimeError("there is no summary: it comes after the last result")
+        last = self._inbox.summary
+        return self._tally.summary(self._unfinished.request_id, last.state if last else BatchState.COMPLETED)
 
     @property
     def cancelled(self) -> bool:
@@ -95,34 +94,69 @@ class BatchCall:
         return self._inbox.results.popleft()
 
     async def _read(self) -> None:
-        if self._cancelled:
-            self._ended = True
-            return
         try:
-            with translated_errors():
-                response = await self._call.read()
+            response = await self._call.read()
+        except CallError as error:
+            if self._resumption is None:
+                self._ended = True
+                raise
+            await self._resume(self._resumption, error)
+            return
         except BaseException:
             self._ended = True
-            # gRPC does so too, but not when the task is cancelled just as the request has been sent.
-            self._call.cancel()
+            raise
+        if response is None:
+            self._ended = True
+            return
+        if self._resumption is not None and response.events and response.events[0].HasField("accepted"):
+            self._resumption.ready = True
+            self._unfinished.accepted()
+        self._inbox.take(response)
+
+    async def _resume(self, resumption: Resumption, error: CallError) -> None:
+        """Ask for what has no result yet."""
+        unfinished = self._unfinished
+        self._ended = True
+        if self._inbox.summary is not None:  # everything is here but gRPC's own last word
+            return
+        if resumption.ready and not unfinished:  # only the summary was lost
+            self._resumed = True
+            return
+        kept = isinstance(error, RefusedError) and error.reason == _KEPT and self._asked_for_rest
+        if not kept:
+            if unfinished.given_up:
+                resumption.stop()
+            await resumption.pause(error, len(unfinished), unfinished.total, end_s=self._end_s)
             if self._cancelled:
                 return
-            raise
-        if isinstance(response, inference_pb2.GenerateBatchResponse):
-            self._inbox.take(response)
-        else:
-            self._ended = True
+        self._resumed = True
+        self._asked_for_rest = not kept
+        left_s = None if self._end_s is None else self._end_s - asyncio.get_running_loop().time()
+        self._call = StreamCall(self._ask(unfinished.again() if kept else unfinished.rest(), left_s))
+        self._ended = False
+
+    def _admit(self, result: Result) -> Result | None:
+        admitted = self._unfinished.admit(result)
+        if admitted is not None:
+            self._tally.add(admitted)
+            if self._resumption is not None:
+                self._resumption.progress()
+        return admitted
 
     async def collect(self) -> list[Result]:
         """The results that are still to come, in the order they come."""
         return [result async for result in self]
 
     async def cancel(self) -> None:
-        """Stop the batch: waiting prompts are dropped, running ones aborted. Results that came can still be read."""
-        if not self._call.done():
-            self._cancelled = True
-            self._call.cancel()
-            await self._call.code()
+        """Stop the batch: waiting prompts are dropped, running ones aborted. Results that came can still be read.
+
+        A batch that the service keeps goes on without this call.
+        """
+        if self._resumption is not None:
+            self._cancelled = self._resumption.pausing
+            self._resumption.stop()
+        await self._call.cancel()
+        self._cancelled |= self._call.cancelled
 
     async def __aenter__(self) -> Self:
         return self

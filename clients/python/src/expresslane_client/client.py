@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from expresslane_client.backends import Backend, Drained, Policy, Snapshot, Tenant, class_value
-from expresslane_client.batches import BatchCall, OnDelta, OnEvent
+from expresslane_client.batches import BatchCall
 from expresslane_client.channels import (
     MESSAGE_BYTES_MAX,
     Metadata,
@@ -26,8 +26,10 @@ from expresslane_client.jobs import Job, job_name
 from expresslane_client.options import BatchOptions, batch_config
 from expresslane_client.prompts import PromptLike, prompt_message, prompt_messages
 from expresslane_client.results import Result
+from expresslane_client.resuming import OnResume, Resume
 from expresslane_client.sessions import Prompts, PromptSession
 from expresslane_client.summaries import Summary
+from expresslane_client.unfinished import Unfinished
 from expresslane_client.units import duration
 from expresslane_client.v1 import admin_pb2, inference_pb2, jobs_pb2
 from expresslane_client.v1.admin_pb2_grpc import AdminStub
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     import grpc
     from grpc import aio
 
+    from expresslane_client.inbox import OnDelta, OnEvent
     from expresslane_client.v1.admin_pb2_grpc import AdminAsyncStub
     from expresslane_client.v1.inference_pb2_grpc import InferenceAsyncStub
     from expresslane_client.v1.jobs_pb2_grpc import JobsAsyncStub
@@ -133,18 +136,40 @@ class Client:
         timeout_s: float | None = None,
         on_event: OnEvent | None = None,
         on_delta: OnDelta | None = None,
+        resume: Resume | bool = True,
+        on_resume: OnResume | None = None,
         **options: Unpack[BatchOptions],
     ) -> BatchCall:
         """Run a batch: `async for result in client.generate_batch(prompts)`. Accepted as a whole or refused as a whole.
+
+        When the connection to a service that has accepted the batch breaks, what has no result yet is asked for again,
+        by default for two minutes: each prompt gets exactly one result. Not by default where deltas are asked for, as
+        the output of unfinished prompts would begin anew.
 
         Raises InputError or MessageTooLargeError before anything is sent; a refusal is raised by the iteration.
         """
         if on_delta is not None:
             options.setdefault("stream_deltas", True)
-        request = inference_pb2.GenerateBatchRequest(prompts=prompt_messages(prompts), config=batch_config(**options))
+        messages = prompt_messages(prompts)
+        config = batch_config(**options)
+        request = inference_pb2.GenerateBatchRequest(prompts=messages, config=config)
         check_size(request, self._message_bytes_max)
-        call = self.inference.GenerateBatch(request, timeout=timeout_s, metadata=self._call_metadata())
-        return BatchCall(call, on_event, on_delta)
+
+        def ask(
+            request: inference_pb2.GenerateBatchRequest, timeout_s: float | None
+        ) -> aio.UnaryStreamCall[inference_pb2.GenerateBatchRequest, inference_pb2.GenerateBatchResponse]:
+            return self.inference.GenerateBatch(request, timeout=timeout_s, metadata=self._call_metadata())
+
+        return BatchCall(
+            ask,
+            request,
+            Unfinished(messages, config),
+            timeout_s=timeout_s,
+            resume=_bounds(resume, config),
+            on_event=on_event,
+            on_delta=on_delta,
+            on_resume=on_resume,
+        )
 
     async def collect_batch(
         self,
@@ -160,9 +185,18 @@ class Client:
             answer = await self.inference.CollectBatch(request, timeout=timeout_s, metadata=self._call_metadata())
         return Collected(tuple(map(Result.from_proto, answer.results)), Summary.from_proto(answer.summary))
 
-    def generate(self, prompt: PromptLike, *, request_id: str = "", timeout_s: float | None = None) -> GenerateCall:
-        """Answer one prompt token by token: `async for delta in client.generate("Why?")`."""
+    def generate(
+        self, prompt: PromptLike, *, request_id: str = "", keep_s: float | None = None, timeout_s: float | None = None
+    ) -> GenerateCall:
+        """Answer one prompt token by token: `async for delta in client.generate("Why?")`.
+
+        With `keep_s` and a `request_id` the service goes on for so long after a lost connection: the same call again
+        gets the output from its beginning, without a second generation.
+        """
         request = inference_pb2.GenerateRequest(prompt=prompt_message(prompt), request_id=request_id)
+        if keep_s is not None:
+            request.on_disconnect = inference_pb2.ON_DISCONNECT_KEEP
+            request.keep_for.CopyFrom(duration(keep_s))
         check_size(request, self._message_bytes_max)
         call = self.inference.Generate(request, timeout=timeout_s, metadata=self._call_metadata())
         return GenerateCall(call)
@@ -174,22 +208,35 @@ class Client:
         timeout_s: float | None = None,
         on_event: OnEvent | None = None,
         on_delta: OnDelta | None = None,
+        resume: Resume | bool = True,
+        on_resume: OnResume | None = None,
         **options: Unpack[BatchOptions],
     ) -> PromptSession:
         """Open a prompt stream: `async with client.stream_prompts() as session`, for work of any length.
 
         With `prompts` (an iterable or async iterable, taken lazily) the session sends them itself as results are read.
+        After a lost connection what has no result yet is sent again, under the conditions of generate_batch.
         """
         if on_delta is not None:
             options.setdefault("stream_deltas", True)
         source: Prompts | None = prompts
+        config = batch_config(**options)
+
+        def ask(
+            timeout_s: float | None,
+        ) -> aio.StreamStreamCall[inference_pb2.StreamPromptsRequest, inference_pb2.StreamPromptsResponse]:
+            return self.inference.StreamPrompts(timeout=timeout_s, metadata=self._call_metadata())
+
         return PromptSession(
-            self.inference.StreamPrompts(timeout=timeout_s, metadata=self._call_metadata()),
-            batch_config(**options),
+            ask,
+            config,
             prompts=source,
             message_bytes_max=self._message_bytes_max,
+            timeout_s=timeout_s,
+            resume=_bounds(resume, config),
             on_event=on_event,
             on_delta=on_delta,
+            on_resume=on_resume,
         )
 
     async def create_job(
@@ -227,16 +274,28 @@ class Client:
                 return jobs
 
     def watch_job(
-        self, name: str, after: int = 0, *, on_event: OnEvent | None = None, heartbeat_s: float | None = None
+        self,
+        name: str,
+        after: int = 0,
+        *,
+        on_event: OnEvent | None = None,
+        heartbeat_s: float | None = None,
+        resume: Resume | bool = True,
+        on_resume: OnResume | None = None,
     ) -> JobWatch:
         """A job's results, those that are there and those that come, without the first `after`; as often as you like.
 
-        `async for result in client.watch_job(name)`.
+        `async for result in client.watch_job(name)`. After a lost connection it goes on where it was.
         """
-        request = jobs_pb2.WatchJobRequest(name=job_name(name), after=after)
+        request = jobs_pb2.WatchJobRequest(name=job_name(name))
         if heartbeat_s is not None:
             request.heartbeat_interval.CopyFrom(duration(heartbeat_s))
-        return JobWatch(self.jobs.WatchJob(request, metadata=self._call_metadata()), after, on_event)
+
+        def ask(after: int) -> aio.UnaryStreamCall[jobs_pb2.WatchJobRequest, jobs_pb2.WatchJobResponse]:
+            request.after = after
+            return self.jobs.WatchJob(request, metadata=self._call_metadata())
+
+        return JobWatch(ask, after, resume=_bounds(resume), on_event=on_event, on_resume=on_resume)
 
     async def cancel_job(self, name: str) -> Job:
         """Cancel what is unfinished of a job; prompts at a backend end a little later. Returns it as it is then."""
@@ -361,3 +420,10 @@ class Client:
 
 def _resource(name: str) -> str:
     return name if name.startswith("backends/") else f"backends/{name}"
+
+
+def _bounds(resume: Resume | bool, config: inference_pb2.BatchConfig | None = None) -> Resume | None:
+    if isinstance(resume, Resume):
+        return resume
+    safe = config is None or not config.stream_deltas
+    return Resume() if resume and safe else None

@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 _DOMAIN = "expresslane.dev"
+_FAILED_WRITE = "Internal error from Core"
+"""What gRPC puts in the place of a call's status when a message cannot be written any more."""
 _STATUS_KEY = "grpc-status-details-bin"
 
 
@@ -118,6 +120,8 @@ def from_rpc_error(error: aio.AioRpcError) -> ExpresslaneClientError:
         return refusal
     if code is grpc.StatusCode.UNAVAILABLE:
         return UnavailableError(code, text)
+    if code is grpc.StatusCode.INTERNAL and text == _FAILED_WRITE:
+        return UnavailableError(grpc.StatusCode.UNAVAILABLE, "the connection broke while a message was sent")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceededError(code, text)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:

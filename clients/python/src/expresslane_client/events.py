@@ -15,10 +15,14 @@ __all__ = ["Accepted", "Delta", "Event", "Progress", "RateLimited", "event_from_
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The batch was accepted: from now on all that happens to it is in results and the summary."""
+    """The batch was accepted: from now on all that happens to it is in results and the summary.
+
+    `attached`: it is one that the service has kept, and everything of it comes from the start.
+    """
 
     request_id: str
     prompts: int
+    attached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ def event_from_proto(message: inference_pb2.Event) -> Event | None:
     """From the contract's message; None for a kind of event that this package does not know."""
     match message.WhichOneof("event"):
         case "accepted":
-            return Accepted(message.accepted.request_id, message.accepted.prompts)
+            accepted = message.accepted
+            return Accepted(accepted.request_id, accepted.prompts, accepted.attached)
         case "progress":
             now = message.progress
             return Progress(now.queued, now.in_flight, now.finished, milliseconds(now.elapsed))

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from expresslane_client.channels import translated_errors
+from expresslane_client.calls import StreamCall
 from expresslane_client.events import Delta
 from expresslane_client.results import Result
-from expresslane_client.v1 import inference_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
     from grpc import aio
+
+    from expresslane_client.v1 import inference_pb2
 
 __all__ = ["GenerateCall"]
 
@@ -28,11 +29,10 @@ class GenerateCall:
     def __init__(
         self, call: aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
     ) -> None:
-        self._call = call
+        self._call = StreamCall(call)
         self._deltas: deque[Delta] = deque()
         self._result: Result | None = None
         self._ended = False
-        self._cancelled = False
 
     @property
     def result(self) -> Result:
@@ -52,20 +52,12 @@ class GenerateCall:
         return self._deltas.popleft()
 
     async def _read(self) -> None:
-        if self._cancelled:
-            self._ended = True
-            return
         try:
-            with translated_errors():
-                response = await self._call.read()
+            response = await self._call.read()
         except BaseException:
             self._ended = True
-            # gRPC does so too, but not when the task is cancelled just as the request has been sent.
-            self._call.cancel()
-            if self._cancelled:
-                return
             raise
-        if not isinstance(response, inference_pb2.GenerateResponse):
+        if response is None:
             self._ended = True
             return
         self._deltas.extend(Delta.from_proto(delta) for delta in response.deltas)
@@ -80,10 +72,7 @@ class GenerateCall:
 
     async def cancel(self) -> None:
         """Stop generating."""
-        if not self._call.done():
-            self._cancelled = True
-            self._call.cancel()
-            await self._call.code()
+        await self._call.cancel()
 
     async def __aenter__(self) -> Self:
         return self

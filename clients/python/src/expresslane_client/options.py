@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TypedDict, Unpack
 
 from expresslane_client.units import duration
@@ -17,6 +18,8 @@ class BatchOptions(TypedDict, total=False):
     comes as soon as it is finished; `reorder_window` is how many may be finished ahead. `fail_fast` cancels the rest
     when one fails, `max_failure_rate` once more than that share (above 0, at most 1) has failed. `stream_deltas` asks
     for output as it is generated (implied by on_delta). `heartbeat_s`: longest silence before a Progress event.
+    `keep_s`: the batch goes on when the connection ends, and the service keeps it for so long while no call is
+    attached; the same prompts under the same `request_id` (made up if there is none) attach to it. Not for sessions.
     """
 
     request_id: str
@@ -26,6 +29,7 @@ class BatchOptions(TypedDict, total=False):
     max_failure_rate: float
     stream_deltas: bool
     heartbeat_s: float
+    keep_s: float
 
 
 def batch_config(**options: Unpack[BatchOptions]) -> inference_pb2.BatchConfig:
@@ -40,6 +44,10 @@ def batch_config(**options: Unpack[BatchOptions]) -> inference_pb2.BatchConfig:
         config.delivery = inference_pb2.DELIVERY_IN_ORDER
     if options.get("fail_fast"):
         config.failure_policy = inference_pb2.FAILURE_POLICY_FAIL_FAST
+    if "keep_s" in options:
+        config.on_disconnect = inference_pb2.ON_DISCONNECT_KEEP
+        config.keep_for.CopyFrom(duration(options["keep_s"]))
+        config.request_id = config.request_id or uuid.uuid4().hex
     if "heartbeat_s" in options:
         config.heartbeat_interval.CopyFrom(duration(options["heartbeat_s"]))
     return config

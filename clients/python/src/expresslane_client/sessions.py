@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
-from expresslane_client.batches import Inbox, OnDelta, OnEvent
+from grpc import aio
+
 from expresslane_client.channels import check_size, translated_errors
-from expresslane_client.errors import ExpresslaneClientError, SessionEndedError
+from expresslane_client.errors import CallError, ExpresslaneClientError, SessionEndedError
+from expresslane_client.inbox import Inbox, OnDelta, OnEvent
+from expresslane_client.outstanding import Outstanding
 from expresslane_client.prompts import PromptLike, prompt_message
+from expresslane_client.resuming import OnResume, Resume, Resumption
+from expresslane_client.tallies import Tally
 from expresslane_client.v1 import inference_pb2, types_pb2
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from grpc import aio
 
     from expresslane_client.results import Result
     from expresslane_client.summaries import Summary
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["PromptSession", "Prompts"]
 
 Prompts = Iterable[PromptLike] | AsyncIterable[PromptLike]
+_Ask = Callable[
+    [float | None], "aio.StreamStreamCall[inference_pb2.StreamPromptsRequest, inference_pb2.StreamPromptsResponse]"
+]
 
 _UNREAD_MAX = 1_024
 _GROUP = 64
@@ -37,28 +43,39 @@ class PromptSession:
     `send` waits for credits. It never waits for the reader: results are taken in all the time, so sending everything
     before reading anything cannot deadlock. Then, though, results pile up here; given `prompts`, the session sends them
     by itself, only as fast as results are read, so that memory stays flat however many there are.
-    Leaving the block before the last result was read cancels the rest.
+    Leaving the block before the last result was read cancels the rest. After a lost connection, where that is to be
+    resumed, another session takes the place of the first: what has no result is sent again, as credits allow.
     """
 
     def __init__(
         self,
-        call: aio.StreamStreamCall[inference_pb2.StreamPromptsRequest, inference_pb2.StreamPromptsResponse],
+        ask: _Ask,
         config: inference_pb2.BatchConfig,
         *,
         prompts: Prompts | None,
         message_bytes_max: int,
-        on_event: OnEvent | None,
-        on_delta: OnDelta | None,
+        timeout_s: float | None = None,
+        resume: Resume | None = None,
+        on_event: OnEvent | None = None,
+        on_delta: OnDelta | None = None,
+        on_resume: OnResume | None = None,
     ) -> None:
-        self._call = call
+        self._ask = ask
+        self._end_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        self._call = ask(timeout_s)
+        self._resumption = None if resume is None else Resumption(resume, on_resume)
+        self._outstanding = Outstanding()
+        self._tally = Tally()
+        self._resumed = False
         self._config = config
         self._prompts = prompts
         self._message_bytes_max = message_bytes_max
-        self._inbox = Inbox(on_event, on_delta)
+        self._inbox = Inbox(on_event, on_delta, admit=self._admit)
         self._credits = 0
-        self._sent = 0
         self._accepted = 0
+        self._failed = False
         self._closing = False
+        self._half_closed = False
         self._ended = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
@@ -67,13 +84,17 @@ class PromptSession:
 
     @property
     def summary(self) -> Summary:
-        """What became of all prompts. RuntimeError before the last result was read."""
-        return self._inbox.require_summary()
+        """What became of all prompts. RuntimeError before the last result was read.
+
+        Of a session that was resumed it is counted here, from all its results.
+        """
+        summary = self._inbox.require_summary()
+        return self._tally.summary(self._config.request_id, summary.state) if self._resumed else summary
 
     @property
     def sent(self) -> int:
         """Prompts sent so far."""
-        return self._sent
+        return self._outstanding.sent
 
     @property
     def accepted(self) -> int:
@@ -82,29 +103,33 @@ class PromptSession:
 
     async def send(self, *prompts: PromptLike) -> None:
         """Send prompts, waiting for credits. Raises SessionEndedError when the service takes no more."""
-        messages = [prompt_message(prompt, self._sent + ahead) for ahead, prompt in enumerate(prompts)]
+        messages = [prompt_message(prompt, self.sent + ahead) for ahead, prompt in enumerate(prompts)]
         while messages:
-            await self._until(lambda: self._credits > 0)
+            await self._until(lambda: self._credits > 0 and not self._outstanding.due)
             self._raise_if_over()
             group = self._cut(messages)
+            request = inference_pb2.StreamPromptsRequest(prompts=group)
+            check_size(request, self._message_bytes_max)
             del messages[: len(group)]
             self._credits -= len(group)
-            self._sent += len(group)
-            await self._write(inference_pb2.StreamPromptsRequest(prompts=group))
+            self._outstanding.add(group)
+            await self._write(request)
 
     async def cancel(self, *custom_ids: str) -> None:
         """Cancel prompts by custom_id; unknown and finished ones are ignored. Needs no credit."""
         if not self._ended:
-            await self._write(inference_pb2.StreamPromptsRequest(cancel=custom_ids))
+            if self._resumption is not None:
+                self._outstanding.cancel(custom_ids)
+            request = inference_pb2.StreamPromptsRequest(cancel=custom_ids)
+            check_size(request, self._message_bytes_max)
+            await self._write(request)
 
     async def done_sending(self) -> None:
         """Say that no more prompts come; iteration ends after the last result. More calls do nothing."""
         if self._closing or self._ended:
             return
         self._closing = True
-        async with self._writing:
-            with translated_errors(), suppress(asyncio.InvalidStateError):
-                await self._call.done_writing()
+        await self._half_close()
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self
@@ -119,7 +144,9 @@ class PromptSession:
         return self._inbox.results.popleft()
 
     async def __aenter__(self) -> Self:
-        await self._write(inference_pb2.StreamPromptsRequest(config=self._config))
+        request = inference_pb2.StreamPromptsRequest(config=self._config)
+        check_size(request, self._message_bytes_max)
+        await self._write(request)
         self._tasks.append(asyncio.create_task(self._receive()))
         if self._prompts is not None:
             self._tasks.append(asyncio.create_task(self._feed(self._prompts)))
@@ -130,6 +157,8 @@ class PromptSession:
     ) -> None:
         self._ended = True
         self._call.cancel()
+        if self._resumption is not None:
+            self._resumption.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,17 +166,76 @@ class PromptSession:
     async def _receive(self) -> None:
         """Take in whatever comes, always: credits and results share the stream."""
         try:
-            with translated_errors():
-                while isinstance(response := await self._call.read(), inference_pb2.StreamPromptsResponse):
-                    self._inbox.take(response)
-                    self._credits += response.credits
-                    self._accepted += len(response.accepted)
-                    self._changed.set()
+            while not await self._receive_call():
+                pass
         except Exception as error:  # noqa: BLE001  # a callback's error too belongs to whoever reads
             self._error = self._error or error
         finally:
             self._ended = True
             self._changed.set()
+
+    async def _receive_call(self) -> bool:
+        """Take in what one call brings; returns False when another has taken its place."""
+        try:
+            with translated_errors():
+                while isinstance(response := await self._call.read(), inference_pb2.StreamPromptsResponse):
+                    self._inbox.take(response)
+                    self._credits += response.credits
+                    self._accepted += len(response.accepted)
+                    if self._resumption is not None:
+                        self._resumption.ready = True
+                        await self._send_again()
+                    self._changed.set()
+        except CallError as error:
+            if self._resumption is None or self._ended or self._failed:
+                raise
+            if self._inbox.summary is not None:  # everything is here but gRPC's own last word
+                return True
+            await self._resume(self._resumption, error)
+            return False
+        return True
+
+    async def _resume(self, resumption: Resumption, error: CallError) -> None:
+        """Another call in the place of the one that broke."""
+        self._credits = 0
+        self._outstanding.lost()
+        self._accepted = min(self._accepted, self.sent - len(self._outstanding))
+        await resumption.pause(error, len(self._outstanding), self.sent, end_s=self._end_s)
+        self._resumed = True
+        left_s = None if self._end_s is None else self._end_s - asyncio.get_running_loop().time()
+        async with self._writing:
+            self._half_closed = False
+            self._call = self._ask(left_s)
+            with suppress(aio.AioRpcError, asyncio.InvalidStateError):  # the next read says so too
+                await self._call.write(inference_pb2.StreamPromptsRequest(config=self._config))
+
+    async def _send_again(self) -> None:
+        """Send what an earlier call has lost, as credits allow; then what was put off meanwhile."""
+        while self._outstanding.due and self._credits > 0:
+            group = self._cut(self._outstanding.next(_GROUP))
+            self._outstanding.sent_again(len(group))
+            self._credits -= len(group)
+            await self._write(inference_pb2.StreamPromptsRequest(prompts=group))
+            if cancel := self._outstanding.cancelled(group):
+                await self._write(inference_pb2.StreamPromptsRequest(cancel=cancel))
+        if self._closing:
+            await self._half_close()
+
+    async def _half_close(self) -> None:
+        async with self._writing:
+            if self._half_closed or self._outstanding.due:
+                return
+            self._half_closed = True
+            with suppress(asyncio.InvalidStateError):
+                await self._guarded(self._call.done_writing())
+
+    def _admit(self, result: Result) -> Result | None:
+        admitted = self._outstanding.admit(result)
+        if admitted is not None and self._resumption is not None:
+            self._resumption.progress()
+            self._tally.add(admitted)
+            self._failed |= not admitted.ok and self._config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST
+        return admitted
 
     async def _feed(self, prompts: Prompts) -> None:
         """Send all prompts, as fast as results are read."""
@@ -193,14 +281,24 @@ class PromptSession:
         return messages[:count]
 
     async def _write(self, request: inference_pb2.StreamPromptsRequest) -> None:
-        check_size(request, self._message_bytes_max)
+        call = self._call
         async with self._writing:
+            if self._call is not call:  # lost meanwhile: what it was to carry is sent again
+                return
             try:
-                with translated_errors():
-                    await self._call.write(request)
+                await self._guarded(call.write(request))
             except asyncio.InvalidStateError:
                 self._raise_if_over()
-                raise SessionEndedError("the session is closed: prompts cannot be sent after done_sending()") from None
-            except ExpresslaneClientError as error:
+                if self._half_closed or self._resumption is None:
+                    closed = "the session is closed: prompts cannot be sent after done_sending()"
+                    raise SessionEndedError(closed) from None
+
+    async def _guarded(self, writing: Awaitable[None]) -> None:
+        """A write that fails is told by the read too, which knows whether the session goes on."""
+        try:
+            with translated_errors():
+                await writing
+        except ExpresslaneClientError as error:
+            if self._resumption is None:
                 self._error = self._error or error
                 raise

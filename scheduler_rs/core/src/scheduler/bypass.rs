@@ -1,4 +1,4 @@
-//! Unfit heads: what only a short budget keeps back may be passed by one budget of tokens, then room is kept for it.
+//! Unfit heads: what only a short budget keeps back may be passed by a sixteenth of it, then room is kept for it.
 
 use super::Scheduler;
 use super::choose::Candidate;
@@ -60,7 +60,7 @@ impl Scheduler {
         }
     }
 
-    /// Keeps the short lane of one backend for a ticket that was passed by that lane's budget of tokens, or, with
+    /// Keeps the short lane of one backend for a ticket that was passed by a sixteenth of that lane's budget, or, with
     /// `promoted`, for one that promotion has made due. Returns whether a new reservation was made.
     pub(super) fn reserve(&mut self, id: TicketId, promoted: bool) -> bool {
         let ticket = &self.tickets[id.slot()];
@@ -73,7 +73,7 @@ impl Scheduler {
             let backend = &self.backends[route.backend as usize];
             backend.has_slot(route.model_slot)
                 && bucket < backend.lanes.budgeted()
-                && (promoted || bypassed >= backend.lanes.short_budget())
+                && (promoted || bypassed >= backend.lanes.bypass_limit())
                 && backend.reservation.is_none_or(|kept| class < kept.class)
         });
         let least = candidates.min_by_key(|route| self.backends[route.backend as usize].lanes.short_tokens());

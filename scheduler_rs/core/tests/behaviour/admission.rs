@@ -47,6 +47,24 @@ fn retry_after_follows_the_drain_rate() {
     assert!((19 * SECOND / 10..21 * SECOND / 10).contains(&retry_after_ns), "{retry_after_ns}");
 }
 
+/// A bound of the driver's is told by the same rate, and its refusals are counted with the others (A07).
+#[test]
+fn a_bound_of_the_drivers() {
+    let mut driver = bounded(10);
+    assert_eq!(driver.scheduler.refuse(0, 7, 3), SECOND);
+    for _ in 0..100 {
+        submit(&mut driver, 1).unwrap();
+        let ticket = driver.released()[0];
+        driver.advance(SECOND / 2);
+        driver.finish(ticket);
+    }
+    let now_ns = driver.now_ns;
+    let retry_after_ns = driver.scheduler.refuse(now_ns, 5, 4);
+    assert!((19 * SECOND / 10..21 * SECOND / 10).contains(&retry_after_ns), "{retry_after_ns}");
+    assert!(driver.scheduler.refuse(now_ns, 1, 0) < SECOND);
+    assert_eq!(driver.scheduler.snapshot().refused, 13);
+}
+
 /// An empty batch is no batch.
 #[test]
 fn empty_batch() {

@@ -28,7 +28,7 @@ fn law_02_lanes() {
 }
 
 /// Law 3: after each poll no waiting prompt is left that a backend could take, but where a lane is kept for another
-/// prompt; and it is kept only for one that a lane's worth of tokens has passed (O05).
+/// prompt; and it is kept only for one that a sixteenth of the lane's tokens has passed (O05).
 #[test]
 fn law_03_work_conservation() {
     holds("laws::law_03_work_conservation", Law::WorkConservation, &Adversary::ALL);

@@ -2,6 +2,7 @@
 
 use super::world::{Load, World};
 use crate::counting_allocator::live_bytes;
+use rustix::time::{ClockId, clock_gettime};
 use std::time::Instant;
 
 pub(super) struct Measured {
@@ -26,7 +27,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
             let (start, cpu_start_ns) = (Instant::now(), cpu_ns());
             world.run(cycles);
             let wall_ns = start.elapsed().as_nanos() as u64;
-            let cpu_ns = cpu_ns().zip(cpu_start_ns).map_or(wall_ns, |(end, start)| end - start);
+            let cpu_ns = cpu_ns() - cpu_start_ns;
             nonempty_buckets = nonempty_buckets.min(world.nonempty_buckets());
             (cpu_ns / cycles as u64, wall_ns / cycles as u64)
         })
@@ -45,8 +46,8 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
     }
 }
 
-/// What the thread itself ran, so that a busy machine does not count; none where that is not known.
-fn cpu_ns() -> Option<u64> {
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    schedstat.split_whitespace().next()?.parse().ok()
+/// What the thread itself ran, so that a busy machine does not count.
+fn cpu_ns() -> u64 {
+    let ran = clock_gettime(ClockId::ThreadCPUTime);
+    ran.tv_sec.cast_unsigned() * 1_000_000_000 + ran.tv_nsec.cast_unsigned()
 }

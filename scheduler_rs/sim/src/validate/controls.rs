@@ -8,7 +8,7 @@ use crate::gate::Limits;
 use crate::policy::Contestant;
 use crate::row::Samples;
 use crate::workload::synthetic::Synthetic;
-use crate::workload::{Arrivals, Request, Workload};
+use crate::workload::{Request, Workload};
 use crate::world;
 
 const ENGINE: &str = "llama2-70b-a100-tp4";
@@ -41,8 +41,7 @@ fn differing_bytes(policy: &str) -> Result<f64, Error> {
     }
     let bytes = |name: &str| {
         let run = world::run(&workload, &engine, &Contestant::named(name)?, &limits)?;
-        let mut samples = Samples::default();
-        samples.add(&workload, &run, &engine, 4_096);
+        let samples = Samples::of(&workload, &run, &engine, 4_096);
         let row = serde_json::to_string(&samples.row("")).expect("a row is plain data");
         Ok::<_, Error>(format!("{row} {:?}", run.records).into_bytes())
     };
@@ -62,7 +61,7 @@ fn sjf_over_fcfs(step_tokens: u32) -> Result<f64, Error> {
     };
     let sizes = (0..80_u32).map(|at| 100 + at * 53 % 80 * 16);
     let requests = sizes.map(|tokens| Request::new(0.0, tokens, 1)).collect();
-    let workload = Workload { requests, arrivals: Arrivals::Open, tenants: 0 };
+    let workload = Workload::open(requests);
     let mean_s = |name: &str| {
         let run = world::run(&workload, &engine, &Contestant::named(name)?, &limits)?;
         Ok::<_, Error>(run.records.iter().map(world::Record::ttft_s).sum::<f64>())

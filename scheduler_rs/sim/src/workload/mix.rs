@@ -1,22 +1,43 @@
-//! Three named mixes of lengths.
+//! The named mixes of lengths.
 
 use crate::Error;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, LogNormal};
+use rand_distr::{Distribution, LogNormal, Pareto};
 
-/// Log-normal lengths within bounds.
+/// Lengths within bounds.
 #[derive(Clone, Copy, Debug)]
-struct Lengths {
-    median: f64,
-    sigma: f64,
-    most: f64,
+enum Lengths {
+    LogNormal {
+        median: f64,
+        sigma: f64,
+        most: f64,
+    },
+    /// A power law: `least` or more, above `n` with the probability `(least / n)^shape`.
+    Pareto {
+        least: f64,
+        shape: f64,
+        most: f64,
+    },
+}
+
+const fn log_normal(median: f64, sigma: f64, most: f64) -> Lengths {
+    Lengths::LogNormal { median, sigma, most }
 }
 
 impl Lengths {
     fn draw(&self, rng: &mut ChaCha8Rng) -> u32 {
-        let lengths = LogNormal::new(self.median.ln(), self.sigma).expect("the sigma is finite");
-        lengths.sample(rng).round().clamp(1.0, self.most) as u32
+        let (length, most) = match *self {
+            Self::LogNormal { median, sigma, most } => {
+                let lengths = LogNormal::new(median.ln(), sigma).expect("the sigma is finite");
+                (lengths.sample(rng), most)
+            }
+            Self::Pareto { least, shape, most } => {
+                let lengths = Pareto::new(least, shape).expect("least and shape are above 0");
+                (lengths.sample(rng), most)
+            }
+        };
+        length.round().clamp(1.0, most) as u32
     }
 }
 
@@ -29,25 +50,21 @@ pub(crate) struct Mix {
     parts: &'static [Part],
 }
 
-const CHAT: Part = (
-    0.9,
-    Lengths { median: 400.0, sigma: 1.0, most: 8_000.0 },
-    Lengths { median: 180.0, sigma: 0.8, most: 2_000.0 },
-);
-const DOCUMENTS: Part = (
-    0.1,
-    Lengths { median: 16_000.0, sigma: 0.6, most: 60_000.0 },
-    Lengths { median: 250.0, sigma: 0.6, most: 2_000.0 },
-);
-const WIDE: Part = (
-    1.0,
-    Lengths { median: 2_000.0, sigma: 1.6, most: 60_000.0 },
-    Lengths { median: 120.0, sigma: 1.0, most: 2_000.0 },
-);
+const CHAT: Part = (0.9, log_normal(400.0, 1.0, 8_000.0), log_normal(180.0, 0.8, 2_000.0));
+const DOCUMENTS: Part = (0.1, log_normal(16_000.0, 0.6, 60_000.0), log_normal(250.0, 0.6, 2_000.0));
+const WIDE: Part = (1.0, log_normal(2_000.0, 1.6, 60_000.0), log_normal(120.0, 1.0, 2_000.0));
+const SNIPPETS: Part = (0.5, log_normal(100.0, 0.4, 1_000.0), log_normal(20.0, 0.5, 200.0));
+const FILES: Part = (0.5, log_normal(12_000.0, 0.2, 30_000.0), log_normal(400.0, 0.4, 2_000.0));
+const HEAVY: Part =
+    (1.0, Lengths::Pareto { least: 150.0, shape: 0.9, most: 100_000.0 }, log_normal(150.0, 1.0, 2_000.0));
 
-const MIXES: [Mix; 3] = [
+const MIXES: [Mix; 5] = [
+    // Two narrow humps of equal count, nothing between them.
+    Mix { name: "bimodal", parts: &[SNIPPETS, FILES] },
     // Conversation only: little variance, bound by decode.
     Mix { name: "chat", parts: &[CHAT] },
+    // A power law without a mean of its own: a few prompts hold most of the tokens.
+    Mix { name: "heavy", parts: &[HEAVY] },
     // Nine chat prompts to one document.
     Mix { name: "mixed", parts: &[CHAT, DOCUMENTS] },
     // One wide distribution without a gap.
@@ -71,5 +88,36 @@ impl Mix {
         });
         let (_, prompt, output) = part.unwrap_or(&self.parts[0]);
         (prompt.draw(rng), output.draw(rng))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::rng;
+
+    fn prompts(name: &str) -> Vec<u32> {
+        let mut rng = rng(1, 0);
+        let mix = Mix::named(name).unwrap();
+        let mut prompts: Vec<u32> = (0..20_000).map(|_| mix.draw(&mut rng).0).collect();
+        prompts.sort_unstable();
+        prompts
+    }
+
+    /// Each mix is what its name says: two humps, a power law, nine to one.
+    #[test]
+    fn shapes() {
+        let bimodal = prompts("bimodal");
+        let between = bimodal.iter().filter(|tokens| (1_001..4_000).contains(*tokens)).count();
+        assert!(between == 0 && bimodal[9_000] < 1_000 && bimodal[11_000] > 4_000);
+        let heavy = prompts("heavy");
+        assert!((f64::from(heavy[10_000]) / (150.0 * 2_f64.powf(1.0 / 0.9)) - 1.0).abs() < 0.05);
+        let (top, all): (u64, u64) = (
+            heavy[18_000..].iter().map(|&tokens| u64::from(tokens)).sum(),
+            heavy.iter().map(|&tokens| u64::from(tokens)).sum(),
+        );
+        assert!(top * 2 > all, "a tenth of the prompts holds {top} of {all} tokens");
+        let documents = prompts("mixed").iter().filter(|tokens| **tokens > 8_000).count();
+        assert!((1_500..2_300).contains(&documents));
     }
 }

@@ -1,4 +1,6 @@
-//! A recorded workload: CSV with `arrival_s,prompt_tokens,output_tokens[,prefix_hashes|session]`.
+//! A recorded workload: CSV with `arrival_s,prompt_tokens,output_tokens`, and what else it knows of
+//! each request: whose it is (`tenant` or `session`), its `class`, its `prefix_hashes` (not used: the modelled engines
+//! have no prefix cache).
 
 use super::{Request, Workload};
 use crate::Error;
@@ -6,7 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const COLUMNS: [&str; 3] = ["arrival_s", "prompt_tokens", "output_tokens"];
-const EXTRA_COLUMNS: [&str; 2] = ["prefix_hashes", "session"];
+const EXTRA_COLUMNS: [&str; 4] = ["class", "prefix_hashes", "session", "tenant"];
+const CLASSES: [&str; 3] = ["interactive", "standard", "batch"];
 /// More than any engine holds, and far from overflow.
 const TOKENS_MAX: u32 = 100_000_000;
 
@@ -20,53 +23,72 @@ pub(crate) fn read(path: &Path) -> Result<Workload, Error> {
 fn parse(text: &str) -> Result<Workload, (usize, String)> {
     let mut lines = (1..).zip(text.lines());
     let (_, header) = lines.next().ok_or((1, "the file is empty".to_owned()))?;
-    let has_sessions = check_header(header).map_err(|reason| (1, reason))?;
+    let columns = Columns::named(header).map_err(|reason| (1, reason))?;
     let mut requests = Vec::new();
     let mut tenants = BTreeMap::new();
     for (line, row) in lines {
-        let (mut request, extra) = parse_row(row).map_err(|reason| (line, reason))?;
-        if has_sessions {
-            let next = tenants.len() as u32;
-            request.tenant = *tenants.entry(extra).or_insert(next);
-        }
-        requests.push(request);
+        let (request, tenant) = columns.request(row).map_err(|reason| (line, reason))?;
+        let next = tenants.len() as u32;
+        let tenant = tenant.map_or(0, |name| *tenants.entry(name).or_insert(next));
+        requests.push(Request { tenant, ..request });
     }
     if requests.is_empty() {
         return Err((1, "there are no rows below the header".to_owned()));
     }
-    let mut workload = Workload { tenants: tenants.len() as u32, ..Workload::open(requests) };
+    let mut workload = Workload {
+        tenants: tenants.len() as u32,
+        has_sessions_only: !columns.names.contains(&"tenant"),
+        ..Workload::open(requests)
+    };
     workload.sort();
     Ok(workload)
 }
 
-/// Whether the fourth column names a tenant.
-fn check_header(header: &str) -> Result<bool, String> {
-    let columns: Vec<&str> = header.trim_end().split(',').map(str::trim).collect();
-    let extra = columns.get(3).copied();
-    if columns.len() > 4
-        || columns.iter().take(3).ne(&COLUMNS)
-        || extra.is_some_and(|extra| !EXTRA_COLUMNS.contains(&extra))
-    {
-        return Err(format!(
-            "the columns must be {}, then at most one of {}, not {header:?}",
-            COLUMNS.join(","),
-            EXTRA_COLUMNS.join(", ")
-        ));
-    }
-    Ok(extra == Some("session"))
+/// Where in a row what stands.
+struct Columns<'a> {
+    names: Vec<&'a str>,
+    class: Option<usize>,
+    tenant: Option<usize>,
 }
 
-fn parse_row(row: &str) -> Result<(Request, &str), String> {
-    let mut fields = row.trim_end().splitn(4, ',');
-    let mut field = |name: &str| fields.next().map(str::trim).ok_or(format!("{name} is missing"));
-    let arrival = field("arrival_s")?;
-    let arrival_s: f64 = arrival.parse().map_err(|_| format!("arrival_s {arrival:?} is not a number"))?;
-    if !(arrival_s.is_finite() && arrival_s >= 0.0) {
-        return Err(format!("arrival_s {arrival:?} must be finite and at least 0"));
+impl<'a> Columns<'a> {
+    fn named(header: &'a str) -> Result<Self, String> {
+        let names: Vec<&str> = header.trim_end().split(',').map(str::trim).collect();
+        let (extra, first) = (names.iter().skip(3), names.iter().take(3));
+        let mut once: Vec<&str> = extra.copied().filter(|name| EXTRA_COLUMNS.contains(name)).collect();
+        once.sort_unstable();
+        once.dedup();
+        if first.ne(&COLUMNS) || once.len() + 3 != names.len() {
+            return Err(format!(
+                "the columns must be {}, then any of {}, each once, not {header:?}",
+                COLUMNS.join(","),
+                EXTRA_COLUMNS.join(", ")
+            ));
+        }
+        let find = |of| names.iter().position(|name| *name == of);
+        Ok(Self { class: find("class"), tenant: find("tenant").or(find("session")), names })
     }
-    let prompt = tokens("prompt_tokens", field("prompt_tokens")?)?;
-    let output = tokens("output_tokens", field("output_tokens")?)?;
-    Ok((Request::new(arrival_s, prompt, output), fields.next().unwrap_or_default().trim()))
+
+    /// A row's request, and whose it is.
+    fn request<'row>(&self, row: &'row str) -> Result<(Request, Option<&'row str>), String> {
+        let fields: Vec<&str> = row.trim_end().split(',').map(str::trim).collect();
+        if fields.len() > self.names.len() {
+            return Err(format!("{} fields in {} columns", fields.len(), self.names.len()));
+        }
+        let field =
+            |at: usize| fields.get(at).copied().ok_or_else(|| format!("{} is missing", self.names[at]));
+        let arrival = field(0)?;
+        let arrival_s: f64 = arrival.parse().map_err(|_| format!("arrival_s {arrival:?} is not a number"))?;
+        if !(arrival_s.is_finite() && arrival_s >= 0.0) {
+            return Err(format!("arrival_s {arrival:?} must be finite and at least 0"));
+        }
+        let mut request =
+            Request::new(arrival_s, tokens(COLUMNS[1], field(1)?)?, tokens(COLUMNS[2], field(2)?)?);
+        if let Some(at) = self.class {
+            request.class = class(field(at)?)?;
+        }
+        Ok((request, self.tenant.map(field).transpose()?))
+    }
 }
 
 fn tokens(name: &str, field: &str) -> Result<u32, String> {
@@ -74,6 +96,11 @@ fn tokens(name: &str, field: &str) -> Result<u32, String> {
         Ok(tokens) if tokens <= TOKENS_MAX => Ok(tokens),
         _ => Err(format!("{name} {field:?} is not a whole number from 0 to {TOKENS_MAX}")),
     }
+}
+
+fn class(field: &str) -> Result<u32, String> {
+    let found = (0..).zip(CLASSES).find(|(_, name)| *name == field);
+    found.map(|(class, _)| class).ok_or_else(|| format!("class {field:?} is none of {}", CLASSES.join(", ")))
 }
 
 #[cfg(test)]
@@ -91,7 +118,12 @@ mod tests {
         let rows = "arrival_s,prompt_tokens,output_tokens,session\n0,1,1,a\n1,1,1,b\n2,1,1,a\n";
         let sessions = parse(rows).unwrap();
         let tenants: Vec<u32> = sessions.requests.iter().map(|request| request.tenant).collect();
-        assert_eq!((tenants, sessions.tenants), (vec![0, 1, 0], 2));
+        assert_eq!((tenants, sessions.tenants, sessions.has_sessions_only), (vec![0, 1, 0], 2, true));
+        let rows = "arrival_s,prompt_tokens,output_tokens,class,tenant\n0,1,1,interactive,x\n1,1,1,batch,y\n";
+        let classes = parse(rows).unwrap();
+        let who: Vec<(u32, u32)> =
+            classes.requests.iter().map(|request| (request.class, request.tenant)).collect();
+        assert_eq!((who, classes.tenants, classes.has_sessions_only), (vec![(0, 0), (2, 1)], 2, false));
     }
 
     /// Rows out of order are put into order.
@@ -108,7 +140,15 @@ mod tests {
             ("", 1, "empty"),
             ("arrival_s,prompt_tokens,output_tokens\n", 1, "no rows"),
             ("time,in,out\n0,1,1\n", 1, "arrival_s,prompt_tokens,output_tokens"),
-            ("arrival_s,prompt_tokens,output_tokens,color\n0,1,1,red\n", 1, "prefix_hashes, session"),
+            (
+                "arrival_s,prompt_tokens,output_tokens,color\n0,1,1,red\n",
+                1,
+                "class, prefix_hashes, session, tenant",
+            ),
+            ("arrival_s,prompt_tokens,output_tokens,tenant,tenant\n0,1,1,a,b\n", 1, "each once"),
+            ("arrival_s,prompt_tokens,output_tokens,class\n0,1,1,urgent\n", 2, "class \"urgent\""),
+            ("arrival_s,prompt_tokens,output_tokens,session\n0,1,1\n", 2, "session is missing"),
+            ("arrival_s,prompt_tokens,output_tokens\n0,1,1,7\n", 2, "4 fields in 3 columns"),
             (
                 "arrival_s,prompt_tokens,output_tokens\n0,1,1\nsoon,1,1\n",
                 3,

@@ -1,28 +1,12 @@
-//! A made-up workload: a mix of lengths with one of four kinds of arrivals, named `MIX[-ARRIVALS]`.
+//! A made-up workload: a mix of lengths with a kind of arrivals, named `MIX[-ARRIVALS]`.
 
+use super::arrivals::{Process, TURNS};
 use super::mix::Mix;
 use super::{Arrivals, Request, Workload, rng};
 use crate::Error;
-use rand_distr::{Distribution, Exp1, Gamma};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Process {
-    Poisson,
-    /// Gamma gaps with a squared variation of 8.
-    Bursts,
-    /// A fixed number of users without time to think.
-    Closed,
-    /// Everything at once.
-    Batch,
-}
-
-const PROCESSES: [(&str, Process); 4] = [
-    ("poisson", Process::Poisson),
-    ("bursts", Process::Bursts),
-    ("closed", Process::Closed),
-    ("batch", Process::Batch),
-];
-const BURST_SQUARED_VARIATION: f64 = 8.0;
+/// A session's prompt grows up to this.
+const SESSION_TOKENS_MAX: u32 = 100_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Synthetic {
@@ -34,9 +18,7 @@ pub(crate) struct Synthetic {
 impl Synthetic {
     pub(crate) fn named(name: &str, requests: usize) -> Result<Self, Error> {
         let (mix, process) = name.split_once('-').unwrap_or((name, "poisson"));
-        let names = PROCESSES.map(|(name, _)| name);
-        let known = PROCESSES.iter().find(|(name, _)| *name == process);
-        let &(_, process) = known.ok_or_else(|| Error::unknown("kind of arrivals", process, &names))?;
+        let process = Process::named(process)?;
         if requests < 2 {
             return Err(Error::value("--requests", &requests, "must be at least 2"));
         }
@@ -46,25 +28,35 @@ impl Synthetic {
     /// A draw with mean rate 1 a second; a closed loop has as many users as given.
     pub(crate) fn draw(&self, seed: u64, users: usize) -> Workload {
         const LENGTHS: u64 = 11;
-        const GAPS: u64 = 12;
-        let (mut lengths, mut gaps) = (rng(seed, LENGTHS), rng(seed, GAPS));
-        let bursts = Gamma::new(1.0 / BURST_SQUARED_VARIATION, BURST_SQUARED_VARIATION);
-        let bursts = bursts.expect("shape and scale are above 0");
-        let mut at_s = 0.0;
-        let requests = (0..self.requests).map(|_| {
-            at_s += match self.process {
-                Process::Poisson => Exp1.sample(&mut gaps),
-                Process::Bursts => bursts.sample(&mut gaps),
-                Process::Closed | Process::Batch => 0.0,
-            };
+        const TIMES: u64 = 12;
+        let mut lengths = rng(seed, LENGTHS);
+        let times = self.process.times(self.requests, &mut rng(seed, TIMES));
+        let draw = |at_s| {
             let (prompt, output) = self.mix.draw(&mut lengths);
             Request::new(at_s, prompt, output)
-        });
-        let mut workload = Workload::open(requests.collect());
-        if self.process == Process::Closed {
-            workload.arrivals = Arrivals::Closed { users: users.max(1) };
+        };
+        let mut workload = Workload::open(times.into_iter().map(draw).collect());
+        match self.process {
+            Process::Closed => workload.arrivals = Arrivals::Closed { users: users.max(1) },
+            Process::Turns => {
+                workload.requests.chunks_mut(TURNS).for_each(grow);
+                workload.sort();
+            }
+            _ => {}
         }
         workload
+    }
+}
+
+/// Each request of a session has the ones before and their answers in its prompt.
+fn grow(session: &mut [Request]) {
+    let mut before = 0;
+    for request in session {
+        // Its own part is smaller than a first prompt: a tool's result, an answer.
+        let own = if before == 0 { request.prompt_tokens } else { request.prompt_tokens / 4 };
+        request.prompt_tokens = (before + own).min(SESSION_TOKENS_MAX);
+        request.estimate_tokens = request.prompt_tokens;
+        before = request.prompt_tokens + request.output_tokens;
     }
 }
 
@@ -76,27 +68,28 @@ mod tests {
         Synthetic::named(name, 20_000).unwrap().draw(1, 4)
     }
 
-    /// Gaps have mean 1 and the variation of their process.
-    #[test]
-    fn gaps() {
-        for (name, variation) in [("chat", 1.0), ("chat-bursts", BURST_SQUARED_VARIATION)] {
-            let requests = draw(name).requests;
-            let gaps: Vec<f64> =
-                requests.windows(2).map(|pair| pair[1].arrival_s - pair[0].arrival_s).collect();
-            let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-            let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
-            assert!((mean - 1.0).abs() < 0.08, "{name}: mean {mean}");
-            assert!((variance / mean / mean / variation - 1.0).abs() < 0.15, "{name}: variance {variance}");
-        }
-    }
-
     /// A batch is there at once, a closed loop has its users, and a wrong name is told what there is.
     #[test]
     fn names() {
         assert!(draw("wide-batch").span_s() == 0.0);
         assert_eq!(draw("mixed-closed").arrivals, Arrivals::Closed { users: 4 });
-        assert!(Synthetic::named("chess", 10).unwrap_err().to_string().contains("chat, mixed, wide"));
-        let error = Synthetic::named("chat-storms", 10).unwrap_err().to_string();
-        assert!(error.contains("poisson, bursts, closed, batch"));
+        assert!(Synthetic::named("chess", 10).unwrap_err().to_string().contains("chat, heavy, mixed, wide"));
+        let error = Synthetic::named("chat-hail", 10).unwrap_err().to_string();
+        assert!(error.contains("poisson, bursts, closed, batch, diurnal, storms, turns"));
+    }
+
+    /// Sessions grow, and arrive among each other in order of time.
+    #[test]
+    fn sessions() {
+        let mut session = [(1_000, 100), (400, 50), (800, 10)].map(|(p, o)| Request::new(0.0, p, o));
+        grow(&mut session);
+        assert_eq!(session.map(|request| request.prompt_tokens), [1_000, 1_200, 1_450]);
+        let requests = draw("chat-turns").requests;
+        assert!(requests.is_sorted_by_key(|request| request.arrival_s));
+        let mean = |requests: &[Request]| {
+            requests.iter().map(|request| f64::from(request.prompt_tokens)).sum::<f64>()
+                / requests.len() as f64
+        };
+        assert!(mean(&requests) > 2.0 * mean(&draw("chat").requests));
     }
 }

@@ -38,7 +38,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PROMPT_TOO_LARGE: _ErrorReason.ValueType  # 5
     """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 6
-    """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue will ever hold; use StreamPrompts."""
+    """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
+    hold; use StreamPrompts.
+    """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
     ERROR_REASON_INVALID_JSON: _ErrorReason.ValueType  # 8
@@ -56,8 +58,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     backend of its model, or of its tenant. It could never be released.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
-    back.
+    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
+    RetryInfo says when to come back, by the rate at which prompts end.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
     """UNAVAILABLE: the service is draining or stopping."""
@@ -73,6 +75,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
     ERROR_REASON_TENANTS_FULL: _ErrorReason.ValueType  # 26
     """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
+    ERROR_REASON_KEPT_FULL: _ErrorReason.ValueType  # 27
+    """RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
+    it may; RetryInfo says when the next one expires.
+    """
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
     ERROR_REASON_UNKNOWN_BACKEND: _ErrorReason.ValueType  # 31
@@ -83,6 +89,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: there is no such job, or no longer."""
     ERROR_REASON_JOB_EXISTS: _ErrorReason.ValueType  # 34
     """ALREADY_EXISTS: there is a job of this name."""
+    ERROR_REASON_REQUEST_EXISTS: _ErrorReason.ValueType  # 35
+    """ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
     ERROR_REASON_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 40
     """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
     ERROR_REASON_FIRST_TOKEN_TIMEOUT: _ErrorReason.ValueType  # 41
@@ -150,7 +158,9 @@ ERROR_REASON_DUPLICATE_CUSTOM_ID: ErrorReason.ValueType  # 4
 ERROR_REASON_PROMPT_TOO_LARGE: ErrorReason.ValueType  # 5
 """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 6
-"""INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue will ever hold; use StreamPrompts."""
+"""INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
+hold; use StreamPrompts.
+"""
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
 ERROR_REASON_INVALID_JSON: ErrorReason.ValueType  # 8
@@ -168,8 +178,8 @@ ERROR_REASON_ABOVE_RATE_LIMIT: ErrorReason.ValueType  # 11
 backend of its model, or of its tenant. It could never be released.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue now; RetryInfo says when to come
-back.
+"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
+RetryInfo says when to come back, by the rate at which prompts end.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
 """UNAVAILABLE: the service is draining or stopping."""
@@ -185,6 +195,10 @@ ERROR_REASON_CLASS_NOT_ALLOWED: ErrorReason.ValueType  # 25
 """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
 ERROR_REASON_TENANTS_FULL: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
+ERROR_REASON_KEPT_FULL: ErrorReason.ValueType  # 27
+"""RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
+it may; RetryInfo says when the next one expires.
+"""
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
 ERROR_REASON_UNKNOWN_BACKEND: ErrorReason.ValueType  # 31
@@ -195,6 +209,8 @@ ERROR_REASON_UNKNOWN_JOB: ErrorReason.ValueType  # 33
 """NOT_FOUND: there is no such job, or no longer."""
 ERROR_REASON_JOB_EXISTS: ErrorReason.ValueType  # 34
 """ALREADY_EXISTS: there is a job of this name."""
+ERROR_REASON_REQUEST_EXISTS: ErrorReason.ValueType  # 35
+"""ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
 ERROR_REASON_QUEUE_TIMEOUT: ErrorReason.ValueType  # 40
 """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
 ERROR_REASON_FIRST_TOKEN_TIMEOUT: ErrorReason.ValueType  # 41

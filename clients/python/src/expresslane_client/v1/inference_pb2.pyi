@@ -80,7 +80,11 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
     """Cancel what is unfinished."""
     ON_DISCONNECT_KEEP: _OnDisconnect.ValueType  # 2
-    """Go on, keep the results for a bounded time. Refused with INVALID_ARGUMENT until the service supports it."""
+    """Go on, and keep all results: a later call with the same request_id and the same prompts attaches to the batch and
+    gets its results from the start, those that there are and those that come. When no call has been attached for
+    keep_for, what is unfinished is cancelled and the batch forgotten. Refused with RESOURCE_EXHAUSTED (KEPT_FULL) while
+    the service keeps as much as it may. In memory: it ends with the service's process.
+    """
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """What a lost connection does to the batch."""
@@ -90,7 +94,11 @@ ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
 """Cancel what is unfinished."""
 ON_DISCONNECT_KEEP: OnDisconnect.ValueType  # 2
-"""Go on, keep the results for a bounded time. Refused with INVALID_ARGUMENT until the service supports it."""
+"""Go on, and keep all results: a later call with the same request_id and the same prompts attaches to the batch and
+gets its results from the start, those that there are and those that come. When no call has been attached for
+keep_for, what is unfinished is cancelled and the batch forgotten. Refused with RESOURCE_EXHAUSTED (KEPT_FULL) while
+the service keeps as much as it may. In memory: it ends with the service's process.
+"""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 class _BatchState:
@@ -169,8 +177,12 @@ class BatchConfig(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     REORDER_WINDOW_FIELD_NUMBER: _builtins.int
+    KEEP_FOR_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The caller's name for this batch, for logs and traces, at most 256 bytes. Empty: the service makes one up."""
+    """The caller's name for this batch, for logs and traces, at most 256 bytes. Empty: the service makes one up.
+    Where a batch of the same tenant is kept under it (on_disconnect), the call attaches to that batch if it asks for the
+    same prompts and failure rules, in the same order, and is refused with ALREADY_EXISTS (REQUEST_EXISTS) otherwise.
+    """
     delivery: Global___Delivery.ValueType
     """In which order results are delivered. Unspecified (0): as they complete."""
     failure_policy: Global___FailurePolicy.ValueType
@@ -182,14 +194,20 @@ class BatchConfig(_message.Message):
     stream_deltas: _builtins.bool
     """Whether to stream output as it is generated, beside the results. Default false."""
     on_disconnect: Global___OnDisconnect.ValueType
-    """Whether prompts go on when the caller's connection ends. Unspecified (0): CANCEL."""
+    """Whether prompts go on when the caller's connection ends. Unspecified (0): CANCEL. KEEP needs a request_id."""
     reorder_window: _builtins.int
     """Results that may be finished ahead of the one due next, with IN_ORDER delivery: 1 to 100,000, and never more than
-    the service keeps for a slow reader (default 1,024). 0: the service's default (256).
+    the service keeps for a slow reader (default 1,024). 0: the service's default (256). Does not apply with KEEP.
     """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """Longest silence before an empty progress event keeps the connection alive: 1 s to 10 min. Unset: 15 s."""
+
+    @_builtins.property
+    def keep_for(self) -> _duration_pb2.Duration:
+        """With KEEP: how long batch and results stay while no call is attached, above 0 and at most what the service allows
+        (default 1 h). Unset: the service's default (5 min). Of a call that attaches it does not apply.
+        """
 
     def __init__(
         self,
@@ -202,10 +220,11 @@ class BatchConfig(_message.Message):
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         reorder_window: _builtins.int = ...,
+        keep_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "keep_for", b"keep_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "failure_policy", b"failure_policy", "heartbeat_interval", b"heartbeat_interval", "max_failure_rate", b"max_failure_rate", "on_disconnect", b"on_disconnect", "reorder_window", b"reorder_window", "request_id", b"request_id", "stream_deltas", b"stream_deltas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "failure_policy", b"failure_policy", "heartbeat_interval", b"heartbeat_interval", "keep_for", b"keep_for", "max_failure_rate", b"max_failure_rate", "on_disconnect", b"on_disconnect", "reorder_window", b"reorder_window", "request_id", b"request_id", "stream_deltas", b"stream_deltas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,19 +352,23 @@ class Accepted(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
+    ATTACHED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The batch's request_id, made up by the service if the caller gave none."""
     prompts: _builtins.int
     """How many prompts were accepted."""
+    attached: _builtins.bool
+    """True when the call was attached to a kept batch that was there already."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         prompts: _builtins.int = ...,
+        attached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "prompts", b"prompts", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -681,21 +704,31 @@ class GenerateRequest(_message.Message):
 
     PROMPT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    KEEP_FOR_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The caller's name for this request, for logs and traces, at most 256 bytes. Empty: the service makes one up."""
+    """As in BatchConfig. An attached call gets the output from its beginning."""
+    on_disconnect: Global___OnDisconnect.ValueType
+    """As in BatchConfig."""
     @_builtins.property
     def prompt(self) -> _types_pb2.Prompt:
         """The prompt. custom_id may be empty here; it is echoed as it is."""
+
+    @_builtins.property
+    def keep_for(self) -> _duration_pb2.Duration:
+        """As in BatchConfig."""
 
     def __init__(
         self,
         *,
         prompt: _types_pb2.Prompt | None = ...,
         request_id: _builtins.str = ...,
+        on_disconnect: Global___OnDisconnect.ValueType = ...,
+        keep_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keep_for", b"keep_for", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_for", b"keep_for", "on_disconnect", b"on_disconnect", "prompt", b"prompt", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -748,7 +781,9 @@ class StreamPromptsRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def config(self) -> Global___BatchConfig:
-        """How to run the prompts: required in the first message, refused in any other."""
+        """How to run the prompts: required in the first message, refused in any other. A session ends with its connection, so
+        on_disconnect KEEP is refused with INVALID_ARGUMENT (UNSUPPORTED), and request_id is a name only.
+        """
 
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prompt]:

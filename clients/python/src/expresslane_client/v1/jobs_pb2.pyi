@@ -160,8 +160,8 @@ class CreateJobRequest(_message.Message):
 
     @_builtins.property
     def config(self) -> _inference_pb2.BatchConfig:
-        """As in GenerateBatchRequest; delivery, stream_deltas, on_disconnect, heartbeat_interval and reorder_window are checked
-        but do not apply, and the call's deadline is no deadline of the job. Unset: all defaults.
+        """As in GenerateBatchRequest; delivery, stream_deltas, on_disconnect, keep_for, heartbeat_interval and reorder_window
+        are checked but do not apply, request_id is a name only, and the call's deadline is no deadline of the job. Unset: all defaults.
         """
 
     def __init__(

@@ -161,7 +161,7 @@ impl Reference {
             }
     }
 
-    /// A lane is kept only for a prompt that waits for it, and that a lane's worth of tokens may have passed.
+    /// A lane is kept only for a prompt that waits for it, and that a sixteenth of the lane's tokens may have passed.
     fn check_kept(&mut self, before: &Seen, seen: &Seen) {
         let was = |backend| before.backends.iter().find(|at| at.backend == backend)?.reserved_for;
         for at in &seen.backends {
@@ -173,14 +173,14 @@ impl Reference {
             };
             let budget = self.host(at.backend).map_or(0, |host| u64::from(host.server.short_budget_tokens));
             let is_new = was(at.backend) != Some(id);
-            let is_earned = item.passed_tokens >= budget || self.is_overdue(item);
+            let is_earned = item.passed_tokens >= budget / 16 || self.is_overdue(item);
             // Without room because it was full, or kept for another, which several releases may have changed since.
             let had_no_room =
                 self.is_unfit(item, at.backend) || was(at.backend).is_some() || self.report.releases > 1;
             if is_new && !(is_earned && had_no_room) {
                 let obstacles = self.host(at.backend).map(|host| self.obstacles(item, host, 0));
                 let what = format!(
-                    "backend {} is kept for {id} without need: {} of {budget} tokens have passed, {obstacles:?}",
+                    "backend {} is kept for {id} without need: {} tokens of a budget of {budget} have passed, {obstacles:?}",
                     at.backend, item.passed_tokens
                 );
                 self.verdict.breach(Law::WorkConservation, self.now_ns, what);

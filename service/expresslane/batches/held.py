@@ -1,0 +1,81 @@
+"""What the service holds for its callers: prompts that were accepted and have no result yet, in all and by tenant."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+__all__ = ["Amount", "Bounds", "Held", "Shortage"]
+
+
+@dataclass(slots=True)
+class Amount:
+    """So many prompts of so many bytes together."""
+
+    prompts: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that may be held; 0: no such bound."""
+
+    prompts: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Why more does not fit. `places`: prompts, of any tenant, that must end first; None: it will never fit."""
+
+    message: str
+    places: int | None
+
+
+@dataclass(slots=True)
+class Held:
+    """Counts what is held. A prompt is one of at least one byte."""
+
+    total: Amount = field(default_factory=Amount)
+    _tenants: dict[str, Amount] = field(default_factory=dict)
+
+    def of(self, tenant: str) -> Amount:
+        """What is held for one tenant."""
+        return self._tenants.get(tenant) or Amount()
+
+    def take(self, tenant: str, prompts: int, size_bytes: int) -> None:
+        """Prompts were accepted."""
+        own = self._tenants.setdefault(tenant, Amount())
+        for amount in (self.total, own):
+            amount.prompts += prompts
+            amount.bytes += size_bytes
+        self._forget(tenant)
+
+    def give_back(self, tenant: str, size_bytes: int) -> None:
+        """One of them has its result."""
+        for amount in (self.total, self._tenants[tenant]):
+            amount.prompts -= 1
+            amount.bytes -= size_bytes
+        self._forget(tenant)
+
+    def shortage(self, tenant: str, more: Amount, bounds: Bounds, own_bounds: Bounds) -> Shortage | None:
+        """Why `more` does not fit, if it does not, within the bounds of all and within the tenant's own."""
+        own = self.of(tenant)
+        for held, limits, whose in ((own, own_bounds, "of this tenant"), (self.total, bounds, "of all tenants")):
+            for unit in ("prompts", "bytes"):
+                have, wanted, limit = getattr(held, unit), getattr(more, unit), getattr(limits, unit)
+                noun = "prompts" if unit == "prompts" else "bytes of prompts"
+                if limit and wanted > limit:
+                    return Shortage(f"{wanted:,} {noun} are more than may ever wait or run {whose} ({limit:,})", None)
+                if limit and have + wanted > limit:
+                    message = f"{have:,} {noun} {whose} wait or run; {wanted:,} more exceed {limit:,}"
+                    return Shortage(message, self._places(have + wanted - limit, have))
+        return None
+
+    def _places(self, missing: int, have: int) -> int:
+        """How many prompts, of any tenant, end until so much of `have` is free, if what is held ends evenly."""
+        return math.ceil(missing * self.total.prompts / have)
+
+    def _forget(self, tenant: str) -> None:
+        if not self._tenants[tenant].prompts:
+            del self._tenants[tenant]

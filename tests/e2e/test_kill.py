@@ -1,0 +1,109 @@
+"""SIGKILL in mid-batch: callers get UNAVAILABLE, and with the client every prompt has exactly one result in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from expresslane_client import BatchState, Client, Outcome, Prompt, Resume, Resuming, UnavailableError
+
+from tests.e2e.served import Served
+from tests.e2e.test_serve import at
+from tests.support.fake_backend import FakeBackend, Script, SeenRequest
+from tests.support.shell import Shell, numbered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNT = 500
+SOON = Resume(time_s=60, attempts=1_000, pause_s=0.05, pause_max_s=0.2)
+
+
+def free_port() -> int:
+    """A port that the service can have again after it was killed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stalling(after: int, gate: asyncio.Event) -> object:
+    """Answer so many requests, then none until the gate opens."""
+    seen = 0
+
+    def decide(_: SeenRequest) -> Script | None:
+        nonlocal seen
+        seen += 1
+        return Script(before_headers=gate) if seen > after else None
+
+    return decide
+
+
+async def killed(served: Served) -> None:
+    """Kill it, as the kernel does when memory is short."""
+    served.process.kill()
+    await served.process.wait()
+
+
+async def test_kill_9(tmp_path: Path) -> None:
+    """500 prompts, a service killed after some, another started: exactly one result each; not resumed, an error."""
+    gate = asyncio.Event()
+    address = f"127.0.0.1:{free_port()}"
+    async with FakeBackend() as fake, Client(address) as client:
+        fake.on(stalling(200, gate))  # type: ignore[arg-type]
+        environ = at(fake, EXPRESSLANE_LISTEN=address)
+        told: list[Resuming] = []
+        async with Served(tmp_path, **environ) as first:
+            prompts = [Prompt(f"p{number}", f"text {number}") for number in range(COUNT)]
+            call = client.generate_batch(prompts, resume=SOON, on_resume=told.append)
+            results = [await anext(call)]
+            results += [await anext(call) for _ in range(150)]
+            await fake.wait_for_generations(201)
+            accepted = asyncio.Event()
+            plain = client.generate_batch(["x"], resume=False, on_event=lambda _: accepted.set())
+            refused = asyncio.ensure_future(plain.collect())
+            await accepted.wait()
+            await killed(first)
+            with pytest.raises(UnavailableError):
+                await refused
+            rest = asyncio.ensure_future(call.collect())
+        gate.set()
+        async with Served(tmp_path, **environ):
+            results += await rest
+        assert Counter(one.custom_id for one in results) == Counter(f"p{number}" for number in range(COUNT))
+        assert all(one.text == f"echo text {one.index}" for one in results)
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+        summary = call.summary
+        assert (summary.state, summary.total_prompts, summary.succeeded) == (BatchState.COMPLETED, COUNT, COUNT)
+        assert told[0].total == COUNT
+        assert told[0].unfinished <= COUNT - 151
+        ran = Counter(json.loads(one.body)["messages"][-1]["content"] for one in fake.generations)
+        done_before = COUNT - told[0].unfinished
+        assert sum(count == 1 for count in ran.values()) >= done_before
+
+
+async def test_kill_9_on_the_command_line(tmp_path: Path) -> None:
+    """`expresslane run` says that the connection is lost and ends as if nothing had been: one line for each prompt."""
+    gate = asyncio.Event()
+    address = f"127.0.0.1:{free_port()}"
+    shell = Shell(tmp_path, address)
+    shell.write("p.jsonl", *numbered(COUNT))
+    async with FakeBackend() as fake:
+        fake.on(stalling(100, gate))  # type: ignore[arg-type]
+        environ = at(fake, EXPRESSLANE_LISTEN=address)
+        async with Served(tmp_path, **environ) as first:
+            process = await shell.start("run", "p.jsonl", "-o", "r.jsonl")
+            await fake.wait_for_generations(101)
+            await killed(first)
+        gate.set()
+        async with Served(tmp_path, **environ):
+            _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert Counter(line["custom_id"] for line in lines) == Counter(f"p{number}" for number in range(COUNT))
+    assert b"connection lost, resuming " in errors
+    assert b" of 500 prompts" in errors
+    assert b"500 of 500 prompts succeeded" in errors
