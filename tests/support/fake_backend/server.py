@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import orjson
 
 from tests.support.fake_backend import ollama_dialect, openai_dialect
+from tests.support.fake_backend.echo import prompt_of
 from tests.support.fake_backend.request import SeenRequest
 from tests.support.fake_backend.script import CUT_BEFORE_HEADERS, Script
 
@@ -91,6 +92,23 @@ class FakeBackend:
     def cancelled(self) -> int:
         """Requests whose client left before the answer's end."""
         return sum(request.cancelled.is_set() for request in self.requests)
+
+    @property
+    def sends(self) -> Counter[str]:
+        """How often each prompt was asked for."""
+        return Counter(prompt_of(request.json) for request in self.generations)
+
+    @property
+    def doubles(self) -> set[str]:
+        """Prompts that were worked on twice at once: whoever sends again has to have given up the first time."""
+        spans = sorted((one.begun_ns, one.ended_ns, prompt_of(one.json)) for one in self.generations if one.begun_ns)
+        until: dict[str, float] = {}
+        found = set()
+        for begun_ns, ended_ns, prompt in spans:
+            if begun_ns < until.get(prompt, 0):
+                found.add(prompt)
+            until[prompt] = max(until.get(prompt, 0), ended_ns or float("inf"))
+        return found
 
     def script(self, *scripts: Script) -> None:
         """What to do with the next generations, one script each, before anything that `on` says."""
