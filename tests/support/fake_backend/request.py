@@ -23,6 +23,10 @@ class SeenRequest:
     body: bytes
     connection: int
     """Which connection it came on, from 0."""
+    begun_ns: int = 0
+    """When its work began, monotonic."""
+    ended_ns: int = 0
+    """When its work ended or was seen to be wanted no more, monotonic; 0: it goes on."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the whole answer has been sent."""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)

@@ -56,5 +56,8 @@ class Script:
     """The connection is cut after that many pieces of a streamed body; 0: after the headers."""
     close_after: bool = False
     """The connection is closed after the answer without a word in the headers: it goes stale in the client's pool."""
+    half_open: bool = False
+    """Nothing is sent or read any more, as by a machine that has lost its power: also that the client leaves goes
+    unseen. Lasts until the fake closes."""
     hold_open: bool = False
     """A streamed body never gets its end, although all its pieces were sent."""

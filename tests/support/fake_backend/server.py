@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from contextlib import suppress
 from http import HTTPStatus
@@ -35,12 +36,23 @@ class FakeBackend:
     """A model server that does as it is told.
 
     Set `models` and `slots` for what discovery tells, `paths` for a script of one address (`fake.paths["/props"] =
-    Script(status=404)`).
+    Script(status=404)`). `on_end` is told of each generation at its end; with `keep=False` no request is kept, so that
+    a long run needs no more memory than a short one.
     """
 
-    def __init__(self, *, models: tuple[str, ...] = ("fake-model",), slots: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        models: tuple[str, ...] = ("fake-model",),
+        slots: int = 4,
+        keep: bool = True,
+        on_end: Callable[[SeenRequest], None] | None = None,
+    ) -> None:
         self.models = models
         self.slots = slots
+        self._keep = keep
+        self._on_end = on_end
+        self._seen = 0
         self.paths: dict[str, Script] = {}
         self.requests: list[SeenRequest] = []
         self.connections = 0
@@ -64,6 +76,11 @@ class FakeBackend:
     def url(self) -> str:
         """Base URL; good also after `close`, when nothing listens there."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._tasks)
 
     @property
     def generations(self) -> list[SeenRequest]:
@@ -137,18 +154,23 @@ class FakeBackend:
         method, path, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        request = SeenRequest(len(self.requests), method, path.partition("?")[0], headers, body, connection)
-        async with self._arrived:
-            self.requests.append(request)
-            self._arrived.notify_all()
+        request = SeenRequest(self._seen, method, path.partition("?")[0], headers, body, connection)
+        self._seen += 1
+        if self._keep:
+            async with self._arrived:
+                self.requests.append(request)
+                self._arrived.notify_all()
         return request
 
     async def _handle(self, request: SeenRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request, unless its client leaves first. False: the connection is at its end."""
         script = self._script_for(request)
+        if script.half_open:
+            await asyncio.Event().wait()
         counted = request.path in _DIALECTS
         self.in_flight += counted
         self.peak = max(self.peak, self.in_flight)
+        request.begun_ns = time.monotonic_ns()
         work = asyncio.create_task(self._answer(request, script, writer))
         gone = asyncio.create_task(reader.read(1))
         try:
@@ -162,6 +184,9 @@ class FakeBackend:
             return False
         finally:
             self.in_flight -= counted
+            request.ended_ns = time.monotonic_ns()
+            if counted and self._on_end is not None:
+                self._on_end(request)
             for task in (work, gone):
                 task.cancel()
             await asyncio.wait((work, gone))

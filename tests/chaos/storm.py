@@ -1,0 +1,108 @@
+"""Very many prompts through faulty backends: every one ends once, no cap is exceeded, and nothing stays behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.chaos.faults import Plan
+from tests.chaos.ledger import Ledger
+from tests.chaos.world import World, say
+
+__all__ = ["FAULTY", "PLANS", "SETTINGS", "Storm"]
+
+FAULTY = Plan(server_errors=0.10, disconnects=0.05, hangs=0.02, storm_every_s=15.0, storm_s=1.0)
+PLANS = (FAULTY, replace(FAULTY, storm_every_s=11.0), replace(FAULTY, flap_every_s=13.0, flap_s=1.5))
+SHORT_BELOW = 20_000
+SHORT_PLANS = (
+    replace(FAULTY, storm_every_s=3.0, storm_s=0.5),
+    replace(FAULTY, storm_every_s=2.5, storm_s=0.5),
+    replace(FAULTY, storm_every_s=0.0, flap_every_s=2.0, flap_s=0.5),
+)
+"""For runs of fewer prompts than SHORT_BELOW, which are over before the first storm of the others."""
+TENANTS = 20
+AT_ONCE = 4
+CAP = 32
+WARM_UP_SHARE = 0.1
+PATIENCE_S = 40.0
+"""Pooled connections are closed after 15 idle seconds."""
+SETTINGS = {
+    **{f"BACKENDS__B{number}__FIRST_TOKEN_TIMEOUT_S": "2" for number in range(len(PLANS))},
+    **{f"BACKENDS__B{number}__IDLE_TIMEOUT_S": "2" for number in range(len(PLANS))},
+    "OUTBOX_LIMIT_RESULTS": "16",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """How many prompts; each caller sends a thousandth of them, at least 10 and at most 100, and 1 % misbehave."""
+
+    prompts: int
+    seed: int
+    misbehave: float = 0.01
+
+    @property
+    def size(self) -> int:
+        """Prompts of one call."""
+        return max(10, min(100, self.prompts // 1_000))
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """What the backends do."""
+        return PLANS if self.prompts >= SHORT_BELOW else SHORT_PLANS
+
+    def run(self) -> dict[str, Any]:
+        """Start everything, let it storm, and look at what is left."""
+        with World(self.plans, cap=CAP, seed=self.seed, settings=SETTINGS) as world:
+            empty = world.settled(None, 0)
+            self._callers(world, "warm-up", int(self.prompts * WARM_UP_SHARE))
+            # Memory as it is when warm, all else as it was before anything was asked for, less the pooled connections.
+            before = empty.without_connections(rss_bytes=world.levels().rss_bytes)
+            world.begin()
+            done = self._callers(world, "storm", self.prompts)
+            records = world.records()
+            after = world.settled(before, PATIENCE_S)
+            ledger = Ledger.read(world.folder / "storm.jsonl")
+            snapshot = world.snapshot()
+        leaks = after.above(before)
+        say(f"left above the level before: {', '.join(leaks) or 'nothing'}")
+        return {
+            "lost": len(ledger.lost),
+            "duplicated": len(ledger.duplicated),
+            "foreign": len(ledger.foreign),
+            "cap_exceeded": sum(len(record["exceeded"]) for record in records.values()),
+            "leaked": len(leaks),
+            "success_ratio": round(ledger.success_ratio, 5),
+            "prompts": ledger.sent,
+            "wall_s": done["wall_s"],
+            "callers": ledger.report(),
+            "backends": records,
+            "service": {"retried": snapshot.retried, "submitted": snapshot.submitted, "refused": snapshot.refused},
+            "levels": {"before": before.values(), "after": after.values(), "leaked": leaks},
+            "conditions": self._conditions(),
+        }
+
+    def _callers(self, world: World, name: str, prompts: int) -> dict[str, Any]:
+        return world.call(
+            heading=name,
+            do="storm",
+            name=name[0],
+            calls=max(1, prompts // self.size),
+            size=self.size,
+            tenants=TENANTS,
+            at_once=AT_ONCE,
+            misbehave=self.misbehave,
+            log=str(world.folder / f"{name}.jsonl"),
+        )
+
+    def _conditions(self) -> dict[str, Any]:
+        return {
+            "tenants": TENANTS,
+            "calls_at_once": TENANTS * AT_ONCE,
+            "prompts_per_call": self.size,
+            "cap_per_backend": CAP,
+            "misbehaving": {"cancel_or_leave": self.misbehave, "read_slowly": self.misbehave},
+            "plans": [plan.values() for plan in self.plans],
+            "service": SETTINGS,
+            "warm_up_prompts": int(self.prompts * WARM_UP_SHARE),
+        }
