@@ -74,7 +74,7 @@ _CODES: dict[str, _Verdict] = {
         _Verdict(Reason.BACKEND_QUOTA_EXHAUSTED, False),
     ),
     **dict.fromkeys(
-        ("rate_limit_exceeded", "rate_limit_error", "rate_limit_reached", "too_many_requests"),
+        ("rate_limit_exceeded", "rate_limit_error", "rate_limit_reached", "too_many_requests", "slow_down"),
         _Verdict(Reason.BACKEND_RATE_LIMITED, True),
     ),
     **dict.fromkeys(

@@ -102,6 +102,24 @@ def test_spent_quota_is_never_repeated(code: str, status: int, place: str) -> No
     assert (error.reason, error.retryable) == (Reason.BACKEND_QUOTA_EXHAUSTED, False)
 
 
+@pytest.mark.parametrize("place", ["code", "type"])
+@pytest.mark.parametrize(
+    ("kind", "reason", "retryable"),
+    [
+        ("rate_limit_exceeded", Reason.BACKEND_RATE_LIMITED, True),
+        ("slow_down", Reason.BACKEND_RATE_LIMITED, True),
+        ("a_word_of_its_own", Reason.BACKEND_RATE_LIMITED, True),
+        ("insufficient_quota", Reason.BACKEND_QUOTA_EXHAUSTED, False),
+        ("exceeded_current_quota_error", Reason.BACKEND_QUOTA_EXHAUSTED, False),
+    ],
+)
+def test_kinds_of_429(kind: str, reason: Reason, retryable: bool, place: str) -> None:
+    """A20: a 429 is a rate limit, to be waited for as long as it says, unless its own word is that no money is left."""
+    body = orjson.dumps({"error": {"message": "no", place: kind}})
+    error = error_of_response(429, CIMultiDict({"Retry-After": "7"}), body, "http://b")
+    assert (error.reason, error.retryable, error.retry_after_s) == (reason, retryable, 7.0)
+
+
 @pytest.mark.parametrize(
     ("status", "header", "retryable"),
     [(400, "true", True), (503, "false", False), (500, "perhaps", True), (400, "", False), (429, "FALSE", False)],
@@ -177,6 +195,7 @@ def test_exception(exception: BaseException, reason: Reason, retryable: bool) ->
     ("said", "reason", "retryable"),
     [
         ({"message": "m", "type": "rate_limit_error"}, Reason.BACKEND_RATE_LIMITED, True),
+        ({"message": "m", "code": "slow_down"}, Reason.BACKEND_RATE_LIMITED, True),
         ({"message": "m", "code": "insufficient_quota"}, Reason.BACKEND_QUOTA_EXHAUSTED, False),
         ({"message": "m", "code": 400, "type": "exceed_context_size_error"}, Reason.BACKEND_REJECTED, False),
         ({"message": "m", "code": 503}, Reason.BACKEND_OVERLOADED, True),
