@@ -53,7 +53,7 @@ class FaultyBackend:
         self._faults.counts.clear()
         self._spans.clear()
         self._flaps, self._lag_s = 0, 0.0
-        self._stop_flaps()
+        await self._stop_flaps()
         if self._plan.flap_every_s:
             self._tasks.append(asyncio.create_task(self._flap()))
         return {}
@@ -77,17 +77,20 @@ class FaultyBackend:
     def _ended(self, request: SeenRequest) -> None:
         self._spans.append((request.begun_ns, request.ended_ns))
 
-    def _stop_flaps(self) -> None:
-        for task in self._tasks[1:]:
+    async def _stop_flaps(self) -> None:
+        flaps, self._tasks[1:] = self._tasks[1:], []
+        for task in flaps:
             task.cancel()
-        del self._tasks[1:]
+        await asyncio.gather(*flaps, return_exceptions=True)
 
     async def _flap(self) -> None:
         while True:
             await asyncio.sleep(self._plan.flap_every_s - self._plan.flap_s)
             await self._fake.close()
-            await asyncio.sleep(self._plan.flap_s)
-            await self._fake.listen()
+            try:
+                await asyncio.sleep(self._plan.flap_s)
+            finally:
+                await self._fake.listen()
             self._flaps += 1
 
     async def _watch_lag(self) -> None:

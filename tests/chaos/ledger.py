@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Ledger"]
 
 SHOWN = 10
+ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -34,6 +35,8 @@ class Ledger:
     reasons: Counter[str] = field(default_factory=Counter)
     """Of prompts that failed or expired."""
     attempts: Counter[int] = field(default_factory=Counter)
+    gave_up: list[str] = field(default_factory=list)
+    """Failed or expired before all their attempts were made."""
     errors: list[str] = field(default_factory=list)
     """Of calls that ended with an error of their own."""
 
@@ -63,6 +66,8 @@ class Ledger:
             self.attempts[attempts] += 1
             if reason:
                 self.reasons[f"{outcome}: {reason}"] += 1
+            if outcome in ("failed", "expired") and attempts < ATTEMPTS:
+                self.gave_up.append(custom_id)
             if custom_id not in sent or not own:
                 self.foreign.append(custom_id)
         if call["error"]:
@@ -84,6 +89,7 @@ class Ledger:
             "reasons": dict(self.reasons),
             "attempts": {str(number): count for number, count in sorted(self.attempts.items())},
             "errors_of_calls": self.errors[:SHOWN],
+            "gave_up": self.gave_up[:SHOWN],
             "lost": self.lost[:SHOWN],
             "duplicated": self.duplicated[:SHOWN],
             "foreign": self.foreign[:SHOWN],

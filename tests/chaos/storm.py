@@ -72,6 +72,7 @@ class Storm:
             "foreign": len(ledger.foreign),
             "cap_exceeded": sum(len(record["exceeded"]) for record in records.values()),
             "leaked": len(leaks),
+            "gave_up": len(ledger.gave_up),
             "success_ratio": round(ledger.success_ratio, 5),
             "prompts": ledger.sent,
             "wall_s": done["wall_s"],

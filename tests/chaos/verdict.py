@@ -16,6 +16,7 @@ TARGETS: dict[str, tuple[str, float]] = {
     "foreign": ("at most", 0),
     "cap_exceeded": ("at most", 0),
     "leaked": ("at most", 0),
+    "gave_up": ("at most", 0),
     "success_ratio": ("at least", 0.99),
     "goodput_ratio": ("at least", 0.95),
     "queue_wait_p99_over_bound": ("at most", 1.0),
