@@ -30,7 +30,9 @@ class FaultyBackend:
         self._plan = plan
         self._faults = Faults(plan, seed)
         self._spans: list[tuple[int, int]] = []
-        self._fake = FakeBackend(models=(MODEL,), keep=False, on_end=self._ended)
+        self._fake = FakeBackend(
+            models=(MODEL,), keep=False, keep_alive_s=plan.keep_alive_s or None, on_end=self._ended
+        )
         self._fake.on(self._faults.script)
         self._tasks: list[Task[None]] = []
         self._flaps = 0

@@ -44,6 +44,8 @@ class Plan:
     """How often the backend cuts everything and refuses connections. 0: never."""
     flap_s: float = 1.0
     """How long it refuses them."""
+    keep_alive_s: float = 0.0
+    """After how much idle time it closes a connection, without a word. 0: never."""
 
     def values(self) -> dict[str, Any]:
         """The plan as JSON values."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["World", "say"]
 
 READY_S = 30.0
-LOOK_AGAIN_S = 0.5
+LOOK_AGAIN_S = 1.0
 
 
 def say(line: str) -> None:
@@ -129,6 +129,8 @@ class World:
             now = self.levels()
             if time.monotonic() > until or (wanted is not None and not now.above(wanted)):
                 return now
+            if wanted is not None:
+                say(f"still above the level before: {', '.join(now.above(wanted))}")
             time.sleep(LOOK_AGAIN_S)
 
     def snapshot(self) -> Snapshot:
