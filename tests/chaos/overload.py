@@ -11,8 +11,9 @@ from tests.chaos.world import World, say
 __all__ = ["Overload"]
 
 BACKENDS = 3
-CAP = 4
-LATENCY_S = 0.1
+CAP = 20
+LATENCY_S = 0.5
+"""As short answers of a model take; long beside what a busy machine adds to it."""
 BOUND_S = 10.0
 DEADLINE_S = 15.0
 """The caller's deadline: the bound, and what a caller would leave for the answer itself."""
@@ -57,7 +58,7 @@ class Overload:
 
     def _capacity(self) -> float:
         """Prompts a second when there is always one waiting, start and end of the run not counted."""
-        calls, size = 100, 20
+        calls, size = 120, 20
         with self._world(100_000) as world:
             command = {"name": "c", "size": size, "tenants": 1, "at_once": 20, "misbehave": 0.0}
             log = str(world.folder / "capacity.jsonl")
