@@ -70,6 +70,8 @@ class FaultyBackend:
             "peak": self._fake.peak,
             "cap": cap,
             "exceeded": [[end - begin, most] for begin, end, most in exceeded(self._spans, cap)],
+            # What would have been found if the cap were one less: the check can only see what lasts.
+            "seen_if_one_less": len(exceeded(self._spans, cap - 1)),
             "over_cap_without_grace": len(exceeded(self._spans, cap, grace_ns=0)),
             "did": self._faults.counts,
             "flaps": self._flaps,

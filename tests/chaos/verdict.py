@@ -15,6 +15,8 @@ TARGETS: dict[str, tuple[str, float]] = {
     "duplicated": ("at most", 0),
     "foreign": ("at most", 0),
     "cap_exceeded": ("at most", 0),
+    # With the cap judged as one less than it is, something must be found, or the check was blind.
+    "cap_check_sees": ("at least", 1),
     "leaked": ("at most", 0),
     "gave_up": ("at most", 0),
     "success_ratio": ("at least", 0.99),

@@ -26,14 +26,16 @@ MS = 1_000_000
         ([(0, 300), (10, 200), (20, 90), (150, 250)], 2, [(20, 90, 3)]),
         ([(0, 300), (10, 200), (20, 90), (150, 250)], 3, []),
         ([(0, 200), (0, 200), (0, 200)], 1, [(0, 200, 3)]),
-        ([(0, 100), (40, 200), (150, 400), (300, 500)], 1, [(40, 100, 2), (300, 400, 2)]),
+        ([(0, 100), (40, 200), (150, 400), (300, 500)], 1, [(40, 100, 2), (150, 400, 2)]),
+        ([(0, 900), (100, 130), (400, 430)], 1, [(100, 430, 2)]),
+        ([(0, 3000), (100, 130), (2_400, 2_430)], 1, []),
         ([], 1, []),
     ],
 )
 def test_more_at_once_than_the_cap(
     spans_ms: list[tuple[int, int]], cap: int, found: list[tuple[int, int, int]]
 ) -> None:
-    """G01: an overlap above the cap counts once, however many take part, when it lasts longer than the grace."""
+    """G01: overlaps above the cap count where they last longer than the grace, in one piece or within a second."""
     spans = [(begin * MS, end * MS) for begin, end in spans_ms]
     assert exceeded(spans, cap) == [(begin * MS, end * MS, most) for begin, end, most in found]
 
