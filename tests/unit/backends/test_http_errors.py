@@ -152,6 +152,22 @@ def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
     assert retry_after_s(CIMultiDict(headers)) == expected
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (429, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, 90.0),
+        (429, {"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "6s"}, None),
+        (429, {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6s", "Retry-After": "2"}, 2.0),
+        (503, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, None),
+    ],
+)
+def test_rate_limit_that_says_only_when_it_is_over(
+    status: int, headers: dict[str, str], expected: float | None
+) -> None:
+    """A26: a 429 without Retry-After is waited for until the provider's own limit is reset, where it says when."""
+    assert error_of_response(status, CIMultiDict(headers), b"", "http://b").retry_after_s == expected
+
+
 def test_retry_after_date() -> None:
     """P33: a date in the future is a wait until then."""
     when = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
