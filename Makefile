@@ -8,7 +8,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core figures wheel clean
+.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core chaos overload soak-service figures wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,15 @@ audit: $(VENV)/.dev ## Licences, sources and known vulnerabilities of the depend
 
 bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
 	$(BIN)/python -m tests.bench
+
+chaos: $(VENV)/.dev ## 100,000 prompts through faulty backends; one JSON object last (PROMPTS=100000 SEED=1)
+	$(BIN)/python -m tests.chaos --prompts $(or $(PROMPTS),100000) --seed $(or $(SEED),1)
+
+overload: $(VENV)/.dev ## Once and three times what the service can do, open loop; one JSON object last
+	$(BIN)/python -m tests.chaos overload --seed $(or $(SEED),1)
+
+soak-service: $(VENV)/.dev ## Memory at 80 % of capacity with faults; one JSON object last (MINUTES=30)
+	$(BIN)/python -m tests.chaos soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 bench-core: ## Measure the core alone: single calls (criterion), then a prompt's whole way by queue and tenants
 	cargo bench --quiet --locked -p expresslane-scheduler

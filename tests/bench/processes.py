@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["BenchError", "Child", "Service", "Telemetry", "Upstream", "cpu_s", "peak_rss_bytes", "rss_bytes"]
+__all__ = ["BenchError", "Child", "Process", "Service", "Telemetry", "Upstream", "cpu_s", "peak_rss_bytes", "rss_bytes"]
 
 READY_S = 30.0
 STOP_S = 20.0
@@ -54,7 +54,7 @@ def _status_kib(pid: int, name: str) -> int:
     raise BenchError(f"/proc/{pid}/status has no {name}")
 
 
-class _Process:
+class Process:
     """A subprocess that ends with its block; what it wrote to standard error is kept for the error message."""
 
     def __init__(self, arguments: list[str], environ: Mapping[str, str] | None = None, *, talks: bool = True) -> None:
@@ -115,11 +115,11 @@ class _Process:
         self.close()
 
 
-class Child(_Process):
+class Child(Process):
     """A process that takes commands: the caller or the bare loop."""
 
-    def __init__(self, module: str, *arguments: object) -> None:
-        super().__init__(["-m", f"tests.bench.{module}", *map(str, arguments)])
+    def __init__(self, module: str, *arguments: object, package: str = "tests.bench") -> None:
+        super().__init__(["-m", f"{package}.{module}", *map(str, arguments)])
         self.replies()
 
     def do(self, **command: object) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Child(_Process):
         return reply
 
 
-class Upstream(_Process):
+class Upstream(Process):
     """The fake model server."""
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class Telemetry:
         }
 
 
-class Service(_Process):
+class Service(Process):
     """`expresslane serve` with its shipped defaults but for one backend, in one of the upstream's modes."""
 
     def __init__(

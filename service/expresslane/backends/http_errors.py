@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import orjson
 
+from expresslane.backends.rate_headers import exhausted_s
 from expresslane.errors import BackendError, Reason
 from expresslane.masking import masked
 
@@ -74,7 +75,7 @@ _CODES: dict[str, _Verdict] = {
         _Verdict(Reason.BACKEND_QUOTA_EXHAUSTED, False),
     ),
     **dict.fromkeys(
-        ("rate_limit_exceeded", "rate_limit_error", "rate_limit_reached", "too_many_requests"),
+        ("rate_limit_exceeded", "rate_limit_error", "rate_limit_reached", "too_many_requests", "slow_down"),
         _Verdict(Reason.BACKEND_RATE_LIMITED, True),
     ),
     **dict.fromkeys(
@@ -134,7 +135,7 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, wher
         verdict.reason,
         f"{where}: HTTP {status}" + (f": {message[:500]}" if message else ""),
         retryable=retryable,
-        retry_after_s=retry_after_s(headers),
+        retry_after_s=_wait_s(verdict.reason, headers),
         http_status=status,
         provider_code=said.code,
         provider_body=body[:2048].decode(errors="replace"),
@@ -195,6 +196,12 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+def _wait_s(reason: Reason, headers: Mapping[str, str]) -> float | None:
+    """What the backend asks for; of a rate limit that asks for nothing, when the provider says that it is over."""
+    asked_s = retry_after_s(headers)
+    return exhausted_s(headers) if asked_s is None and reason is Reason.BACKEND_RATE_LIMITED else asked_s
 
 
 def _verdict_of_status(status: int) -> _Verdict:

@@ -38,7 +38,7 @@ class FakeBackend:
 
     Set `models` and `slots` for what discovery tells, `paths` for a script of one address (`fake.paths["/props"] =
     Script(status=404)`). `on_end` is told of each generation at its end; with `keep=False` no request is kept, so that
-    a long run needs no more memory than a short one.
+    a long run needs no more memory than a short one. `keep_alive_s`: a connection idle for so long is closed.
     """
 
     def __init__(
@@ -47,11 +47,13 @@ class FakeBackend:
         models: tuple[str, ...] = ("fake-model",),
         slots: int = 4,
         keep: bool = True,
+        keep_alive_s: float | None = None,
         on_end: Callable[[SeenRequest], None] | None = None,
     ) -> None:
         self.models = models
         self.slots = slots
         self._keep = keep
+        self._keep_alive_s = keep_alive_s
         self._on_end = on_end
         self._seen = 0
         self.paths: dict[str, Script] = {}
@@ -153,8 +155,10 @@ class FakeBackend:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         try:
-            while (request := await self._read_request(reader, connection)) is not None:
-                if not await self._handle(request, reader, writer):
+            while True:
+                async with asyncio.timeout(self._keep_alive_s):
+                    request = await self._read_request(reader, connection)
+                if request is None or not await self._handle(request, reader, writer):
                     break
         except (OSError, asyncio.IncompleteReadError, _Cut):
             pass

@@ -111,6 +111,24 @@ def test_spent_quota_is_never_repeated(code: str, status: int, place: str) -> No
     assert (error.reason, error.retryable) == (Reason.BACKEND_QUOTA_EXHAUSTED, False)
 
 
+@pytest.mark.parametrize("place", ["code", "type"])
+@pytest.mark.parametrize(
+    ("kind", "reason", "retryable"),
+    [
+        ("rate_limit_exceeded", Reason.BACKEND_RATE_LIMITED, True),
+        ("slow_down", Reason.BACKEND_RATE_LIMITED, True),
+        ("a_word_of_its_own", Reason.BACKEND_RATE_LIMITED, True),
+        ("insufficient_quota", Reason.BACKEND_QUOTA_EXHAUSTED, False),
+        ("exceeded_current_quota_error", Reason.BACKEND_QUOTA_EXHAUSTED, False),
+    ],
+)
+def test_kinds_of_429(kind: str, reason: Reason, retryable: bool, place: str) -> None:
+    """A20: a 429 is a rate limit, to be waited for as long as it says, unless its own word is that no money is left."""
+    body = orjson.dumps({"error": {"message": "no", place: kind}})
+    error = error_of_response(429, CIMultiDict({"Retry-After": "7"}), body, "http://b")
+    assert (error.reason, error.retryable, error.retry_after_s) == (reason, retryable, 7.0)
+
+
 @pytest.mark.parametrize(
     ("status", "header", "retryable"),
     [(400, "true", True), (503, "false", False), (500, "perhaps", True), (400, "", False), (429, "FALSE", False)],
@@ -143,6 +161,22 @@ def test_should_retry(status: int, header: str, retryable: bool) -> None:
 def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
     """P33, O16: how long to wait is read from milliseconds, seconds or a date; nonsense is no wish."""
     assert retry_after_s(CIMultiDict(headers)) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (429, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, 90.0),
+        (429, {"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "6s"}, None),
+        (429, {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6s", "Retry-After": "2"}, 2.0),
+        (503, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, None),
+    ],
+)
+def test_rate_limit_that_says_only_when_it_is_over(
+    status: int, headers: dict[str, str], expected: float | None
+) -> None:
+    """A26: a 429 without Retry-After is waited for until the provider's own limit is reset, where it says when."""
+    assert error_of_response(status, CIMultiDict(headers), b"", "http://b").retry_after_s == expected
 
 
 def test_retry_after_date() -> None:
@@ -188,6 +222,7 @@ def test_exception(exception: BaseException, reason: Reason, retryable: bool) ->
     ("said", "reason", "retryable"),
     [
         ({"message": "m", "type": "rate_limit_error"}, Reason.BACKEND_RATE_LIMITED, True),
+        ({"message": "m", "code": "slow_down"}, Reason.BACKEND_RATE_LIMITED, True),
         ({"message": "m", "code": "insufficient_quota"}, Reason.BACKEND_QUOTA_EXHAUSTED, False),
         ({"message": "m", "code": 400, "type": "exceed_context_size_error"}, Reason.BACKEND_REJECTED, False),
         ({"message": "m", "code": 503}, Reason.BACKEND_OVERLOADED, True),

@@ -1,0 +1,1 @@
+"""What the service promises, held against it from outside while everything around it fails."""

@@ -1,0 +1,62 @@
+"""`python -m tests.chaos [storm|overload|soak]`: progress on standard error, one JSON object on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.bench.report import conditions
+from tests.chaos.overload import Overload
+from tests.chaos.soak import Soak
+from tests.chaos.storm import Storm
+from tests.chaos.verdict import missed
+from tests.chaos.world import say
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for. Exit code 1 when a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("what", nargs="?", default="storm", choices=["storm", "overload", "soak"])
+    parser.add_argument("--prompts", type=int, default=100_000, help="storm: how many")
+    parser.add_argument("--seconds", type=float, default=40, help="overload: how long at each load")
+    parser.add_argument("--headroom", type=float, default=0.0, help="overload: part of the queue bound left free")
+    parser.add_argument("--minutes", type=float, default=30, help="soak: how long")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="also write the object to this file")
+    given = parser.parse_args(arguments)
+    result = finished(run(given), given.seed)
+    text = orjson.dumps(result).decode()
+    if given.json is not None:
+        given.json.write_text(text + "\n")
+    sys.stdout.write(text + "\n")
+    return 1 if result["missed"] else 0
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """The experiment that is asked for."""
+    match given.what:
+        case "overload":
+            return Overload(given.seconds, given.seed, given.headroom).run()
+        case "soak":
+            return Soak(given.minutes, given.seed).run()
+        case _:
+            return Storm(given.prompts, given.seed).run()
+
+
+def finished(result: dict[str, Any], seed: int) -> dict[str, Any]:
+    """With the verdict and with where and how the numbers came about."""
+    failed = missed(result)
+    for line in failed:
+        say(f"MISSED: {line}")
+    about = conditions(seed, {"loop": "uvloop", **result["conditions"]})
+    return {**result, "missed": failed, "conditions": about}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The process of all callers: tenants with many calls each, some of whom leave, cancel or read slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+from expresslane_client import CallError, Client, Outcome, Prompt, PromptSession
+
+from tests.bench import child
+from tests.chaos.open_loop import OpenLoop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from expresslane_client import BatchCall, Result
+
+__all__ = ["Caller", "behaviours"]
+
+SESSION_SHARE = 0.3
+SLOW_READ_S = 0.03
+SLOW_TOKENS = 2_000
+"""So long are the answers to a slow reader: they fill what the transport buffers, and then the batch's outbox."""
+MEDIAN_WORDS = 20
+
+
+def behaviours(calls: int, rate: float) -> Iterator[str]:
+    """What the caller of each call does: of a hundred, one leaves or cancels and one reads slowly, at rate 0.01."""
+    every = round(1 / rate)
+    cancelled = 0
+    for number in range(calls):
+        if number % every == every // 3:
+            cancelled += 1
+            yield "leaves" if cancelled % 2 else "cancels"
+        else:
+            yield "slow" if number % every == 2 * every // 3 else "stays"
+
+
+class Caller:
+    """Carries out `storm` and `open_loop`."""
+
+    def __init__(self, address: str, seed: int) -> None:
+        self._address = address
+        self._seed = seed
+        self._ended = 0
+        self._mark_at: list[int] = []
+        self._marks_s: list[float] = []
+        """When a fifth and four fifths had ended: between them there was always more waiting."""
+
+    async def carry_out(self, do: str, **values: Any) -> dict[str, Any]:
+        """One command of the parent."""
+        answer: dict[str, Any] = await getattr(self, f"_do_{do}")(**values)
+        return answer
+
+    async def _do_open_loop(self, **values: Any) -> dict[str, Any]:
+        return await OpenLoop(self._address, self._seed).run(**values)
+
+    async def _do_storm(
+        self, *, name: str, calls: int, size: int, tenants: int, at_once: int, misbehave: float, log: str
+    ) -> dict[str, Any]:
+        """Make the calls, `at_once` of each tenant at a time; each writes one line to the log."""
+        kinds = list(behaviours(calls, misbehave)) if misbehave else ["stays"] * calls
+        work = iter(enumerate(kinds))
+        self._ended, wanted = 0, calls * size
+        async with AsyncExitStack() as stack:
+            lines = stack.enter_context(Path(log).open("wb"))  # noqa: ASYNC230, SIM115 - short lines; closed by the stack
+            clients = [
+                await stack.enter_async_context(Client(self._address, tenant=f"t{number:02}"))
+                for number in range(tenants)
+            ]
+
+            async def worker(client: Client) -> None:
+                for number, behaviour in work:
+                    await self._call(client, f"{name}{number}", behaviour, size, lines)
+
+            self._marks_s, self._mark_at = [], [wanted // 5, wanted * 4 // 5]
+            progress = asyncio.create_task(self._tell(wanted))
+            await asyncio.gather(*(worker(client) for client in clients for _ in range(at_once)))
+            progress.cancel()
+        steady_s = self._marks_s[1] - self._marks_s[0] if len(self._marks_s) == 2 else 0.0
+        return {"ended": self._ended, "steady_per_s": (wanted * 4 // 5 - wanted // 5) / steady_s if steady_s else 0.0}
+
+    async def _tell(self, wanted: int) -> None:
+        while True:
+            await asyncio.sleep(5)
+            child.reply(ended=self._ended, wanted=wanted)
+
+    async def _call(self, client: Client, name: str, behaviour: str, size: int, lines: IO[bytes]) -> None:
+        chance = Random(f"{self._seed} {name}")
+        prompts = list(self._prompts(name, behaviour, size, chance))
+        record: dict[str, Any] = {
+            "behaviour": behaviour,
+            "sent": [prompt.custom_id for prompt in prompts],
+            "results": [],
+            "left": False,
+            "error": "",
+        }
+        try:
+            if behaviour == "cancels":
+                async with client.stream_prompts() as session:
+                    await session.send(*prompts)
+                    await self._read(session, record, prompts)
+            elif chance.random() < SESSION_SHARE:
+                async with client.stream_prompts(prompts) as session:
+                    await self._read(session, record, prompts)
+            else:
+                async with client.generate_batch(prompts) as call:
+                    await self._read(call, record, prompts)
+        except CallError as error:
+            record["error"] = str(error)
+        lines.write(orjson.dumps(record) + b"\n")
+
+    async def _read(self, call: BatchCall | PromptSession, record: dict[str, Any], prompts: list[Prompt]) -> None:
+        behaviour, half = record["behaviour"], len(prompts) // 2
+        results: AsyncIterator[Result] = aiter(call)
+        async for result in results:
+            own = result.outcome is not Outcome.SUCCEEDED or result.text.startswith(f"echo {result.custom_id} ")
+            reason = result.error.reason if result.error else ""
+            record["results"].append([result.custom_id, result.outcome.value, reason, result.attempts, own])
+            self._count()
+            read = len(record["results"])
+            if behaviour == "slow":
+                await asyncio.sleep(SLOW_READ_S)
+            elif behaviour == "leaves" and read == half:
+                record["left"] = True
+                return
+            elif isinstance(call, PromptSession) and behaviour == "cancels" and read == 1:
+                await call.cancel(*(prompt.custom_id for prompt in prompts[half:]))
+                await call.done_sending()
+
+    def _count(self) -> None:
+        self._ended += 1
+        if self._ended in self._mark_at:
+            self._marks_s.append(asyncio.get_running_loop().time())
+
+    @staticmethod
+    def _prompts(name: str, behaviour: str, size: int, chance: Random) -> Iterator[Prompt]:
+        for number in range(size):
+            custom_id = f"{name}-{number}"
+            words = int(MEDIAN_WORDS * chance.lognormvariate(0, 0.8)) + 1
+            limit = SLOW_TOKENS if behaviour == "slow" else None
+            yield Prompt(custom_id, f"{custom_id} " + "word " * words, model="m", max_tokens=limit)
+
+
+async def start() -> Any:
+    """The callers for the address and the seed of the command line."""
+    return Caller(sys.argv[1], int(sys.argv[2])).carry_out
+
+
+if __name__ == "__main__":
+    child.serve(start)

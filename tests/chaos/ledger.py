@@ -1,0 +1,96 @@
+"""What callers were promised and what they got, counted from their own log alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Ledger"]
+
+SHOWN = 10
+ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A caller that left is owed nothing more: what it did not get counts as `abandoned`, not as lost."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    """Calls by what their caller did."""
+    sent: int = 0
+    lost: list[str] = field(default_factory=list)
+    """Sent, not given up, and never answered."""
+    duplicated: list[str] = field(default_factory=list)
+    """Answered more than once."""
+    foreign: list[str] = field(default_factory=list)
+    """Answered to a call that never sent them, or with another prompt's answer."""
+    abandoned: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Of prompts that failed or expired."""
+    attempts: Counter[int] = field(default_factory=Counter)
+    gave_up: list[str] = field(default_factory=list)
+    """Failed or expired before all their attempts were made."""
+    errors: list[str] = field(default_factory=list)
+    """Of calls that ended with an error of their own."""
+
+    @classmethod
+    def read(cls, log: Path) -> Ledger:
+        """From a file with one call on each line."""
+        ledger = cls()
+        with log.open("rb") as lines:
+            for line in lines:
+                ledger.add(orjson.loads(line))
+        return ledger
+
+    def add(self, call: dict[str, Any]) -> None:
+        """One call: {behaviour, sent: [custom_id], results: [[custom_id, outcome, reason, attempts, own]], error}."""
+        self.calls[call["behaviour"]] += 1
+        sent = set(call["sent"])
+        got = Counter(custom_id for custom_id, *_ in call["results"])
+        missing = [custom_id for custom_id in call["sent"] if custom_id not in got]
+        self.sent += len(call["sent"])
+        if call["left"]:
+            self.abandoned += len(missing)
+        else:
+            self.lost += missing
+        self.duplicated += [custom_id for custom_id, times in got.items() if times > 1]
+        for custom_id, outcome, reason, attempts, own in call["results"]:
+            self.outcomes[outcome] += 1
+            self.attempts[attempts] += 1
+            if reason:
+                self.reasons[f"{outcome}: {reason}"] += 1
+            if outcome in ("failed", "expired") and attempts < ATTEMPTS:
+                self.gave_up.append(custom_id)
+            if custom_id not in sent or not own:
+                self.foreign.append(custom_id)
+        if call["error"]:
+            self.errors.append(call["error"])
+
+    @property
+    def success_ratio(self) -> float:
+        """Of the prompts that nobody cancelled and whose callers stayed, those that succeeded."""
+        wanted = sum(self.outcomes.values()) - self.outcomes["cancelled"] + len(self.lost)
+        return self.outcomes["succeeded"] / wanted if wanted else 0.0
+
+    def report(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "calls": dict(self.calls),
+            "sent": self.sent,
+            "abandoned_by_leaving_callers": self.abandoned,
+            "outcomes": dict(self.outcomes),
+            "reasons": dict(self.reasons),
+            "attempts": {str(number): count for number, count in sorted(self.attempts.items())},
+            "errors_of_calls": self.errors[:SHOWN],
+            "gave_up": self.gave_up[:SHOWN],
+            "lost": self.lost[:SHOWN],
+            "duplicated": self.duplicated[:SHOWN],
+            "foreign": self.foreign[:SHOWN],
+        }

@@ -1,0 +1,36 @@
+"""The targets, and which of them a result misses."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["TARGETS", "missed"]
+
+TARGETS: dict[str, tuple[str, float]] = {
+    "lost": ("at most", 0),
+    "duplicated": ("at most", 0),
+    "foreign": ("at most", 0),
+    "cap_exceeded": ("at most", 0),
+    # With the cap judged as one less than it is, something must be found, or the check was blind.
+    "cap_check_sees": ("at least", 1),
+    "leaked": ("at most", 0),
+    "gave_up": ("at most", 0),
+    "success_ratio": ("at least", 0.99),
+    "goodput_ratio": ("at least", 0.95),
+    "queue_wait_p99_over_bound": ("at most", 1.0),
+    "rss_growth": ("at most", 0.02),
+}
+_HOLDS: dict[str, Callable[[float, float], bool]] = {"at most": operator.le, "at least": operator.ge}
+
+
+def missed(result: dict[str, Any]) -> list[str]:
+    """A line for each target that the result speaks of and misses."""
+    return [
+        f"{name} = {result[name]}, {how} {target}"
+        for name, (how, target) in TARGETS.items()
+        if name in result and not _HOLDS[how](result[name], target)
+    ]

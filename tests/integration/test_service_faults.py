@@ -1,0 +1,90 @@
+"""What the whole service does when a backend goes wrong in ways that only time can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections import Counter
+
+from expresslane.batches.batch import Batch
+from expresslane.batches.ticket import Ticket
+from expresslane.dispatch import Attempt
+from expresslane_client import Outcome, Prompt
+
+from tests.support.fake_backend import FakeBackend, Script
+from tests.support.fake_backend.adapter import until
+from tests.support.service import Service, backend
+
+OF_A_PROMPT = (Batch, Ticket, Attempt)
+
+
+async def test_machine_that_is_gone() -> None:
+    """A half-open connection ends with the first token's deadline, and the prompt is answered elsewhere."""
+    busy = asyncio.Event()
+    async with FakeBackend() as gone, FakeBackend() as well:
+        gone.on(lambda _: Script(half_open=True))
+        well.script(Script(before_headers=busy))
+        backends = {
+            "gone": backend(gone.url, cap=1, first_token_timeout_s=0.05),
+            "well": backend(well.url, cap=1),
+        }
+        async with Service(**backends) as service:
+            call = service.client.generate_batch([Prompt("a", "a"), Prompt("b", "b")])
+            await gone.wait_for_generations(1)
+            await well.wait_for_generations(1)
+            busy.set()
+            results = await call.collect()
+            assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "backends/well")}
+            assert sorted(one.attempts for one in results) == [1, 2]
+            assert (await service.client.get_backend("gone")).in_flight == 0
+
+
+async def test_nothing_of_a_storm_stays() -> None:
+    """After faults, cancelled calls and callers that leave, no task and no ticket, batch or attempt is left."""
+    chance = random.Random(5)
+    async with FakeBackend(keep=False) as one, FakeBackend(keep=False) as two:
+        for fake in (one, two):
+            fake.on(lambda _: fault(chance))
+        backends = {
+            name: backend(fake.url, cap=3, first_token_timeout_s=0.05, breaker_error_ratio=0)
+            for name, fake in (("one", one), ("two", two))
+        }
+        async with Service(**backends, retry_base_s=0.001) as service:
+            await service.client.generate_batch([Prompt("first", "first")]).collect()
+            before = tasks_of_the_service()
+
+            async def caller(number: int) -> None:
+                prompts = [Prompt(f"{number}-{item}", "x") for item in range(20)]
+                async with service.client.generate_batch(prompts) as call:
+                    async for _ in call:
+                        if number % 4 == 0:
+                            return
+
+            await asyncio.gather(*map(caller, range(24)))
+            await asyncio.wait_for(service.app.scheduling.idle(), 10)
+            await until(lambda: tasks_of_the_service() <= before)
+            gc.collect()
+            kept = Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, OF_A_PROMPT))
+            assert kept == {}
+            assert service.app.intake._held.total == 0
+
+
+def fault(chance: random.Random) -> Script | None:
+    """Half of the time something goes wrong."""
+    kind = chance.random()
+    if kind < 0.2:
+        return Script(status=503)
+    if kind < 0.3:
+        return Script(cut_after=chance.randint(0, 3))
+    if kind < 0.4:
+        return Script(status=429, headers={"retry-after-ms": "5"})
+    if kind < 0.5:
+        return Script(before_headers=asyncio.Event())
+    return None
+
+
+def tasks_of_the_service() -> int:
+    """Tasks that run now, but for those of the fakes and of this test."""
+    names = (task.get_coro() for task in asyncio.all_tasks())
+    return sum("FakeBackend" not in getattr(coro, "__qualname__", "") for coro in names)

@@ -1,0 +1,68 @@
+"""A backend that fails too often is left alone: work moves, or is told the truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from expresslane.errors import BackendError, Reason, status_code
+from expresslane.results import Outcome
+from expresslane.retries import RetryPolicy
+
+from tests.support.virtual_time import virtual_time
+from tests.unit.service.world import SECOND, ScriptedBackend, World, prompt
+
+if TYPE_CHECKING:
+    from expresslane.backends.base import Answer, Call
+
+ONCE = RetryPolicy(attempts=1, base_s=0.5, cap_s=30)
+SAMPLES = 20
+OPEN_S = 60.0
+
+
+async def break_down(_: Call, __: Answer) -> None:
+    """Fail by the backend's own fault."""
+    raise BackendError(Reason.BACKEND_ERROR, "it broke", retryable=True, http_status=500)
+
+
+async def turn_away(_: Call, __: Answer) -> None:
+    """Refuse what the caller asked for."""
+    raise BackendError(Reason.BACKEND_REJECTED, "no", http_status=400)
+
+
+@virtual_time
+async def test_with_no_other_backend_it_is_unavailable() -> None:
+    """What waits for a backend whose breaker is open ends after 10 s as UNAVAILABLE: nobody is at a limit."""
+    backend = ScriptedBackend(default=break_down)
+    async with World(backend, retries=ONCE, settings={"breaker_open_s": OPEN_S}) as world:
+        await world.run([prompt(str(number)) for number in range(SAMPLES)])
+        sent = len(backend.calls)
+        result = await world.one()
+        assert result.error is not None
+        assert (result.outcome, result.error.reason) == (Outcome.EXPIRED, Reason.NO_BACKEND)
+        assert status_code(result.error.reason) is grpc.StatusCode.UNAVAILABLE
+        assert (result.timings.total_ns, result.attempts) == (10 * SECOND, 0)
+    assert len(backend.calls) == sent
+
+
+@virtual_time
+async def test_with_another_backend_work_moves() -> None:
+    """Prompts go to the backend that works, at once and without an attempt at the other."""
+    bad, good = ScriptedBackend("bad", default=break_down), ScriptedBackend("good")
+    async with World(bad, good, settings={"breaker_open_s": OPEN_S}) as world:
+        while len(bad.calls) < SAMPLES:
+            await world.one()
+        results, _ = await world.run([prompt(str(number)) for number in range(50)])
+        assert {(one.outcome, one.backend, one.attempts) for one in results} == {(Outcome.SUCCEEDED, "good", 1)}
+    assert len(bad.calls) == SAMPLES
+
+
+@virtual_time
+async def test_what_callers_did_wrong_opens_nothing() -> None:
+    """Requests that the backend refuses say nothing about it: the next one is sent."""
+    backend = ScriptedBackend(default=turn_away)
+    async with World(backend, retries=ONCE, settings={"breaker_open_s": OPEN_S}) as world:
+        await world.run([prompt(str(number)) for number in range(3 * SAMPLES)])
+        result = await world.one()
+        assert (result.attempts, result.timings.total_ns) == (1, 0)
+    assert len(backend.calls) == 3 * SAMPLES + 1

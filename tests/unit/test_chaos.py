@@ -1,0 +1,135 @@
+"""The fault harness can fail: what it counts is counted right, on records made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chaos.caller import behaviours
+from tests.chaos.faults import long_answer
+from tests.chaos.ledger import Ledger
+from tests.chaos.levels import Levels
+from tests.chaos.overlap import exceeded
+from tests.chaos.soak import growth
+from tests.chaos.verdict import missed
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("spans_ms", "cap", "found"),
+    [
+        ([(0, 100), (100, 200)], 1, []),
+        ([(0, 100), (60, 200)], 1, []),
+        ([(0, 100), (49, 200)], 1, [(49, 100, 2)]),
+        ([(0, 300), (10, 200), (20, 90), (150, 250)], 2, [(20, 90, 3)]),
+        ([(0, 300), (10, 200), (20, 90), (150, 250)], 3, []),
+        ([(0, 200), (0, 200), (0, 200)], 1, [(0, 200, 3)]),
+        ([(0, 100), (40, 200), (150, 400), (300, 500)], 1, [(40, 100, 2), (150, 400, 2)]),
+        ([(0, 900), (100, 130), (400, 430)], 1, [(100, 430, 2)]),
+        ([(0, 3000), (100, 130), (2_400, 2_430)], 1, []),
+        ([], 1, []),
+    ],
+)
+def test_more_at_once_than_the_cap(
+    spans_ms: list[tuple[int, int]], cap: int, found: list[tuple[int, int, int]]
+) -> None:
+    """G01: overlaps above the cap count where they last longer than the grace, in one piece or within a second."""
+    spans = [(begin * MS, end * MS) for begin, end in spans_ms]
+    assert exceeded(spans, cap) == [(begin * MS, end * MS, most) for begin, end, most in found]
+
+
+def call(*results: tuple[str, str], sent: str = "a b c", left: bool = False) -> dict[str, Any]:
+    """A call as its caller logs it."""
+    rows = [[custom_id, outcome, "", 1, True] for custom_id, outcome in results]
+    return {"behaviour": "stays", "sent": sent.split(), "results": rows, "left": left, "error": ""}
+
+
+def test_what_never_came_is_lost() -> None:
+    """A prompt without a result is lost, unless its caller has left."""
+    ledger = Ledger()
+    ledger.add(call(("a", "succeeded"), ("b", "failed")))
+    assert (ledger.lost, ledger.duplicated, ledger.success_ratio) == (["c"], [], 1 / 3)
+    ledger.add(call(("a", "succeeded"), left=True))
+    assert (len(ledger.lost), ledger.abandoned, ledger.success_ratio) == (1, 2, 2 / 4)
+
+
+def test_what_came_twice_is_duplicated() -> None:
+    """The same custom_id twice is counted, whatever the outcomes were."""
+    ledger = Ledger()
+    ledger.add(call(("a", "succeeded"), ("b", "succeeded"), ("c", "succeeded"), ("a", "failed")))
+    assert (ledger.duplicated, ledger.lost) == (["a"], [])
+
+
+def test_what_was_never_asked_for_is_foreign() -> None:
+    """A result with a custom_id of another call, or with another prompt's text, is a mix-up."""
+    ledger = Ledger()
+    mixed = call(("a", "succeeded"), ("z", "succeeded"), sent="a")
+    mixed["results"][0][4] = False
+    ledger.add(mixed)
+    assert ledger.foreign == ["a", "z"]
+
+
+def test_who_gives_up_early_is_told() -> None:
+    """A prompt that failed before its third attempt was given up too soon."""
+    ledger = Ledger()
+    early = call(("a", "failed"), ("b", "expired"), ("c", "cancelled"))
+    early["results"][0][3] = 3
+    ledger.add(early)
+    assert ledger.gave_up == ["b"]
+
+
+def test_cancelled_prompts_say_nothing_of_success() -> None:
+    """The success ratio is over prompts that nobody cancelled."""
+    ledger = Ledger()
+    ledger.add(call(("a", "succeeded"), ("b", "cancelled"), ("c", "expired")))
+    assert ledger.success_ratio == 1 / 2
+
+
+def test_one_caller_in_a_hundred() -> None:
+    """One in a hundred leaves or cancels, in turn, and one reads slowly; so it is in a hundred calls already."""
+    kinds = list(behaviours(400, 0.01))
+    assert {kind: kinds.count(kind) for kind in kinds} == {"stays": 392, "leaves": 2, "cancels": 2, "slow": 4}
+    assert set(behaviours(100, 0.01)) == {"stays", "leaves", "slow"}
+
+
+EMPTY = Levels(0, 0, 0, 0, 8, 20, 10, 0, 100_000_000)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "above"),
+    [
+        *((name, 1, True) for name in ("sessions", "tickets", "unaccounted", "slots", "connections")),
+        ("sockets", 9, True),
+        ("threads", 11, True),
+        ("files", 19, False),
+        ("rss_bytes", 104_000_000, False),
+        ("rss_bytes", 106_000_000, True),
+    ],
+)
+def test_a_level_that_did_not_come_back(field: str, value: int, above: bool) -> None:
+    """Every level counts by itself; memory may be 5 % above where it was."""
+    after = Levels(**(EMPTY.values() | {field: value}))
+    assert after.above(EMPTY) == ([field] if above else [])
+
+
+def test_growth_of_memory() -> None:
+    """Warm-up and single peaks do not count, growth after the warm-up does."""
+    flat = [(float(at), 50 if at < 10 else 900 if at % 7 == 0 else 100) for at in range(60)]
+    assert growth(flat, 10, 60, 10) == 0
+    rising = [(float(at), 100_000 + 100 * at) for at in range(60)]
+    assert growth(rising, 10, 60, 10) == pytest.approx(4_000 / 101_450)
+
+
+def test_targets() -> None:
+    """What a result does not speak of is no miss; each target has its direction."""
+    assert missed({"lost": 0, "success_ratio": 0.99, "rss_growth": -0.1}) == []
+    assert missed({"lost": 1, "success_ratio": 0.98}) == ["lost = 1, at most 0", "success_ratio = 0.98, at least 0.99"]
+
+
+def test_a_long_answer_begins_with_the_echo() -> None:
+    """The length follows max_tokens, and whose answer it is can still be seen."""
+    body = b'{"messages":[{"role":"user","content":"s1-2 word word"}],"max_tokens":5,"stream":true}'
+    assert long_answer(body) == "echo s1-2 word word " + "x" * 20
+    assert long_answer(body.replace(b"max_tokens", b"other")) is None
