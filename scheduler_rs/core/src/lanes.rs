@@ -53,18 +53,28 @@ impl Lanes {
 
     pub(crate) fn take(&mut self, lane: Lane, charge: u32) {
         match lane {
-            Lane::Short => self.short_tokens += u64::from(charge),
-            Lane::Long => self.long_in_prefill += 1,
+            Lane::Short => {
+                self.short_tokens += u64::from(charge);
+                self.refresh_short();
+            }
+            Lane::Long => {
+                self.long_in_prefill += 1;
+                self.refresh_long();
+            }
         }
-        self.refresh();
     }
 
     pub(crate) fn give_back(&mut self, lane: Lane, charge: u32) {
         match lane {
-            Lane::Short => self.short_tokens -= u64::from(charge),
-            Lane::Long => self.long_in_prefill -= 1,
+            Lane::Short => {
+                self.short_tokens -= u64::from(charge);
+                self.refresh_short();
+            }
+            Lane::Long => {
+                self.long_in_prefill -= 1;
+                self.refresh_long();
+            }
         }
-        self.refresh();
     }
 
     pub(crate) fn open(&self) -> Opening {
@@ -98,20 +108,23 @@ impl Lanes {
     }
 
     fn refresh(&mut self) {
-        if !self.limited {
-            self.open = Opening::ALL;
-            return;
-        }
+        self.open = Opening::ALL;
+        self.refresh_short();
+        self.refresh_long();
+    }
+
+    fn refresh_short(&mut self) {
+        let room = u64::from(self.short_budget).saturating_sub(self.short_tokens);
+        let is_free = !self.limited || self.short_budget == 0 || self.short_tokens == 0;
+        // Most budgets have room for any short prompt most of the time.
+        let fits_all = is_free || self.short_count == 0 || u64::from(edge(self.short_count - 1)) <= room;
+        let below = if fits_all { self.short_count } else { count_within(room) };
+        self.open.below = if self.limited { below } else { COUNT as u8 };
+    }
+
+    fn refresh_long(&mut self) {
         let takes_long = self.long_slots == 0 || self.long_in_prefill < self.long_slots;
-        let room = if self.short_budget == 0 || self.short_tokens == 0 {
-            u64::from(edge(COUNT as u8 - 1))
-        } else {
-            u64::from(self.short_budget).saturating_sub(self.short_tokens)
-        };
-        self.open = Opening {
-            below: count_within(room).min(self.short_count),
-            from: if takes_long { self.short_count } else { COUNT as u8 },
-        };
+        self.open.from = if takes_long && self.limited { self.short_count } else { COUNT as u8 };
     }
 }
 
