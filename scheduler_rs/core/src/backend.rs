@@ -114,10 +114,16 @@ impl Backend {
         self.models[at].served.then_some(at as u32)
     }
 
+    /// Whether its own cap leaves room for one more.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.config.available && self.in_flight < self.config.cap
+    }
+
+    #[inline]
     pub(crate) fn has_slot(&self, model_slot: u32) -> bool {
         let model = &self.models[model_slot as usize];
-        self.config.available
-            && self.in_flight < self.config.cap
+        self.has_room()
             && self.limits.closed.is_none()
             && model.paused_until_ns == 0
             && (model.cap == 0 || model.in_flight < model.cap)

@@ -101,18 +101,18 @@ impl Flows {
         self.free.push(flow);
     }
 
-    /// One more ticket of this flow.
-    pub(crate) fn enter(&mut self, flow: u32) {
-        let tenant = self.flow(flow).tenant;
-        self.flow_mut(flow).users += 1;
-        let tenant_slot = tenant;
+    /// So many more tickets of this flow.
+    pub(crate) fn enter(&mut self, flow: u32, count: u32) {
+        let flow = self.flow_mut(flow);
+        flow.users += count;
+        let tenant_slot = flow.tenant;
         let tenant = &mut self.tenants[tenant_slot as usize];
         let class = usize::from(tenant.class);
         if tenant.users == 0 {
             self.remembered[class].remove(&(tenant.account.settled(), tenant_slot));
         }
-        tenant.users += 1;
-        self.users[class] += 1;
+        tenant.users += count;
+        self.users[class] += count;
     }
 
     /// A ticket of this flow has ended.
@@ -154,7 +154,9 @@ impl Flows {
         };
         queue.push(tickets, slot);
         let new = Some(queue.span());
-        self.set_span(groups, flow_slot, group, old, new);
+        if old != new {
+            self.set_span(groups, flow_slot, group, old, new);
+        }
     }
 
     /// Moves a ticket to another bucket of the same prompt tokens.
@@ -190,7 +192,9 @@ impl Flows {
         if new.is_none() {
             flow.queues.remove(at);
         }
-        self.set_span(groups, flow_slot, group, old, new);
+        if old != new {
+            self.set_span(groups, flow_slot, group, old, new);
+        }
     }
 
     /// A ticket of this flow is released: its estimate counts from now on.
@@ -249,9 +253,6 @@ impl Flows {
 
     /// Tells the trees that the flow's buckets in this group have changed.
     fn set_span(&mut self, groups: &mut Groups, flow: u32, group: u32, old: Option<Span>, new: Option<Span>) {
-        if old == new {
-            return;
-        }
         let rank = self.flow(flow).account.rank;
         let tenant_slot = self.flow(flow).tenant;
         let tenant = &mut self.tenants[tenant_slot as usize];
@@ -263,10 +264,9 @@ impl Flows {
             }
         };
         let flows = &mut tenant.cells[at].flows;
-        let cover = |flows: &FairTree| (!flows.is_empty()).then(|| flows.cover());
-        let old_cover = cover(flows);
+        let old_cover = flows.cover();
         change_span(flows, rank, flow, old, new);
-        let new_cover = cover(flows);
+        let new_cover = flows.cover();
         if new_cover.is_none() {
             tenant.cells.remove(at);
         }
@@ -286,7 +286,7 @@ impl Flows {
             for queue in &flow.queues {
                 let at = tenant.cells.binary_search_by_key(&queue.group, |cell| cell.group);
                 let cell = &mut tenant.cells[at.expect("a queue has its cell")];
-                cell.flows.move_to(old, new, flow_slot, queue.span());
+                cell.flows.move_to(old, new);
             }
         }
         let (old, new) = (tenant.account.rank, tenant.account.new_rank(tenant.weight, self.turn));
@@ -296,8 +296,7 @@ impl Flows {
                 return;
             }
             for cell in &tenant.cells {
-                let contenders = &mut groups[cell.group].tenants;
-                contenders.move_to(old, new, flow.tenant, cell.flows.cover());
+                groups[cell.group].tenants.move_to(old, new);
             }
         }
     }

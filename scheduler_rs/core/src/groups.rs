@@ -3,7 +3,6 @@
 use crate::backend::Backend;
 use crate::estimates::{Curve, ServiceTime};
 use crate::group::{Group, GroupKey, Route};
-use crate::opening::Opening;
 use crate::policy::{Line, Policy, Size};
 use crate::ticket::NEVER;
 use crate::token_buckets::{COUNT, edge};
@@ -33,13 +32,6 @@ impl Groups {
 
     pub(crate) fn of_class(&self, class: u8) -> &[u32] {
         &self.by_class[usize::from(class)]
-    }
-
-    /// Nothing of the class fits anywhere now.
-    pub(crate) fn close(&mut self, class: u8) {
-        for &slot in &self.by_class[usize::from(class)] {
-            self.slots[slot as usize].opening = Opening::CLOSED;
-        }
     }
 
     pub(crate) fn insert(&mut self, key: GroupKey) -> u32 {

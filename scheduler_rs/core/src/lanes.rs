@@ -86,7 +86,7 @@ impl Lanes {
             Lane::Short => self.short_tokens += u64::from(charge),
             Lane::Long => self.long_in_prefill += 1,
         }
-        self.refresh();
+        self.refresh_for(lane);
     }
 
     pub(crate) fn give_back(&mut self, lane: Lane, charge: u32) {
@@ -95,7 +95,7 @@ impl Lanes {
             Lane::Short => self.short_tokens -= u64::from(charge),
             Lane::Long => self.long_in_prefill -= 1,
         }
-        self.refresh();
+        self.refresh_for(lane);
     }
 
     /// So many prompts have a slot now, in prefill or past it.
@@ -143,17 +143,34 @@ impl Lanes {
     }
 
     fn refresh(&mut self) {
-        if !self.limited {
-            self.open = Opening::ALL;
-            return;
+        self.open = Opening::ALL;
+        self.refresh_short();
+        self.refresh_long();
+    }
+
+    /// What one lane holds has changed; in an engine's step of chunks each lane has what the other leaves.
+    fn refresh_for(&mut self, lane: Lane) {
+        match lane {
+            _ if self.engine.chunk > 0 => self.refresh(),
+            Lane::Short => self.refresh_short(),
+            Lane::Long => self.refresh_long(),
         }
-        let is_empty = self.short_tokens == 0;
-        let room = if self.short_budget == 0 || is_empty || self.step_has_room() {
-            u64::from(edge(COUNT as u8 - 1))
-        } else {
-            u64::from(self.short_budget).saturating_sub(self.short_tokens)
-        };
-        self.open = Opening { below: count_within(room).min(self.short_count), from: self.long_from() };
+    }
+
+    fn refresh_short(&mut self) {
+        let room = u64::from(self.short_budget).saturating_sub(self.short_tokens);
+        let is_free = !self.limited || self.short_budget == 0 || self.short_tokens == 0;
+        // Most budgets have room for any short prompt most of the time.
+        let fits_all = is_free
+            || self.short_count == 0
+            || u64::from(edge(self.short_count - 1)) <= room
+            || self.step_has_room();
+        let below = if fits_all { self.short_count } else { count_within(room) };
+        self.open.below = if self.limited { below } else { COUNT as u8 };
+    }
+
+    fn refresh_long(&mut self) {
+        self.open.from = if self.limited { self.long_from() } else { COUNT as u8 };
     }
 
     /// What the engine's next step can use at most besides the chunks of long prompts: of each short one no more than a

@@ -42,6 +42,11 @@ impl Span {
     pub(crate) fn union(self, other: Self) -> Self {
         Self { low: self.low.min(other.low), high: self.high.max(other.high) }
     }
+
+    /// Whether it reaches one of the ends of a span around it.
+    pub(crate) fn reaches(self, around: Self) -> bool {
+        self.low <= around.low || self.high >= around.high
+    }
 }
 
 #[cfg(test)]

@@ -51,6 +51,9 @@ pub struct Scheduler {
     batches: Batches,
     backends: Vec<Backend>,
     backends_by_id: BTreeMap<BackendId, u32>,
+    /// Whether some backend may have room: not from when none was found to have any until a slot is given back or a
+    /// backend changes.
+    may_have_room: bool,
     /// Whether some backend has a limit of tokens per minute.
     limits_tokens: bool,
     /// Whether some backend has a limit or a breaker, or was asked to pause.
@@ -80,6 +83,7 @@ impl Scheduler {
             batches: Batches::default(),
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
+            may_have_room: false,
             limits_tokens: false,
             has_limits: false,
             tenant_limits: TenantLimits::default(),

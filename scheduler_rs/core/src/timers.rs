@@ -34,6 +34,8 @@ pub(crate) struct Timers {
     /// The run with the earliest front.
     first: usize,
     rest: BinaryHeap<Reverse<Entry>>,
+    /// Entries in the runs and the rest.
+    len: usize,
     /// About how many entries are superseded: never more than there are.
     stale: usize,
 }
@@ -46,6 +48,7 @@ impl Default for Timers {
             backs: [0; RUNS],
             first: 0,
             rest: BinaryHeap::new(),
+            len: 0,
             stale: 0,
         }
     }
@@ -54,6 +57,7 @@ impl Default for Timers {
 impl Timers {
     /// Behind the run whose last entry is the nearest before it.
     pub(crate) fn push(&mut self, at_ns: u64, owner: Owner) {
+        self.len += 1;
         let mut best = RUNS;
         for run in 0..RUNS {
             if self.backs[run] <= at_ns && (best == RUNS || self.backs[run] > self.backs[best]) {
@@ -85,11 +89,18 @@ impl Timers {
     }
 
     pub(crate) fn pop_live(&mut self) {
+        self.len -= 1;
         if self.rest_is_first() {
             self.rest.pop();
         } else {
-            self.runs[self.first].pop_front();
-            self.refresh(self.first);
+            let run = &mut self.runs[self.first];
+            run.pop_front();
+            if let Some(&(at_ns, _)) = run.front() {
+                self.fronts[self.first] = at_ns;
+                self.find_first();
+            } else {
+                self.refresh(self.first);
+            }
         }
     }
 
@@ -104,8 +115,7 @@ impl Timers {
 
     pub(crate) fn wants_compaction(&self) -> bool {
         const SMALL: usize = 64;
-        let len = self.len();
-        len > SMALL && self.stale * 2 > len
+        self.len > SMALL && self.stale * 2 > self.len
     }
 
     pub(crate) fn compact(&mut self, mut is_live: impl FnMut(u64, Owner) -> bool) {
@@ -114,17 +124,23 @@ impl Timers {
             self.refresh(run);
         }
         self.rest.retain(|&Reverse((at_ns, owner))| is_live(at_ns, owner));
+        self.len = self.runs.iter().map(VecDeque::len).sum::<usize>() + self.rest.len();
         self.stale = 0;
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.runs.iter().map(VecDeque::len).sum::<usize>() + self.rest.len()
+        self.len
     }
 
     /// A run has other ends now.
     fn refresh(&mut self, run: usize) {
         self.fronts[run] = self.runs[run].front().map_or(NEVER, |&(at_ns, _)| at_ns);
         self.backs[run] = self.runs[run].back().map_or(0, |&(at_ns, _)| at_ns);
+        self.find_first();
+    }
+
+    fn find_first(&mut self) {
         let mut first = 0;
         for run in 1..RUNS {
             if self.fronts[run] < self.fronts[first] {

@@ -30,7 +30,8 @@ impl Flows {
             let clock = self.clocks[usize::from(tenant.class)];
             tenant.account.wake(clock, self.serial, tenant.weight);
             for cell in &tenant.cells {
-                groups[cell.group].tenants.insert(tenant.account.rank, slot, cell.flows.cover());
+                let cover = cell.flows.cover().expect("a cell has a flow");
+                groups[cell.group].tenants.insert(tenant.account.rank, slot, cover);
             }
         }
     }

@@ -126,6 +126,7 @@ impl Scheduler {
         let backend = &mut self.backends[ticket.backend as usize];
         backend.give_back_lane(ticket);
         backend.give_back_slot(self.groups[ticket.group].key.model, self.now_ns);
+        self.may_have_room = true;
         backend.counters.outcomes[end.position()] += 1;
         ticket.busy_ns += self.now_ns - ticket.released_ns;
         self.counters.in_flight -= 1;

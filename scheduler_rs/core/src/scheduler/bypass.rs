@@ -48,6 +48,9 @@ impl Scheduler {
     /// A flow before the chosen one has no head that could go, so all that it has in short buckets is unfit.
     fn unfit_head(&self, group: u32, chosen: &Candidate) -> Option<Candidate> {
         let budgeted = self.budgeted(group);
+        if self.unfit(group, budgeted).is_empty() {
+            return None;
+        }
         let short = Opening::first(budgeted);
         let (_, tenant) = self.groups[group].tenants.first(short)?;
         let (_, flow) = self.flows.tenant(tenant).cell(group)?.flows.first(short)?;

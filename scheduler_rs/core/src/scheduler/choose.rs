@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use crate::CLASSES;
+use crate::backend::Backend;
 use crate::fair_tree::Rank;
 use crate::group::Route;
 use crate::opening::Opening;
@@ -48,6 +49,11 @@ impl Candidate {
 impl Scheduler {
     /// The best head of a class that is owed its share, or else of the highest class, that some backend can take.
     pub(super) fn choose(&mut self) -> Option<Candidate> {
+        // Most polls come when all is full.
+        self.may_have_room = self.may_have_room && self.backends.iter().any(Backend::has_room);
+        if !self.may_have_room {
+            return None;
+        }
         let most = self.most_open();
         if self.class_shares.has_any() {
             for class in 0..CLASSES as u8 {
@@ -66,35 +72,27 @@ impl Scheduler {
     /// What some backend might take from some group of each class: what lies outside needs no closer look.
     pub(super) fn most_open(&self) -> [Opening; CLASSES] {
         let mut most = [Opening::CLOSED; CLASSES];
-        for backend in &self.backends {
-            if !backend.config.available || backend.in_flight >= backend.config.cap {
+        let mut common = Opening::CLOSED;
+        for backend in self.backends.iter().filter(|backend| backend.has_room()) {
+            // What is kept and fits by now lets one bucket more in.
+            if backend.reservation.is_none() || backend.open_reservation().is_some() {
+                common = common.union(backend.lanes.open());
                 continue;
             }
-            // What is kept and fits by now lets one bucket more in.
-            let is_kept = backend.reservation.is_some() && backend.open_reservation().is_none();
             for (class, open) in (0..).zip(&mut most) {
-                *open = open.union(if is_kept { backend.open_to(class) } else { backend.lanes.open() });
+                *open = open.union(backend.open_to(class));
             }
         }
-        most
+        most.map(|open| open.union(common))
     }
 
     /// The tenant that has had least, of it the flow that has had least, of this the head with the best score: each
     /// among those that some backend can take.
     #[inline]
     pub(super) fn choose_in(&mut self, class: u8, most: [Opening; CLASSES]) -> Option<Candidate> {
-        let most = most[usize::from(class)];
-        let is_any_open = self.groups.of_class(class).iter().any(|&slot| {
-            let tenants = &self.groups[slot].tenants;
-            !tenants.is_empty() && most.admits(tenants.cover())
-        });
-        if !is_any_open {
-            self.groups.close(class);
-            return None;
-        }
         let mut kept = std::mem::take(&mut self.kept);
-        self.look_at_backends(class, most, &mut kept);
-        let chosen = self.choose_among(class, &kept);
+        let is_any_open = self.look_at_backends(class, most[usize::from(class)], &mut kept);
+        let chosen = if is_any_open { self.choose_among(class, &kept) } else { None };
         kept.clear();
         self.kept = kept;
         chosen
@@ -118,16 +116,19 @@ impl Scheduler {
         self.best_of_flow(flow, kept)
     }
 
-    /// Notes for each group of the class what some backend can take now, and what is kept and fits by now.
-    fn look_at_backends(&mut self, class: u8, most: Opening, kept: &mut Vec<Reservation>) {
+    /// Notes for each group of the class what some backend can take now, and what is kept and fits by now. Returns
+    /// whether some backend might take anything.
+    fn look_at_backends(&mut self, class: u8, most: Opening, kept: &mut Vec<Reservation>) -> bool {
+        let mut is_any_open = false;
         for at in 0..self.groups.of_class(class).len() {
             let slot = self.groups.of_class(class)[at];
-            let tenants = &self.groups[slot].tenants;
-            if !tenants.is_empty() {
-                let is_open = most.admits(tenants.cover());
+            if let Some(cover) = self.groups[slot].tenants.cover() {
+                let is_open = most.admits(cover);
                 self.groups[slot].opening = if is_open { self.opening(slot, kept) } else { Opening::CLOSED };
+                is_any_open |= is_open;
             }
         }
+        is_any_open
     }
 
     /// What at least one backend can take from this group.
@@ -167,10 +168,16 @@ impl Scheduler {
         first
     }
 
+    /// The buckets of a group that only a short budget (or what it is kept for) keeps back.
+    pub(super) fn unfit(&self, slot: u32, budgeted: u8) -> std::ops::Range<u8> {
+        let opening = self.groups[slot].opening;
+        opening.below..budgeted.min(opening.from)
+    }
+
     /// The best-scored head of a flow in a group that only a short budget (or what it is kept for) keeps back.
     pub(super) fn best_unfit(&self, flow: u32, slot: u32, budgeted: u8) -> Option<Candidate> {
         let group = &self.groups[slot];
-        let unfit = group.opening.below..budgeted.min(group.opening.from);
+        let unfit = self.unfit(slot, budgeted);
         let queue = self.flows.flow(flow).queue(slot)?;
         let (score, bucket) = queue.best(group, self.now_ns, |bucket| unfit.contains(&bucket))?;
         Some(self.candidate(flow, slot, bucket, score))

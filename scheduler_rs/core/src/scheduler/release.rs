@@ -8,6 +8,9 @@ use crate::group::Route;
 use crate::ticket::{NEVER, Place};
 use crate::{CLASSES, Decisions, Dispatch, HistogramName};
 
+/// As many as most polls release: memory for one at once, without growing.
+const DISPATCHES: usize = 4;
+
 impl Scheduler {
     pub(super) fn release(&mut self, out: &mut Decisions) {
         while self.has_global_slot() {
@@ -23,6 +26,9 @@ impl Scheduler {
             let passed = self.count_bypass(&chosen, route.backend);
             self.settle_turn(&chosen, turn);
             self.settle_class_shares(&chosen);
+            if out.dispatches.capacity() == 0 {
+                out.dispatches = Vec::with_capacity(DISPATCHES);
+            }
             out.dispatches.push(self.dispatch(chosen.ticket.slot(), route));
             for ticket in passed {
                 self.reserve(ticket, false);

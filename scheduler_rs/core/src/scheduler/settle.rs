@@ -68,9 +68,8 @@ impl Scheduler {
             self.flows.take(&mut self.groups, &mut self.tickets, slot);
         }
         // Entered before it is left, so that the tenant is not forgotten in between.
-        let old = std::mem::replace(&mut self.tickets[slot].flow, flow);
-        self.enter_flow(slot);
-        self.tickets[slot].flow = old;
+        let ticket = &self.tickets[slot];
+        self.enter_flow(flow, ticket.batch, ticket.class, 1);
         self.leave_flow(slot);
         self.tickets[slot].flow = flow;
         if is_in_bucket {
@@ -79,15 +78,15 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn enter_flow(&mut self, slot: u32) {
-        let ticket = &self.tickets[slot];
-        let (flow, batch, class) = (ticket.flow, ticket.batch, usize::from(ticket.class));
-        self.flows.enter(flow);
-        let flows = &mut self.batches[batch].flows[class];
-        flows.unfinished += 1;
-        if self.flows.flow(flow).batch.is_none() {
-            flows.pooled += 1;
-            self.flows.flow_mut(flow).batches += u32::from(flows.pooled == 1);
+    /// So many tickets of a batch join a flow.
+    pub(super) fn enter_flow(&mut self, flow: u32, batch: u32, class: u8, count: u32) {
+        self.flows.enter(flow, count);
+        let flows = &mut self.batches[batch].flows[usize::from(class)];
+        flows.unfinished += count;
+        let flow = self.flows.flow_mut(flow);
+        if flow.batch.is_none() {
+            flow.batches += u32::from(flows.pooled == 0);
+            flows.pooled += count;
         }
     }
 
@@ -96,9 +95,10 @@ impl Scheduler {
         let (flow, batch, class) = (ticket.flow, ticket.batch, usize::from(ticket.class));
         let flows = &mut self.batches[batch].flows[class];
         flows.unfinished -= 1;
-        if self.flows.flow(flow).batch.is_none() {
+        let holder = self.flows.flow_mut(flow);
+        if holder.batch.is_none() {
             flows.pooled -= 1;
-            self.flows.flow_mut(flow).batches -= u32::from(flows.pooled == 0);
+            holder.batches -= u32::from(flows.pooled == 0);
         }
         self.flows.leave(flow);
     }

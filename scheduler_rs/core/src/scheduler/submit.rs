@@ -53,28 +53,38 @@ impl Scheduler {
         for prompt in prompts {
             coming[prompt.class as usize] += 1;
         }
-        let mut last = None;
         let mut ids = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            let class = prompt.class as u8;
-            let excluded = self.too_small_for(prompt);
-            let (group, flow) = match last {
-                Some((of, places)) if of == (class, prompt.model) && excluded.is_empty() => places,
-                _ => {
-                    let is_common = excluded.is_empty();
-                    let group = self.group_for(GroupKey { class, model: prompt.model, excluded });
-                    let flow = self.flow_for(class, batch_slot, options.weight, coming[usize::from(class)]);
-                    if is_common {
-                        last = Some(((class, prompt.model), (group, flow)));
-                    }
-                    (group, flow)
-                }
-            };
-            ids.push(self.enqueue_one(batch_slot, group, flow, prompt));
-            coming[usize::from(class)] -= 1;
+        let mut rest = prompts;
+        while let Some(first) = rest.first() {
+            let class = first.class as u8;
+            let excluded = self.too_small_for(first);
+            let alike = rest.iter().take_while(|prompt| {
+                (prompt.class, prompt.model) == (first.class, first.model)
+                    && (!self.limits_tokens || self.too_small_for(prompt) == excluded)
+            });
+            let (run, later) = rest.split_at(alike.count());
+            let group = self.group_for(GroupKey { class, model: first.model, excluded });
+            let flow = self.flow_for(class, batch_slot, options.weight, coming[usize::from(class)]);
+            self.enter(batch_slot, group, flow, run);
+            ids.extend(run.iter().map(|prompt| self.enqueue_one(batch_slot, group, flow, prompt)));
+            coming[usize::from(class)] -= run.len();
+            rest = later;
         }
         self.set_batch_timeouts(batch_slot, options);
         ids
+    }
+
+    /// Counts prompts of one class and group that come together.
+    fn enter(&mut self, batch: u32, group: u32, flow: u32, run: &[Prompt]) {
+        let count = run.len() as u32;
+        let group = &mut self.groups[group];
+        group.users += count;
+        group.queued += count;
+        group.queued_tokens += run.iter().map(|prompt| u64::from(prompt.tokens)).sum::<u64>();
+        let class = group.key.class;
+        self.batches[batch].queued += count;
+        self.counters.queued += count;
+        self.enter_flow(flow, batch, class, count);
     }
 
     fn enqueue_one(&mut self, batch: u32, group: u32, flow: u32, prompt: &Prompt) -> TicketId {
@@ -105,10 +115,9 @@ impl Scheduler {
             class: prompt.class as u8,
             ..Ticket::FREE
         });
-        self.groups[group].users += 1;
-        self.enter_flow(slot);
-        self.batches[batch].len += 1;
-        self.link_queued(slot);
+        let queue = &mut self.batches[batch];
+        queue.len += 1;
+        queue.tickets.push_back(&mut self.tickets, slot);
         if self.is_barred(slot) {
             self.bar(slot);
         } else {

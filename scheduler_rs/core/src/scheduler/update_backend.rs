@@ -24,6 +24,7 @@ impl Scheduler {
             self.backends_by_id.insert(backend, self.backends.len() as u32);
             self.backends.push(Backend::new(backend, config, self.now_ns));
         }
+        self.may_have_room = true;
         self.limits_tokens = self.backends.iter().any(|backend| backend.config.tokens_per_min > 0);
         self.has_limits |= self.backends.iter().any(Backend::is_limited);
         for group in self.groups.slots() {
