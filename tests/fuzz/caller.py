@@ -82,7 +82,8 @@ class Caller:
 
     def _blocking_call(self, name: str, sent: Sequence[bytes], cancel_after: int | None) -> grpc.StatusCode:
         """In a thread, with gRPC's blocking client: the other one forgets a status that comes while it still sends."""
-        call: Any = self._channel.stream_stream(f"/{name}")(iter(sent), timeout=HANG_S)
+        method: Any = self._channel.stream_stream(f"/{name}")
+        call = method(iter(sent), timeout=HANG_S)
         answer = message_factory.GetMessageClass(METHODS[name].output_type)
         if cancel_after == 0:
             call.cancel()

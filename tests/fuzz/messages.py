@@ -77,12 +77,12 @@ def messages(descriptor: Descriptor, depth: int = DEPTH) -> st.SearchStrategy[An
     if depth == 0 or not descriptor.fields:
         return st.builds(make)
     good = [descriptor.fields_by_name[name] for name in GOOD.get(descriptor.name, {})]
-    some = st.just([]) | st.lists(
+    some: st.SearchStrategy[list[FieldDescriptor]] = st.just([]) | st.lists(
         st.sampled_from(list(descriptor.fields)), max_size=FIELDS, unique_by=lambda field: field.number
     )
 
     @st.composite
-    def draw(pick: st.DrawFn) -> Message:
+    def draw(pick: Any) -> Message:
         message = make()
         if good and pick(st.integers(0, 3)):
             for field in good:
@@ -95,7 +95,7 @@ def messages(descriptor: Descriptor, depth: int = DEPTH) -> st.SearchStrategy[An
 
 
 def _set(
-    pick: st.DrawFn,
+    pick: Any,
     message: Message,
     field: FieldDescriptor,
     depth: int,
@@ -112,7 +112,7 @@ def _set(
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return  # only in answers
     getattr(message, field.name).extend(
-        pick(st.lists(values, min_size=int(field.name in GOOD.get(field.containing_type.name, ())), max_size=4))
+        pick(st.lists(values, min_size=int(field.name in GOOD.get(message.DESCRIPTOR.name, ())), max_size=4))
     )
 
 
@@ -137,8 +137,9 @@ def _wild(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         text = st.text(max_size=20) | st.sampled_from(["", "\0", "é" * 200, "\U0010ffff", "x" * 300])
         return text if field.type == FieldDescriptor.TYPE_STRING else text.map(str.encode)
-    narrow = 32 if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT else 64
-    return st.floats(width=narrow) | st.sampled_from([0.0, 0.5, 1.0, -0.0])
+    return st.floats(width=32 if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT else 64) | st.sampled_from(
+        [0.0, 0.5, 1.0, -0.0]
+    )
 
 
 def wires(descriptor: Descriptor) -> st.SearchStrategy[bytes]:

@@ -66,9 +66,9 @@ def dripping(pieces: int, every_s: float) -> Script:
     return Script(wire=[DELTA] * pieces, gates={number: after(number * every_s) for number in range(pieces)})
 
 
-def retried(play: Callable[[], Script], reason: str, attempts: int = ATTEMPTS, **options: bool) -> Fault:
+def retried(play: Callable[[], Script], reason: str, attempts: int = ATTEMPTS, *, sends_more: bool = False) -> Fault:
     """A fault after which the prompt is tried again."""
-    return Fault(play, reason, attempts, **options)
+    return Fault(play, reason, attempts, sends_more=sends_more)
 
 
 def final(play: Callable[[], Script], reason: str) -> Fault:

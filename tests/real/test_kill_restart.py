@@ -1,4 +1,4 @@
-"""An engine killed and started again, twice, under callers of every kind: each prompt ends once, each batch completes."""
+"""An engine killed and started again, twice, under a batch, a session and a job: all prompts end once."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ async def test_batch_session_and_job_outlive_their_engine(mortal: LlamaServer) -
 
         async def killer() -> None:
             for death in range(1, DEATHS + 1):
-                while (await client.get_snapshot()).succeeded < death * PROMPTS // 2:
+                while (await client.get_snapshot()).succeeded < death * PROMPTS // 2:  # noqa: ASYNC110 - the service sets no event
                     await asyncio.sleep(0)
                 await mortal.wait_busy(1)
                 os.kill(mortal.process.pid, signal.SIGKILL)
