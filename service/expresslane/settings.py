@@ -440,6 +440,9 @@ class Settings(_Frozen):
     ] = Field(default_factory=dict)
     """Least share of the released tokens for a class while it has prompts that could go. Not set: strictly after the
     classes above it."""
+    batch_class_from_chars: Annotated[int, Field(ge=0, le=2_147_483_647, json_schema_extra={"example": "100"})] = 0
+    """A prompt that asks for no class gets `batch` if its content has this many characters or more. 0: length gives no
+    class."""
     queue_limit_prompts: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
     """Most prompts that may wait at once; also the largest batch."""
     queue_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024

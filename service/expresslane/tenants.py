@@ -69,6 +69,8 @@ class Tenants:
         self._names: dict[int, str] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._next = 0
+        for name in self._configured:
+            self.find(name)
 
     def find(self, name: str) -> Tenant:
         """The tenant of this name, which may be new."""
@@ -124,6 +126,10 @@ class Tenants:
         """The tenant with this number in the core, if it is remembered."""
         name = self._names.get(number)
         return None if name is None else self._known[name]
+
+    def is_configured(self, tenant: Tenant) -> bool:
+        """Whether it has settings of its own, from the configuration or by `update`."""
+        return tenant.name in self._configured
 
     def known(self) -> Sequence[Tenant]:
         """All that are remembered."""

@@ -1,4 +1,4 @@
-"""Sizes of prompts in UTF-8 bytes, and tokens from bytes by a ratio."""
+"""Sizes of prompts in characters and in UTF-8 bytes, and tokens from bytes by a ratio."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from expresslane.prompts import Chat
 
-__all__ = ["MAX_TOKENS", "estimate", "text_bytes", "utf8_bytes"]
+__all__ = ["MAX_TOKENS", "characters", "estimate", "text_bytes", "utf8_bytes"]
 
 MAX_TOKENS = 2**31 - 1
 MESSAGE_OVERHEAD_BYTES = 16
@@ -16,6 +16,13 @@ MESSAGE_OVERHEAD_BYTES = 16
 def text_bytes(text: str) -> int:
     """Size of a text in UTF-8 bytes."""
     return len(text) if text.isascii() else len(text.encode())
+
+
+def characters(content: str | Chat) -> int:
+    """Length of a prompt's content in Unicode characters: of a chat all messages, parts in JSON as they are written."""
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(part) for message in content.messages for _, part in message.parts)
 
 
 def utf8_bytes(content: str | Chat) -> int:

@@ -48,6 +48,24 @@ async def test_tenants_are_shown_and_changed(tmp_path: Path) -> None:
         assert (await shell.run("tenants", "set", "acme", "--weight", "-1")).code == 2
 
 
+async def test_tenants_are_shown_before_their_first_call(tmp_path: Path) -> None:
+    """Configured ones on a fresh service; a name that nobody configured or called by is said to be new (O01)."""
+    tenants = {"acme": TenantSettings(weight=3), "small": TenantSettings(requests_per_min=2)}
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), tenants=tenants) as service:
+        shell = Shell(tmp_path, service.address)
+        assert [line["tenant"] for line in (await shell.run("tenants", "--json")).lines] == ["acme", "small"]
+        known = await shell.run("tenants", "set", "acme", "--weight", "5")
+        assert (known.code, known.err) == (0, "")
+        new = await shell.run("tenants", "set", "acmee", "--weight", "5")
+        assert (new.code, new.err) == (
+            0,
+            "acmee: no such tenant so far; its weight holds from its first call\n",
+        )
+        shown = {line["tenant"]: line["weight"] for line in (await shell.run("tenants", "--json")).lines}
+        assert shown == {"acme": 5, "acmee": 5, "small": 1}
+        assert (await shell.run("tenants", "set", "acmee", "--weight", "4")).err == ""
+
+
 @pytest.mark.parametrize(("whose", "tenant"), [("fake", ""), ("small", "small")])
 async def test_run_says_which_limit_it_waits_for(tmp_path: Path, whose: str, tenant: str) -> None:
     """While prompts wait for a limit, `run` tells whose and how long; status counts it; raised, it lets go (T15)."""

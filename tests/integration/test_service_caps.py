@@ -153,7 +153,7 @@ async def test_connections_are_reused() -> None:
 
 
 async def test_global_cap() -> None:
-    """The cap over all backends holds beside their own (A06)."""
+    """The cap over all backends holds beside their own (A06, P36)."""
     gate = asyncio.Event()
     async with FakeBackend() as one, FakeBackend() as two:
         both = {"one": backend(one.url, cap=10), "two": backend(two.url, cap=10)}

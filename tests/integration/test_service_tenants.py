@@ -91,6 +91,32 @@ async def test_the_highest_class_of_a_tenant() -> None:
         assert served.outcome is Outcome.SUCCEEDED
 
 
+async def test_short_prompts_go_now_and_long_ones_in_bulk() -> None:
+    """With a threshold of 100 characters 99 stay standard and 100 get batch, by batch and by session (A24)."""
+    gate = asyncio.Event()
+    tenants = {"cheap": TenantSettings(max_class="batch")}
+    async with (
+        FakeBackend() as fake,
+        Service(fake=backend(fake.url, cap=1), tenants=tenants, batch_class_from_chars=100) as service,
+        called_by(service, "cheap") as cheap,
+    ):
+        fake.script(Script(before_headers=gate))
+        running = [asyncio.ensure_future(collect(service.client, [Prompt("first", "first")]))]
+        await fake.wait_for_generations(1)
+        prompts = [Prompt("long", "l" * 100), Prompt("asked", "a" * 100, prompt_class=PromptClass.INTERACTIVE)]
+        running.append(asyncio.ensure_future(collect(service.client, [*prompts, Prompt("short", "s" * 99)])))
+        assert (await queued(service, 3)).queued_by_class == {"interactive": 1, "standard": 1, "batch": 1}
+        running.append(asyncio.ensure_future(collect(cheap, [Prompt(str(n), "c" * n) for n in (99, 100)])))
+        assert (await queued(service, 5)).queued_by_class == {"interactive": 1, "standard": 1, "batch": 3}
+        async with service.client.stream_prompts([Prompt("x", "x" * 99), Prompt("y", "y" * 100)]) as session:
+            assert (await queued(service, 7)).queued_by_class == {"interactive": 1, "standard": 2, "batch": 4}
+            gate.set()
+            assert len([one async for one in session]) == 2
+        for one in running:
+            assert {result.outcome for result in await one} == {Outcome.SUCCEEDED}
+        assert [text(request)[0] for request in fake.generations][:2] == ["f", "a"]
+
+
 async def test_a_tenant_by_a_name_that_cannot_be() -> None:
     """Metadata that names no possible tenant is refused, not taken for the default."""
     async with (

@@ -53,7 +53,7 @@ or __TOKENS_PER_MIN
 """
 _TENANTS_EPILOG = """\
 examples:
-  expresslane tenants                                 who has what waiting
+  expresslane tenants                                 those configured, changed or at work; who has what waiting
   expresslane tenants set acme --weight 3             three times the share of a tenant with weight 1
   expresslane tenants set acme --max-class standard --tokens-per-min 100000
 changes last until the service ends; for good, set EXPRESSLANE_TENANTS__ACME__WEIGHT, __MAX_CLASS, __REQUESTS_PER_MIN or
@@ -78,6 +78,7 @@ jobs live in the service's memory: they are lost when it stops, and an hour afte
 (EXPRESSLANE_JOB_RETENTION_S)
 """
 _QUOTED_OR_OPTION = re.compile(r"'[^']*'|--[\w-]+")
+_ARGUMENT = re.compile(r"argument ([^:]+): ")
 _COMMANDS_EXAMPLE = "expresslane run prompts.jsonl -o results.jsonl"
 
 
@@ -97,9 +98,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, "\n".join(lines) + "\n")
 
     def _guess(self, message: str) -> str:
-        wrong = _QUOTED_OR_OPTION.search(message)
-        close = get_close_matches(wrong.group().strip("'"), self._known(), n=1) if wrong else []
-        return close[0] if close else ""
+        """What was meant: of an argument that is right one of its values, else a command or an option."""
+        argument = _ARGUMENT.match(message)
+        known = self._choices(argument[1]) if argument else self._known()
+        wrong = _QUOTED_OR_OPTION.search(message, argument.end() if argument else 0)
+        word = wrong.group().strip("'") if wrong else ""
+        close = get_close_matches(word, known, n=1)
+        return close[0] if close and close[0] != word else ""
+
+    def _choices(self, argument: str) -> list[str]:
+        """The values that an argument may have, by the name that complaints call it; none where they are not listed."""
+        for action in self._actions:
+            if argument in {"/".join(action.option_strings), action.metavar, action.dest}:
+                is_command = isinstance(action, argparse._SubParsersAction)  # noqa: SLF001 - there is no public name
+                return self._known() if is_command else list(map(str, action.choices or ()))
+        return []
 
     def _known(self) -> list[str]:
         """Every command and option from here on."""

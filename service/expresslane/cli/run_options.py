@@ -77,7 +77,7 @@ def _add_defaults(add: Callable[..., object]) -> None:
     add("--model", default="", metavar="NAME", help="model (default: the service's)")
     add("--max-tokens", type=_positive, metavar="N", help="most output tokens")
     classes = [str(one) for one in PromptClass]
-    add("--class", dest="prompt_class", choices=classes, help="scheduling class (default: standard)")
+    add("--class", dest="prompt_class", choices=classes, help="scheduling class (default: the service's, standard)")
 
 
 def _add_batch(add: Callable[..., object]) -> None:

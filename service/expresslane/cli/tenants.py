@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output
+from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output, report
 from expresslane.cli.limits import limits_text
 from expresslane.cli.service_calls import connected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from expresslane_client import Tenant
+    from expresslane_client import Snapshot, Tenant
     from rich.console import RenderableType
 
     from expresslane.cli.connection import Connection
@@ -27,7 +27,7 @@ DEFAULT_TENANT = "default"
 
 
 def list_tenants(service: Connection, *, as_json: bool) -> Exit:
-    """Show the tenants that are at work, those with most waiting prompts first."""
+    """Show the tenants that are configured, changed or at work, those with most waiting prompts first."""
     tenants, more, fairness = asyncio.run(_list(service))
     if as_json:
         for tenant in tenants:
@@ -46,22 +46,33 @@ def update_tenant(
     requests_per_min: int | None = None,
     tokens_per_min: int | None = None,
 ) -> Exit:
-    """Change one tenant and show it as it is then."""
+    """Change one tenant and show it as it is then; of a name that is new it is said, as it may be a slip."""
     if weight is None and max_class is None and requests_per_min is None and tokens_per_min is None:
         raise CommandError("nothing to change", "example: expresslane tenants set acme --weight 3")
 
-    async def update() -> Tenant:
+    async def update() -> tuple[Tenant, bool]:
         async with connected(service) as client:
-            return await client.update_tenant(
+            before = await client.get_snapshot()
+            tenant = await client.update_tenant(
                 name,
                 weight=weight,
                 max_class=max_class,
                 requests_per_min=requests_per_min,
                 tokens_per_min=tokens_per_min,
             )
+            return tenant, _is_new(name, before)
 
-    output().print(*tenants_table([asyncio.run(update())]), sep="\n")
+    tenant, is_new = asyncio.run(update())
+    output().print(*tenants_table([tenant]), sep="\n")
+    if is_new:
+        what = "its weight holds" if weight is not None else "what was set holds"
+        report().print(f"{one_line(name, 63)}: no such tenant so far; {what} from its first call", soft_wrap=True)
     return Exit.OK
+
+
+def _is_new(name: str, before: Snapshot) -> bool:
+    """Whether the service knew no such tenant: surely so only where the snapshot shows every tenant."""
+    return len(before.tenants) == before.tenants_total and all(one.tenant != name for one in before.tenants)
 
 
 async def _list(service: Connection) -> tuple[Sequence[Tenant], int, str]:

@@ -47,7 +47,10 @@ def _policy(scope: Scope, policy: str) -> pb.Policy:
 
 
 def tenant_messages(tenants: Tenants, scheduling: Scheduling, now_ns: int, *, only: str = "") -> list[pb.Tenant]:
-    """Those with work, with limits or with service that the core remembers, most waiting prompts first; or just one."""
+    """Those with settings of their own, with work or with service that the core remembers; or just one.
+
+    Most waiting prompts first.
+    """
     counts: defaultdict[str, _Counts] = defaultdict(_Counts)
     for batch in scheduling.open_batches:
         counts[batch.tenant.name].queued += batch.unfinished - batch.in_flight
@@ -60,7 +63,7 @@ def tenant_messages(tenants: Tenants, scheduling: Scheduling, now_ns: int, *, on
             counts[tenant.name].limits = limited
     if only:
         return [_tenant(tenants.find(only), counts[only], now_ns)]
-    shown = [one for one in tenants.known() if one.open or one.name in counts]
+    shown = [one for one in tenants.known() if one.open or one.name in counts or tenants.is_configured(one)]
     shown.sort(key=lambda one: (*counts[one.name].order, one.name))
     return [_tenant(one, counts[one.name], now_ns) for one in shown[:TENANTS_MAX]]
 

@@ -123,7 +123,12 @@ async def decode_batch(
             f"{len(messages):,} prompts are more than this service ever queues ({settings.queue_limit_prompts:,}); "
             "send them through StreamPrompts",
         )
-    decoder = PromptDecoder(settings.max_prompt_bytes, tenant.max_class, any_urls=settings.content_urls == "any")
+    decoder = PromptDecoder(
+        settings.max_prompt_bytes,
+        tenant.max_class,
+        any_urls=settings.content_urls == "any",
+        batch_class_from_chars=settings.batch_class_from_chars,
+    )
     prompts: list[tuple[Prompt, int]] = []
     violations: list[FieldViolation] = []
     seen: dict[str, int] = {}

@@ -22,7 +22,7 @@ from expresslane.prompts import (
     ToolCall,
 )
 from expresslane.servicers.content_urls import foreign_url, tool_server
-from expresslane.tokens import text_bytes, utf8_bytes
+from expresslane.tokens import characters, text_bytes, utf8_bytes
 from expresslane.v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -75,15 +75,22 @@ class PromptDecoder:
     """Decodes prompts of one call; equal options are checked and held once.
 
     A class above `max_class` is refused rather than lowered: who asks for it should know that it will wait. A prompt
-    that asks for none gets STANDARD, or `max_class` where that is lower.
+    that asks for none gets STANDARD, or `max_class` where that is lower; one of at least `batch_class_from_chars`
+    characters BATCH, which is never above `max_class` (A24; 0: none does).
     """
 
     def __init__(
-        self, max_prompt_bytes: int, max_class: PromptClass = PromptClass.INTERACTIVE, *, any_urls: bool = False
+        self,
+        max_prompt_bytes: int,
+        max_class: PromptClass = PromptClass.INTERACTIVE,
+        *,
+        any_urls: bool = False,
+        batch_class_from_chars: int = 0,
     ) -> None:
         self._max_prompt_bytes = max_prompt_bytes
         self._any_urls = any_urls
         self._max_class = max_class
+        self._batch_class_from_chars = batch_class_from_chars
         self._classes = {types_pb2.PROMPT_CLASS_UNSPECIFIED: max(PromptClass.STANDARD, max_class), **_CLASSES}
         self._options: dict[tuple[bytes, str, str, str, bytes], RequestOptions] = {}
         self._kept_bytes = 0
@@ -105,12 +112,7 @@ class PromptDecoder:
         content, raw = _content(message, report)
         if type(content) is Chat and not self._any_urls:
             _check_parts(content, report)
-        prompt_class = self._classes.get(getattr(message, "class"))
-        if prompt_class is None:
-            report("class", f"{getattr(message, 'class')} is no PromptClass")
-        elif prompt_class < self._max_class:
-            description = f"{prompt_class.name}: this tenant may use {self._max_class.name} and below"
-            report("class", description, Reason.CLASS_NOT_ALLOWED)
+        prompt_class = self._decode_class(message, content, report)
         options = self._decode_options(message, report)
         size = utf8_bytes(content) + options.template_bytes + options.other_bytes
         if size > self._max_prompt_bytes:
@@ -120,6 +122,18 @@ class PromptDecoder:
             return Decoded(None, size, tuple(violations))
         sequential = message.sequential
         return Decoded(Prompt(custom_id, message.model, content, raw, prompt_class, options, sequential), size)
+
+    def _decode_class(self, message: types_pb2.Prompt, content: str | Chat, report: Report) -> PromptClass | None:
+        asked = getattr(message, "class")
+        prompt_class = self._classes.get(asked)
+        if prompt_class is None:
+            report("class", f"{asked} is no PromptClass", Reason.INVALID_FIELD)
+        elif prompt_class < self._max_class:
+            description = f"{prompt_class.name}: this tenant may use {self._max_class.name} and below"
+            report("class", description, Reason.CLASS_NOT_ALLOWED)
+        elif asked == types_pb2.PROMPT_CLASS_UNSPECIFIED and 0 < self._batch_class_from_chars <= characters(content):
+            prompt_class = PromptClass.BATCH
+        return prompt_class
 
     def _decode_options(self, message: types_pb2.Prompt, report: Report) -> RequestOptions:
         sampling = message.sampling.SerializeToString(deterministic=True) if message.HasField("sampling") else b""

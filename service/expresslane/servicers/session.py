@@ -107,6 +107,7 @@ class Session:
             self._settings.max_prompt_bytes,
             batch.tenant.max_class,
             any_urls=self._settings.content_urls == "any",
+            batch_class_from_chars=self._settings.batch_class_from_chars,
         )
         return batch
 

@@ -36,6 +36,27 @@ def test_a_wrong_command_line_is_told_with_an_example(
     assert "--help" in error
 
 
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["run", "p", "--class", "vip"], ""),
+        (["tenants", "set", "acme", "--weight", "-1"], ""),
+        (["tenants", "set", "acme", "--weight", "status"], ""),
+        (["tenants", "set", "acme", "--max-class"], ""),
+        (["tenants", "set", "acme", "--max-class", "standart"], "standard"),
+        (["tenants", "set", "acme", "--wieght", "3"], "--weight"),
+        (["policy", "set", "fcsf"], "fcfs"),
+        (["tenants", "sett"], "set"),
+    ],
+)
+def test_a_guess_is_about_what_is_wrong(argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an option that is right and its value wrong a value is guessed or nothing, never the option itself (P39)."""
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(argv)
+    guesses = [line.strip() for line in capsys.readouterr().err.splitlines() if "did you mean" in line]
+    assert guesses == ([f"did you mean {meant}?"] if meant else [])
+
+
 def test_times_have_units() -> None:
     """Seconds without a unit."""
     parse = build_parser().parse_args

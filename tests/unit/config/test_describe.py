@@ -25,6 +25,13 @@ def test_values_are_shown_with_their_origin() -> None:
     assert rows["EXPRESSLANE_BACKENDS__GPU__CAP"].value == ""
 
 
+def test_the_class_by_length_is_shown_with_its_origin() -> None:
+    """A24, T08: off by default; the unit is in the name."""
+    name = "EXPRESSLANE_BATCH_CLASS_FROM_CHARS"
+    shown = [{row.name: row for row in describe(load(given))}[name] for given in ({}, {name: "100"})]
+    assert [(row.value, row.origin) for row in shown] == [("0", "default"), ("100", f"environment variable {name}")]
+
+
 def test_secrets_are_masked() -> None:
     """Neither a key nor the credentials inside a URL are shown."""
     rows = describe(load(ENVIRONMENT))

@@ -157,6 +157,45 @@ def test_copies_byte_for_byte() -> None:
     assert (options.template_bytes, options.other_bytes) == (0, len(extra))
 
 
+LENGTHS = [
+    (message(text="x" * 99), PromptClass.STANDARD),
+    (message(text="x" * 100), PromptClass.BATCH),
+    (message(text="ü" * 99), PromptClass.STANDARD),
+    (message(raw_prompt="ü" * 100), PromptClass.BATCH),
+    (chat(user(content=[pb.ContentPart(text="x" * 50)]), user(content=[pb.ContentPart(text="x" * 49)])), 1),
+    (chat(user(content=[pb.ContentPart(text="x" * 50)]), user(content=[pb.ContentPart(text="x" * 50)])), 2),
+    (chat(user(content=[pb.ContentPart(json='{"a":"%s"}' % ("x" * 91))])), 1),
+    (chat(user(content=[pb.ContentPart(json='{"a":"%s"}' % ("x" * 92))])), 2),
+    (message(text="x", extra_json='{"a":"%s"}' % ("x" * 200)), PromptClass.STANDARD),
+    (message(text="x" * 100, **{"class": pb.PROMPT_CLASS_INTERACTIVE}), PromptClass.INTERACTIVE),
+    (message(text="x" * 100, **{"class": pb.PROMPT_CLASS_STANDARD}), PromptClass.STANDARD),
+]
+
+
+@pytest.mark.parametrize(("prompt", "expected"), LENGTHS)
+def test_a_class_by_length(prompt: pb.Prompt, expected: PromptClass) -> None:
+    """From 100 characters on a prompt that asks for no class gets batch, whatever their bytes (A24: 99 and 100)."""
+    decoded = PromptDecoder(LIMIT, batch_class_from_chars=100).decode(prompt, "p").prompt
+    assert decoded is not None
+    assert decoded.prompt_class == expected
+    without = PromptDecoder(LIMIT).decode(message(text="x" * 100), "p").prompt
+    assert without is not None
+    assert without.prompt_class is PromptClass.STANDARD
+
+
+@pytest.mark.parametrize("highest", PromptClass)
+@pytest.mark.parametrize("length", [99, 100])
+def test_length_never_raises_a_class(highest: PromptClass, length: int) -> None:
+    """With the threshold a tenant's prompt is never above what it is without, nor above the tenant's highest (A24)."""
+    prompt = message(text="x" * length)
+    by_length = PromptDecoder(LIMIT, highest, batch_class_from_chars=100).decode(prompt, "p").prompt
+    without = PromptDecoder(LIMIT, highest).decode(prompt, "p").prompt
+    assert by_length is not None
+    assert without is not None
+    assert by_length.prompt_class == (PromptClass.BATCH if length == 100 else without.prompt_class)
+    assert by_length.prompt_class >= max(highest, without.prompt_class)
+
+
 def test_equal_options_are_held_once() -> None:
     """A thousand prompts with the same options share them, and a bad one is never remembered as good."""
     decoder = PromptDecoder(LIMIT)

@@ -108,7 +108,7 @@ async def test_deadlines_for_the_first_token_order_what_waits() -> None:
 
 @virtual_time
 async def test_a_tenants_retries_have_a_budget() -> None:
-    """Beside a burst of ten, a fifth of the first attempts may be repeated; a refusal is told in the error (A22)."""
+    """Beside a burst of ten, a fifth of the first attempts may be repeated; a refusal is told (A22, P36)."""
     backend = ScriptedBackend(default=failing(Reason.BACKEND_ERROR, http_status=500))
     retries = RetryPolicy(attempts=3, base_s=0.5, cap_s=30)
     async with World(backend, settings={"breaker_error_ratio": 0.0}, retries=retries, retry_ratio=0.2) as world:

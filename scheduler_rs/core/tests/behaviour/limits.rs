@@ -164,7 +164,7 @@ fn pauses() {
     assert_eq!(driver.released(), held);
 }
 
-/// A tenant's retries are a burst and then a ratio of its first attempts; others keep theirs.
+/// A tenant's retries are a burst and then a ratio of its first attempts; others keep theirs (P36).
 #[test]
 fn retry_budget() {
     let mut driver = Driver::new(Config { policy: policy("fcfs"), retry_ratio: 0.5, ..Config::default() });

@@ -48,7 +48,7 @@ fn model_caps() {
     assert_eq!(snapshot.queued_by_model, [(0, 3), (1, 4)]);
 }
 
-/// The global cap holds over all backends (A06).
+/// The global cap holds over all backends (A06, P36).
 #[test]
 fn global_cap() {
     let mut driver = Driver::new(Config { in_flight_limit: 3, ..Config::default() });
