@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 pub(super) const BACKENDS: u32 = 4;
 pub(super) const CAP: u32 = 16;
 pub(super) const LENGTHS: &str = "lognormal, median 800, sigma 1.5";
-const LONG_TOKENS: u32 = 4_096;
+/// The default threshold of the long lane.
+const LONG_TOKENS: u32 = 16_384;
 /// Virtual time between two cycles.
 const STEP_NS: u64 = 2_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
