@@ -393,7 +393,7 @@ class Scheduler:
         cap: int,
         models: Sequence[tuple[int, int]],
         available: bool = True,
-        long_threshold_tokens: int = 8_192,
+        long_threshold_tokens: int = 16_384,
         long_slots: int | None = None,
         short_budget_tokens: int | None = None,
         lanes: bool = True,

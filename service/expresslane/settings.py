@@ -251,7 +251,7 @@ class BackendSettings(_Frozen):
     lanes: bool | None = None
     """Whether a long lane and a short-prompt budget protect this backend's prefill.
     Default: on for engines, off for hosted APIs."""
-    long_threshold_tokens: Count = 8_192
+    long_threshold_tokens: Count = 16_384
     """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
     long_slots: Count | None = None
     """Long prompts that may prefill at once. Default: as many as fill three quarters of the engine's step: 1, or with

@@ -162,7 +162,7 @@ async def test_lanes(seed: int) -> None:
     size, budget = chance.choice([1_900, 3_900, 7_900]), 4_096
     short_gate, ends = asyncio.Event(), asyncio.Event()
     firsts = {f"long{number}": asyncio.Event() for number in range(longs)}
-    prompts = [Prompt(name, f"{name} " + "x" * 40_000) for name in firsts]
+    prompts = [Prompt(name, f"{name} " + "x" * 80_000) for name in firsts]
     prompts += [Prompt(f"short{number}", f"short{number} " + "x" * size) for number in range(shorts)]
     chance.shuffle(prompts)
 

@@ -46,7 +46,7 @@ async def test_one_backend() -> None:
             (model,) = found.models
             assert (model.model, model.backend_model, model.cap) == ("m", "org/m", 3)
             assert (found.cap, found.effective_cap, found.concurrency_enabled) == (8, 8, True)
-            assert (found.lanes, found.long_threshold_tokens, found.long_slots) == (True, 8_192, 1)
+            assert (found.lanes, found.long_threshold_tokens, found.long_slots) == (True, 16_384, 1)
             assert "secret" not in str(found)
             assert "sesame" not in str(found)
 

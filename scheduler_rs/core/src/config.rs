@@ -124,7 +124,7 @@ impl Default for BackendConfig {
             cap: 1,
             models: Vec::new(),
             available: true,
-            long_threshold_tokens: 8_192,
+            long_threshold_tokens: 16_384,
             long_slots: None,
             short_budget_tokens: None,
             lanes: true,

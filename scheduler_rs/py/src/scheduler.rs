@@ -74,7 +74,7 @@ impl Scheduler {
         cap,
         models,
         available = true,
-        long_threshold_tokens = 8_192,
+        long_threshold_tokens = 16_384,
         long_slots = None,
         short_budget_tokens = None,
         lanes = true,

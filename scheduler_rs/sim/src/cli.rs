@@ -47,13 +47,13 @@ const SHORT_TOKENS: u32 = 4_096;
 
 #[derive(Args, Debug)]
 pub(crate) struct WorkloadArgs {
-    /// A CSV file with `arrival_s,prompt_tokens,output_tokens` and any of `prefix_hashes`, `session` or `tenant`,
-    /// `class`; or `synthetic:MIX[-ARRIVALS]`: bimodal, chat, heavy, mixed, wide; poisson, bursts, closed, batch,
-    /// diurnal, storms, turns.
+    /// A CSV file with `arrival_s,prompt_tokens,output_tokens`, in any order of arrival, and any of `prefix_hashes`,
+    /// `session` or `tenant`, `class`; or `synthetic:MIX[-ARRIVALS]`: bimodal, chat, code, heavy, mixed, rag, two-peaks, wide; poisson,
+    /// bursts, closed, batch, diurnal, storms, turns.
     #[arg(long)]
     pub(crate) trace: String,
     /// Requests in a synthetic workload.
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
     pub(crate) requests: usize,
 }
 
@@ -63,22 +63,27 @@ pub(crate) struct EngineArgs {
     #[arg(long)]
     pub(crate) engine: String,
     /// Most tokens of one prompt in an engine's step (vLLM: long-prefill-token-threshold); 0 = no limit.
-    #[arg(long, visible_alias = "long-prefill-token-threshold", default_value_t = 0)]
+    #[arg(
+        long,
+        visible_alias = "long-prefill-token-threshold",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub(crate) threshold: u32,
     /// Most sequences that run in the engine at once.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) max_num_seqs: Option<usize>,
     /// Most tokens in a step of the engine.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) max_num_batched_tokens: Option<u32>,
     /// Tokens that the engine's KV cache holds.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) kv_tokens: Option<u64>,
     /// Network time to the engine and back.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) rtt_ms: Option<f64>,
     /// Step costs a,b,c,d,e in milliseconds: prefill a + b n + c n^2, decode d + e batch.
-    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "A,B,C,D,E")]
+    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "A,B,C,D,E", allow_hyphen_values = true)]
     pub(crate) costs_ms: Option<Vec<f64>>,
 }
 
@@ -106,19 +111,19 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_delimiter = ',', default_value = POLICIES)]
     pub(crate) policies: Vec<String>,
     /// The scheduler's cap; unless given, what the engine runs at once.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) cap: Option<u32>,
     /// Most long prompts in prefill; 0 = no limit; unless given, what follows from the engine's step and chunk.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) long_lane: Option<u32>,
     /// A prompt of more tokens goes into the long lane; 0 = none does.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) long_threshold: Option<u32>,
     /// Most tokens of short prompts in prefill; 0 = no limit; unless given, learned.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) budget: Option<u32>,
     /// Switches the scheduler's lanes off.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["long_lane", "long_threshold", "budget"])]
     pub(crate) no_lanes: bool,
     /// Between whom the scheduler shares the engine: none, tenant, `tenant_batch`; unless given, the scheduler's default
     /// for a trace with tenants, and none for one with sessions, which may be conversations.
@@ -126,19 +131,19 @@ pub(crate) struct CompareArgs {
     pub(crate) fairness: Option<String>,
     /// For lars and edf: the first token is wanted within so many seconds, for all prompts or for short and for long
     /// ones (SHORT,LONG); 0 = no deadline.
-    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(crate) ttft_deadline: Option<Vec<f64>>,
     /// Runs with so many different seeds.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
     pub(crate) seeds: u64,
     /// The first seed; the others follow it.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     pub(crate) first_seed: u64,
     /// Sigma of the log-normal noise on what the scheduler is told of lengths; 0 = none.
     #[arg(long, num_args = 0..=1, default_value_t = NOISE_SIGMA, default_missing_value = "0.3", allow_negative_numbers = true)]
     pub(crate) noise: f64,
     /// Prompts of at most so many tokens are reported as short.
-    #[arg(long, default_value_t = SHORT_TOKENS)]
+    #[arg(long, default_value_t = SHORT_TOKENS, allow_negative_numbers = true)]
     pub(crate) short: u32,
     /// One JSON object instead of a table.
     #[arg(long)]
@@ -163,21 +168,22 @@ pub(crate) struct ReportArgs {
     #[arg(long, default_value = "llama2-70b-a100-tp4")]
     engine: String,
     /// The engine's chunk thresholds: every workload is reported for each; 0 = none.
-    #[arg(long, value_delimiter = ',', default_value = "0,512")]
+    #[arg(long, value_delimiter = ',', default_value = "0,512", allow_hyphen_values = true)]
     thresholds: Vec<u32>,
     /// Runs with so many different seeds.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
     seeds: u64,
     /// Requests in a synthetic workload.
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
     requests: usize,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ValidateArgs {
-    /// The folder with the recorded vLLM runs; without it their checks are skipped.
-    #[arg(long, default_value = "../shared/profiles")]
-    pub(crate) profiles: PathBuf,
+    /// The folder with the recorded vLLM runs, without which their checks are skipped; unless given, the nearest
+    /// `shared/profiles` above the current folder or above the workspace.
+    #[arg(long)]
+    pub(crate) profiles: Option<PathBuf>,
     /// JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -193,13 +199,13 @@ pub(crate) struct FitArgs {
 #[derive(Args, Debug)]
 pub(crate) struct CoreBenchArgs {
     /// How many prompts wait, by comma.
-    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
+    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000", allow_hyphen_values = true)]
     pub(crate) queued: Vec<usize>,
     /// For how many tenants, by comma.
-    #[arg(long, value_delimiter = ',', default_value = "1,1000")]
+    #[arg(long, value_delimiter = ',', default_value = "1,1000", allow_hyphen_values = true)]
     pub(crate) tenants: Vec<usize>,
     /// Cycles in each of the seven rounds; unless given, 100,000.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) cycles: Option<usize>,
     /// One class, one tenant and no cancels at 100,000 instead, under several policies: one line of JSON.
     #[arg(long)]
@@ -264,6 +270,10 @@ impl CompareArgs {
         let engine = self.engine.spec()?;
         let contestants = self.policies.iter().map(|name| Contestant::named(name.trim()));
         let contestants = contestants.collect::<Result<Vec<_>, _>>()?;
+        let twice = contestants.iter().enumerate().find(|(at, of)| contestants[..*at].contains(of));
+        if let Some((_, twice)) = twice {
+            return Err(Error::value("--policies", &twice.name(), "is there twice"));
+        }
         if let Some(budget) = self.budget.filter(|budget| (1..engine.chunk()).contains(budget)) {
             let rule = format!("is below one chunk of the engine ({} tokens); 0 = no limit", engine.chunk());
             return Err(Error::value("--budget", &budget, rule));

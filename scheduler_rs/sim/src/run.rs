@@ -18,11 +18,13 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<bool, Error> {
         Command::CoreBench(args) if args.plain => plain(out)?,
         Command::CoreBench(args) => core_bench(args, out)?,
         Command::Validate(args) => {
-            let checks = validate::checks(&args.profiles)?;
+            let profiles = args.profiles.clone().unwrap_or_else(validate::profiles_nearby);
+            let checks = validate::checks(&profiles)?;
             if args.json {
                 write_json(&checks, out)?;
             } else {
                 write!(out, "{}", table::render(&checks))?;
+                writeln!(out, "{}", validate::summary(&checks, &profiles))?;
             }
             return Ok(checks.iter().all(validate::Check::is_sound));
         }

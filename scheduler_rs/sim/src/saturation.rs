@@ -10,6 +10,8 @@ use serde::Serialize;
 
 /// So many requests lie before the copy that is measured.
 const REQUESTS_BEFORE: usize = 2_000;
+/// Share of the requests that may be too large for the engine; without more of them it is another workload.
+const LEFT_OUT_MOST: f64 = 0.02;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Saturation {
@@ -32,6 +34,14 @@ impl Saturation {
             first_copy.filter(|(_, record)| !record.rejected).map(|(request, _)| request).collect();
         if completed.is_empty() {
             let rule = "holds none of the workload's requests";
+            return Err(Error::value("--kv-tokens", &engine.kv_tokens, rule));
+        }
+        let left_out = workload.requests.len() - completed.len();
+        if left_out as f64 > LEFT_OUT_MOST * workload.requests.len() as f64 {
+            let rule = format!(
+                "is too little for {left_out} of the workload's {} requests",
+                workload.requests.len()
+            );
             return Err(Error::value("--kv-tokens", &engine.kv_tokens, rule));
         }
         let per_s = |of: fn(&Request) -> u32| {

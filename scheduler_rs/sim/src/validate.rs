@@ -7,8 +7,9 @@ mod recorded_runs;
 pub(crate) mod tenants;
 
 use crate::Error;
+use crate::table::cell;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -18,13 +19,21 @@ pub(crate) enum Verdict {
     Skipped,
 }
 
+/// What ours has to be near, or, as `<= bound`, what it must not exceed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Target {
+    Near(f64),
+    AtMost(String),
+}
+
 /// One check; a skipped one has no numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Check {
     pub(crate) check: String,
-    pub(crate) target: Option<f64>,
+    pub(crate) target: Option<Target>,
     pub(crate) ours: Option<f64>,
-    /// Ours over the target, less 1.
+    /// Ours over the target, less 1; none against a bound, like the tolerance.
     pub(crate) error: Option<f64>,
     pub(crate) tolerance: Option<f64>,
     pub(crate) verdict: Verdict,
@@ -36,7 +45,7 @@ impl Check {
         let verdict = if error.abs() <= tolerance { Verdict::Ok } else { Verdict::Failed };
         Self {
             check: check.into(),
-            target: Some(target),
+            target: Some(Target::Near(target)),
             ours: Some(ours),
             error: Some(error),
             tolerance: Some(tolerance),
@@ -44,10 +53,16 @@ impl Check {
         }
     }
 
-    /// Sound when ours does not exceed the target.
-    fn at_most(check: impl Into<String>, target: f64, ours: f64) -> Self {
-        let verdict = if ours <= target { Verdict::Ok } else { Verdict::Failed };
-        Self { verdict, ..Self::new(check, target, ours, 0.0) }
+    /// Sound when ours does not exceed the bound.
+    fn at_most(check: impl Into<String>, bound: f64, ours: f64) -> Self {
+        Self {
+            check: check.into(),
+            target: Some(Target::AtMost(format!("<= {}", cell(&bound.into())))),
+            ours: Some(ours),
+            error: None,
+            tolerance: None,
+            verdict: if ours <= bound { Verdict::Ok } else { Verdict::Failed },
+        }
     }
 
     fn skipped(check: impl Into<String>) -> Self {
@@ -60,6 +75,26 @@ impl Check {
     }
 }
 
+/// What the checks came to, in one line.
+pub(crate) fn summary(checks: &[Check], profiles: &Path) -> String {
+    let [ok, failed, skipped] = [Verdict::Ok, Verdict::Failed, Verdict::Skipped]
+        .map(|verdict| checks.iter().filter(|check| check.verdict == verdict).count());
+    let why = match skipped {
+        0 => String::new(),
+        _ => format!(": recorded runs are missing in {} (--profiles)", profiles.display()),
+    };
+    format!("{} checks: {ok} ok, {failed} failed, {skipped} skipped{why}", checks.len())
+}
+
+/// The nearest `shared/profiles` above the current folder or, failing that, above the workspace.
+pub(crate) fn profiles_nearby() -> PathBuf {
+    const NAME: &str = "shared/profiles";
+    let here = std::env::current_dir().unwrap_or_default();
+    let starts = [here.as_path(), Path::new(env!("CARGO_MANIFEST_DIR"))];
+    let mut folders = starts.iter().flat_map(|start| start.ancestors()).map(|folder| folder.join(NAME));
+    folders.find(|folder| folder.is_dir()).unwrap_or_else(|| PathBuf::from(NAME))
+}
+
 /// All checks; those against recorded runs need the folder that holds them.
 pub(crate) fn checks(profiles: &Path) -> Result<Vec<Check>, Error> {
     let mut checks = queueing::pollaczek_khinchine(&queueing::FULL)?;
@@ -69,4 +104,25 @@ pub(crate) fn checks(profiles: &Path) -> Result<Vec<Check>, Error> {
     checks.extend(tenants::checks()?);
     checks.extend(controls::checks()?);
     Ok(checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bound is shown as one and leaves error and tolerance empty; the summary counts, and says why not all ran.
+    #[test]
+    fn bounds_and_summary() {
+        let checks = [Check::at_most("a", 2.0, 1.0), Check::at_most("b", 2.0, 2.1), Check::skipped("c")];
+        let lines = crate::table::render(&checks);
+        let words: Vec<&str> = lines.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(words, ["a", "<=", "2.000", "1.000", "-", "-", "ok"]);
+        assert!(checks[0].is_sound() && !checks[1].is_sound());
+        let line = summary(&checks, Path::new("there"));
+        assert!(
+            line.starts_with("3 checks: 1 ok, 1 failed, 1 skipped: ") && line.contains("there"),
+            "{line}"
+        );
+        assert_eq!(summary(&checks[..1], Path::new("there")), "1 checks: 1 ok, 0 failed, 0 skipped");
+    }
 }

@@ -246,7 +246,12 @@ fn refusals() {
         ("--load 1 --max-num-batched-tokens 300 --threshold 512", "is below one chunk (--threshold 512)"),
         ("--load 1 --seeds 0", "--seeds 0"),
         ("--load 1 --noise -0.5", "--noise -0.5: must be from 0 to 3"),
+        ("--load 1 --policies hrrn,sjf,hrrn", "--policies hrrn: is there twice"),
         ("--load 1 --costs-ms 1,2", "five numbers"),
+        ("--load 1 --costs-ms -1,2,3,4,5", "--costs-ms [-1.0, 2.0"),
+        ("--load 1 --costs-ms 0,0,0,40,1", "--costs-ms 0,0,0,40,1: prefill must take time"),
+        ("--load 1 --ttft-deadline -1,2", "must be SECONDS or SHORT,LONG"),
+        ("--load 1 --kv-tokens 500", "--kv-tokens 500: is too little for "),
         ("--load 1 --kv-tokens 1", "--kv-tokens 1: holds none of the workload's requests"),
         ("--load 1 --rtt-ms -1", "--rtt-ms -1"),
     ];
@@ -255,7 +260,10 @@ fn refusals() {
         let error = try_run(&line).expect_err(&line).to_string();
         assert!(error.contains(words), "{more} gave {error:?}");
     }
-    assert!(error("--load 1 --trace synthetic:chess").contains("bimodal, chat, heavy, mixed, wide"));
+    assert!(
+        error("--load 1 --trace synthetic:chess")
+            .contains("bimodal, chat, code, heavy, mixed, rag, two-peaks, wide")
+    );
     assert!(error("--load 1 --trace no-such-file.csv").contains("no-such-file.csv"));
     let engine = try_run("saturation --trace synthetic:chat --engine gpt").unwrap_err().to_string();
     assert!(engine.contains("unknown engine \"gpt\"") && engine.contains("llama3.1-8b-rtx4090"));
@@ -267,7 +275,26 @@ fn bad_rows() {
     let path = file("bad.csv", "arrival_s,prompt_tokens,output_tokens\n0,10,10\n1,ten,10\n");
     let error = error(&format!("--load 1 --trace {}", path.display()));
     assert!(
-        error.ends_with("bad.csv:3: prompt_tokens \"ten\" is not a whole number from 0 to 100000000"),
+        error.ends_with("bad.csv:3: prompt_tokens \"ten\" is not a whole number from 1 to 100000000"),
         "{error}"
     );
+}
+
+/// What the command line cannot mean is refused before anything is read: no policy is tuned without its lanes, no count is
+/// negative.
+#[test]
+fn misused() {
+    let cases = [
+        ("--no-lanes --budget 4096", "'--no-lanes' cannot be used with"),
+        ("--no-lanes --long-lane 2", "'--no-lanes' cannot be used with"),
+        ("--no-lanes --long-threshold 2", "'--no-lanes' cannot be used with"),
+        ("--cap -1", "invalid value '-1' for '--cap <CAP>'"),
+        ("--seeds -3", "invalid value '-3' for '--seeds <SEEDS>'"),
+        ("--kv-tokens -5", "invalid value '-5' for '--kv-tokens <KV_TOKENS>'"),
+    ];
+    for (more, words) in cases {
+        let line = format!("expresslane-sim compare --trace synthetic:chat --engine x --load 1 {more}");
+        let error = Cli::try_parse_from(line.split_whitespace()).expect_err(more).to_string();
+        assert!(error.contains(words), "{more} gave {error:?}");
+    }
 }

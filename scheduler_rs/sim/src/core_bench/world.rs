@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 pub(super) const BACKENDS: u32 = 4;
 pub(super) const CAP: u32 = 16;
 pub(super) const LENGTHS: &str = "lognormal, median 800, sigma 1.5";
-/// The threshold of the long lane that a backend has unless it is told another.
-const LONG_TOKENS: u32 = 8_192;
+/// The default threshold of the long lane.
+const LONG_TOKENS: u32 = 16_384;
 /// Virtual time between two cycles.
 const STEP_NS: u64 = 2_000_000;
 const SECOND_NS: u64 = 1_000_000_000;

@@ -71,6 +71,18 @@ impl StepWork {
 }
 
 impl StepCost {
+    /// As `--costs-ms` has them.
+    pub(crate) fn listed(&self) -> String {
+        let costs = [
+            self.prefill_base_ms,
+            self.prefill_token_ms,
+            self.prefill_square_ms,
+            self.decode_base_ms,
+            self.decode_sequence_ms,
+        ];
+        costs.map(|cost| cost.to_string()).join(",")
+    }
+
     pub(crate) fn step_ms(&self, work: &StepWork) -> f64 {
         let prefill = if work.tokens > 0.0 { self.prefill_base_ms } else { 0.0 };
         let decode = if work.decodes > 0 { self.decode_base_ms } else { 0.0 };

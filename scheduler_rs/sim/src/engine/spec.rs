@@ -4,6 +4,9 @@ use super::cost::StepCost;
 use crate::Error;
 use serde::Serialize;
 
+/// The least rate that the scheduler takes.
+const PREFILL_TOKENS_PER_S_MIN: f64 = 1e-3;
+
 /// Facts by name in [`super::catalog`], each of which a flag can replace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct EngineSpec {
@@ -23,6 +26,11 @@ pub(crate) struct EngineSpec {
 
 impl EngineSpec {
     pub(crate) fn check(&self) -> Result<(), Error> {
+        let per_s = self.prefill_tokens_per_s();
+        if !(per_s.is_finite() && per_s >= PREFILL_TOKENS_PER_S_MIN) {
+            let rule = "prefill must take time, at least one of a, b, c above 0, and not for ever";
+            return Err(Error::value("--costs-ms", &self.cost.listed(), rule));
+        }
         if self.max_num_seqs == 0 {
             return Err(Error::value("--max-num-seqs", &0, "must be at least 1"));
         }

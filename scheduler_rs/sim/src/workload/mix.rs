@@ -19,6 +19,11 @@ enum Lengths {
         shape: f64,
         most: f64,
     },
+    /// Every length from `least` to `most` alike.
+    Uniform {
+        least: f64,
+        most: f64,
+    },
 }
 
 const fn log_normal(median: f64, sigma: f64, most: f64) -> Lengths {
@@ -36,6 +41,7 @@ impl Lengths {
                 let lengths = Pareto::new(least, shape).expect("least and shape are above 0");
                 (lengths.sample(rng), most)
             }
+            Self::Uniform { least, most } => (least + (most - least) * rng.random::<f64>(), most),
         };
         length.round().clamp(1.0, most) as u32
     }
@@ -58,24 +64,41 @@ const FILES: Part = (0.5, log_normal(12_000.0, 0.2, 30_000.0), log_normal(400.0,
 const HEAVY: Part =
     (1.0, Lengths::Pareto { least: 150.0, shape: 0.9, most: 100_000.0 }, log_normal(150.0, 1.0, 2_000.0));
 
-const MIXES: [Mix; 5] = [
+const RETRIEVAL: Part = (1.0, log_normal(8_100.0, 0.25, 60_000.0), log_normal(150.0, 0.5, 2_000.0));
+const CODE: Part = (1.0, log_normal(1_800.0, 1.0, 16_000.0), log_normal(20.0, 0.8, 300.0));
+const QUESTIONS: Part = (0.8, log_normal(300.0, 0.1, 1_000.0), log_normal(240.0, 0.7, 2_000.0));
+const EXCERPTS: Part =
+    (0.2, Lengths::Uniform { least: 6_000.0, most: 11_000.0 }, log_normal(240.0, 0.7, 2_000.0));
+
+const MIXES: [Mix; 8] = [
     // Two narrow humps of equal count, nothing between them.
     Mix { name: "bimodal", parts: &[SNIPPETS, FILES] },
     // Conversation only: little variance, bound by decode.
     Mix { name: "chat", parts: &[CHAT] },
+    // Files of a code base, completed: all sizes up to the context's end, few output tokens.
+    Mix { name: "code", parts: &[CODE] },
     // A power law without a mean of its own: a few prompts hold most of the tokens.
     Mix { name: "heavy", parts: &[HEAVY] },
     // Nine chat prompts to one document.
     Mix { name: "mixed", parts: &[CHAT, DOCUMENTS] },
+    // Retrieval: every prompt is filled up to about the same length with what was found.
+    Mix { name: "rag", parts: &[RETRIEVAL] },
+    // Four questions to one excerpt, which is long but not very long.
+    Mix { name: "two-peaks", parts: &[QUESTIONS, EXCERPTS] },
     // One wide distribution without a gap.
     Mix { name: "wide", parts: &[WIDE] },
 ];
 
 impl Mix {
-    pub(crate) fn named(name: &str) -> Result<Self, Error> {
+    /// The mix of `MIX[-ARRIVALS]`, whose own name may have a dash too, and the name of the arrivals.
+    pub(crate) fn split(name: &str) -> Result<(Self, Option<&str>), Error> {
+        let of = |mix: Self| match name.strip_prefix(mix.name)? {
+            "" => Some((mix, None)),
+            rest => rest.strip_prefix('-').map(|arrivals| (mix, Some(arrivals))),
+        };
         let names = MIXES.map(|mix| mix.name);
-        let found = MIXES.into_iter().find(|mix| mix.name == name);
-        found.ok_or_else(|| Error::unknown("mix", name, &names))
+        let unknown = || Error::unknown("mix", name.split('-').next().unwrap_or(name), &names);
+        MIXES.into_iter().find_map(of).ok_or_else(unknown)
     }
 
     /// Prompt and output tokens of one request.
@@ -98,7 +121,7 @@ mod tests {
 
     fn prompts(name: &str) -> Vec<u32> {
         let mut rng = rng(1, 0);
-        let mix = Mix::named(name).unwrap();
+        let mix = Mix::split(name).unwrap().0;
         let mut prompts: Vec<u32> = (0..20_000).map(|_| mix.draw(&mut rng).0).collect();
         prompts.sort_unstable();
         prompts
@@ -117,6 +140,12 @@ mod tests {
             heavy.iter().map(|&tokens| u64::from(tokens)).sum(),
         );
         assert!(top * 2 > all, "a tenth of the prompts holds {top} of {all} tokens");
+        let rag = prompts("rag");
+        assert!((7_900..8_300).contains(&rag[10_000]) && (5_500..6_300).contains(&rag[2_000]));
+        let code = prompts("code");
+        assert!((1_700..1_900).contains(&code[10_000]) && code[19_900] == 16_000);
+        let peaks = prompts("two-peaks");
+        assert!(peaks[15_000] < 500 && (6_000..11_001).contains(&peaks[17_000]) && peaks[19_999] <= 11_000);
         let documents = prompts("mixed").iter().filter(|tokens| **tokens > 8_000).count();
         assert!((1_500..2_300).contains(&documents));
     }

@@ -21,6 +21,8 @@ pub(crate) fn read(path: &Path) -> Result<Workload, Error> {
 
 /// The workload, or the first bad line and what is wrong with it.
 fn parse(text: &str) -> Result<Workload, (usize, String)> {
+    // Spreadsheets begin their files with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = (1..).zip(text.lines());
     let (_, header) = lines.next().ok_or((1, "the file is empty".to_owned()))?;
     let columns = Columns::named(header).map_err(|reason| (1, reason))?;
@@ -91,10 +93,11 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// At least one of each kind: an empty prompt and an answer without a first token have no time to first token.
 fn tokens(name: &str, field: &str) -> Result<u32, String> {
     match field.parse() {
-        Ok(tokens) if tokens <= TOKENS_MAX => Ok(tokens),
-        _ => Err(format!("{name} {field:?} is not a whole number from 0 to {TOKENS_MAX}")),
+        Ok(tokens) if (1..=TOKENS_MAX).contains(&tokens) => Ok(tokens),
+        _ => Err(format!("{name} {field:?} is not a whole number from 1 to {TOKENS_MAX}")),
     }
 }
 
@@ -124,6 +127,13 @@ mod tests {
         let who: Vec<(u32, u32)> =
             classes.requests.iter().map(|request| (request.class, request.tenant)).collect();
         assert_eq!((who, classes.tenants, classes.has_sessions_only), (vec![(0, 0), (2, 1)], 2, false));
+    }
+
+    /// A byte order mark is not part of the header.
+    #[test]
+    fn byte_order_mark() {
+        let workload = parse("\u{feff}arrival_s,prompt_tokens,output_tokens\n0,2,2\n").unwrap();
+        assert_eq!(workload.requests, [Request::new(0.0, 2, 2)]);
     }
 
     /// Rows out of order are put into order.
@@ -159,6 +169,8 @@ mod tests {
             ("arrival_s,prompt_tokens,output_tokens\n0,12.5,1\n", 2, "prompt_tokens \"12.5\""),
             ("arrival_s,prompt_tokens,output_tokens\n0,1\n", 2, "output_tokens is missing"),
             ("arrival_s,prompt_tokens,output_tokens\n0,1,-4\n", 2, "output_tokens \"-4\""),
+            ("arrival_s,prompt_tokens,output_tokens\n0,0,4\n", 2, "prompt_tokens \"0\""),
+            ("arrival_s,prompt_tokens,output_tokens\n0,1,1\n0,4,0\n", 3, "output_tokens \"0\""),
             ("arrival_s,prompt_tokens,output_tokens\n0,1,1\n\n0,1,1\n", 3, "arrival_s \"\""),
         ];
         for (text, line, reason) in cases {

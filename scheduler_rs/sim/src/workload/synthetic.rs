@@ -17,12 +17,12 @@ pub(crate) struct Synthetic {
 
 impl Synthetic {
     pub(crate) fn named(name: &str, requests: usize) -> Result<Self, Error> {
-        let (mix, process) = name.split_once('-').unwrap_or((name, "poisson"));
-        let process = Process::named(process)?;
+        let (mix, process) = Mix::split(name)?;
+        let process = process.map_or(Ok(Process::Poisson), Process::named)?;
         if requests < 2 {
             return Err(Error::value("--requests", &requests, "must be at least 2"));
         }
-        Ok(Self { mix: Mix::named(mix)?, process, requests })
+        Ok(Self { mix, process, requests })
     }
 
     /// A draw with mean rate 1 a second; a closed loop has as many users as given.
@@ -73,7 +73,9 @@ mod tests {
     fn names() {
         assert!(draw("wide-batch").span_s() == 0.0);
         assert_eq!(draw("mixed-closed").arrivals, Arrivals::Closed { users: 4 });
-        assert!(Synthetic::named("chess", 10).unwrap_err().to_string().contains("chat, heavy, mixed, wide"));
+        assert!(draw("two-peaks-batch").span_s() == 0.0 && draw("two-peaks").span_s() > 0.0);
+        let error = Synthetic::named("chess-batch", 10).unwrap_err().to_string();
+        assert!(error.contains("\"chess\"") && error.contains("mixed, rag, two-peaks, wide"));
         let error = Synthetic::named("chat-hail", 10).unwrap_err().to_string();
         assert!(error.contains("poisson, bursts, closed, batch, diurnal, storms, turns"));
     }
