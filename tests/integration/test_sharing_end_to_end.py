@@ -50,7 +50,6 @@ async def test_no_slot_is_free_while_a_prompt_waits(seed: int) -> None:
     async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=cap)) as service:
         fake.on(lambda request: Script(before_headers=gates[name_of(request)]))
         running = asyncio.ensure_future(collect(service.client, prompts))
-        held: set[str] = set()
         for ended in range(len(prompts)):
             left = len(prompts) - ended
             while (await service.client.get_snapshot()).succeeded < ended or not fake.generations:
@@ -67,8 +66,9 @@ async def test_no_slot_is_free_while_a_prompt_waits(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_the_gap_between_two_tenants(seed: int) -> None:
-    """While both wait, what two tenants have had differs by a turn and a few charges at most, also with failures (O01)."""
+    """While both wait, what two tenants have had differs by a turn and a few charges at most, failures or not (O01)."""
     chance = random.Random(seed)
+    # First come, first served: without fair shares all of the first tenant would be sent first.
     slots, gate = chance.randint(1, 3), asyncio.Event()
     prompts = {tenant: mixed(tenant, 200, chance) for tenant in "ab"}
     charges = {
@@ -82,7 +82,7 @@ async def test_the_gap_between_two_tenants(seed: int) -> None:
         name = name_of(request)
         return Script(before_headers=gate) if name == "blocker" else Script(status=400 if name in fails else 200)
 
-    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=slots)) as service:
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=slots), policy="fcfs") as service:
         fake.on(decide)
         blockers = [Prompt(f"blocker{number}", "blocker x") for number in range(slots)]
         blocking = asyncio.ensure_future(collect(service.client, blockers))
