@@ -4,9 +4,10 @@
 //! A prompt without a deadline is due [`SLACK`] times its s after it came: among such prompts the order is that of
 //! `hrrn`, exactly. One with a deadline for its first token is due then.
 //!
-//! Overtaking bound: a prompt of s that is late by w is overtaken by one of r only when that one is late by at least
-//! `w * r / s`. Lateness grows while a prompt waits and that of a bounded queue's newcomers does not, so in the end every
-//! prompt is first: when its lateness is `s / r` times that of the shortest prompts, as with `hrrn`.
+//! Overtaking bound: a prompt of s that is late by w > 0 is overtaken by one of r only when that one is late by at least
+//! `w * r / s`. None is late before it comes, so what goes first in the last `w * m / s` of that lateness was there when it
+//! began, m the shortest service time. As for `hrrn` the lateness is at most `s / m * Q * S`, and the wait that much more
+//! than the time until the prompt is due. Where no prompt has a deadline the wait itself has the bound of `hrrn`.
 
 use super::{Line, Size};
 

@@ -8,6 +8,7 @@ mod bridge;
 mod dice;
 mod gap;
 mod laws;
+mod overtaking;
 mod races;
 mod reference;
 mod scenario;

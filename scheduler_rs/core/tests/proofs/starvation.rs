@@ -5,17 +5,17 @@ use crate::bridge;
 use crate::reference::{Law, Order, Request, Rules, SECOND, Server, Sharing, edge_of};
 use expresslane_scheduler::{Outcome, Scheduler, TicketId};
 
-const MS: u64 = SECOND / 1_000;
-const SERVICE_NS: u64 = 20 * MS;
-const RIVALS: usize = 50;
-const RELEASES_MAX: usize = 60_000;
+pub(crate) const MS: u64 = SECOND / 1_000;
+pub(crate) const SERVICE_NS: u64 = 20 * MS;
+pub(crate) const RIVALS: usize = 50;
+pub(crate) const RELEASES_MAX: usize = 60_000;
 
 /// Predicted prefill time at 5,000 tokens per second, with the step that every prompt takes.
-fn prefill_ns(tokens: u32) -> f64 {
+pub(crate) fn prefill_ns(tokens: u32) -> f64 {
     5e6 + f64::from(edge_of(tokens)) * 200_000.0
 }
 
-fn prompt(tokens: u32, ttft_deadline_ns: u64) -> Request {
+pub(crate) fn prompt(tokens: u32, ttft_deadline_ns: u64) -> Request {
     Request {
         model: 0,
         class: 1,
@@ -101,6 +101,11 @@ impl Siege {
     }
 }
 
+/// What is known before the siege: as many releases as prompts wait at once, times the ratio of service times.
+fn longest_wait_ns(ratio: f64) -> f64 {
+    ratio * ((RIVALS + 1) as u64 * SERVICE_NS) as f64
+}
+
 /// Law 4, `fcfs`: nothing that came later goes first.
 #[test]
 fn law_04_fcfs() {
@@ -140,7 +145,8 @@ fn law_04_ljf() {
 }
 
 /// Law 4, `hrrn`: a prompt of p that has waited w is overtaken by one of q only when that has waited w q / p; so it goes
-/// at the latest when w is p / q times the longest wait of its rivals.
+/// at the latest when w is p / q times the longest wait of its rivals, and when w is p / q times what it takes to release
+/// all that wait at once.
 #[test]
 fn law_04_hrrn() {
     let (p, q) = (prefill_ns(8_192), prefill_ns(64));
@@ -151,6 +157,13 @@ fn law_04_hrrn() {
     }
     let longest_ns = siege.overtakers.iter().map(|rival| rival.waited).max().unwrap_or(0);
     assert!(siege.victim_waited_ns as f64 <= p / q * longest_ns as f64 + SERVICE_NS as f64);
+    let bound_ns = longest_wait_ns(p / q);
+    assert!(siege.victim_waited_ns as f64 <= bound_ns);
+    assert!(siege.overtakers.len() as f64 <= bound_ns / SERVICE_NS as f64);
+    assert!(
+        siege.victim_waited_ns as f64 >= 0.9 * bound_ns,
+        "the siege does not show that the bound is tight"
+    );
 }
 
 /// Law 4, `lars`: the same with lateness, which begins ten prefill times after the arrival or at the deadline.
@@ -179,6 +192,10 @@ fn law_04_lars() {
         }
         let bound_ns = victim_due_ns + p / q * latest_ns + SERVICE_NS as f64;
         assert!(siege.victim_waited_ns as f64 <= bound_ns);
+        assert!(siege.victim_waited_ns as f64 <= victim_due_ns + longest_wait_ns(p / q));
+        if victim_deadline_ns == 0 && rival_deadline_ns == 0 {
+            assert!(siege.victim_waited_ns as f64 <= longest_wait_ns(p / q), "without deadlines it is hrrn");
+        }
     }
 }
 
