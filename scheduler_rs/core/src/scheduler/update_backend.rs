@@ -25,6 +25,7 @@ impl Scheduler {
             self.backends.push(Backend::new(backend, config, self.now_ns));
         }
         self.limits_tokens = self.backends.iter().any(|backend| backend.config.tokens_per_min > 0);
+        self.limits_models = self.backends.iter().any(|backend| backend.config.max_loaded_models > 0);
         self.has_limits |= self.backends.iter().any(Backend::is_limited);
         for group in self.groups.slots() {
             self.route(group);
