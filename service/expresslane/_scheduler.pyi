@@ -417,7 +417,9 @@ class Scheduler:
 
         `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model
         served. `max_loaded_models`: most models with tickets in flight at once, 0 = no limit; those that wait for a
-        place take turns of 16,384 charged tokens or 32 releases. `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket
+        place take turns of 16,384 charged tokens or 32 releases.
+
+        `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket
         edge: a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill (0 = no limit).
         `short_budget_tokens`: most tokens of short prompts in prefill, each charged its bucket's edge, unless none is
         (0 = no limit). None: what follows from the engine and from what was learned of it. `engine_step_tokens`: most

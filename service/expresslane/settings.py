@@ -247,8 +247,8 @@ class BackendSettings(_Frozen):
     """Caps of single models within this backend. Environment: `name=cap`, comma-separated."""
     max_loaded_models: LoadedModels = 0
     """Most models that run there at once, as many as it holds in memory (Ollama: OLLAMA_MAX_LOADED_MODELS). Models that
-    wait for a place take turns, so that it is not reloaded for each prompt. 0: no limit; also for ollama, which does not
-    tell how many it holds."""
+    wait for a place take turns, so that it is not reloaded for each prompt. 0: no limit; also for ollama, which does
+    not tell how many it holds."""
     concurrency: bool | None = None
     """The concurrency switch; off means one request at a time."""
     streaming: bool = True
