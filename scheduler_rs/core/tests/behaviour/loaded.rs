@@ -178,7 +178,9 @@ fn limit_changes() {
     let running = driver.released();
     assert_eq!(running.iter().map(|ticket| model_of[ticket]).collect::<Vec<_>>(), [0, 1, 0, 1]);
     driver.backend(0, holding(1, 4, &[0, 1]));
-    running.iter().for_each(|&ticket| driver.finish(ticket));
+    for ticket in running {
+        driver.finish(ticket);
+    }
     let models: BTreeSet<_> = driver.released().iter().map(|ticket| model_of[ticket]).collect();
     assert_eq!(models.len(), 1);
     driver.backend(0, holding(0, 8, &[0, 1]));
@@ -319,6 +321,8 @@ proptest! {
 fn off_by_default() {
     let mut driver = Driver::new(Config::default());
     driver.backend(0, BackendConfig { models: serving(&[0, 1, 2, 3]), ..plain(4) });
-    (0..4).for_each(|model| _ = driver.submit_one(model, STANDARD, 10));
+    for model in 0..4 {
+        driver.submit_one(model, STANDARD, 10);
+    }
     assert_eq!(driver.released().len(), 4);
 }
