@@ -392,6 +392,7 @@ class Scheduler:
         *,
         cap: int,
         models: Sequence[tuple[int, int]],
+        max_loaded_models: int = 0,
         available: bool = True,
         long_threshold_tokens: int = 16_384,
         long_slots: int | None = None,
@@ -415,7 +416,10 @@ class Scheduler:
         """Add a backend or replace its description; what is in flight there stays, counted against the new limits.
 
         `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model
-        served. `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket
+        served. `max_loaded_models`: most models with tickets in flight at once, 0 = no limit; those that wait for a
+        place take turns of 16,384 charged tokens or 32 releases.
+
+        `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket
         edge: a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill (0 = no limit).
         `short_budget_tokens`: most tokens of short prompts in prefill, each charged its bucket's edge, unless none is
         (0 = no limit). None: what follows from the engine and from what was learned of it. `engine_step_tokens`: most

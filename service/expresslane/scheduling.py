@@ -116,6 +116,7 @@ class Scheduling:
             member.number,
             cap=member.effective_cap,
             models=models,
+            max_loaded_models=settings.max_loaded_models,
             available=member.available,
             long_threshold_tokens=settings.long_threshold_tokens,
             long_slots=settings.long_slots,

@@ -147,6 +147,7 @@ def _says(allowed: str, example: str) -> dict[str, Any]:
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Cap = Annotated[int, Field(ge=1, le=MAX_CAP)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LoadedModels = Annotated[int, Field(ge=0, le=4_096)]
 EngineTokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
 RequestsPerMin = Annotated[int, Field(ge=0, le=MAX_REQUESTS_PER_MIN)]
 TokensPerMin = Annotated[int, Field(ge=0, le=MAX_TOKENS_PER_MIN)]
@@ -244,6 +245,10 @@ class BackendSettings(_Frozen):
         ),
     ] = Field(default_factory=dict)
     """Caps of single models within this backend. Environment: `name=cap`, comma-separated."""
+    max_loaded_models: LoadedModels = 0
+    """Most models that run there at once, as many as it holds in memory (Ollama: OLLAMA_MAX_LOADED_MODELS). Models that
+    wait for a place take turns, so that it is not reloaded for each prompt. 0: no limit; also for ollama, which does
+    not tell how many it holds."""
     concurrency: bool | None = None
     """The concurrency switch; off means one request at a time."""
     streaming: bool = True

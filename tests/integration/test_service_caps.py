@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 
 import pytest
@@ -108,6 +109,34 @@ async def test_two_models_do_not_block_each_other() -> None:
             gate.set()
             await waiting
             assert len([one async for one in stuck]) == 4
+
+
+async def test_models_in_memory_take_turns() -> None:
+    """A backend that holds one model sees runs of each, 32 prompts in a turn, however they came (O06)."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake:
+        served = backend(fake.url, cap=1, models=(("a", "a"), ("b", "b")), max_loaded_models=1)
+        async with Service(fake=served) as service:
+            fake.script(Script(before_headers=gate))
+            first = service.client.generate_batch([Prompt("first", "x", model="a")])
+            waiting = asyncio.ensure_future(anext(first))
+            await fake.wait_for_generations(1)
+            prompts = [Prompt(f"p{n}", "x", model="ab"[n % 2]) for n in range(80)]
+            call = service.client.generate_batch(prompts)
+            second = asyncio.ensure_future(anext(call))
+            while (await service.client.get_snapshot()).queued < len(prompts):
+                pass
+            gate.set()
+            await waiting
+            await second
+            assert len([one async for one in call]) == len(prompts) - 1
+    seen = [request.json["model"] for request in fake.generations]
+    assert [(model, len(list(run))) for model, run in itertools.groupby(seen)] == [
+        ("a", 32),
+        ("b", 32),
+        ("a", 9),
+        ("b", 8),
+    ]
 
 
 async def test_two_clients_at_once() -> None:

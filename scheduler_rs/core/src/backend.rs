@@ -5,6 +5,7 @@ use crate::counters::BackendCounters;
 use crate::estimates::Estimates;
 use crate::lanes::Lanes;
 use crate::limits::Limits;
+use crate::loaded::{Loaded, UNWANTED};
 use crate::opening::Opening;
 use crate::reservation::Reservation;
 use crate::ticket::{NEVER, NONE, Ticket};
@@ -19,6 +20,27 @@ pub(crate) struct ModelSlot {
     pub(crate) in_flight: u32,
     /// Nothing is released before this.
     pub(crate) paused_until_ns: u64,
+    /// The highest class of which something waits for it, where models are limited.
+    pub(crate) wanted: u8,
+    /// It is not in memory and has no place there yet, or it makes room for another.
+    pub(crate) shut: bool,
+    /// When it was last loaded, counted in loads; 0 = never.
+    pub(crate) loaded_at: u64,
+}
+
+impl ModelSlot {
+    fn new(model: ModelId, cap: u32) -> Self {
+        Self {
+            model,
+            cap,
+            served: true,
+            in_flight: 0,
+            paused_until_ns: 0,
+            wanted: UNWANTED,
+            shut: false,
+            loaded_at: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -29,6 +51,7 @@ pub(crate) struct Backend {
     pub(crate) models: Vec<ModelSlot>,
     pub(crate) lanes: Lanes,
     pub(crate) limits: Limits,
+    pub(crate) loaded: Loaded,
     pub(crate) breaker: Option<Breaker>,
     /// Whether some model may be paused.
     pub(crate) is_paused: bool,
@@ -56,6 +79,7 @@ impl Backend {
             models: Vec::new(),
             lanes: Lanes::new(&config, &estimates.in_force().prefill),
             limits: Limits::default(),
+            loaded: Loaded::default(),
             breaker: None,
             is_paused: false,
             timer_ns: NEVER,
@@ -79,12 +103,14 @@ impl Backend {
         for &ModelRoute { model, cap } in &config.models {
             match self.models.binary_search_by_key(&model, |slot| slot.model) {
                 Ok(at) => (self.models[at].cap, self.models[at].served) = (cap, true),
-                Err(at) => self
-                    .models
-                    .insert(at, ModelSlot { model, cap, served: true, in_flight: 0, paused_until_ns: 0 }),
+                Err(at) => self.models.insert(at, ModelSlot::new(model, cap)),
             }
         }
         self.models.retain(|slot| slot.served || slot.in_flight > 0);
+        if config.max_loaded_models == 0 {
+            self.loaded = Loaded::default();
+            self.models.iter_mut().for_each(|slot| (slot.shut, slot.loaded_at) = (false, 0));
+        }
         self.estimates.configure(config.prefill_tokens_per_s);
         self.limits.configure(config.requests_per_min, config.tokens_per_min);
         match (&mut self.breaker, config.breaker) {
@@ -126,6 +152,7 @@ impl Backend {
         self.has_room()
             && self.limits.closed.is_none()
             && model.paused_until_ns == 0
+            && !model.shut
             && (model.cap == 0 || model.in_flight < model.cap)
     }
 
@@ -219,6 +246,14 @@ impl Backend {
     /// Time that slots have been taken, summed over the slots: the integral of `in_flight` up to `now_ns`.
     pub(crate) fn slot_ns(&self, now_ns: u64) -> u64 {
         self.slot_ns.wrapping_add(u64::from(self.in_flight).wrapping_mul(now_ns))
+    }
+
+    /// A prompt of this model goes there, before it takes its slot.
+    pub(crate) fn note_loaded(&mut self, model_slot: u32, charge: u32) {
+        let most = self.config.max_loaded_models;
+        if most > 0 {
+            self.loaded.released(&mut self.models, model_slot as usize, charge, most);
+        }
     }
 
     pub(crate) fn take_slot(&mut self, model_slot: u32, now_ns: u64) {

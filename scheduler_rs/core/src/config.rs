@@ -84,6 +84,9 @@ pub struct BackendConfig {
     pub cap: u32,
     /// The models it serves, each once.
     pub models: Vec<ModelRoute>,
+    /// Most models with tickets in flight at once, as many as it holds in memory (Ollama: `OLLAMA_MAX_LOADED_MODELS`);
+    /// models that wait for a place take turns of 16,384 tokens or 32 releases; 0 = no limit.
+    pub max_loaded_models: u32,
     /// Whether it may be given work now.
     pub available: bool,
     /// A prompt of more tokens is long; rounded up to a bucket edge; 0 = no prompt is long.
@@ -123,6 +126,7 @@ impl Default for BackendConfig {
         Self {
             cap: 1,
             models: Vec::new(),
+            max_loaded_models: 0,
             available: true,
             long_threshold_tokens: 16_384,
             long_slots: None,

@@ -33,6 +33,7 @@ mod histogram;
 mod lane_defaults;
 mod lanes;
 mod limits;
+mod loaded;
 mod opening;
 mod ordering;
 mod outcome;

@@ -10,6 +10,7 @@ mod deadlines;
 mod estimate;
 mod hold;
 mod limit;
+mod load;
 mod promote;
 mod queue;
 mod refuse;
@@ -58,6 +59,8 @@ pub struct Scheduler {
     limits_tokens: bool,
     /// Whether some backend has a limit or a breaker, or was asked to pause.
     has_limits: bool,
+    /// Whether some backend holds only some models at once.
+    limits_models: bool,
     tenant_limits: TenantLimits,
     retry_budgets: RetryBudgets,
     timers: Timers,
@@ -86,6 +89,7 @@ impl Scheduler {
             may_have_room: false,
             limits_tokens: false,
             has_limits: false,
+            limits_models: false,
             tenant_limits: TenantLimits::default(),
             retry_budgets: RetryBudgets::default(),
             timers: Timers::default(),

@@ -73,6 +73,7 @@ impl Scheduler {
         *,
         cap,
         models,
+        max_loaded_models = 0,
         available = true,
         long_threshold_tokens = 16_384,
         long_slots = None,
@@ -100,6 +101,7 @@ impl Scheduler {
         backend: u32,
         cap: u32,
         models: Vec<(u32, u32)>,
+        max_loaded_models: u32,
         available: bool,
         long_threshold_tokens: u32,
         long_slots: Option<u32>,
@@ -131,6 +133,7 @@ impl Scheduler {
         let config = BackendConfig {
             cap,
             models: models.into_iter().map(|(model, cap)| ModelRoute { model, cap }).collect(),
+            max_loaded_models,
             available,
             long_threshold_tokens,
             long_slots,

@@ -14,6 +14,9 @@ const DISPATCHES: usize = 4;
 impl Scheduler {
     pub(super) fn release(&mut self, out: &mut Decisions) {
         while self.has_global_slot() {
+            if self.limits_models {
+                self.refresh_loaded();
+            }
             let Some(best) = self.choose() else { return };
             let Some((chosen, turn)) = self.promote(best) else { continue };
             if self.park_held(chosen.flow, chosen.group, chosen.key) {
@@ -106,6 +109,7 @@ impl Scheduler {
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
         backend.charge_limits(now_ns, limited_tokens(ticket));
+        backend.note_loaded(route.model_slot, ticket.charge);
         backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);
         backend.counters.dispatched += 1;

@@ -11,6 +11,7 @@ mod estimates;
 mod fairness;
 mod limit_properties;
 mod limits;
+mod loaded;
 mod ordering;
 mod policies;
 mod retries;

@@ -1,0 +1,42 @@
+//! Models in memory: what waits for which model at the backends that hold only some at once.
+
+use super::Scheduler;
+use crate::loaded::UNWANTED;
+
+impl Scheduler {
+    /// Before each choice: opens and shuts models at the backends that have a limit of them.
+    pub(super) fn refresh_loaded(&mut self) {
+        let limited = |most: u32| most > 0;
+        for backend in self.backends.iter_mut().filter(|backend| limited(backend.config.max_loaded_models)) {
+            backend.models.iter_mut().for_each(|slot| slot.wanted = UNWANTED);
+        }
+        for (_, group) in self.groups.iter().filter(|(_, group)| !group.tenants.is_empty()) {
+            for route in &group.routes {
+                let backend = &mut self.backends[route.backend as usize];
+                let slot = &mut backend.models[route.model_slot as usize];
+                // What is paused could not use the place.
+                if limited(backend.config.max_loaded_models) && slot.paused_until_ns == 0 {
+                    slot.wanted = slot.wanted.min(group.key.class);
+                }
+            }
+        }
+        for at in 0..self.backends.len() {
+            let backend = &mut self.backends[at];
+            let most = backend.config.max_loaded_models;
+            if limited(most) {
+                backend.loaded.refresh(&mut backend.models, most);
+                self.drop_shut_reservation(at as u32);
+            }
+        }
+    }
+
+    /// Room that is kept for a prompt of a model that is shut out would keep back the model that it waits for.
+    fn drop_shut_reservation(&mut self, at: u32) {
+        let backend = &self.backends[at as usize];
+        let Some(kept) = backend.reservation else { return };
+        let model = self.groups[kept.group].key.model;
+        if backend.models.iter().any(|slot| slot.model == model && slot.shut) {
+            self.clear_reservation(at);
+        }
+    }
+}
