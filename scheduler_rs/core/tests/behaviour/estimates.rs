@@ -262,7 +262,7 @@ fn lanes_left_open() {
     };
     assert_eq!([in_force(&driver, 0), in_force(&driver, 1)], [(3, 32_768), (2, 4_096)]);
     driver.backend(1, BackendConfig { available: false, ..plain(1) });
-    driver.submit(1, &[10_000; 5]);
+    driver.submit(1, &[20_000; 5]);
     assert_eq!(driver.released().len(), 3);
     driver.submit(1, &[8_192; 5]);
     assert_eq!(driver.released().len(), 4, "8,192 tokens are short, and four of them fill the budget");
