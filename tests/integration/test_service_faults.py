@@ -8,6 +8,7 @@ import random
 from collections import Counter
 
 from expresslane.batches.batch import Batch
+from expresslane.batches.held import Amount
 from expresslane.batches.ticket import Ticket
 from expresslane.dispatch import Attempt
 from expresslane_client import Outcome, Prompt
@@ -67,7 +68,7 @@ async def test_nothing_of_a_storm_stays() -> None:
             gc.collect()
             kept = Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, OF_A_PROMPT))
             assert kept == {}
-            assert service.app.intake._held.total == 0
+            assert service.app.intake._held.total == Amount()
 
 
 def fault(chance: random.Random) -> Script | None:
