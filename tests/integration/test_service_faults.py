@@ -54,6 +54,7 @@ async def test_nothing_of_a_storm_stays() -> None:
         async with Service(**backends, retry_base_s=0.001) as service:
             await service.client.generate_batch([Prompt("first", "first")]).collect()
             before = tasks_of_the_service()
+            of_other_tests = kept()
 
             async def caller(number: int) -> None:
                 prompts = [Prompt(f"{number}-{item}", "x") for item in range(20)]
@@ -65,10 +66,15 @@ async def test_nothing_of_a_storm_stays() -> None:
             await asyncio.gather(*map(caller, range(24)))
             await asyncio.wait_for(service.app.scheduling.idle(), 10)
             await until(lambda: tasks_of_the_service() <= before)
-            gc.collect()
-            kept = Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, OF_A_PROMPT))
-            assert kept == {}
+            # What a call held goes with the last turn of its handler; what leaks never goes.
+            await until(lambda: not kept() - of_other_tests)
             assert service.app.intake._held.total == Amount()
+
+
+def kept() -> Counter[str]:
+    """What is alive of prompts and batches."""
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, OF_A_PROMPT))
 
 
 def fault(chance: random.Random) -> Script | None:
