@@ -218,7 +218,7 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
     """Run the service until SIGTERM or SIGINT; a second signal ends it at once. Returns the exit code."""
     try:
         configuration = load(environ)
-        telemetry = Telemetry.start(__version__, environ)
+        telemetry = Telemetry.start(__version__, environ, content=configuration.settings.trace_content)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return EXIT_CONFIG
