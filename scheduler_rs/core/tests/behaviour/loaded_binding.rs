@@ -36,7 +36,11 @@ fn load_against_wait() {
     // 2 s each at the assumed rate.
     driver.submit(1, &[10_000; 5]);
     let backends: Vec<_> = driver.dispatches().iter().map(|sent| sent.backend).collect();
-    assert_eq!(backends, [0, 0, 0, 1, 1], "after 6 s here, 2 s and a load are as good there; then they are equal");
+    assert_eq!(
+        backends,
+        [0, 0, 0, 1, 1],
+        "after 6 s here, 2 s and a load are as good there; then they are equal"
+    );
 }
 
 /// Of two backends that would have to load it, the one with a free place does: nothing has to go for it.
