@@ -1,4 +1,4 @@
-"""No policy of a running service lets a prompt starve: the fourth law on virtual time, by the fake backend's own log."""
+"""No policy of a running service lets a prompt starve: the fourth law on virtual time, by the fake backend's log."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ class MemoryServer:
         self._generic: list[Any] = []
         self._find: Any = self._handler
         for interceptor in reversed(interceptors):
-            self._find = partial(interceptor.intercept_service, self._find)
+            intercept: Any = interceptor.intercept_service
+            self._find = partial(intercept, self._find)
         self._running: set[asyncio.Task[None]] = set()
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
