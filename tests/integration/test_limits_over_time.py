@@ -83,8 +83,8 @@ class Traffic:
     def limits(self, *, of_tenant: bool) -> Limits:
         """Some limits."""
         chance = self.chance
-        requests, tokens = (15, 25), (4_500, 9_000) if of_tenant else (6_000, 12_000)
-        return {"requests_per_min": chance.randint(*requests), "tokens_per_min": chance.randint(*tokens)}
+        tokens = chance.randint(4_500, 9_000) if of_tenant else chance.randint(6_000, 12_000)
+        return {"requests_per_min": chance.randint(15, 25), "tokens_per_min": tokens}
 
     def begin(self, whose: Limited, *, of_tenant: bool = False) -> dict[str, Any]:
         """Limits to begin with."""
