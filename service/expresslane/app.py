@@ -15,6 +15,7 @@ import structlog
 from expresslane import __version__, _scheduler, memory
 from expresslane.auth.access import Access
 from expresslane.backends.factory import make_backend
+from expresslane.clock import Clock, monotonic_ns
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
@@ -58,9 +59,12 @@ log = structlog.get_logger("expresslane")
 
 
 class App:
-    """One running service, all of it in one process on one event loop."""
+    """One running service, all of it in one process on one event loop.
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+    `clock` is what everything that decides goes by; another one than the default goes with a loop of its time.
+    """
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, *, clock: Clock = monotonic_ns) -> None:
         self.settings = settings
         self.telemetry = telemetry
         registry = ModelRegistry(
@@ -81,6 +85,7 @@ class App:
             _core(settings),
             queue_timeout_s=settings.queue_timeout_s,
             backend_name=self._backend_name,
+            clock=clock,
         )
         tenants = Tenants(settings.tenants, settings.tenant_defaults, self.scheduling.limit_tenant)
         for text, policy in settings.policies.items():
@@ -98,7 +103,7 @@ class App:
             ]
         )
         estimates = TokenEstimates()
-        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries, estimates=estimates)
+        self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries, estimates=estimates, clock=clock)
         self.intake = Intake(
             self.scheduling,
             registry,
@@ -107,6 +112,7 @@ class App:
             may_use=self.access.may_use,
             tenants=tenants,
             estimates=estimates,
+            clock=clock,
         )
         self.jobs = JobStore(
             self.intake,
@@ -126,9 +132,11 @@ class App:
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
         self.server = Server(
-            InferenceServicer(self.intake, self.scheduling, self.kept, settings),
-            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness),
-            JobsServicer(self.jobs, self.scheduling, settings),
+            InferenceServicer(self.intake, self.scheduling, self.kept, settings, clock=clock),
+            AdminServicer(
+                self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness, clock=clock
+            ),
+            JobsServicer(self.jobs, self.scheduling, settings, clock=clock),
             interceptors=[self.door, self._observer],
             max_message_bytes=settings.max_message_bytes,
             with_reflection=settings.reflection,

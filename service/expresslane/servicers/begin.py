@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expresslane.batches.call_cursor import CallCursor
+from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.payload import payload_digest
@@ -53,10 +54,11 @@ class Begun:
 class Beginnings:
     """Opens batches for calls, and closes or keeps them when the call is over."""
 
-    def __init__(self, intake: Intake, scheduling: Scheduling, kept: KeptBatches) -> None:
+    def __init__(self, intake: Intake, scheduling: Scheduling, kept: KeptBatches, clock: Clock = monotonic_ns) -> None:
         self._intake = intake
         self._scheduling = scheduling
         self._kept = kept
+        self._clock = clock
 
     async def begin(
         self, prompts: Sequence[tuple[Prompt, int]], options: BatchOptions, method: str, *, named: bool
@@ -88,10 +90,11 @@ class Beginnings:
         options = begun.options
         if begun.kept is None:
             try:
-                yield Reader(begun.batch, self._scheduling)
+                yield Reader(begun.batch, self._scheduling, clock=self._clock)
             finally:
                 self._intake.close(begun.batch)
             return
         with self._kept.attached(begun.kept):
             cursor = CallCursor(begun.kept.log, in_order=options.reorder_window > 0, deltas=options.stream_deltas)
-            yield Reader(begun.batch, self._scheduling, source=cursor, heartbeat_s=options.heartbeat_s)
+            heartbeat_s = options.heartbeat_s
+            yield Reader(begun.batch, self._scheduling, source=cursor, heartbeat_s=heartbeat_s, clock=self._clock)

@@ -40,7 +40,7 @@ class InferenceServicer:
         *,
         clock: Clock = monotonic_ns,
     ) -> None:
-        self._beginnings = Beginnings(intake, scheduling, kept)
+        self._beginnings = Beginnings(intake, scheduling, kept, clock)
         self._intake = intake
         self._scheduling = scheduling
         self._settings = settings
@@ -125,4 +125,4 @@ class InferenceServicer:
 
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""
-        await Session(self._intake, self._scheduling, self._settings, context).run()
+        await Session(self._intake, self._scheduling, self._settings, context, clock=self._clock).run()

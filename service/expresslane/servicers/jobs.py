@@ -94,7 +94,7 @@ class JobsServicer:
         limit = job.batch.options.result_limit_bytes
         position = request.after
         with self._jobs.watch(job, position) as cursor:
-            reader = Reader(job.batch, self._scheduling, source=cursor, heartbeat_s=heartbeat_s)
+            reader = Reader(job.batch, self._scheduling, source=cursor, heartbeat_s=heartbeat_s, clock=self._clock)
             await context.write(pb.WatchJobResponse(events=[reader.progress()], position=position))
             while not reader.over:
                 parcel = await reader.next()

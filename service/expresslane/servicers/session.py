@@ -9,7 +9,7 @@ import grpc.aio
 import structlog
 
 from expresslane.batches.summary import BatchState
-from expresslane.clock import monotonic_ns
+from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError
 from expresslane.servicers import encode
 from expresslane.servicers.calls import batch_options
@@ -43,11 +43,20 @@ class Session:
     custom_ids must be unique among the session's prompts that have no delivered result yet.
     """
 
-    def __init__(self, intake: Intake, scheduling: Scheduling, settings: Settings, context: Any) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        scheduling: Scheduling,
+        settings: Settings,
+        context: Any,
+        *,
+        clock: Clock = monotonic_ns,
+    ) -> None:
         self._intake = intake
         self._scheduling = scheduling
         self._settings = settings
         self._context = context
+        self._clock = clock
         self._decoder: PromptDecoder
         self._live: dict[str, Ticket | None] = {}
         self._acknowledged: list[str] = []
@@ -65,7 +74,7 @@ class Session:
         reading = loop.create_task(self._read(batch))
         ending = None
         if batch.options.deadline_ns:
-            left_s = (batch.options.deadline_ns - monotonic_ns()) / 1e9
+            left_s = (batch.options.deadline_ns - self._clock()) / 1e9
             ending = loop.call_later(left_s, self._deadline, batch, reading)
         try:
             accepted = pb.Accepted(request_id=batch.options.request_id)
@@ -101,7 +110,7 @@ class Session:
                 f"config.on_disconnect: {description}",
                 violations=[FieldViolation("config.on_disconnect", description, Reason.UNSUPPORTED)],
             )
-        options = batch_options(first.config, self._settings, self._context, monotonic_ns())
+        options = batch_options(first.config, self._settings, self._context, self._clock())
         batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
         self._decoder = PromptDecoder(
             self._settings.max_prompt_bytes,
@@ -195,7 +204,7 @@ class Session:
         good.clear()
 
     async def _deliver(self, batch: Batch) -> None:
-        reader = Reader(batch, self._scheduling)
+        reader = Reader(batch, self._scheduling, clock=self._clock)
         while not reader.over and not self._broken:
             parcel = await reader.next()
             if parcel is None:

@@ -38,7 +38,8 @@ class FakeBackend:
 
     Set `models` and `slots` for what discovery tells, `paths` for a script of one address (`fake.paths["/props"] =
     Script(status=404)`). `on_end` is told of each generation at its end; with `keep=False` no request is kept, so that
-    a long run needs no more memory than a short one. `keep_alive_s`: a connection idle for so long is closed.
+    a long run needs no more memory than a short one. `keep_alive_s`: a connection idle for so long is closed. `clock`:
+    what its times are read from, in nanoseconds.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class FakeBackend:
         keep: bool = True,
         keep_alive_s: float | None = None,
         on_end: Callable[[SeenRequest], None] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.models = models
         self.slots = slots
         self._keep = keep
         self._keep_alive_s = keep_alive_s
         self._on_end = on_end
+        self._clock = clock
         self._seen = 0
         self.paths: dict[str, Script] = {}
         self.requests: list[SeenRequest] = []
@@ -192,7 +195,7 @@ class FakeBackend:
         counted = request.path in _DIALECTS
         self.in_flight += counted
         self.peak = max(self.peak, self.in_flight)
-        request.begun_ns = time.monotonic_ns()
+        request.begun_ns = self._clock()
         work = asyncio.create_task(self._answer(request, script, writer))
         gone = asyncio.create_task(reader.read(1))
         try:
@@ -206,7 +209,7 @@ class FakeBackend:
             return False
         finally:
             self.in_flight -= counted
-            request.ended_ns = time.monotonic_ns()
+            request.ended_ns = self._clock()
             if counted and self._on_end is not None:
                 self._on_end(request)
             for task in (work, gone):
