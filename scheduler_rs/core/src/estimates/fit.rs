@@ -9,8 +9,9 @@
 //!   Huber, Robust Statistics, 1981);
 //! - after eight samples in a row that are far from the curve it is the curve that is not believed, and all begins anew
 //!   with them;
-//! - a faint sample at a great length, never forgotten, stands for "longer prompts go on at the same rate": short
-//!   prompts alone cannot tell how the curve goes on, and must not make it flat.
+//! - faint samples at great lengths, never forgotten, stand for "longer prompts go on at the same rate": short prompts
+//!   alone cannot tell how the curve goes on, and must not make it flat. They are two, so that also with prompts of one
+//!   length there is one best curve, and not a flat one with a steep end that meets all samples as well.
 
 use super::curve::Curve;
 use super::solve::Sums;
@@ -22,8 +23,8 @@ const FAR_FROM: f64 = 4.0;
 const SHORTEST_NS: f64 = 1e3;
 /// Powers of token counts grow large: the sums count in thousands.
 const UNIT_TOKENS: f64 = 1_024.0;
-/// Where the faint sample lies, and what it counts.
-const FAR_TOKENS: f64 = 65_536.0;
+/// Where the faint samples lie, and what each counts.
+const FAR_TOKENS: [f64; 2] = [8_192.0, 65_536.0];
 const FAR_WEIGHT: f64 = 0.001;
 
 #[derive(Debug, Default)]
@@ -92,9 +93,11 @@ impl PrefillFit {
     pub(crate) fn solve(&mut self) {
         let Some(last) = self.curve else { return };
         let mut sums = self.sums;
-        let far_ns = self.far.at(FAR_TOKENS);
-        let weight = FAR_WEIGHT * of_relative_errors(far_ns.max(last.at(FAR_TOKENS)));
-        sums.add(FAR_TOKENS / UNIT_TOKENS, far_ns, weight);
+        for tokens in FAR_TOKENS {
+            let far_ns = self.far.at(tokens);
+            let weight = FAR_WEIGHT * of_relative_errors(far_ns.max(last.at(tokens)));
+            sums.add(tokens / UNIT_TOKENS, far_ns, weight);
+        }
         let [x0, x1, x2] = sums.solve();
         let curve = Curve { c0: x0, c1: x1 / UNIT_TOKENS, c2: x2 / (UNIT_TOKENS * UNIT_TOKENS) };
         // What was learned when the engine was faster weighs no more than what it shows now.

@@ -158,6 +158,23 @@ fn goes_on_beyond_what_it_saw() {
     }
 }
 
+/// Prompts of one length tell one time and no slope: other lengths follow the configured line, scaled to that time.
+#[test]
+fn one_length() {
+    let engine = Curve { c0: 5.0 * MS, c1: 0.1 * MS, c2: 0.0 };
+    for tokens in [64.0, 512.0, 4_096.0, 16_384.0] {
+        for spread in [0.0, 0.1] {
+            let mut learner = Learner::new();
+            for _ in 0..100 {
+                let took_ns = engine.at(tokens) * learner.draws.noise(spread);
+                learner.sample(tokens, took_ns);
+            }
+            let error = learner.error(engine, &[tokens / 8.0, tokens, tokens * 4.0]);
+            assert!(error < 0.5, "from {tokens} tokens, spread {spread}: off by {error}: {:?}", learner.curve());
+        }
+    }
+}
+
 /// Whatever is measured, the curve is finite, above 0 and never falls.
 #[test]
 fn absurd_samples() {
