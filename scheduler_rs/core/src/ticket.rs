@@ -175,6 +175,11 @@ impl Ticket {
         self.key.tokens()
     }
 
+    /// What its release counts for in a limit of tokens per minute.
+    pub(crate) fn limited_tokens(&self) -> u64 {
+        u64::from(self.tokens) + u64::from(self.output_tokens)
+    }
+
     pub(crate) fn attempt_dues(&self) -> [u64; 3] {
         [self.first_token_due_ns, self.idle_due_ns, self.attempt_due_ns]
     }

@@ -61,12 +61,22 @@ impl Scheduler {
                     && let Some(owed) = self.choose_in(class, most)
                 {
                     // What it passes is judged by what the backends can take now.
-                    (0..class).for_each(|above| _ = self.choose_in(above, most));
+                    self.look_above(class, most);
                     return Some(owed);
                 }
             }
         }
         (0..CLASSES as u8).find_map(|class| self.choose_in(class, most))
+    }
+
+    /// Notes what the backends can take now for the groups of the classes above this one.
+    fn look_above(&mut self, class: u8, most: [Opening; CLASSES]) {
+        let mut kept = std::mem::take(&mut self.kept);
+        for above in 0..class {
+            self.look_at_backends(above, most[usize::from(above)], &mut kept);
+        }
+        kept.clear();
+        self.kept = kept;
     }
 
     /// What some backend might take from some group of each class: what lies outside needs no closer look.
