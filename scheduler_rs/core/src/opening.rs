@@ -11,6 +11,7 @@ pub(crate) struct Opening {
 
 impl Opening {
     pub(crate) const CLOSED: Self = Self { below: 0, from: COUNT as u8 };
+    pub(crate) const ALL: Self = Self { below: COUNT as u8, from: COUNT as u8 };
 
     pub(crate) fn first(count: u8) -> Self {
         Self { below: count, ..Self::CLOSED }
@@ -55,9 +56,7 @@ mod tests {
     /// A span is admitted exactly when its lowest or its highest bucket is let in.
     #[test]
     fn ends_decide() {
-        for opening in
-            [Opening::CLOSED, Opening::first(COUNT as u8), Opening::first(5), Opening { below: 5, from: 9 }]
-        {
+        for opening in [Opening::CLOSED, Opening::ALL, Opening::first(5), Opening { below: 5, from: 9 }] {
             for low in 0..COUNT as u8 {
                 for high in low..COUNT as u8 {
                     let by_ends = opening.contains(low) || opening.contains(high);

@@ -55,7 +55,9 @@ impl Slab {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        self.slots[slot as usize] = Ticket::FREE;
+        // All else is written when the slot is used again.
+        let gone = &mut self.slots[slot as usize];
+        (gone.id, gone.place) = (TicketId::NONE, Place::Free);
         self.free.push(slot);
         if self.len() == 0 {
             self.release_memory();

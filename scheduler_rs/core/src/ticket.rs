@@ -19,6 +19,9 @@ pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 pub struct TicketId(pub u64);
 
 impl TicketId {
+    /// No ticket's.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
     pub(crate) fn new(serial: u64, slot: u32) -> Self {
         Self(serial << SLOT_BITS | u64::from(slot))
     }
@@ -129,7 +132,7 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     pub(crate) const FREE: Self = Self {
-        id: TicketId(u64::MAX),
+        id: TicketId::NONE,
         arrival_ns: 0,
         queued_since_ns: 0,
         busy_ns: 0,

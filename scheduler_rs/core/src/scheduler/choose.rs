@@ -79,8 +79,12 @@ impl Scheduler {
         self.kept = kept;
     }
 
-    /// What some backend might take from some group of each class: what lies outside needs no closer look.
+    /// What some backend might take from some group of each class: what lies outside needs no closer look. One group
+    /// of a class is looked at as fast.
     pub(super) fn most_open(&self) -> [Opening; CLASSES] {
+        if (0..CLASSES as u8).all(|class| self.groups.of_class(class).len() <= 1) {
+            return [Opening::ALL; CLASSES];
+        }
         let mut most = [Opening::CLOSED; CLASSES];
         let mut common = Opening::CLOSED;
         for backend in self.backends.iter().filter(|backend| backend.has_room()) {

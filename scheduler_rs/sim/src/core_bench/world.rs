@@ -1,7 +1,7 @@
 //! A scheduler with a full queue, and one ticket's way through it again and again.
 
 use expresslane_scheduler::{
-    BackendConfig, BatchOptions, CLASSES, Config, ModelRoute, Outcome, Policy, Prompt, Scheduler, TicketId,
+    BackendConfig, BatchOptions, CLASSES, Config, Decisions, ModelRoute, Outcome, Policy, Prompt, Scheduler, TicketId,
     token_buckets,
 };
 use std::collections::VecDeque;
@@ -63,6 +63,8 @@ pub(super) struct World {
     decoding: VecDeque<TicketId>,
     waiting_by_bucket: Vec<u32>,
     prompts: Vec<Prompt>,
+    /// Of the last poll: its memory is used again.
+    decisions: Decisions,
     prompts_per_submit: usize,
 }
 
@@ -98,6 +100,7 @@ impl World {
             decoding: VecDeque::new(),
             waiting_by_bucket: vec![0; token_buckets::COUNT],
             prompts: Vec::new(),
+            decisions: Decisions::default(),
             prompts_per_submit: load.prompts_per_submit(),
         }
     }
@@ -223,12 +226,14 @@ impl World {
     }
 
     fn poll(&mut self) {
-        let decisions = self.scheduler.poll(self.now_ns);
+        let mut decisions = std::mem::take(&mut self.decisions);
+        self.scheduler.poll_into(self.now_ns, &mut decisions);
         assert!(decisions.expired.is_empty() && decisions.overdue.is_empty());
-        for dispatch in decisions.dispatches {
+        for dispatch in &decisions.dispatches {
             self.left_queue(self.classes[slot_of(dispatch.ticket)], dispatch.prefill_tokens);
             self.in_prefill.push_back((dispatch.ticket, dispatch.prefill_tokens));
         }
+        self.decisions = decisions;
         std::hint::black_box(self.scheduler.next_deadline());
     }
 }
