@@ -5,6 +5,7 @@ use crate::group::Group;
 use crate::opening::Span;
 use crate::slab::Slab;
 use crate::ticket::{Place, Ticket, TicketId};
+use crate::tight;
 use std::collections::BTreeSet;
 
 /// What tickets of one bucket have in common, in one number that sorts by prompt tokens first.
@@ -105,7 +106,7 @@ impl Queue {
             Ok(at) => &mut self.buckets[at],
             Err(at) => {
                 let bucket = Bucket { key, head: ticket.id, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
-                self.buckets.insert(at, bucket);
+                tight::insert(&mut self.buckets, at, bucket);
                 &mut self.buckets[at]
             }
         };

@@ -109,7 +109,7 @@ impl Scheduler {
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
         backend.charge_limits(now_ns, ticket.limited_tokens());
-        backend.note_loaded(route.model_slot, ticket.charge);
+        backend.note_loaded(route.model_slot, ticket.charge());
         backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);
         backend.counters.dispatched += 1;
