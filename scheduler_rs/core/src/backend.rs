@@ -293,9 +293,9 @@ impl Backend {
         ticket.was_alone = false;
         ticket.first_token_ns = NEVER;
         let lane = self.lanes.lane_of(ticket.bucket());
-        self.lanes.take(lane, ticket.charge);
-        self.outstanding_tokens += u64::from(ticket.charge);
-        self.outstanding_squares += u128::from(ticket.charge).pow(2);
+        self.lanes.take(lane, ticket.charge());
+        self.outstanding_tokens += u64::from(ticket.charge());
+        self.outstanding_squares += u128::from(ticket.charge()).pow(2);
         ticket.lane = Some(lane);
     }
 
@@ -315,9 +315,9 @@ impl Backend {
     /// Gives back what the ticket holds of its lane, if it still holds it.
     pub(crate) fn give_back_lane(&mut self, ticket: &mut Ticket) {
         if let Some(lane) = ticket.lane.take() {
-            self.lanes.give_back(lane, ticket.charge);
-            self.outstanding_tokens -= u64::from(ticket.charge);
-            self.outstanding_squares -= u128::from(ticket.charge).pow(2);
+            self.lanes.give_back(lane, ticket.charge());
+            self.outstanding_tokens -= u64::from(ticket.charge());
+            self.outstanding_squares -= u128::from(ticket.charge()).pow(2);
             if self.alone == ticket.id.slot() {
                 self.alone = NONE;
             }

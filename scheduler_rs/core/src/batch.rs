@@ -3,6 +3,7 @@
 use crate::fifo::{BATCH, Fifo};
 use crate::slab::Slab;
 use crate::ticket::{NEVER, NONE, TicketId};
+use crate::tight;
 use crate::{BatchId, CLASSES, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -127,7 +128,7 @@ impl Batches {
             self.slots[slot as usize] = batch;
             slot
         } else {
-            self.slots.push(batch);
+            tight::push(&mut self.slots, batch);
             self.slots.len() as u32 - 1
         };
         self.by_id.insert(id, slot);

@@ -218,6 +218,11 @@ pub struct Prompt {
 pub const TTFT_DEADLINE_MAX_NS: u64 = 365 * 86_400 * 1_000_000_000;
 
 impl Prompt {
+    /// What its release counts for in a limit of tokens per minute.
+    pub(crate) fn limited_tokens(&self) -> u64 {
+        u64::from(self.tokens) + u64::from(self.output_tokens)
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.class as usize >= CLASSES {
             return Err(Error::invalid("class", &self.class, "must be 0, 1 or 2"));

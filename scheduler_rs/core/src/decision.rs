@@ -85,6 +85,16 @@ pub struct Decisions {
     pub limited: Vec<Limited>,
 }
 
+impl Decisions {
+    /// As new, but with the memory that it has.
+    pub(crate) fn clear(&mut self) {
+        self.dispatches.clear();
+        self.expired.clear();
+        self.overdue.clear();
+        self.limited.clear();
+    }
+}
+
 /// What closes a backend or a tenant for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKind {

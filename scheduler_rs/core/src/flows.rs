@@ -10,6 +10,7 @@ use crate::queue::{BucketKey, Queue};
 use crate::slab::Slab;
 use crate::tenant::{Cell, Flow, Tenant};
 use crate::ticket::NONE;
+use crate::tight;
 use crate::{CLASSES, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,7 +149,7 @@ impl Flows {
                 (&mut flow.queues[at], Some(old))
             }
             Err(at) => {
-                flow.queues.insert(at, Queue::new(group));
+                tight::insert(&mut flow.queues, at, Queue::new(group));
                 (&mut flow.queues[at], None)
             }
         };
@@ -259,7 +260,7 @@ impl Flows {
         let at = match tenant.cells.binary_search_by_key(&group, |cell| cell.group) {
             Ok(at) => at,
             Err(at) => {
-                tenant.cells.insert(at, Cell { group, flows: FairTree::new() });
+                tight::insert(&mut tenant.cells, at, Cell { group, flows: FairTree::new() });
                 at
             }
         };
@@ -324,7 +325,7 @@ impl Flows {
             self.tenants[slot as usize] = tenant;
             slot
         } else {
-            self.tenants.push(tenant);
+            tight::push(&mut self.tenants, tenant);
             self.tenants.len() as u32 - 1
         };
         self.by_tenant.insert((class, id), slot);
@@ -336,7 +337,7 @@ impl Flows {
             self.slots[slot as usize] = flow;
             return slot;
         }
-        self.slots.push(flow);
+        tight::push(&mut self.slots, flow);
         self.slots.len() as u32 - 1
     }
 }

@@ -16,14 +16,15 @@ const STEP_TOKENS: u32 = 2_048;
 pub(crate) enum LongLimit {
     /// As many as the caller said; 0 = no limit.
     Fixed(u32),
-    /// One always, and a further one while the chunks of all long ones take at most three quarters of the engine's step and fit
-    /// into it beside what else is there: the chunks of the short ones in prefill, and a token for each in decode.
+    /// One always, and a further one while the chunks of all long ones take at most three quarters of the engine's
+    /// step and fit into it beside what else is there: the chunks of the short ones in prefill, and a token for each
+    /// in decode.
     ///
     /// An engine without a limit for one prompt fills its step with the first long one: a second would only wait behind
     /// it, in the engine, where nothing can pass it. With chunks of an eighth of a step, one long prompt alone leaves
     /// most of it empty; but what fills the rest need not be long: short prompts and decoding come first, and a
-    /// quarter is left to those that will come while long ones are in prefill. Half would serve these better under load,
-    /// but keeps an engine with little to do from working on long prompts.
+    /// quarter is left to those that will come while long ones are in prefill. Half would serve these better under
+    /// load, but keeps an engine with little to do from working on long prompts.
     ByStep { step: u32, chunk: u32 },
 }
 
@@ -83,7 +84,8 @@ mod tests {
         BackendConfig { engine_step_tokens: step, engine_chunk_tokens: chunk, ..BackendConfig::default() }
     }
 
-    /// One long prompt where it fills the step alone, three quarters of a step's chunks elsewhere, and what the caller says counts.
+    /// One long prompt where it fills the step alone, three quarters of a step's chunks elsewhere, and what the caller
+    /// says counts.
     #[test]
     fn most_long_prompts() {
         let of = |step, chunk| LongLimit::new(&engine(step, chunk)).most();

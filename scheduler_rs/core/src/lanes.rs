@@ -143,7 +143,6 @@ impl Lanes {
     }
 
     fn refresh(&mut self) {
-        self.open = Opening::ALL;
         self.refresh_short();
         self.refresh_long();
     }
@@ -158,19 +157,22 @@ impl Lanes {
     }
 
     fn refresh_short(&mut self) {
-        let room = u64::from(self.short_budget).saturating_sub(self.short_tokens);
-        let is_free = !self.limited || self.short_budget == 0 || self.short_tokens == 0;
-        // Most budgets have room for any short prompt most of the time.
-        let fits_all = is_free
-            || self.short_count == 0
-            || u64::from(edge(self.short_count - 1)) <= room
-            || self.step_has_room();
-        let below = if fits_all { self.short_count } else { count_within(room) };
-        self.open.below = if self.limited { below } else { COUNT as u8 };
+        self.open.below = if self.limited { self.short_below() } else { COUNT as u8 };
     }
 
     fn refresh_long(&mut self) {
-        self.open.from = if self.limited { self.long_from() } else { COUNT as u8 };
+        let takes_long =
+            self.limited && self.long_limit.takes_one_more(self.long_in_prefill, self.others_in_step());
+        self.open.from = if takes_long { self.short_count } else { COUNT as u8 };
+    }
+
+    /// The first bucket that the short lane has no room for.
+    fn short_below(&self) -> u8 {
+        let room = u64::from(self.short_budget).saturating_sub(self.short_tokens);
+        let is_free = self.short_budget == 0 || self.short_tokens == 0 || self.short_count == 0;
+        // Most budgets have room for any short prompt most of the time.
+        let fits_all = is_free || u64::from(edge(self.short_count - 1)) <= room || self.step_has_room();
+        if fits_all { self.short_count } else { count_within(room) }
     }
 
     /// What the engine's next step can use at most besides the chunks of long prompts: of each short one no more than a
@@ -187,12 +189,6 @@ impl Lanes {
         let Engine { step, chunk, fill_step } = self.engine;
         let long = u64::from(self.long_in_prefill) * chunk;
         fill_step && chunk > 0 && long + self.others_in_step() + chunk <= step
-    }
-
-    /// The first bucket that the long lane has room for.
-    fn long_from(&self) -> u8 {
-        let takes_long = self.long_limit.takes_one_more(self.long_in_prefill, self.others_in_step());
-        if takes_long { self.short_count } else { COUNT as u8 }
     }
 }
 

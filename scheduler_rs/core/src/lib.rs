@@ -49,6 +49,7 @@ mod snapshot;
 mod tenant;
 mod tenant_limits;
 mod ticket;
+mod tight;
 mod timers;
 pub mod token_buckets;
 mod window;

@@ -174,7 +174,7 @@ impl Loaded {
         });
         let turn = &mut self.turns[place];
         turn.releases = turn.releases.saturating_add(1);
-        turn.tokens += u64::from(ticket.charge);
+        turn.tokens += u64::from(ticket.charge());
     }
 
     fn load(&mut self, models: &mut [ModelSlot], at: usize, loader: Option<TicketId>) {

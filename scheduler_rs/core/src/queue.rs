@@ -5,6 +5,7 @@ use crate::group::Group;
 use crate::opening::Span;
 use crate::slab::Slab;
 use crate::ticket::{Place, Ticket, TicketId};
+use crate::tight;
 use std::collections::BTreeSet;
 
 /// What tickets of one bucket have in common, in one number that sorts by prompt tokens first.
@@ -45,7 +46,7 @@ pub(crate) struct Bucket {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) group: u32,
-    /// Ascending by key.
+    /// Descending by key: the smallest mostly go first, and what leaves the end moves nothing.
     buckets: Vec<Bucket>,
     /// Tickets that came out of order: a set, so that a thousand returns cost a thousand logarithms, not walks.
     sorted: BTreeSet<(BucketKey, u64, TicketId)>,
@@ -73,17 +74,26 @@ impl Queue {
         self.buckets.is_empty()
     }
 
-    pub(crate) fn buckets(&self) -> &[Bucket] {
-        &self.buckets
+    /// Ascending by key.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = &Bucket> {
+        self.buckets.iter().rev()
     }
 
     pub(crate) fn find(&self, key: BucketKey) -> Option<&Bucket> {
-        self.buckets.binary_search_by_key(&key, |bucket| bucket.key).ok().map(|at| &self.buckets[at])
+        self.place_of(key).ok().map(|at| &self.buckets[at])
+    }
+
+    /// Where the bucket is, or belongs.
+    fn place_of(&self, key: BucketKey) -> Result<usize, usize> {
+        match self.buckets.last() {
+            Some(least) if least.key == key => Ok(self.buckets.len() - 1),
+            _ => self.buckets.binary_search_by(|bucket| key.cmp(&bucket.key)),
+        }
     }
 
     /// The queue is not empty.
     pub(crate) fn span(&self) -> Span {
-        let (low, high) = (self.buckets[0].key.tokens(), self.buckets[self.buckets.len() - 1].key.tokens());
+        let (high, low) = (self.buckets[0].key.tokens(), self.buckets[self.buckets.len() - 1].key.tokens());
         Span { low, high }
     }
 
@@ -92,11 +102,11 @@ impl Queue {
         let (key, place) = (ticket.key, place_in_bucket(ticket));
         self.oldest_ns = self.oldest_ns.min(since_ns(ticket));
         self.is_plain &= !key.is_dated() && key.cost() >= key.tokens();
-        let bucket = match self.buckets.binary_search_by_key(&key, |bucket| bucket.key) {
+        let bucket = match self.place_of(key) {
             Ok(at) => &mut self.buckets[at],
             Err(at) => {
                 let bucket = Bucket { key, head: ticket.id, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
-                self.buckets.insert(at, bucket);
+                tight::insert(&mut self.buckets, at, bucket);
                 &mut self.buckets[at]
             }
         };
@@ -120,8 +130,7 @@ impl Queue {
     /// Takes a ticket out of its bucket; the caller says where it is now.
     pub(crate) fn take(&mut self, tickets: &mut Slab, slot: u32) {
         let key = tickets[slot].key;
-        let at = self.buckets.binary_search_by_key(&key, |bucket| bucket.key);
-        let at = at.expect("a waiting ticket has its bucket");
+        let at = self.place_of(key).expect("a waiting ticket has its bucket");
         let bucket = &mut self.buckets[at];
         let old_ns = bucket.since_ns;
         if tickets[slot].place == Place::InFifo {
@@ -169,7 +178,7 @@ impl Queue {
         let mut best_score = f64::NEG_INFINITY;
         let can_end = self.is_plain && group.scores_fall();
         let longest_ns = now_ns.saturating_sub(self.oldest_ns);
-        for bucket in &self.buckets {
+        for bucket in self.buckets() {
             if !fits(bucket.key.tokens()) {
                 continue;
             }

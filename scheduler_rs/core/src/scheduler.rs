@@ -61,6 +61,8 @@ pub struct Scheduler {
     has_limits: bool,
     /// Whether some backend holds only some models at once.
     limits_models: bool,
+    /// The most of [`Lanes::budgeted`](crate::lanes::Lanes::budgeted): no short budget keeps back buckets from here on.
+    budgeted_max: u8,
     tenant_limits: TenantLimits,
     retry_budgets: RetryBudgets,
     timers: Timers,
@@ -90,6 +92,7 @@ impl Scheduler {
             limits_tokens: false,
             has_limits: false,
             limits_models: false,
+            budgeted_max: 0,
             tenant_limits: TenantLimits::default(),
             retry_budgets: RetryBudgets::default(),
             timers: Timers::default(),
@@ -104,23 +107,29 @@ impl Scheduler {
     ///
     /// To be called after any other call and at [`Self::next_deadline`].
     pub fn poll(&mut self, now_ns: u64) -> Decisions {
-        self.advance(now_ns);
         let mut decisions = Decisions::default();
-        self.run_timers(&mut decisions);
+        self.poll_into(now_ns, &mut decisions);
+        decisions
+    }
+
+    /// Like [`Self::poll`], in the memory of `decisions`, whatever they were before.
+    pub fn poll_into(&mut self, now_ns: u64, decisions: &mut Decisions) {
+        self.advance(now_ns);
+        decisions.clear();
+        self.run_timers(decisions);
         if self.has_limits {
             self.refresh_limits();
         }
         if !self.flows.reconsider.is_empty() {
             self.reconsider_tenants();
         }
-        self.release(&mut decisions);
+        self.release(decisions);
         if self.has_limits {
-            self.report_limits(&mut decisions);
+            self.report_limits(decisions);
         }
         if !self.tenant_limits.closed.is_empty() {
-            self.report_tenant_limits(&mut decisions);
+            self.report_tenant_limits(decisions);
         }
-        decisions
     }
 
     fn advance(&mut self, now_ns: u64) {

@@ -1,6 +1,7 @@
 //! The tickets, in numbered slots that are used again.
 
 use crate::ticket::{Links, Place, SLOTS_MAX, Ticket, TicketId};
+use crate::tight;
 use std::ops::{Index, IndexMut};
 
 #[derive(Debug, Default)]
@@ -27,23 +28,13 @@ impl Slab {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.serial += 1;
         ticket.id = TicketId::new(self.serial, slot);
-        match self.slots.get_mut(slot as usize) {
-            Some(place) => *place = ticket,
-            None => self.push(ticket),
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = ticket;
+        } else {
+            tight::push(&mut self.slots, ticket);
+            tight::push(&mut self.links, [Links::NONE; 2]);
         }
         slot
-    }
-
-    /// Grows by an eighth: at a million tickets doubling would leave half of the memory unused.
-    fn push(&mut self, ticket: Ticket) {
-        const LEAST: usize = 1_024;
-        if self.slots.len() == self.slots.capacity() {
-            let more = (self.slots.len() / 8).max(LEAST);
-            self.slots.reserve_exact(more);
-            self.links.reserve_exact(more);
-        }
-        self.slots.push(ticket);
-        self.links.push([Links::NONE; 2]);
     }
 
     pub(crate) fn links(&self, slot: u32, list: usize) -> Links {
@@ -55,7 +46,9 @@ impl Slab {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        self.slots[slot as usize] = Ticket::FREE;
+        // All else is written when the slot is used again.
+        let gone = &mut self.slots[slot as usize];
+        (gone.id, gone.place) = (TicketId::NONE, Place::Free);
         self.free.push(slot);
         if self.len() == 0 {
             self.release_memory();

@@ -1,6 +1,7 @@
 //! A ticket: one prompt in the core, from submit to its single end.
 
 use crate::queue::BucketKey;
+use crate::token_buckets::edge;
 use std::fmt;
 use std::num::NonZeroU8;
 
@@ -19,6 +20,9 @@ pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 pub struct TicketId(pub u64);
 
 impl TicketId {
+    /// No ticket's.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
     pub(crate) fn new(serial: u64, slot: u32) -> Self {
         Self(serial << SLOT_BITS | u64::from(slot))
     }
@@ -97,8 +101,6 @@ pub(crate) struct Ticket {
     pub(crate) tokens: u32,
     /// Expected output.
     pub(crate) output_tokens: u32,
-    /// What its prefill takes from a lane: given back exactly.
-    pub(crate) charge: u32,
     /// Short-lane tokens that were released past it while only the short budget kept it back.
     pub(crate) bypassed: u32,
     /// Position of the backend of the last release.
@@ -129,7 +131,7 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     pub(crate) const FREE: Self = Self {
-        id: TicketId(u64::MAX),
+        id: TicketId::NONE,
         arrival_ns: 0,
         queued_since_ns: 0,
         busy_ns: 0,
@@ -148,7 +150,6 @@ impl Ticket {
         flow: NONE,
         tokens: 0,
         output_tokens: 0,
-        charge: 0,
         bypassed: 0,
         backend: NONE,
         attempts: 0,
@@ -173,6 +174,16 @@ impl Ticket {
     /// The bucket of its prompt tokens: what it fits in.
     pub(crate) fn bucket(&self) -> u8 {
         self.key.tokens()
+    }
+
+    /// What its prefill takes from a lane, and gives back.
+    pub(crate) fn charge(&self) -> u32 {
+        edge(self.bucket())
+    }
+
+    /// What its release counts for in a limit of tokens per minute.
+    pub(crate) fn limited_tokens(&self) -> u64 {
+        u64::from(self.tokens) + u64::from(self.output_tokens)
     }
 
     pub(crate) fn attempt_dues(&self) -> [u64; 3] {

@@ -55,8 +55,22 @@ impl Default for Timers {
 }
 
 impl Timers {
+    /// Brings the time at which an owner is due forward; a later one is found when the old time comes.
+    pub(crate) fn arm(&mut self, timer_ns: &mut u64, due_ns: u64, owner: Owner) {
+        if due_ns < *timer_ns {
+            self.disarm(*timer_ns);
+            self.push(due_ns, owner);
+            *timer_ns = due_ns;
+        }
+    }
+
+    /// An owner no longer waits for its entry, if it has one.
+    pub(crate) fn disarm(&mut self, timer_ns: u64) {
+        self.stale += usize::from(timer_ns != NEVER);
+    }
+
     /// Behind the run whose last entry is the nearest before it.
-    pub(crate) fn push(&mut self, at_ns: u64, owner: Owner) {
+    fn push(&mut self, at_ns: u64, owner: Owner) {
         self.len += 1;
         let mut best = RUNS;
         for run in 0..RUNS {
@@ -74,11 +88,6 @@ impl Timers {
         if self.fronts[best] < self.fronts[self.first] {
             self.first = best;
         }
-    }
-
-    /// The owner of an entry no longer waits for it.
-    pub(crate) fn note_stale(&mut self) {
-        self.stale += 1;
     }
 
     pub(crate) fn peek(&self) -> Option<Entry> {

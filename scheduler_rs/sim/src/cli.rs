@@ -37,6 +37,11 @@ pub(crate) enum Command {
     /// A cycle is one prompt's whole way: its share of a batch's submit and of the poll after it, first token and poll,
     /// finish and poll; one in ten is cancelled while it waits instead. The queue stays as full as it was, with three
     /// classes, four backends, log-normal lengths and a long lane that is full half the time.
+    ///
+    /// `bytes_per_ticket` is the heap that all tickets add, for each, where their batches and tenants are known: to a
+    /// core with those batches open, one prompt waiting in each. `bytes_total_per_ticket` is what they add to a core
+    /// that knows only its backends, so that it counts batches, tenants and flows too: most where each tenant has one
+    /// prompt. `bytes_fixed` is what such a core takes by itself.
     CoreBench(CoreBenchArgs),
 }
 

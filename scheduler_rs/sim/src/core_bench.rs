@@ -16,7 +16,8 @@ use world::{BACKENDS, CAP, Load};
 
 const ROUNDS: usize = 7;
 const CYCLES: usize = 100_000;
-const MOST_QUEUED: usize = QUEUE_LIMIT_MAX as usize / 2;
+/// Up to twice as many are queued, for what one more takes.
+const MOST_QUEUED: usize = QUEUE_LIMIT_MAX as usize / 2 - 1_000;
 const MOST_TENANTS: usize = 100_000;
 
 /// Everything that a row depends on besides its own fields.
@@ -39,7 +40,9 @@ struct Conditions {
     cycles: usize,
     rounds: usize,
     statistic: &'static str,
-    bytes: &'static str,
+    bytes_per_ticket: &'static str,
+    bytes_total_per_ticket: &'static str,
+    bytes_fixed: &'static str,
     debug_build: bool,
 }
 
@@ -54,6 +57,8 @@ struct Row {
     cycle_ns_worst_round: u64,
     cycle_ns_wall: u64,
     bytes_per_ticket: i64,
+    bytes_total_per_ticket: i64,
+    bytes_fixed: i64,
     prompts_per_submit: usize,
     nonempty_buckets_min: usize,
 }
@@ -99,7 +104,7 @@ fn check(flag: &'static str, value: usize, least: usize, most: usize) -> Result<
 
 fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
     let load = Load { policy: Policy::Hrrn, lanes: true, queued, tenants, is_mixed: true };
-    let Measured { median_ns, best_ns, worst_ns, wall_ns, nonempty_buckets, bytes } =
+    let Measured { median_ns, best_ns, worst_ns, wall_ns, nonempty_buckets, heap } =
         measure(load, cycles, ROUNDS);
     Row {
         queued,
@@ -108,7 +113,9 @@ fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
         cycle_ns_best_round: best_ns,
         cycle_ns_worst_round: worst_ns,
         cycle_ns_wall: wall_ns,
-        bytes_per_ticket: bytes,
+        bytes_per_ticket: heap.per_ticket,
+        bytes_total_per_ticket: heap.total_per_ticket,
+        bytes_fixed: heap.fixed,
         prompts_per_submit: load.prompts_per_submit(),
         nonempty_buckets_min: nonempty_buckets,
     }
@@ -135,7 +142,11 @@ fn conditions(cycles: usize) -> Conditions {
         cycles,
         rounds: ROUNDS,
         statistic: "CPU time of the thread, median of the rounds; wall time of the same round beside it",
-        bytes: "live heap after all have been queued, less before",
+        bytes_per_ticket: "live heap that all tickets add, for each, to a core in which their batches are open with one \
+                           prompt waiting in each: the tickets and their places in queues",
+        bytes_total_per_ticket: "live heap that all tickets add, for each, to a core that knows only its backends: \
+                                 also their batches, tenants and flows",
+        bytes_fixed: "live heap of the core with its backends and nothing queued",
         debug_build: cfg!(debug_assertions),
     }
 }

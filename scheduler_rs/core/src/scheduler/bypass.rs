@@ -47,6 +47,10 @@ impl Scheduler {
     ///
     /// A flow before the chosen one has no head that could go, so all that it has in short buckets is unfit.
     fn unfit_head(&self, group: u32, chosen: &Candidate) -> Option<Candidate> {
+        // Most of the time all short buckets are open.
+        if self.groups[group].opening.below >= self.budgeted_max {
+            return None;
+        }
         let budgeted = self.budgeted(group);
         if self.unfit(group, budgeted).is_empty() {
             return None;

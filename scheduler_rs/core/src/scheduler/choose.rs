@@ -61,7 +61,7 @@ impl Scheduler {
                     && let Some(owed) = self.choose_in(class, most)
                 {
                     // What it passes is judged by what the backends can take now.
-                    (0..class).for_each(|above| _ = self.choose_in(above, most));
+                    self.look_above(class, most);
                     return Some(owed);
                 }
             }
@@ -69,8 +69,22 @@ impl Scheduler {
         (0..CLASSES as u8).find_map(|class| self.choose_in(class, most))
     }
 
-    /// What some backend might take from some group of each class: what lies outside needs no closer look.
+    /// Notes what the backends can take now for the groups of the classes above this one.
+    fn look_above(&mut self, class: u8, most: [Opening; CLASSES]) {
+        let mut kept = std::mem::take(&mut self.kept);
+        for above in 0..class {
+            self.look_at_backends(above, most[usize::from(above)], &mut kept);
+        }
+        kept.clear();
+        self.kept = kept;
+    }
+
+    /// What some backend might take from some group of each class: what lies outside needs no closer look. One group
+    /// of a class is looked at as fast.
     pub(super) fn most_open(&self) -> [Opening; CLASSES] {
+        if (0..CLASSES as u8).all(|class| self.groups.of_class(class).len() <= 1) {
+            return [Opening::ALL; CLASSES];
+        }
         let mut most = [Opening::CLOSED; CLASSES];
         let mut common = Opening::CLOSED;
         for backend in self.backends.iter().filter(|backend| backend.has_room()) {

@@ -180,37 +180,19 @@ impl Scheduler {
             }
             _ => ticket.queue_due_ns.min(self.no_backend_due_ns(ticket)),
         };
-        if due_ns < ticket.timer_ns {
-            if ticket.timer_ns != NEVER {
-                self.timers.note_stale();
-            }
-            self.timers.push(due_ns, Owner::Ticket(ticket.id));
-            self.tickets[slot].timer_ns = due_ns;
-        }
+        let owner = Owner::Ticket(ticket.id);
+        self.timers.arm(&mut self.tickets[slot].timer_ns, due_ns, owner);
     }
 
     pub(super) fn arm_batch(&mut self, slot: u32, due_ns: u64) {
-        let batch = &mut self.batches[slot];
-        if due_ns < batch.timer_ns {
-            if batch.timer_ns != NEVER {
-                self.timers.note_stale();
-            }
-            self.timers.push(due_ns, Owner::Batch(slot));
-            batch.timer_ns = due_ns;
-        }
+        self.timers.arm(&mut self.batches[slot].timer_ns, due_ns, Owner::Batch(slot));
     }
 
     /// For the tickets that were already waiting when the group went down.
     pub(super) fn arm_group(&mut self, slot: u32) {
         let group = &self.groups[slot];
         let due_ns = if group.queued > 0 { self.down_due_ns(group, 0) } else { NEVER };
-        if due_ns < group.timer_ns {
-            if group.timer_ns != NEVER {
-                self.timers.note_stale();
-            }
-            self.timers.push(due_ns, Owner::Group(slot));
-            self.groups[slot].timer_ns = due_ns;
-        }
+        self.timers.arm(&mut self.groups[slot].timer_ns, due_ns, Owner::Group(slot));
     }
 
     pub(super) fn set_batch_timeouts(&mut self, slot: u32, options: BatchOptions) {

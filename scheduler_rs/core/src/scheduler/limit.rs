@@ -3,14 +3,9 @@
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::group::Route;
-use crate::ticket::{NEVER, Ticket};
+use crate::ticket::NEVER;
 use crate::timers::Owner;
 use crate::{BackendConfig, BackendId, Decisions, Error, Holder, LimitKind, Limited, ModelId, Prompt};
-
-/// What a release counts for in a limit of tokens per minute.
-pub(super) fn limited_tokens(ticket: &Ticket) -> u64 {
-    u64::from(ticket.tokens) + u64::from(ticket.output_tokens)
-}
 
 impl Scheduler {
     /// Releases nothing to a backend, or to one model of it, before `until_ns` (what a Retry-After asks for).
@@ -39,7 +34,7 @@ impl Scheduler {
             return Ok(());
         }
         let serving = self.backends.iter().filter(|backend| backend.serves(prompt.model).is_some());
-        let tokens = u64::from(prompt.tokens) + u64::from(prompt.output_tokens);
+        let tokens = prompt.limited_tokens();
         let mut largest = None;
         for backend in serving {
             match backend.config.tokens_per_min {
@@ -58,7 +53,7 @@ impl Scheduler {
         if !self.limits_tokens {
             return Vec::new();
         }
-        let tokens = u64::from(prompt.tokens) + u64::from(prompt.output_tokens);
+        let tokens = prompt.limited_tokens();
         let too_small = |config: &BackendConfig| (1..tokens).contains(&config.tokens_per_min);
         let by_id = self.backends_by_id.iter().map(|(&id, &slot)| (id, &self.backends[slot as usize]));
         let serving = by_id.filter(|(_, backend)| backend.serves(prompt.model).is_some());
@@ -77,7 +72,7 @@ impl Scheduler {
     /// poll.
     pub(super) fn within_limits(&mut self, routes: Vec<Route>, head: &Candidate) -> Vec<Route> {
         assert!(!routes.is_empty(), "an open bucket has a backend that takes it");
-        let tokens = limited_tokens(&self.tickets[head.ticket.slot()]);
+        let tokens = self.tickets[head.ticket.slot()].limited_tokens();
         let limits = |route: &Route| &self.backends[route.backend as usize].limits;
         let open = routes.iter().filter(|route| limits(route).admits(self.now_ns, tokens));
         let open: Vec<Route> = open.copied().collect();
@@ -119,12 +114,8 @@ impl Scheduler {
 
     fn arm_backend(&mut self, slot: u32, due_ns: u64) {
         let backend = &mut self.backends[slot as usize];
-        if due_ns > self.now_ns && due_ns < backend.timer_ns {
-            if backend.timer_ns != NEVER {
-                self.timers.note_stale();
-            }
-            self.timers.push(due_ns, Owner::Backend(slot));
-            backend.timer_ns = due_ns;
+        if due_ns > self.now_ns {
+            self.timers.arm(&mut backend.timer_ns, due_ns, Owner::Backend(slot));
         }
     }
 
@@ -132,7 +123,7 @@ impl Scheduler {
     pub(super) fn settle_limits(&mut self, slot: u32, used_tokens: u64) {
         let ticket = &self.tickets[slot];
         let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
-        tokens.settle(ticket.counted_in, ticket.released_ns, limited_tokens(ticket), used_tokens);
+        tokens.settle(ticket.counted_in, ticket.released_ns, ticket.limited_tokens(), used_tokens);
     }
 }
 

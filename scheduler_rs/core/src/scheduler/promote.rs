@@ -15,7 +15,6 @@ pub(super) enum Turn {
 
 impl Scheduler {
     /// Who goes instead of `best`; none when room was reserved for an overdue ticket and all must be looked at again.
-    #[inline]
     pub(super) fn promote(&mut self, best: Candidate) -> Option<(Candidate, Turn)> {
         let Some((overdue, open)) = self.oldest_overdue(best.flow) else {
             return Some((best, Turn::Ordinary));

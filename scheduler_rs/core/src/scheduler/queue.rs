@@ -4,7 +4,7 @@ use super::Scheduler;
 use crate::estimates::ServiceTime;
 use crate::group::{Group, GroupKey};
 use crate::groups::{lines, routes};
-use crate::ticket::{NEVER, NONE, Place};
+use crate::ticket::{NONE, Place};
 use crate::{HistogramName, ModelId, Outcome};
 
 /// The length by which the fastest backend is found.
@@ -108,9 +108,7 @@ impl Scheduler {
         histograms.record(HistogramName::Total, class, total_ns);
         self.counters.outcomes[outcome as usize] += 1;
         self.drain_rate.record(self.now_ns);
-        if ticket.timer_ns != NEVER {
-            self.timers.note_stale();
-        }
+        self.timers.disarm(ticket.timer_ns);
         self.groups[group].users -= 1;
         self.leave_flow(slot);
         self.batches[batch].tickets.remove(&mut self.tickets, slot);
@@ -125,9 +123,7 @@ impl Scheduler {
             self.lift_barrier(slot);
             return;
         }
-        if batch.timer_ns != NEVER {
-            self.timers.note_stale();
-        }
+        self.timers.disarm(batch.timer_ns);
         self.drop_flows(slot);
         self.batches.remove(slot);
     }

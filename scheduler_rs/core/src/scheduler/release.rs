@@ -2,7 +2,6 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
-use super::limit::limited_tokens;
 use crate::fairness::charge;
 use crate::group::Route;
 use crate::ticket::{NEVER, Place};
@@ -82,8 +81,9 @@ impl Scheduler {
         if self.class_shares.is_owed(chosen.class) {
             self.class_shares.repaid(chosen.class, tokens);
         }
+        let most = self.most_open();
         for class in chosen.class + 1..CLASSES as u8 {
-            if self.class_shares.has_share(class) && self.choose_in(class, self.most_open()).is_some() {
+            if self.class_shares.has_share(class) && self.choose_in(class, most).is_some() {
                 self.class_shares.passed_over(class, tokens);
             }
         }
@@ -113,7 +113,7 @@ impl Scheduler {
         ticket.idle_due_ns = NEVER;
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
-        backend.charge_limits(now_ns, limited_tokens(ticket));
+        backend.charge_limits(now_ns, ticket.limited_tokens());
         backend.note_loaded(route.model_slot, ticket);
         backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);

@@ -4,7 +4,7 @@ use super::Scheduler;
 use crate::group::GroupKey;
 use crate::queue::BucketKey;
 use crate::ticket::{NEVER, Ticket};
-use crate::token_buckets::{bucket_of, edge};
+use crate::token_buckets::bucket_of;
 use crate::{BatchId, BatchOptions, CLASSES, Error, Prompt, TicketId};
 
 impl Scheduler {
@@ -110,7 +110,6 @@ impl Scheduler {
             output_tokens: prompt.output_tokens,
             sequential: prompt.sequential,
             due_ns,
-            charge: edge(bucket),
             key: BucketKey::new(bucket, bucket, false),
             class: prompt.class as u8,
             ..Ticket::FREE

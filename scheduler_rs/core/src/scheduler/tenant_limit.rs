@@ -2,8 +2,6 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
-use super::limit::limited_tokens;
-use crate::ticket::NEVER;
 use crate::timers::Owner;
 use crate::{BatchId, Decisions, Error, Fairness, Holder, Limited, Prompt, TenantId};
 
@@ -37,9 +35,7 @@ impl Scheduler {
 
     fn lift_tenant_limits(&mut self, tenant: TenantId) {
         let Some(limit) = self.tenant_limits.remove(tenant) else { return };
-        if limit.timer_ns != NEVER {
-            self.timers.note_stale();
-        }
+        self.timers.disarm(limit.timer_ns);
         self.tenant_limits.closed.remove(&tenant);
         self.flows.reconsider.remove(&tenant);
         self.flows.open(&mut self.groups, tenant);
@@ -58,8 +54,7 @@ impl Scheduler {
         let known = self.batches.find(batch).map(|slot| self.batches[slot].tenant);
         let tenant = known.unwrap_or(tenant);
         let limit = self.tenant_limits.find(tenant).map_or(0, |limit| limit.limits.tokens.limit());
-        let sizes = prompts.iter().map(|prompt| u64::from(prompt.tokens) + u64::from(prompt.output_tokens));
-        match sizes.max().filter(|&tokens| limit > 0 && tokens > limit) {
+        match prompts.iter().map(Prompt::limited_tokens).max().filter(|&tokens| limit > 0 && tokens > limit) {
             Some(tokens) => Err(Error::AboveLimit { tokens, limit, tenant: Some(tenant) }),
             None => Ok(()),
         }
@@ -85,7 +80,7 @@ impl Scheduler {
             return true;
         }
         let slot = head.ticket.slot();
-        let (tenant, tokens) = (self.tenant_of(slot), limited_tokens(&self.tickets[slot]));
+        let (tenant, tokens) = (self.tenant_of(slot), self.tickets[slot].limited_tokens());
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return true };
         limit.limits.refresh(self.now_ns);
         if limit.limits.closed.is_none() {
@@ -103,7 +98,7 @@ impl Scheduler {
         if self.tenant_limits.is_empty() {
             return;
         }
-        let (tenant, tokens) = (self.tenant_of(slot), limited_tokens(&self.tickets[slot]));
+        let (tenant, tokens) = (self.tenant_of(slot), self.tickets[slot].limited_tokens());
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return };
         limit.limits.charge(self.now_ns, tokens);
         self.tickets[slot].counted_for_tenant_in = limit.limits.tokens.log();
@@ -120,7 +115,7 @@ impl Scheduler {
         let tenant = self.tenant_of(slot);
         let ticket = &mut self.tickets[slot];
         let (at_ns, charged, log) =
-            (ticket.released_ns, limited_tokens(ticket), ticket.counted_for_tenant_in.take());
+            (ticket.released_ns, ticket.limited_tokens(), ticket.counted_for_tenant_in.take());
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return };
         limit.limits.tokens.settle(log, at_ns, charged, used_tokens);
         if limit.limits.closed.is_some() {
@@ -152,13 +147,7 @@ impl Scheduler {
                 out.limited.push(Limited { holder: Holder::Tenant(tenant), kind, reset_at_ns });
             }
             let (_, due_ns) = closed;
-            if due_ns < limit.timer_ns {
-                if limit.timer_ns != NEVER {
-                    self.timers.note_stale();
-                }
-                self.timers.push(due_ns, Owner::Tenant(tenant));
-                limit.timer_ns = due_ns;
-            }
+            self.timers.arm(&mut limit.timer_ns, due_ns, Owner::Tenant(tenant));
         }
     }
 }

@@ -27,6 +27,7 @@ impl Scheduler {
         self.may_have_room = true;
         self.limits_tokens = self.backends.iter().any(|backend| backend.config.tokens_per_min > 0);
         self.limits_models = self.backends.iter().any(|backend| backend.config.max_loaded_models > 0);
+        self.budgeted_max = self.backends.iter().map(|backend| backend.lanes.budgeted()).max().unwrap_or(0);
         self.has_limits |= self.backends.iter().any(Backend::is_limited);
         for group in self.groups.slots() {
             self.route(group);

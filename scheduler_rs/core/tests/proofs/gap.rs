@@ -35,17 +35,8 @@ impl Contest {
         let mut dice = Dice::new(seed);
         let slots = dice.between(1, 6) as u32;
         let contenders = dice.between(2, 5);
-        let mut world = World::new(Rules {
-            order: dice.pick(&Order::ALL),
-            sharing: Sharing::TenantBatch,
-            queue_limit: 10_000,
-            in_flight_limit: 0,
-            no_backend_timeout_ns: 0,
-            max_wait_ns: 0,
-            class_min_shares: [0.0; 3],
-            cost_includes_output: false,
-            retry_ratio: 0.0,
-        });
+        let rules = Rules::plain(dice.pick(&Order::ALL), Sharing::TenantBatch);
+        let mut world = World::new(Rules { queue_limit: 10_000, ..rules });
         world.act(&Event::Update { backend: 0, server: Server::plain(slots) });
         let weight = |dice: &mut Dice| if among == Among::Tenants { dice.between(1, 4) as u32 } else { 1 };
         let services = (0..contenders).map(|_| Service { tokens: 0, weight: weight(&mut dice) }).collect();
@@ -177,17 +168,9 @@ fn law_05_fairness_gap_of_batches() {
 #[test]
 fn law_07_least_share() {
     let share = 0.2;
-    let mut world = World::new(Rules {
-        order: Order::Fcfs,
-        sharing: Sharing::None,
-        queue_limit: 10_000,
-        in_flight_limit: 0,
-        no_backend_timeout_ns: 0,
-        max_wait_ns: 0,
-        class_min_shares: [0.0, share, 0.0],
-        cost_includes_output: false,
-        retry_ratio: 0.0,
-    });
+    let rules = Rules::plain(Order::Fcfs, Sharing::None);
+    let class_min_shares = [0.0, share, 0.0];
+    let mut world = World::new(Rules { queue_limit: 10_000, class_min_shares, ..rules });
     world.act(&Event::Update { backend: 0, server: Server::plain(1) });
     let mut dice = Dice::new(number("SEED", 1));
     let mut had = [0.0; 2];

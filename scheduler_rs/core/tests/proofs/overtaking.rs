@@ -44,17 +44,7 @@ struct Siege {
 
 impl Siege {
     fn new(order: Order, seed: u64) -> Self {
-        let rules = Rules {
-            order,
-            sharing: Sharing::Tenant,
-            queue_limit: 1_000,
-            in_flight_limit: 0,
-            no_backend_timeout_ns: 0,
-            max_wait_ns: 0,
-            class_min_shares: [0.0; 3],
-            cost_includes_output: false,
-            retry_ratio: 0.0,
-        };
+        let rules = Rules::plain(order, Sharing::Tenant);
         let mut scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");
         let server = Server { lanes: true, ..Server::plain(SLOTS) };
         scheduler.update_backend(0, 0, bridge::backend(&server)).expect("the backend is right");

@@ -38,17 +38,8 @@ const MOVES: [Move; 12] = [
 ];
 
 fn rules() -> Rules {
-    Rules {
-        order: Order::Fcfs,
-        sharing: Sharing::TenantBatch,
-        queue_limit: 10,
-        in_flight_limit: 0,
-        no_backend_timeout_ns: SECOND,
-        max_wait_ns: 0,
-        class_min_shares: [0.0; 3],
-        cost_includes_output: false,
-        retry_ratio: 0.0,
-    }
+    let plain = Rules::plain(Order::Fcfs, Sharing::TenantBatch);
+    Rules { queue_limit: 10, no_backend_timeout_ns: SECOND, ..plain }
 }
 
 /// Two backends with one slot and lanes; two prompts of a batch whose time ends, the first of them long.

@@ -45,17 +45,7 @@ struct Siege {
 
 impl Siege {
     fn lay(order: Order, victim: Request, rival: Request) -> Self {
-        let rules = Rules {
-            order,
-            sharing: Sharing::None,
-            queue_limit: 1_000,
-            in_flight_limit: 0,
-            no_backend_timeout_ns: 0,
-            max_wait_ns: 0,
-            class_min_shares: [0.0; 3],
-            cost_includes_output: false,
-            retry_ratio: 0.0,
-        };
+        let rules = Rules::plain(order, Sharing::None);
         let mut scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");
         scheduler.update_backend(0, 0, bridge::backend(&Server::plain(1))).expect("the backend is right");
         let submit = |scheduler: &mut Scheduler, now_ns: u64, request: Request| -> TicketId {
@@ -211,17 +201,7 @@ fn law_04_sjf_promotes() {
 /// Law 4, lanes: what does not fit the short lane is passed by no more than a sixteenth of the lane's tokens, and one prompt.
 #[test]
 fn law_04_unfit_heads() {
-    let rules = Rules {
-        order: Order::Fcfs,
-        sharing: Sharing::None,
-        queue_limit: 1_000,
-        in_flight_limit: 0,
-        no_backend_timeout_ns: 0,
-        max_wait_ns: 0,
-        class_min_shares: [0.0; 3],
-        cost_includes_output: false,
-        retry_ratio: 0.0,
-    };
+    let rules = Rules::plain(Order::Fcfs, Sharing::None);
     let budget = 2_048;
     let server = Server { lanes: true, short_budget_tokens: budget, ..Server::plain(10_000) };
     let mut scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");

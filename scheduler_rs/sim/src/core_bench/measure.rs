@@ -1,4 +1,4 @@
-//! Measuring: time per cycle and heap per waiting ticket.
+//! Measuring: time per cycle, and heap by how many wait.
 
 use super::world::{Load, World};
 use crate::counting_allocator::live_bytes;
@@ -11,15 +11,43 @@ pub(super) struct Measured {
     pub(super) worst_ns: u64,
     pub(super) wall_ns: u64,
     pub(super) nonempty_buckets: usize,
-    pub(super) bytes: i64,
+    pub(super) heap: Heap,
+}
+
+/// Live heap of the core, in bytes.
+pub(super) struct Heap {
+    /// With its backends and nothing queued.
+    pub(super) fixed: i64,
+    /// Of all that has come with the tickets, for each: their batches, tenants, flows and queues too.
+    pub(super) total_per_ticket: i64,
+    /// What tickets add where their batches and tenants are known, for each: themselves and their places in queues.
+    pub(super) per_ticket: i64,
+}
+
+fn heap(load: Load) -> Heap {
+    let start = live_bytes();
+    let mut world = World::new(load);
+    let fixed = live_bytes() - start - world.own_bytes();
+    let total_per_ticket = heap_per_ticket(&mut world);
+    drop(world);
+    let mut world = World::new(load);
+    world.open_batches();
+    Heap { fixed, total_per_ticket, per_ticket: heap_per_ticket(&mut world) }
+}
+
+/// What filling a world adds to the heap of its core, for each ticket.
+fn heap_per_ticket(world: &mut World) -> i64 {
+    let (heap, tickets) = (live_bytes() - world.own_bytes(), world.tickets());
+    world.fill();
+    let added = live_bytes() - world.own_bytes() - heap;
+    added / (world.tickets() - tickets).cast_signed() as i64
 }
 
 /// `rounds` times `cycles` cycles in one world, after half as many to warm up.
 pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
+    let heap = heap(load);
     let mut world = World::new(load);
-    let before = live_bytes();
     world.fill();
-    let bytes = (live_bytes() - before - world.own_bytes()) / load.queued.cast_signed() as i64;
     world.run(cycles / 2);
     let mut nonempty_buckets = usize::MAX;
     let mut times: Vec<(u64, u64)> = (0..rounds)
@@ -42,7 +70,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
         worst_ns: times[rounds - 1].0,
         wall_ns,
         nonempty_buckets,
-        bytes,
+        heap,
     }
 }
 

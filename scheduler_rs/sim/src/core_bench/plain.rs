@@ -26,7 +26,7 @@ pub(crate) fn plain(out: &mut impl Write) -> Result<(), Error> {
         "core_cycle_ns_100k_wall": lanes_on.wall_ns,
         "core_cycle_ns_100k_lanes_off": cycle(Policy::Hrrn, false).median_ns,
         "core_cycle_ns_100k_by_policy": by_policy,
-        "bytes_per_queued_ticket": lanes_on.bytes,
+        "bytes_per_queued_ticket": lanes_on.heap.total_per_ticket,
         "conditions": {
             "policy": "hrrn",
             "lanes": true,

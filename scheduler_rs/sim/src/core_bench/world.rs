@@ -1,8 +1,8 @@
 //! A scheduler with a full queue, and one ticket's way through it again and again.
 
 use expresslane_scheduler::{
-    BackendConfig, BatchOptions, CLASSES, Config, ModelRoute, Outcome, Policy, Prompt, Scheduler, TicketId,
-    token_buckets,
+    BackendConfig, BatchOptions, CLASSES, Config, Decisions, Dispatch, ModelRoute, Outcome, Policy, Prompt,
+    Scheduler, TicketId, token_buckets,
 };
 use std::collections::VecDeque;
 
@@ -63,12 +63,15 @@ pub(super) struct World {
     decoding: VecDeque<TicketId>,
     waiting_by_bucket: Vec<u32>,
     prompts: Vec<Prompt>,
+    /// Of the last poll: its memory is used again.
+    decisions: Decisions,
     prompts_per_submit: usize,
 }
 
 impl World {
     pub(super) fn new(load: Load) -> Self {
-        let queue_limit = (load.queued + load.queued / 10 + 1_000) as u32;
+        // With a prompt more in each batch, of which there may be as many as prompts.
+        let queue_limit = (2 * load.queued + 1_000) as u32;
         let config = Config { policy: load.policy, queue_limit, ..Config::default() };
         let mut scheduler = Scheduler::new(config).expect("the configuration is right");
         for backend in 0..BACKENDS {
@@ -98,6 +101,7 @@ impl World {
             decoding: VecDeque::new(),
             waiting_by_bucket: vec![0; token_buckets::COUNT],
             prompts: Vec::new(),
+            decisions: Decisions::default(),
             prompts_per_submit: load.prompts_per_submit(),
         }
     }
@@ -116,6 +120,18 @@ impl World {
             }
         }
         self.poll();
+    }
+
+    /// Opens the batches that `fill` submits to then, which come in the same order of classes: one prompt waits in each.
+    pub(super) fn open_batches(&mut self) {
+        let prompts = self.load.queued + (BACKENDS * CAP) as usize;
+        for number in 0..prompts / self.load.prompts_per_submit() {
+            let class = number % self.load.classes();
+            let tokens = self.random.lognormal(800.0, 1.5);
+            self.owed[class].push(tokens);
+            self.submit(class);
+        }
+        self.batches = 0;
     }
 
     /// Until so many prompts have ended, by a finish or a cancel.
@@ -154,15 +170,30 @@ impl World {
         self.scheduler.snapshot().queued as usize
     }
 
+    /// Waiting and in flight.
+    pub(super) fn tickets(&self) -> usize {
+        let snapshot = self.scheduler.snapshot();
+        (snapshot.queued + snapshot.in_flight) as usize
+    }
+
     pub(super) fn nonempty_buckets(&self) -> usize {
         self.waiting_by_bucket.iter().filter(|&&waiting| waiting > 0).count()
     }
 
-    /// Heap of what grows here while the queue is filled.
+    /// Heap of what is here and not in the core.
     pub(super) fn own_bytes(&self) -> i64 {
         let owed: usize = self.owed.iter().map(Vec::capacity).sum();
-        let prompts = self.prompts.capacity() * size_of::<Prompt>();
-        (owed * size_of::<u32>() + prompts).cast_signed() as i64
+        let bytes = self.owed.capacity() * size_of::<Vec<u32>>()
+            + owed * size_of::<u32>()
+            + self.full.capacity() * size_of::<usize>()
+            + self.classes.capacity()
+            + self.noted.capacity() * size_of::<(TicketId, u32)>()
+            + self.in_prefill.capacity() * size_of::<(TicketId, u32)>()
+            + self.decoding.capacity() * size_of::<TicketId>()
+            + self.waiting_by_bucket.capacity() * size_of::<u32>()
+            + self.prompts.capacity() * size_of::<Prompt>()
+            + self.decisions.dispatches.capacity() * size_of::<Dispatch>();
+        bytes.cast_signed() as i64
     }
 
     /// In every other phase long prompts stay in prefill and their lane stays full.
@@ -223,12 +254,14 @@ impl World {
     }
 
     fn poll(&mut self) {
-        let decisions = self.scheduler.poll(self.now_ns);
+        let mut decisions = std::mem::take(&mut self.decisions);
+        self.scheduler.poll_into(self.now_ns, &mut decisions);
         assert!(decisions.expired.is_empty() && decisions.overdue.is_empty());
-        for dispatch in decisions.dispatches {
+        for dispatch in &decisions.dispatches {
             self.left_queue(self.classes[slot_of(dispatch.ticket)], dispatch.prefill_tokens);
             self.in_prefill.push_back((dispatch.ticket, dispatch.prefill_tokens));
         }
+        self.decisions = decisions;
         std::hint::black_box(self.scheduler.next_deadline());
     }
 }

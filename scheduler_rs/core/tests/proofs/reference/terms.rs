@@ -24,6 +24,23 @@ pub(crate) struct Rules {
     pub(crate) retry_ratio: f64,
 }
 
+impl Rules {
+    /// One order, shared out in this way, and no limits but a queue of 1,000 prompts.
+    pub(crate) fn plain(order: Order, sharing: Sharing) -> Self {
+        Self {
+            order,
+            sharing,
+            queue_limit: 1_000,
+            in_flight_limit: 0,
+            no_backend_timeout_ns: 0,
+            max_wait_ns: 0,
+            class_min_shares: [0.0; 3],
+            cost_includes_output: false,
+            retry_ratio: 0.0,
+        }
+    }
+}
+
 /// A backend's description.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
