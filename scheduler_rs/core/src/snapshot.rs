@@ -68,6 +68,8 @@ pub struct BackendSnapshot {
     pub slot_ns: u64,
     /// In flight by model, ascending.
     pub in_flight_by_model: Vec<(ModelId, u32)>,
+    /// Most in flight by model served, ascending: its own cap, the backend's, and less after a rate limit.
+    pub cap_by_model: Vec<(ModelId, u32)>,
     /// Long prompts in prefill.
     pub long_in_prefill: u32,
     /// Charged tokens of short prompts in prefill.
@@ -98,6 +100,8 @@ pub struct BackendSnapshot {
     pub breaker: Option<BreakerSnapshot>,
     /// Releases since start.
     pub dispatched: u64,
+    /// Attempts since start that a rate limit turned away.
+    pub turned_away: u64,
     /// Ended attempts since start.
     pub outcomes: [(AttemptEnd, u64); AttemptEnd::ALL.len()],
 }

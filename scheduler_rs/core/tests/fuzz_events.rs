@@ -65,7 +65,7 @@ impl Fuzzed {
     fn call(&mut self, bytes: &mut Bytes<'_>) {
         let (now_ns, ticket) = (self.now_ns, self.ticket(bytes));
         let scheduler = &mut self.scheduler;
-        match bytes.byte() % 16 {
+        match bytes.byte() % 17 {
             0..=2 => self.submit(bytes),
             3 => _ = scheduler.first_token(now_ns, ticket),
             4 => _ = scheduler.finish(now_ns, ticket, Outcome::ALL[usize::from(bytes.byte() % 4)]),
@@ -92,6 +92,7 @@ impl Fuzzed {
                 let deadline = deadlines[usize::from(bytes.byte() % 3)];
                 _ = scheduler.rearm(now_ns, ticket, deadline, bytes.time_ns());
             }
+            15 => _ = scheduler.turned_away(now_ns, ticket),
             // The clock may even seem to go back.
             _ => self.now_ns = if bytes.byte() == 0 { 0 } else { (now_ns + bytes.time_ns()).min(1 << 59) },
         }
@@ -143,6 +144,7 @@ impl Fuzzed {
             long_slots: Some(bytes.small()),
             short_budget_tokens: Some(bytes.small()),
             tokens_per_min: bytes.number(),
+            ramp: bytes.one_in(2),
             ..BackendConfig::default()
         };
         _ = self.scheduler.update_backend(self.now_ns, bytes.small() % 4, config);

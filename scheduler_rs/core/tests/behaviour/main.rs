@@ -18,3 +18,4 @@ mod retries;
 mod routing;
 mod short_lane;
 mod tenant_limits;
+mod turned_away;
