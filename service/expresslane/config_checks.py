@@ -46,6 +46,11 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
     yield from _engine_problems(prefix, backend)
     if backend.breaker_open_s > backend.breaker_open_max_s:
         yield f"{prefix}breaker_open_s", f"is more than breaker_open_max_s ({backend.breaker_open_max_s:g})."
+    if backend.rate_limit_pause_s > backend.rate_limit_pause_max_s:
+        yield (
+            f"{prefix}rate_limit_pause_s",
+            f"is more than rate_limit_pause_max_s ({backend.rate_limit_pause_max_s:g}).",
+        )
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:

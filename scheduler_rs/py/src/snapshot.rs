@@ -66,6 +66,7 @@ pub(crate) struct BackendSnapshot {
     peak_in_flight: u32,
     slot_ns: u64,
     in_flight_by_model: Vec<(u32, u32)>,
+    cap_by_model: Vec<(u32, u32)>,
     long_in_prefill: u32,
     short_tokens_in_prefill: u64,
     outstanding_prefill_tokens: u64,
@@ -80,6 +81,7 @@ pub(crate) struct BackendSnapshot {
     tokens_in_window: u64,
     breaker: Option<BreakerSnapshot>,
     dispatched: u64,
+    turned_away: u64,
     outcomes: BTreeMap<&'static str, u64>,
 }
 
@@ -93,6 +95,7 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             peak_in_flight: backend.peak_in_flight,
             slot_ns: backend.slot_ns,
             in_flight_by_model: backend.in_flight_by_model,
+            cap_by_model: backend.cap_by_model,
             long_in_prefill: backend.long_in_prefill,
             short_tokens_in_prefill: backend.short_tokens_in_prefill,
             outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
@@ -107,6 +110,7 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             tokens_in_window: backend.tokens_in_window,
             breaker: backend.breaker.map(Into::into),
             dispatched: backend.dispatched,
+            turned_away: backend.turned_away,
             outcomes: backend.outcomes.into_iter().map(|(end, count)| (end.name(), count)).collect(),
         }
     }

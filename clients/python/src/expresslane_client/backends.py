@@ -194,6 +194,7 @@ class Backend:
     rate_limited_ms: float
     estimates: BackendEstimates
     breaker: Breaker | None
+    turned_away: int
 
     @property
     def id(self) -> str:
@@ -233,6 +234,7 @@ class Backend:
             rate_limited_ms=milliseconds(message.rate_limited_time),
             estimates=BackendEstimates.from_proto(message.estimates),
             breaker=Breaker.from_proto(message.breaker) if message.HasField("breaker") else None,
+            turned_away=message.turned_away,
         )
 
 
