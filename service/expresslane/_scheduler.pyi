@@ -181,7 +181,7 @@ class BackendSnapshot:
         """(model, in flight), ascending by model."""
     @property
     def cap_by_model(self) -> list[tuple[int, int]]:
-        """(model served, most in flight now), ascending by model: its own cap, the backend's, less after a rate limit."""
+        """(model served, most in flight now), ascending: its own cap, the backend's, and less after a rate limit."""
     @property
     def long_in_prefill(self) -> int:
         """Long prompts released and still without a first token."""
@@ -477,10 +477,11 @@ class Scheduler:
         prompts: (model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns).
         Class: 0 interactive, 1 standard, 2 batch. A prompt's own queue timeout (0 = none) counts from now; the batch's
         `queue_timeout_ns` counts from when the prompt began to wait (submit, or a retry but after `turned_away`) and
-        restarts whenever a released ticket of the batch ends that was not turned away. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by.
-        `output_tokens`: expected output, for fairness and limits: its limit or a better estimate. `sequential`: it
-        starts only when all earlier prompts of its batch have ended, and later ones wait for its end.
-        `ttft_deadline_ns`: within which time from now its first token is wanted, for `lars` and `edf`; 0 = none.
+        restarts whenever a released ticket of the batch ends, unless that was turned away. `index` is the prompt's
+        place in its batch, ascending, what `hold_batch` goes by. `output_tokens`: expected output, for fairness and
+        limits: its limit or a better estimate. `sequential`: it starts only when all earlier prompts of its batch have
+        ended, and later ones wait for its end. `ttft_deadline_ns`: within which time from now its first token is
+        wanted, for `lars` and `edf`; 0 = none.
 
         `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue. `tenant`: whose
         batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share relative to

@@ -26,8 +26,8 @@ class Refusals:
     """The runs of refusals by (backend number, model number); bounded, since both are known models.
 
     A refusal that says for how long is believed, up to a day. One that does not is answered by `base_s`, twice as long
-    for each pause of its run, at most `max_s`, with equal jitter (see `retries`). What was on its way when a pause began
-    belongs to that pause: a burst of refusals does not make it grow.
+    for each pause of its run, at most `max_s`, with equal jitter (see `retries`). What was on its way when a pause
+    began belongs to that pause: a burst of refusals does not make it grow.
     """
 
     random: random.Random = field(default_factory=random.Random)
@@ -44,14 +44,16 @@ class Refusals:
         base_s: float,
         max_s: float,
     ) -> int:
-        """An attempt that started at `started_ns` was refused: returns until when to leave the model alone there.
+        """An attempt that started at `started_ns` was refused.
 
-        `asked_s`: what the backend asks for; 0 says nothing.
+        Returns until when to leave the model alone there, which may be past. `asked_s`: what the backend asks for, 0
+        says nothing.
         """
         run = self._runs.get((backend, model))
         asked_ns = int(min(asked_s or 0.0, MAX_WAIT_S) * 1e9)
         if run is not None and started_ns <= run.begun_ns:
-            run = replace(run, until_ns=max(run.until_ns, now_ns + asked_ns))
+            asked_until_ns = now_ns + asked_ns if asked_ns else 0
+            run = replace(run, until_ns=max(run.until_ns, asked_until_ns))
         else:
             pauses = run.pauses if run is not None else 0
             wait_ns = asked_ns or self._own_ns(pauses, base_s, max_s)

@@ -152,7 +152,9 @@ class Scheduling:
         self._wake()
 
     def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
-        """Release nothing of one model to a backend before `until_ns`."""
+        """Release nothing of one model to a backend before `until_ns`; a time that is past changes nothing."""
+        if until_ns <= now_ns:
+            return
         self._core.pause(now_ns, backend, until_ns=until_ns, model=model)
         self.limits.pause(backend, model, Limit(PAUSE, until_ns, backend=self._backend_name(backend)), now_ns)
         self._wake()

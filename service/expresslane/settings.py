@@ -303,8 +303,8 @@ class BackendSettings(_Frozen):
     rate_limit_pause_max_s: Seconds = 60.0
     """Longest such pause. What the backend itself asks for is kept in full."""
     rate_limit_ramp: bool | None = None
-    """Whether a 429 halves how many prompts of the model run there at once; one more for each round of as many successes
-    up to the cap. Default: on for hosted APIs; off for engines, which ask nobody to start slowly."""
+    """Whether a 429 halves how many prompts of the model run there at once; then one more for each round of as many
+    successes, up to the cap. Default: on for hosted APIs; off for engines, which ask nobody to start slowly."""
     simulated: SimulatedSettings = SimulatedSettings()
     """Costs of a simulated backend."""
 

@@ -147,12 +147,6 @@ class Metrics:
                         count, {names.BACKEND: self._backend_name(backend.backend), names.OUTCOME: outcome}
                     )
 
-        def caps(now: Snapshot) -> Iterator[Observation]:
-            for backend in now.backends:
-                for model, cap in backend.cap_by_model:
-                    of = {names.BACKEND: self._backend_name(backend.backend), names.MODEL: self._model_name(model)}
-                    yield Observation(cap, of)
-
         def gauge(name: str, unit: str, description: str, value: Callable[[BackendSnapshot], float]) -> _Instrument:
             return _Instrument(name, unit, description, each(value))
 
@@ -167,7 +161,7 @@ class Metrics:
                 names.BACKEND_MODEL_CAP,
                 "{prompt}",
                 "Most prompts of a model in flight, less than its caps after a rate limit",
-                caps,
+                self._model_caps,
             ),
             gauge(names.BACKEND_IN_FLIGHT, "{prompt}", "Prompts in flight", lambda now: now.in_flight),
             gauge(
@@ -233,6 +227,12 @@ class Metrics:
             ),
             _Instrument(names.ATTEMPTS_ENDED, "{attempt}", "Attempts ended by outcome", ended, counter=True),
         )
+
+    def _model_caps(self, now: Snapshot) -> Iterator[Observation]:
+        for backend in now.backends:
+            for model, cap in backend.cap_by_model:
+                of = {names.BACKEND: self._backend_name(backend.backend), names.MODEL: self._model_name(model)}
+                yield Observation(cap, of)
 
 
 class _Snapshots:

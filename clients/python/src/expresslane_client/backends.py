@@ -39,6 +39,7 @@ class BackendModel:
     prompt_overhead_tokens: float
     estimate_samples: int
     mean_output_tokens: float
+    effective_cap: int
 
     @classmethod
     def from_proto(cls, message: admin_pb2.BackendModel) -> BackendModel:

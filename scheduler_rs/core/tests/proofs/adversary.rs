@@ -111,7 +111,7 @@ impl Adversary {
             Self::Retries => vec![(30, Kind::Retry), (10, Kind::ToDeadline)],
             Self::Barriers => vec![(8, Kind::Retry), (8, Kind::Finish)],
             Self::Limits => vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit)],
-            Self::RateLimits => vec![(10, Kind::TurnedAway), (20, Kind::Finish), (20, Kind::Submit)],
+            Self::RateLimits => vec![(20, Kind::TurnedAway), (20, Kind::Finish), (30, Kind::Submit)],
             Self::ChangingPolicies => vec![(12, Kind::SetOrder), (8, Kind::Submit)],
         });
         weights
@@ -147,8 +147,11 @@ impl Adversary {
         let is_limited = dice.one_in(if self == Self::Limits { 1 } else { 5 });
         let timeouts: &[u64] = if self == Self::Races { &[0, SECOND] } else { &[0, 0, 5 * SECOND] };
         Server {
-            cap: dice.between(1, if matches!(self, Self::ShrinkingCaps | Self::RateLimits) { 8 } else { 5 })
-                as u32,
+            cap: match self {
+                Self::RateLimits => dice.between(4, 12),
+                Self::ShrinkingCaps => dice.between(1, 8),
+                _ => dice.between(1, 5),
+            } as u32,
             models,
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
             long_threshold_tokens: dice.pick(&[0, 512, 4_096]),
@@ -246,7 +249,12 @@ impl Adversary {
         let size = dice.pick(&SIZES);
         let is_sequential = dice.one_in(if self == Self::Barriers { 3 } else { 25 });
         Request {
-            model: dice.below(u64::from(MODELS)) as u32,
+            // In most of a backend's slots, so that what is turned away comes in bursts.
+            model: if self == Self::RateLimits && !dice.one_in(4) {
+                0
+            } else {
+                dice.below(u64::from(MODELS)) as u32
+            },
             class: dice.weighted(&[(1, 0), (3, 1), (1, 2)]),
             tokens: if self == Self::EndlessShorts && !dice.one_in(10) { size.min(512) } else { size },
             output_tokens: dice.below(2_000) as u32,
