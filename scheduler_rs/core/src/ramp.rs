@@ -31,7 +31,7 @@ impl Ramp {
         if self.is_stale(released_ns) {
             return;
         }
-        let limit = (in_flight.min(self.limit) / 2).max(1);
+        let limit = (in_flight / 2).max(1);
         *self = Self { limit, successes: 0, cut_at_ns: Some(now_ns) };
         self.open_at(hard_cap);
     }

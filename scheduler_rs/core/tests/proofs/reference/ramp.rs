@@ -35,8 +35,7 @@ fn soft_cap(story: &Story) -> Option<usize> {
         let is_news = |released_ns: u64| since_ns.is_none_or(|since_ns| released_ns > since_ns);
         match met {
             Met::TurnedAway { released_ns, at_ns, in_flight } if is_news(released_ns) => {
-                let had = soft.map_or(in_flight, |soft: usize| soft.min(in_flight));
-                (soft, halved_ns, successes) = (Some((had / 2).max(1)), Some(at_ns), 0);
+                (soft, halved_ns, successes) = (Some((in_flight / 2).max(1)), Some(at_ns), 0);
             }
             Met::Success { released_ns } if is_news(released_ns) => successes += 1,
             Met::Configured { is_on: false } => (soft, halved_ns, successes) = (None, None, 0),
