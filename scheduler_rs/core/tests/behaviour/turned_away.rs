@@ -20,7 +20,9 @@ fn caps(driver: &Driver) -> Vec<(u32, u32)> {
 }
 
 fn finish_all(driver: &mut Driver, tickets: &[TicketId]) {
-    tickets.iter().for_each(|&ticket| driver.finish(ticket));
+    for &ticket in tickets {
+        driver.finish(ticket);
+    }
 }
 
 /// Eight in flight of which one is turned away: four may be from then on, five after a round of four, and so on to the
@@ -54,7 +56,9 @@ fn one_cut_each_round() {
         let round = driver.released();
         rounds.push(round.len());
         driver.advance(MS);
-        round.iter().for_each(|&ticket| turn_away(&mut driver, ticket, MS));
+        for &ticket in &round {
+            turn_away(&mut driver, ticket, MS);
+        }
         driver.advance(MS);
     }
     assert_eq!(rounds, [8, 4, 2, 1, 1]);
