@@ -463,8 +463,8 @@ class Settings(_Frozen):
     in_flight_limit: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0
-    """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends, but not when one is
-    turned away by a rate limit.
+    """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends, not when a rate
+    limit turns one away.
     EXPRESSLANE_REQUEST_TIMEOUT is accepted as another name. Seconds, or with a unit: 90s, 10m, 1h."""
     no_backend_timeout_s: Seconds = 10.0
     """How long prompts wait while every backend of their model is down."""
