@@ -260,7 +260,7 @@ class BackendSettings(_Frozen):
     """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
     long_slots: Count | None = None
     """Long prompts that may prefill at once. Default: as many as fill three quarters of the engine's step: 1, or with
-    engine_chunk_tokens three quarters of the chunks in a step, at most 8."""
+    engine_chunk_tokens three quarters of the chunks in a step (8,192 and 512: 12)."""
     short_budget_tokens: Count | None = None
     """Tokens of short prompts that may be in prefill at once. Default: learned, what the engine prefills in two round
     trips and steps and one chunk, at least 32,768."""
@@ -534,6 +534,9 @@ class Settings(_Frozen):
     """auto: text on a terminal, JSON otherwise."""
     reflection: bool = True
     """Whether gRPC server reflection is on."""
+    trace_content: bool = False
+    """Whether prompts and answers stand in the spans of prompts (gen_ai.input.messages, gen_ai.output.messages), cut to
+    4,096 characters each. Whoever may read the traces then reads them too."""
     log_exception_text: bool = False
     """Whether tracebacks in the log show what exceptions say, which may quote prompts, and not only their types."""
 
