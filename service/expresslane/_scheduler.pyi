@@ -195,6 +195,9 @@ class BackendSnapshot:
     def load_samples(self) -> int:
         """Loads whose time was measured since start; from 8 on their mean is expected."""
     @property
+    def cap_by_model(self) -> list[tuple[int, int]]:
+        """(model served, most in flight now), ascending: its own cap, the backend's, and less after a rate limit."""
+    @property
     def long_in_prefill(self) -> int:
         """Long prompts released and still without a first token."""
     @property
@@ -235,6 +238,9 @@ class BackendSnapshot:
     @property
     def dispatched(self) -> int:
         """Releases since start, retries counted again."""
+    @property
+    def turned_away(self) -> int:
+        """Attempts since start that a rate limit of the backend turned away."""
     @property
     def outcomes(self) -> dict[str, int]:
         """Ended attempts since start by `success`, `failed`, `retry`, `cancelled`, `expired`."""
@@ -427,6 +433,7 @@ class Scheduler:
         breaker_open_ns: int = 5_000_000_000,
         breaker_open_max_ns: int = 60_000_000_000,
         breaker_probes: int = 1,
+        ramp: bool = False,
     ) -> None:
         """Add a backend or replace its description; what is in flight there stays, counted against the new limits.
 
@@ -450,6 +457,9 @@ class Scheduler:
         `breaker_min_samples` succeeded or were blamed. Then as many prompts as `breaker_probes` try it: all must
         succeed or give a first token to close the breaker, one that is blamed opens it again, for twice as long each
         time up to `breaker_open_max_ns`. Until it is closed the backend counts as down for `no_backend_timeout_ns`.
+
+        `ramp`: once a ticket was `turned_away`, half as many of its model as were in flight there may be, one more for
+        each round of as many successes, up to the caps.
 
         Raises InvalidConfigError.
         """
@@ -481,11 +491,12 @@ class Scheduler:
 
         prompts: (model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns).
         Class: 0 interactive, 1 standard, 2 batch. A prompt's own queue timeout (0 = none) counts from now; the batch's
-        `queue_timeout_ns` counts from when the prompt began to wait (submit or retry) and restarts whenever a released
-        ticket of the batch ends. `index` is the prompt's place in its batch, ascending, what `hold_batch` goes by.
-        `output_tokens`: expected output, for fairness and limits: its limit or a better estimate. `sequential`: it
-        starts only when all earlier prompts of its batch have ended, and later ones wait for its end.
-        `ttft_deadline_ns`: within which time from now its first token is wanted, for `lars` and `edf`; 0 = none.
+        `queue_timeout_ns` counts from when the prompt began to wait (submit, or a retry but after `turned_away`) and
+        restarts whenever a released ticket of the batch ends, unless that was turned away. `index` is the prompt's
+        place in its batch, ascending, what `hold_batch` goes by. `output_tokens`: expected output, for fairness and
+        limits: its limit or a better estimate. `sequential`: it starts only when all earlier prompts of its batch have
+        ended, and later ones wait for its end. `ttft_deadline_ns`: within which time from now its first token is
+        wanted, for `lars` and `edf`; 0 = none.
 
         `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue. `tenant`: whose
         batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share relative to
@@ -539,6 +550,15 @@ class Scheduler:
 
         A refused connection, a 5xx, a time-out, a broken stream: never a 4xx, which is the caller's, nor a 429, which
         asks for a pause. It counts once for each attempt, and not for a ticket that was cancelled.
+
+        Raises UnknownTicketError when not in flight.
+        """
+
+    def turned_away(self, now_ns: int, ticket: int) -> None:
+        """The backend has not taken an in-flight ticket because of a rate limit of its own; to be followed by its end.
+
+        A retry after it costs the tenant's budget nothing and goes on with the wait that the release had interrupted.
+        With `ramp` the model's concurrency there is halved, but for a ticket released before the last time that it was.
 
         Raises UnknownTicketError when not in flight.
         """

@@ -44,12 +44,18 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
     if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
         yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
     yield from _engine_problems(prefix, backend)
-    if backend.breaker_open_s > backend.breaker_open_max_s:
-        yield f"{prefix}breaker_open_s", f"is more than breaker_open_max_s ({backend.breaker_open_max_s:g})."
+    for first, longest in (("breaker_open", "breaker_open_max"), ("rate_limit_pause", "rate_limit_pause_max")):
+        yield from _ascending(prefix, backend, f"{first}_s", f"{longest}_s")
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:
             yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
+
+
+def _ascending(prefix: str, backend: BackendSettings, first: str, longest: str) -> Iterator[tuple[str, str]]:
+    most = getattr(backend, longest)
+    if getattr(backend, first) > most:
+        yield f"{prefix}{first}", f"is more than {longest} ({most:g})."
 
 
 def exposure_warnings(settings: Settings) -> Iterator[str]:

@@ -16,13 +16,21 @@ __all__ = ["expired", "refused", "used"]
 
 _EXPIRED = {
     "queue": (Reason.QUEUE_TIMEOUT, "queue", "model request timeout"),
+    "rate_limited": (
+        Reason.BACKEND_RATE_LIMITED,
+        "queue",
+        "model request timeout: the backends of the model only answer that there are too many requests",
+    ),
     "batch": (Reason.CALLER_DEADLINE, "caller", "the call's deadline was near and the prompt had not started"),
     "no_backend": (Reason.NO_BACKEND, "no_backend", "no backend that serves the model was available in time"),
 }
 
 
 def expired(why: str, history: tuple[AttemptError, ...]) -> PromptError:
-    """The error of a prompt that ended while it waited; `why` as `Decisions.expired` says it."""
+    """The error of a prompt that ended while it waited; `why` as `Decisions.expired` says it, or `rate_limited`.
+
+    That is a queue timeout while every backend of the model refuses for its rate limit.
+    """
     reason, deadline, message = _EXPIRED[why]
     return PromptError(reason, message, retryable=True, deadline=deadline, history=history)
 

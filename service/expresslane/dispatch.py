@@ -12,7 +12,6 @@ from expresslane.backends.base import Answer, Call
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import AttemptError, BackendError, PromptError, Reason
 from expresslane.results import Outcome
-from expresslane.retries import MAX_WAIT_S
 from expresslane.scheduling import QUEUED
 from expresslane.token_estimates import TokenEstimates
 
@@ -34,7 +33,7 @@ _OVERDUE = {
     "idle": (Reason.IDLE_TIMEOUT, "the answer fell silent"),
     "attempt": (Reason.ATTEMPT_TIMEOUT, "the attempt took too long"),
 }
-PAUSED_MAX = 20
+TURNED_AWAY_MAX = 20
 """Attempts of one prompt that a rate limit may turn away without being counted, so that it ends for certain."""
 _BACKENDS_FAULT = frozenset(
     {
@@ -203,6 +202,7 @@ class Dispatcher:
             outcome, prompt_error = self._ended_early(ticket, stopped)
         elif error is None and not stopped:
             outcome, prompt_error = Outcome.SUCCEEDED, None
+            self._scheduling.limits.refusals.succeeded(attempt.member.number, ticket.model_number, attempt.started_ns)
         else:
             expired = ""
             if stopped:
@@ -238,26 +238,38 @@ class Dispatcher:
         now = self._clock()
         self._scheduling.pause(member.number, model_number, now, now + int(wait_s * 1e9))
 
-    def _pause(self, ticket: Ticket, member: Member, error: BackendError, now_ns: int) -> bool:
-        """Leave a backend alone for as long as its rate limit asks, with all prompts of the model, not this one only.
+    def _pause(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> int | None:
+        """Leave a backend alone after a rate limit of its, with all prompts of the model, not this one only.
 
-        Returns whether this attempt is not held against the prompt: it was turned away, and others would be too.
+        Returns until when; None: this attempt counts. It does not if it was turned away at the door, as others would
+        have been in its place.
         """
-        if error.reason is not Reason.BACKEND_RATE_LIMITED or not error.retry_after_s or not error.retryable:
-            return False
-        until_ns = now_ns + int(min(error.retry_after_s, MAX_WAIT_S) * 1e9)
-        self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns)
-        ticket.paused += 1
-        return ticket.paused <= PAUSED_MAX
+        if error.reason is not Reason.BACKEND_RATE_LIMITED or not error.retryable or attempt.stopped:
+            return None
+        member = attempt.member
+        until_ns = self._scheduling.limits.refusals.refused(
+            member.number,
+            ticket.model_number,
+            started_ns=attempt.started_ns,
+            now_ns=now_ns,
+            asked_s=error.retry_after_s,
+            base_s=member.settings.rate_limit_pause_s,
+            max_s=member.settings.rate_limit_pause_max_s,
+        )
+        if attempt.answer.started:
+            self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns)
+            return None
+        self._scheduling.turned_away(ticket, member.number, now_ns, until_ns)
+        return until_ns if ticket.turned_away < TURNED_AWAY_MAX else None
 
     def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
-        if self._pause(ticket, attempt.member, error, now_ns):
+        paused_until_ns = self._pause(ticket, attempt, error, now_ns)
+        delay_ns: int | None
+        if paused_until_ns is not None:
             elsewhere = self._scheduling.limits.open_elsewhere(ticket.model_number, attempt.member.number, now_ns)
-            wait_s = 0.0 if elsewhere else error.retry_after_s or 0.0
-            delay_ns: int | None = int(min(wait_s, MAX_WAIT_S) * 1e9)
+            delay_ns = 0 if elsewhere else max(0, paused_until_ns - now_ns)
         else:
-            counted = attempt.number - min(ticket.paused, PAUSED_MAX)
-            delay_ns = self._retries.delay_ns(counted, error, ticket.back_off_ns)
+            delay_ns = self._retries.delay_ns(attempt.number - ticket.turned_away, error, ticket.back_off_ns)
         delivered = ticket.batch.options.stream_deltas and attempt.answer.started
         if delay_ns is None or delivered or ticket.batch.stopped is not None:
             return False
@@ -272,6 +284,7 @@ class Dispatcher:
         self._end_trace(attempt, "retry", error, now_ns)
         ticket.history = (*ticket.history, failed)
         ticket.back_off_ns = delay_ns
+        ticket.turned_away += paused_until_ns is not None
         ticket.attempt = None
         return True
 

@@ -74,6 +74,11 @@ class Member:
         return self.capabilities.engine if self.settings.lanes is None else self.settings.lanes
 
     @property
+    def ramp(self) -> bool:
+        """Whether fewer prompts of a model run at once after a rate limit."""
+        return not self.capabilities.engine if self.settings.rate_limit_ramp is None else self.settings.rate_limit_ramp
+
+    @property
     def streams(self) -> bool:
         """Whether its answers come as a stream, so that a first token can be seen."""
         return self.capabilities.streams and self.settings.streaming

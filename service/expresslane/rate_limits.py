@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from expresslane.refusals import Refusals
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
@@ -65,6 +67,7 @@ class RateLimits:
     """The limits in force, by backend number. A batch is told of one once all backends of a model of its are closed."""
 
     def __init__(self) -> None:
+        self.refusals = Refusals()
         self._backends: dict[int, _Backend] = {}
 
     def describe(self, backend: int, models: Iterable[int], per_min: tuple[int, int]) -> None:
@@ -93,6 +96,11 @@ class RateLimits:
         """Whether another backend takes prompts of a model now, as far as limits go."""
         others = (one for number, one in self._backends.items() if number != backend and model in one.models)
         return any(one.closed_by(model, now_ns) is None for one in others)
+
+    def refused_everywhere(self, model: int) -> bool:
+        """Whether the last word of each backend that serves a model was that it had too many requests."""
+        serving = [number for number, one in self._backends.items() if model in one.models]
+        return bool(serving) and all(self.refusals.is_refusing(number, model) for number in serving)
 
     def tally(self, backend: int) -> Tally:
         """How often and how long a backend's limits have kept work waiting."""

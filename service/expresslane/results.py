@@ -92,6 +92,7 @@ class Result:
     usage: Usage | None = None
     error: PromptError | None = None
     attempts: int = 0
+    turned_away: int = 0
     backend: str = ""
     model: str = ""
     simulated: bool = False

@@ -135,6 +135,7 @@ class Scheduling:
             breaker_window_ns=int(settings.breaker_window_s * 1e9),
             breaker_open_ns=int(settings.breaker_open_s * 1e9),
             breaker_open_max_ns=int(settings.breaker_open_max_s * 1e9),
+            ramp=member.ramp,
         )
 
     def limit_tenant(self, tenant: Tenant) -> None:
@@ -151,7 +152,9 @@ class Scheduling:
         self._wake()
 
     def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
-        """Release nothing of one model to a backend before `until_ns`."""
+        """Release nothing of one model to a backend before `until_ns`; a time that is past changes nothing."""
+        if until_ns <= now_ns:
+            return
         self._core.pause(now_ns, backend, until_ns=until_ns, model=model)
         self.limits.pause(backend, model, Limit(PAUSE, until_ns, backend=self._backend_name(backend)), now_ns)
         self._wake()
@@ -247,6 +250,11 @@ class Scheduling:
     def blame(self, ticket: Ticket, now_ns: int) -> None:
         """What has just ended the running attempt speaks against its backend."""
         self._core.blame(now_ns, ticket.id)
+
+    def turned_away(self, ticket: Ticket, backend: int, now_ns: int, until_ns: int) -> None:
+        """A backend's rate limit has just ended the running attempt; it is left alone for the model until a time."""
+        self._core.turned_away(now_ns, ticket.id)
+        self.pause(backend, ticket.model_number, now_ns, until_ns)
 
     def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> str:
         """Put the ticket back in the queue, off-slot.
@@ -410,6 +418,8 @@ class Scheduling:
     def _expire(self, ticket: Ticket, why: str, now_ns: int) -> None:
         if why == "batch":
             ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
+        if why == "queue" and self.limits.refused_everywhere(ticket.model_number):
+            why = "rate_limited"
         ticket.attempt = None
         self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, expired(why, ticket.history)), now_ns)
 

@@ -297,6 +297,14 @@ class BackendSettings(_Frozen):
     """How long a failing backend is left alone before one prompt tries it; doubles each time that it fails again."""
     breaker_open_max_s: Seconds = 60.0
     """Longest time that it is left alone."""
+    rate_limit_pause_s: Seconds = 1.0
+    """How long a model is left alone there after a 429 that does not say for how long; doubles each time that the next
+    prompt after it is turned away too. The time is random, from half of it to all."""
+    rate_limit_pause_max_s: Seconds = 60.0
+    """Longest such pause. What the backend itself asks for is kept in full."""
+    rate_limit_ramp: bool | None = None
+    """Whether a 429 halves how many prompts of the model run there at once; then one more for each round of as many
+    successes, up to the cap. Default: on for hosted APIs; off for engines, which ask nobody to start slowly."""
     simulated: SimulatedSettings = SimulatedSettings()
     """Costs of a simulated backend."""
 
@@ -455,7 +463,8 @@ class Settings(_Frozen):
     in_flight_limit: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0
-    """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends.
+    """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends, not when a rate
+    limit turns one away.
     EXPRESSLANE_REQUEST_TIMEOUT is accepted as another name. Seconds, or with a unit: 90s, 10m, 1h."""
     no_backend_timeout_s: Seconds = 10.0
     """How long prompts wait while every backend of their model is down."""

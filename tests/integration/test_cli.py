@@ -38,7 +38,7 @@ async def test_results_go_to_the_output_and_the_summary_to_stderr(shell: Shell) 
     assert done.code == 0
     assert {line["custom_id"]: line["text"] for line in done.lines} == {f"p{n}": f"echo text {n}" for n in range(3)}
     wanted = "custom_id outcome text reasoning tool_calls finish_reason usage error queue_ms ttft_ms total_ms attempts"
-    assert list(done.lines[0]) == [*wanted.split(), "backend", "model", "simulated"]
+    assert list(done.lines[0]) == [*wanted.split(), "turned_away", "backend", "model", "simulated"]
     assert (done.lines[0]["queue_ms"], done.lines[0]["ttft_ms"], done.lines[0]["total_ms"]) == (10.0, 30.0, 50.0)
     assert "3 of 3 prompts succeeded   SIMULATED" in done.err
     assert "speed-up, at most" in done.err

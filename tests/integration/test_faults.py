@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -45,6 +45,8 @@ class Fault:
     passes: bool = True
     outcome: Outcome = Outcome.FAILED
     deadlines: Deadlines | None = None
+    turned_away: int = 0
+    """How often it is sent back without an attempt being counted, before its attempts are."""
     sends_more: bool = False
     """A request that dies on a kept connection is sent again within its attempt."""
 
@@ -76,6 +78,11 @@ def final(play: Callable[[], Script], reason: str) -> Fault:
     return Fault(play, reason, 1, passes=False)
 
 
+def turned_away(play: Callable[[], Script]) -> Fault:
+    """A rate limit: at first it costs no attempts (A26)."""
+    return Fault(play, "BACKEND_RATE_LIMITED", ATTEMPTS, turned_away=20)
+
+
 def overdue(play: Callable[[], Script], reason: str) -> Fault:
     """A time-out: not tried again at the backend where it happened, and there is no other."""
     return Fault(play, reason, 1, passes=False, outcome=Outcome.EXPIRED, deadlines=QUICK)
@@ -105,8 +112,10 @@ FAULTS: dict[str, Fault] = {
     "503 with nonsense": retried(
         status(503, Retry_After="Mon, 99999999999999999999 Jan 2024 00:00:00 GMT"), "BACKEND_OVERLOADED"
     ),
-    "429": retried(status(429), "BACKEND_RATE_LIMITED"),
-    "429 with milliseconds": retried(status(429, retry_after_ms="1"), "BACKEND_RATE_LIMITED", attempts=23),
+    "429": turned_away(status(429)),
+    "429 with milliseconds": turned_away(status(429, retry_after_ms="1")),
+    "429 with nonsense": turned_away(status(429, Retry_After="-1", retry_after_ms="nan")),
+    "503, slow down": turned_away(status(503, body=said("slow_down"))),
     "429, quota spent": final(status(429, body=said("insufficient_quota")), "BACKEND_QUOTA_EXHAUSTED"),
     "307": final(status(307, Location="http://elsewhere/"), "BACKEND_REJECTED"),
     "headers that are no text": final(status(400, x_request_id="\xff", Location="\xfe"), "BACKEND_REJECTED"),
@@ -187,7 +196,7 @@ class World:
         """Nothing is left over, and the backend saw what the result says."""
         sends = self.fake.sends
         assert all(sends[f"other {number}"] == 1 for number in range(OTHERS))
-        assert fault.sends_more or sends["victim"] == found.attempts
+        assert fault.sends_more or sends["victim"] == found.attempts + found.turned_away
         assert self.fake.peak <= CAP
         await until(lambda: self.fake.in_flight == 0)
         assert self.fake.doubles == set()
@@ -198,7 +207,8 @@ class World:
 async def meet(fault: Fault, *, times: int) -> Result:
     """Meet a fault so many times in a world of its own."""
     async with FakeBackend() as fake:
-        served = backend(fake.url, cap=CAP, attempt_timeout_s=30.0)
+        pauses: dict[str, Any] = {"rate_limit_pause_s": 0.001, "rate_limit_pause_max_s": 0.005}
+        served = backend(fake.url, cap=CAP, attempt_timeout_s=30.0, **pauses)
         settings = {"retry_attempts": ATTEMPTS, "retry_base_s": 0.005, "max_answer_bytes": 65_536}
         async with Service(fake=served, **settings) as service:
             return await World(fake, service).run(fault, times=times)
@@ -210,8 +220,8 @@ async def test_fault(name: str) -> None:
     fault = FAULTS[name]
     found = await meet(fault, times=1_000)
     assert (found.error.reason if found.error else "", found.outcome) == (fault.reason, fault.outcome)
-    assert found.attempts == fault.attempts
-    assert len(found.error.history if found.error else ()) == found.attempts - 1
+    assert (found.attempts, found.turned_away) == (fault.attempts, fault.turned_away)
+    assert len(found.error.history if found.error else ()) == found.attempts + found.turned_away - 1
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.passes])
@@ -219,7 +229,9 @@ async def test_fault_that_passes(name: str) -> None:
     """A18, A20: a fault that passes costs an attempt and nothing else."""
     found = await meet(FAULTS[name], times=1)
     assert (found.error, found.text) == (None, echo_of("victim"))
-    assert found.attempts == (1 if FAULTS[name].sends_more else 2)
+    is_free = FAULTS[name].sends_more or FAULTS[name].turned_away
+    assert found.attempts == (1 if is_free else 2)
+    assert found.turned_away == (1 if FAULTS[name].turned_away else 0)
 
 
 async def test_connections_refused_for_a_while() -> None:

@@ -123,7 +123,7 @@ async def test_caps_results_and_sends(seed: int) -> None:
         for prompts, results in zip(batches, answers, strict=True):
             assert sorted(result.custom_id for result in results) == sorted(prompt.custom_id for prompt in prompts)
             for result in results:
-                assert counted[result.custom_id] == result.attempts
+                assert counted[result.custom_id] == result.attempts + result.turned_away
         assert max((counted - put_off).values()) <= ATTEMPTS
         assert all(fake.peak <= cap for fake, cap in zip(fakes, caps, strict=True))
 

@@ -7,6 +7,7 @@ use crate::lanes::Lanes;
 use crate::limits::Limits;
 use crate::loaded::{Loaded, UNWANTED};
 use crate::opening::Opening;
+use crate::ramp::Ramp;
 use crate::reservation::Reservation;
 use crate::ticket::{NEVER, NONE, Ticket};
 use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute};
@@ -20,6 +21,7 @@ pub(crate) struct ModelSlot {
     pub(crate) in_flight: u32,
     /// Nothing is released before this.
     pub(crate) paused_until_ns: u64,
+    pub(crate) ramp: Ramp,
     /// The highest class of which something waits for it, where models are limited.
     pub(crate) wanted: u8,
     /// Of this something could go nowhere else without a load.
@@ -38,6 +40,7 @@ impl ModelSlot {
             served: true,
             in_flight: 0,
             paused_until_ns: 0,
+            ramp: Ramp::OPEN,
             wanted: UNWANTED,
             only_here: false,
             shut: false,
@@ -110,6 +113,9 @@ impl Backend {
             }
         }
         self.models.retain(|slot| slot.served || slot.in_flight > 0);
+        for slot in &mut self.models {
+            if config.ramp { slot.ramp.open_at(hard_cap(config.cap, slot)) } else { slot.ramp = Ramp::OPEN }
+        }
         if config.max_loaded_models == 0 {
             self.loaded.forget();
             self.models.iter_mut().for_each(|slot| (slot.shut, slot.loaded_at) = (false, 0));
@@ -157,6 +163,35 @@ impl Backend {
             && model.paused_until_ns == 0
             && !model.shut
             && (model.cap == 0 || model.in_flight < model.cap)
+            && model.in_flight < model.ramp.limit()
+    }
+
+    /// Most of a model in flight: its own cap, the backend's, and less after a rate limit.
+    pub(crate) fn cap_of(&self, model: &ModelSlot) -> u32 {
+        hard_cap(self.config.cap, model).min(model.ramp.limit())
+    }
+
+    /// A prompt of this model was turned away by a rate limit; it is still in flight.
+    pub(crate) fn cut_ramp(&mut self, now_ns: u64, model: ModelId, released_ns: u64) {
+        self.counters.turned_away += 1;
+        if self.config.ramp {
+            let at = self.position(model);
+            let slot = &mut self.models[at];
+            slot.ramp.cut(now_ns, released_ns, slot.in_flight, hard_cap(self.config.cap, slot));
+        }
+    }
+
+    /// A prompt of this model has succeeded.
+    pub(crate) fn grow_ramp(&mut self, model: ModelId, released_ns: u64) {
+        let at = self.position(model);
+        let slot = &mut self.models[at];
+        slot.ramp.grow(released_ns, hard_cap(self.config.cap, slot));
+    }
+
+    /// Where a model in flight stands in `models`.
+    fn position(&self, model: ModelId) -> usize {
+        let at = self.models.binary_search_by_key(&model, |slot| slot.model);
+        at.expect("a model in flight stays listed")
     }
 
     /// Whether it may be given work, now or when there is room. An open breaker counts as down until a probe has
@@ -282,8 +317,8 @@ impl Backend {
 
     pub(crate) fn give_back_slot(&mut self, model: ModelId, now_ns: u64) {
         self.slot_ns = self.slot_ns.wrapping_add(now_ns);
-        let at = self.models.binary_search_by_key(&model, |slot| slot.model);
-        self.models[at.expect("a model in flight stays listed")].in_flight -= 1;
+        let at = self.position(model);
+        self.models[at].in_flight -= 1;
         self.in_flight -= 1;
         self.lanes.set_in_flight(self.in_flight);
     }
@@ -323,4 +358,9 @@ impl Backend {
             }
         }
     }
+}
+
+/// Most of a model in flight as configured.
+fn hard_cap(cap: u32, model: &ModelSlot) -> u32 {
+    if model.cap == 0 { cap } else { cap.min(model.cap) }
 }

@@ -119,6 +119,9 @@ pub struct BackendConfig {
     pub tokens_per_min: u64,
     /// When it is left alone because it fails; none = never.
     pub breaker: Option<BreakerConfig>,
+    /// Whether fewer prompts of a model are in flight after one was turned away: half of what was, then one more for each
+    /// round of as many successes, up to its caps.
+    pub ramp: bool,
 }
 
 impl Default for BackendConfig {
@@ -141,6 +144,7 @@ impl Default for BackendConfig {
             requests_per_min: 0,
             tokens_per_min: 0,
             breaker: None,
+            ramp: false,
         }
     }
 }

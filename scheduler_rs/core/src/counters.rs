@@ -24,6 +24,7 @@ impl Histograms {
 #[derive(Debug, Default)]
 pub(crate) struct BackendCounters {
     pub(crate) dispatched: u64,
+    pub(crate) turned_away: u64,
     /// By [`AttemptEnd`].
     pub(crate) outcomes: [u64; AttemptEnd::ALL.len()],
     pub(crate) histograms: Histograms,

@@ -40,6 +40,7 @@ mod outcome;
 mod policy;
 mod promotion;
 mod queue;
+mod ramp;
 mod ratios;
 mod reservation;
 mod retry_budget;

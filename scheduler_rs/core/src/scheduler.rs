@@ -13,6 +13,7 @@ mod limit;
 mod load;
 mod promote;
 mod queue;
+mod ramp;
 mod refuse;
 mod release;
 mod set_policy;

@@ -78,6 +78,8 @@ pub struct BackendSnapshot {
     pub load_ns: f64,
     /// Loads whose time was measured: what the expected one was learned from, if they are at least 8.
     pub load_samples: u64,
+    /// Most in flight by model served, ascending: its own cap, the backend's, and less after a rate limit.
+    pub cap_by_model: Vec<(ModelId, u32)>,
     /// Long prompts in prefill.
     pub long_in_prefill: u32,
     /// Charged tokens of short prompts in prefill.
@@ -108,6 +110,8 @@ pub struct BackendSnapshot {
     pub breaker: Option<BreakerSnapshot>,
     /// Releases since start.
     pub dispatched: u64,
+    /// Attempts since start that a rate limit turned away.
+    pub turned_away: u64,
     /// Ended attempts since start.
     pub outcomes: [(AttemptEnd, u64); AttemptEnd::ALL.len()],
 }

@@ -125,6 +125,8 @@ pub(crate) struct Ticket {
     pub(crate) cancelled: bool,
     /// Whether its attempt has told its backend's breaker what it had to tell.
     pub(crate) judged: bool,
+    /// Whether its backend's rate limit turned its attempt away.
+    pub(crate) turned_away: bool,
     /// Whether it runs after all earlier and before all later ones of its batch.
     pub(crate) sequential: bool,
 }
@@ -164,6 +166,7 @@ impl Ticket {
         reserved: false,
         cancelled: false,
         judged: false,
+        turned_away: false,
         sequential: false,
     };
 

@@ -93,6 +93,7 @@ impl Scheduler {
         breaker_open_ns = 5_000_000_000,
         breaker_open_max_ns = 60_000_000_000,
         breaker_probes = 1,
+        ramp = false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn update_backend(
@@ -121,6 +122,7 @@ impl Scheduler {
         breaker_open_ns: u64,
         breaker_open_max_ns: u64,
         breaker_probes: u32,
+        ramp: bool,
     ) -> PyResult<()> {
         let breaker = BreakerConfig {
             error_ratio: breaker_error_ratio,
@@ -148,6 +150,7 @@ impl Scheduler {
             requests_per_min: limit("requests_per_min", requests_per_min)?,
             tokens_per_min: limit("tokens_per_min", tokens_per_min)?,
             breaker: (breaker_error_ratio != 0.0).then_some(breaker),
+            ramp,
         };
         self.lock().update_backend(now_ns, backend, config).map_err(to_py)
     }
@@ -248,6 +251,11 @@ impl Scheduler {
     /// What has just happened to an attempt speaks against its backend.
     fn blame(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
         self.lock().blame(now_ns, TicketId(ticket)).map_err(to_py)
+    }
+
+    /// The backend has not taken an in-flight ticket because of a rate limit of its own.
+    fn turned_away(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
+        self.lock().turned_away(now_ns, TicketId(ticket)).map_err(to_py)
     }
 
     /// An in-flight ticket ends.

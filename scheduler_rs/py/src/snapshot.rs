@@ -71,6 +71,7 @@ pub(crate) struct BackendSnapshot {
     model_loads: u64,
     load_ns: f64,
     load_samples: u64,
+    cap_by_model: Vec<(u32, u32)>,
     long_in_prefill: u32,
     short_tokens_in_prefill: u64,
     outstanding_prefill_tokens: u64,
@@ -85,6 +86,7 @@ pub(crate) struct BackendSnapshot {
     tokens_in_window: u64,
     breaker: Option<BreakerSnapshot>,
     dispatched: u64,
+    turned_away: u64,
     outcomes: BTreeMap<&'static str, u64>,
 }
 
@@ -103,6 +105,7 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             model_loads: backend.model_loads,
             load_ns: backend.load_ns,
             load_samples: backend.load_samples,
+            cap_by_model: backend.cap_by_model,
             long_in_prefill: backend.long_in_prefill,
             short_tokens_in_prefill: backend.short_tokens_in_prefill,
             outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
@@ -117,6 +120,7 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             tokens_in_window: backend.tokens_in_window,
             breaker: backend.breaker.map(Into::into),
             dispatched: backend.dispatched,
+            turned_away: backend.turned_away,
             outcomes: backend.outcomes.into_iter().map(|(end, count)| (end.name(), count)).collect(),
         }
     }

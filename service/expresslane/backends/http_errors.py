@@ -57,6 +57,8 @@ _STATUSES: dict[int, _Verdict] = {
     500: _Verdict(Reason.BACKEND_ERROR, True),
     501: _Verdict(Reason.BACKEND_REJECTED, False),
 }
+# Where an error's own word counts for more than its status: OpenAI sends `slow_down` as a 503.
+_TOLD_BY_CODE = {503: (Reason.BACKEND_QUOTA_EXHAUSTED, Reason.BACKEND_RATE_LIMITED)}
 _OTHER_CLIENT_ERROR = _Verdict(Reason.BACKEND_REJECTED, False)
 _OTHER_SERVER_ERROR = _Verdict(Reason.BACKEND_OVERLOADED, True)
 
@@ -123,7 +125,7 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, wher
     said = provider_error(_load_or_none(body))
     verdict = _verdict_of_status(status)
     named = _CODES.get(said.code.lower())
-    if named is not None and named.reason is Reason.BACKEND_QUOTA_EXHAUSTED:
+    if named is not None and named.reason in _TOLD_BY_CODE.get(status, (Reason.BACKEND_QUOTA_EXHAUSTED,)):
         verdict = named
     retryable = verdict.retryable
     if verdict.reason is not Reason.BACKEND_QUOTA_EXHAUSTED:

@@ -22,7 +22,7 @@ class Ticket:
     """The Python side of a core ticket. Hundreds of thousands may wait, so it holds slots and no task or future.
 
     `queue_wait_ns` is the time spent off-slot up to the last release; `attempt` is the running attempt, if any;
-    `paused` counts the attempts that a backend turned away until later.
+    `attempts` counts releases; those of them that a rate limit turned away until later are `turned_away`.
     """
 
     __slots__ = (
@@ -34,7 +34,6 @@ class Ticket:
         "id",
         "index",
         "model_number",
-        "paused",
         "prompt",
         "queue_wait_ns",
         "queued_ns",
@@ -42,6 +41,7 @@ class Ticket:
         "submitted_ns",
         "tokens",
         "trace",
+        "turned_away",
     )
 
     def __init__(self, prompt: Prompt, batch: Batch, index: int, tokens: int, size_bytes: int = 0) -> None:
@@ -55,7 +55,7 @@ class Ticket:
         self.queued_ns = 0
         self.queue_wait_ns = 0
         self.attempts = 0
-        self.paused = 0
+        self.turned_away = 0
         self.model_number = 0
         self.back_off_ns = 0
         self.attempt: Attempt | None = None
@@ -80,7 +80,8 @@ class Ticket:
                 outcome,
                 timings,
                 error=error,
-                attempts=self.attempts,
+                attempts=self.attempts - self.turned_away,
+                turned_away=self.turned_away,
                 backend=self.history[-1].backend if self.history else "",
                 prompt_bytes=self.size_bytes,
             )
@@ -112,7 +113,8 @@ class Ticket:
             finish_reason_raw=answer.finish_reason_raw[:MAX_WORD_CHARS],
             usage=usage,
             error=error,
-            attempts=self.attempts,
+            attempts=self.attempts - self.turned_away,
+            turned_away=self.turned_away,
             backend=attempt.member.id,
             model=attempt.model,
             simulated=attempt.member.capabilities.simulated,

@@ -29,6 +29,7 @@ def result_line(result: Result) -> str:
         "ttft_ms": _rounded(result.ttft_ms),
         "total_ms": _rounded(result.total_ms),
         "attempts": result.attempts,
+        "turned_away": result.turned_away,
         "backend": result.backend,
         "model": result.model,
         "simulated": result.simulated,

@@ -14,7 +14,7 @@ from expresslane.v1 import admin_pb2 as pb
 from expresslane.v1 import types_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from expresslane._scheduler import BackendSnapshot, BreakerSnapshot, TenantLimitSnapshot
     from expresslane.fleet import Fleet, Member
@@ -121,6 +121,7 @@ def backend_message(
     settings = member.settings
     in_flight = {fleet.registry.name(model): count for model, count in counted.in_flight_by_model}
     loaded = {fleet.registry.name(model) for model in counted.loaded_models}
+    caps = {fleet.registry.name(model): cap for model, cap in counted.cap_by_model}
     tally = limits.tally(member.number)
     return pb.Backend(
         name=PREFIX + member.id,
@@ -134,6 +135,7 @@ def backend_message(
                     cap=settings.model_caps.get(model, 0),
                     in_flight=in_flight.get(model, 0),
                     loaded=model in loaded,
+                    effective_cap=caps.get(model, 0),
                 ),
                 tokens.find(fleet.registry.number(model)),
             )
@@ -155,7 +157,7 @@ def backend_message(
         long_slots=counted.long_slots if member.lanes else 0,
         short_budget_tokens=counted.short_budget_tokens if member.lanes else 0,
         outcomes=counted.outcomes,
-        notices=member.notices(),
+        notices=[*member.notices(), *_ramps(member, caps)],
         requests_per_min=member.requests_per_min,
         tokens_per_min=member.tokens_per_min,
         requests_in_window=counted.requests_in_window,
@@ -167,7 +169,16 @@ def backend_message(
         breaker=_breaker(counted.breaker, now_ns),
         max_loaded_models=counted.max_loaded_models,
         model_loads=counted.model_loads,
+        turned_away=counted.turned_away,
     )
+
+
+def _ramps(member: Member, caps: Mapping[str, int]) -> Iterator[str]:
+    """Models that get fewer prompts at once than configured, after a rate limit."""
+    for model, cap in sorted(caps.items()):
+        configured = min(member.settings.model_caps.get(model) or member.effective_cap, member.effective_cap)
+        if cap < configured:
+            yield f"{model}: {cap} of {configured} at once after a rate limit, more with each round of successes"
 
 
 def _breaker(breaker: BreakerSnapshot | None, now_ns: int) -> pb.Breaker | None:

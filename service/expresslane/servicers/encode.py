@@ -90,6 +90,7 @@ def fill_result(message: types_pb2.Result, result: Result) -> None:
     message.index = result.index
     message.outcome = _OUTCOMES[result.outcome]
     message.attempts = result.attempts
+    message.turned_away = result.turned_away
     message.backend = backend_name(result.backend)
     message.model = result.model
     message.simulated = result.simulated

@@ -157,6 +157,12 @@ class Metrics:
         return (
             gauge(names.BACKEND_AVAILABLE, "1", "1 if prompts may be released to it", lambda now: int(now.available)),
             gauge(names.BACKEND_CAP, "{prompt}", "Most prompts in flight", lambda now: now.cap),
+            _Instrument(
+                names.BACKEND_MODEL_CAP,
+                "{prompt}",
+                "Most prompts of a model in flight, less than its caps after a rate limit",
+                self._model_caps,
+            ),
             gauge(names.BACKEND_IN_FLIGHT, "{prompt}", "Prompts in flight", lambda now: now.in_flight),
             gauge(
                 names.BACKEND_LONG_IN_PREFILL,
@@ -223,10 +229,23 @@ class Metrics:
                 lambda tally: tally.total_ns / 1e9,
             ),
             _Instrument(
+                names.BACKEND_TURNED_AWAY,
+                "{attempt}",
+                "Attempts that its rate limit turned away",
+                each(lambda now: now.turned_away),
+                counter=True,
+            ),
+            _Instrument(
                 names.ATTEMPTS_STARTED, "{attempt}", "Attempts started", each(lambda now: now.dispatched), counter=True
             ),
             _Instrument(names.ATTEMPTS_ENDED, "{attempt}", "Attempts ended by outcome", ended, counter=True),
         )
+
+    def _model_caps(self, now: Snapshot) -> Iterator[Observation]:
+        for backend in now.backends:
+            for model, cap in backend.cap_by_model:
+                of = {names.BACKEND: self._backend_name(backend.backend), names.MODEL: self._model_name(model)}
+                yield Observation(cap, of)
 
 
 class _Snapshots:

@@ -79,6 +79,7 @@ class Backend(_message.Message):
     BREAKER_FIELD_NUMBER: _builtins.int
     MAX_LOADED_MODELS_FIELD_NUMBER: _builtins.int
     MODEL_LOADS_FIELD_NUMBER: _builtins.int
+    TURNED_AWAY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`backends/{id}`."""
     kind: _builtins.str
@@ -129,6 +130,8 @@ class Backend(_message.Message):
     """Most models in memory at once; `models` says which are. 0: no limit."""
     model_loads: _builtins.int
     """Since start: how often a model was loaded, as far as releases tell. 0 without a limit of models."""
+    turned_away: _builtins.int
+    """Since start: attempts that a rate limit of the backend turned away. They are among `outcomes` too."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendModel]:
         """Models it serves, by the names that callers use."""
@@ -192,10 +195,11 @@ class Backend(_message.Message):
         breaker: Global___Breaker | None = ...,
         max_loaded_models: _builtins.int = ...,
         model_loads: _builtins.int = ...,
+        turned_away: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "estimates", b"estimates", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "max_loaded_models", b"max_loaded_models", "mean_in_flight", b"mean_in_flight", "model_loads", b"model_loads", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "max_loaded_models", b"max_loaded_models", "mean_in_flight", b"mean_in_flight", "model_loads", b"model_loads", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "turned_away", b"turned_away", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,6 +294,7 @@ class BackendModel(_message.Message):
     ESTIMATE_SAMPLES_FIELD_NUMBER: _builtins.int
     MEAN_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_CAP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name that callers use."""
     backend_model: _builtins.str
@@ -310,6 +315,10 @@ class BackendModel(_message.Message):
     """Learned: mean length of the answers to prompts without max_tokens, in tokens."""
     loaded: _builtins.bool
     """Whether it is in memory, as far as releases tell. False where the backend has no limit of models."""
+    effective_cap: _builtins.int
+    """Most requests in flight now: its own cap, the backend's, and less than these after the backend turned some away for a
+    rate limit, until as many again have succeeded as it takes.
+    """
     def __init__(
         self,
         *,
@@ -322,10 +331,11 @@ class BackendModel(_message.Message):
         estimate_samples: _builtins.int = ...,
         mean_output_tokens: _builtins.float = ...,
         loaded: _builtins.bool = ...,
+        effective_cap: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "bytes_per_token", b"bytes_per_token", "cap", b"cap", "estimate_samples", b"estimate_samples", "in_flight", b"in_flight", "loaded", b"loaded", "mean_output_tokens", b"mean_output_tokens", "model", b"model", "prompt_overhead_tokens", b"prompt_overhead_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "bytes_per_token", b"bytes_per_token", "cap", b"cap", "effective_cap", b"effective_cap", "estimate_samples", b"estimate_samples", "in_flight", b"in_flight", "loaded", b"loaded", "mean_output_tokens", b"mean_output_tokens", "model", b"model", "prompt_overhead_tokens", b"prompt_overhead_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

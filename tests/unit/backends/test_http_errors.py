@@ -111,6 +111,23 @@ def test_spent_quota_is_never_repeated(code: str, status: int, place: str) -> No
     assert (error.reason, error.retryable) == (Reason.BACKEND_QUOTA_EXHAUSTED, False)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (503, "slow_down", Reason.BACKEND_RATE_LIMITED),
+        (503, "rate_limit_exceeded", Reason.BACKEND_RATE_LIMITED),
+        (503, "server_busy", Reason.BACKEND_OVERLOADED),
+        (503, "", Reason.BACKEND_OVERLOADED),
+        (500, "slow_down", Reason.BACKEND_ERROR),
+        (400, "slow_down", Reason.BACKEND_REJECTED),
+    ],
+)
+def test_slow_down_is_a_rate_limit(status: int, code: str, reason: Reason) -> None:
+    """P35, O16: `slow_down` comes as a 503 and limits the rate all the same; a busy server is no rate limit."""
+    error = error_of_response(status, CIMultiDict(), orjson.dumps({"error": {"code": code}}), "http://b")
+    assert (error.reason, error.retryable) == (reason, status != 400)
+
+
 @pytest.mark.parametrize("place", ["code", "type"])
 @pytest.mark.parametrize(
     ("kind", "reason", "retryable"),

@@ -163,6 +163,10 @@ def test_the_example_of_an_error_is_itself_right() -> None:
             "EXPRESSLANE_BACKENDS__A__BREAKER_OPEN_S='2m' is more than breaker_open_max_s (60).",
         ),
         (
+            {"BACKENDS__A__RATE_LIMIT_PAUSE_S": "2m"},
+            "EXPRESSLANE_BACKENDS__A__RATE_LIMIT_PAUSE_S='2m' is more than rate_limit_pause_max_s (60).",
+        ),
+        (
             {"FAIRNESS": "none", "TENANTS__ACME__TOKENS_PER_MIN": "100"},
             "EXPRESSLANE_TENANTS__ACME__TOKENS_PER_MIN='100' needs tenants to be told apart",
         ),

@@ -163,7 +163,9 @@ async def test_a_backend_that_only_ever_turns_away() -> None:
     backend.default = limited(1.0)[0]  # type: ignore[assignment]
     async with World(backend) as world:
         result = await world.one()
-        assert (result.outcome, result.attempts) == (Outcome.FAILED, 23)
+        assert (result.outcome, result.attempts, result.turned_away) == (Outcome.FAILED, 3, 20)
+        assert result.error is not None
+        assert (result.error.reason, len(result.error.history)) == (Reason.BACKEND_RATE_LIMITED, 22)
 
 
 @virtual_time

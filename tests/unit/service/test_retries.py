@@ -76,7 +76,7 @@ async def test_history_of_attempts() -> None:
     """After the last attempt the error is that attempt's, and the earlier ones are told, oldest first (A12)."""
     backend = ScriptedBackend()
     backend.plays = [
-        failing(Reason.BACKEND_RATE_LIMITED, http_status=429),
+        failing(Reason.BACKEND_ERROR, http_status=409),
         failing(Reason.BACKEND_OVERLOADED, http_status=503),
         failing(Reason.BACKEND_ERROR, http_status=500),
     ]
@@ -89,7 +89,7 @@ async def test_history_of_attempts() -> None:
             500,
         )
         assert [(one.backend, one.reason, one.http_status) for one in result.error.history] == [
-            ("b", Reason.BACKEND_RATE_LIMITED, 429),
+            ("b", Reason.BACKEND_ERROR, 409),
             ("b", Reason.BACKEND_OVERLOADED, 503),
         ]
     assert len(backend.calls) == 3
@@ -113,7 +113,7 @@ async def test_retry_after_is_honoured_in_full() -> None:
     backend.plays = [failing(Reason.BACKEND_RATE_LIMITED, retry_after_s=45)]
     async with World(backend) as world:
         result = await world.one()
-        assert (result.outcome, result.attempts) == (Outcome.SUCCEEDED, 2)
+        assert (result.outcome, result.attempts, result.turned_away) == (Outcome.SUCCEEDED, 1, 1)
         assert result.timings.total_ns == 45 * SECOND
 
 

@@ -40,6 +40,7 @@ class FakeBackend:
     in_flight_by_model: list[tuple[int, int]] = field(default_factory=lambda: [(0, 3)])
     loaded_models: list[int] = field(default_factory=lambda: [0, 1])
     model_loads: int = 4
+    cap_by_model: list[tuple[int, int]] = field(default_factory=lambda: [(0, 4), (1, 8)])
     long_in_prefill: int = 1
     short_tokens_in_prefill: int = 700
     outstanding_prefill_tokens: int = 9_000
@@ -48,6 +49,7 @@ class FakeBackend:
     prefill_ns: tuple[float, float, float] = (0.0, 200_000.0, 0.0)
     breaker: FakeBreaker | None = field(default_factory=lambda: FakeBreaker("open"))
     dispatched: int = 40
+    turned_away: int = 2
     outcomes: dict[str, int] = field(default_factory=lambda: {"success": 30, "failed": 4, "retry": 3})
 
 

@@ -130,6 +130,8 @@ def test_every_counter_of_the_core_is_a_metric() -> None:
         "expresslane.backend.loaded_models": {("gpu",): 2},
         "expresslane.backend.model_loads": {("gpu",): 4},
         "expresslane.backend.breaker_open": {("gpu",): 1},
+        "expresslane.backend.model_cap": {("gpu", "small"): 4, ("gpu", "big"): 8},
+        "expresslane.backend.turned_away": {("gpu",): 2},
         "expresslane.backend.rate_limited": {("gpu",): 2},
         "expresslane.backend.rate_limited_time": {("gpu",): 12.0},
         "expresslane.attempts.started": {("gpu",): 40},

@@ -45,6 +45,7 @@ class BackendModel:
     estimate_samples: int
     mean_output_tokens: float
     loaded: bool
+    effective_cap: int
 
     @classmethod
     def from_proto(cls, message: admin_pb2.BackendModel) -> BackendModel:
@@ -191,6 +192,7 @@ class Backend:
     breaker: Breaker | None
     max_loaded_models: int
     model_loads: int
+    turned_away: int
 
     @property
     def id(self) -> str:
@@ -210,6 +212,7 @@ class Backend:
             rate_limited_ms=milliseconds(message.rate_limited_time),
             estimates=BackendEstimates.from_proto(message.estimates),
             breaker=Breaker.from_proto(message.breaker) if message.HasField("breaker") else None,
+            turned_away=message.turned_away,
         )
 
 

@@ -156,7 +156,8 @@ class Result:
     """One prompt's end. Times are milliseconds from acceptance; None: it did not happen.
 
     `queue_ms` is the wait for a release, `ttft_ms` and `total_ms` include it; `attempt_ttft_ms` and `attempt_ms` are
-    the last attempt alone. `simulated`: a simulated backend made this up, so never take it for a model's answer.
+    the last attempt alone. `turned_away` counts the releases that a backend's rate limit sent back, which are no
+    attempts. `simulated`: a simulated backend made this up, so never take it for a model's answer.
     """
 
     custom_id: str
@@ -174,6 +175,7 @@ class Result:
     backend: str = ""
     model: str = ""
     simulated: bool = False
+    turned_away: int = 0
 
     @property
     def ok(self) -> bool:
@@ -207,6 +209,7 @@ class Result:
             total_ms=milliseconds(times.total),
             attempt_ms=milliseconds(times.attempt) if times.HasField("attempt") else None,
             attempts=message.attempts,
+            turned_away=message.turned_away,
             backend=message.backend,
             model=message.model,
             simulated=message.simulated,

@@ -55,6 +55,9 @@ impl Scheduler {
     ///
     /// With `exclude_backend` the ticket never again goes to the backend that just had it. Any answer but
     /// [`RetryAnswer::Queued`] says why not; then nothing has changed and the ticket is to be finished.
+    ///
+    /// After [`Self::turned_away`] it is as if the ticket had not been released: it goes on waiting since when it last
+    /// began to, so that its queue timeout still ends it, and its tenant's retry budget pays nothing.
     pub fn retry(
         &mut self,
         now_ns: u64,
@@ -81,8 +84,8 @@ impl Scheduler {
                 return Ok(RetryAnswer::NoOtherBackend);
             }
         }
-        let tenant = self.tenant_of(slot);
-        if self.config.retry_ratio > 0.0 && !self.retry_budgets.take(tenant) {
+        let (tenant, is_free) = (self.tenant_of(slot), self.tickets[slot].turned_away);
+        if self.config.retry_ratio > 0.0 && !is_free && !self.retry_budgets.take(tenant) {
             self.counters.retries_denied += 1;
             return Ok(RetryAnswer::BudgetExhausted);
         }
@@ -114,9 +117,14 @@ impl Scheduler {
         self.judge_end(slot, Some(outcome));
         self.settle_flow(slot, Some(outcome), usage);
         self.learn(slot, outcome, usage);
+        if outcome == Outcome::Success {
+            self.grow_ramp(slot);
+        }
         self.leave_backend(slot, AttemptEnd::Ticket(outcome));
-        let batch = self.tickets[slot].batch;
-        self.batches[batch].restarted_ns = self.now_ns;
+        let ticket = &self.tickets[slot];
+        if !ticket.turned_away {
+            self.batches[ticket.batch].restarted_ns = self.now_ns;
+        }
         self.end(slot, outcome);
         Ok(())
     }
@@ -140,11 +148,14 @@ impl Scheduler {
         ticket.group = group;
         self.rejoin_flow(slot);
         let ticket = &mut self.tickets[slot];
-        ticket.queued_since_ns = self.now_ns;
         ticket.not_before_ns = not_before_ns;
         let batch = ticket.batch;
-        self.batches[batch].tickets.remove(&mut self.tickets, slot);
-        self.link_queued(slot);
+        if !ticket.turned_away {
+            ticket.queued_since_ns = self.now_ns;
+            self.batches[batch].tickets.remove(&mut self.tickets, slot);
+            self.batches[batch].tickets.push_back(&mut self.tickets, slot);
+        }
+        self.count_queued(slot);
         self.counters.retried += 1;
         if not_before_ns > self.now_ns {
             self.tickets[slot].place = Place::RetryWait;
@@ -153,6 +164,6 @@ impl Scheduler {
             self.return_to_bucket(slot);
         }
         self.arm_ticket(slot);
-        self.arm_batch(batch, self.batches[batch].queue_due_ns(self.now_ns));
+        self.arm_batch(batch, self.batches[batch].queue_due_ns(self.tickets[slot].queued_since_ns));
     }
 }

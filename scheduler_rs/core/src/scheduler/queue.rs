@@ -51,15 +51,14 @@ impl Scheduler {
         times.min_by(|a, b| a.at(TYPICAL_TOKENS).total_cmp(&b.at(TYPICAL_TOKENS))).copied()
     }
 
-    /// Counts a ticket that begins to wait, at the end of its batch's list.
-    pub(super) fn link_queued(&mut self, slot: u32) {
+    /// Counts a ticket that waits from now on.
+    pub(super) fn count_queued(&mut self, slot: u32) {
         let ticket = &self.tickets[slot];
         let (batch, tokens) = (ticket.batch, u64::from(ticket.tokens));
         let group = &mut self.groups[ticket.group];
         group.queued += 1;
         group.queued_tokens += tokens;
         self.batches[batch].queued += 1;
-        self.batches[batch].tickets.push_back(&mut self.tickets, slot);
         self.counters.queued += 1;
     }
 

@@ -113,6 +113,7 @@ impl Scheduler {
         ticket.idle_due_ns = NEVER;
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
+        ticket.turned_away = false;
         backend.charge_limits(now_ns, ticket.limited_tokens());
         backend.note_loaded(route.model_slot, ticket);
         backend.take_slot(route.model_slot, now_ns);

@@ -103,6 +103,7 @@ impl Scheduler {
 
 fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
     let in_flight = backend.models.iter().filter(|slot| slot.in_flight > 0);
+    let served = backend.models.iter().filter(|slot| slot.served);
     let estimates = backend.estimates.in_force();
     BackendSnapshot {
         backend: backend.id,
@@ -117,6 +118,7 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         model_loads: backend.loaded.loads(),
         load_ns: backend.loaded.load_ns(),
         load_samples: backend.loaded.load_samples(),
+        cap_by_model: served.map(|slot| (slot.model, backend.cap_of(slot))).collect(),
         long_in_prefill: backend.lanes.long_in_prefill(),
         short_tokens_in_prefill: backend.lanes.short_tokens(),
         outstanding_prefill_tokens: backend.outstanding_tokens,
@@ -132,6 +134,7 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         tokens_in_window: backend.limits.tokens.sum_at(now_ns),
         breaker: backend.breaker.as_ref().map(|breaker| breaker_snapshot(breaker, now_ns)),
         dispatched: backend.counters.dispatched,
+        turned_away: backend.counters.turned_away,
         outcomes: AttemptEnd::ALL.map(|end| (end, backend.counters.outcomes[end.position()])),
     }
 }

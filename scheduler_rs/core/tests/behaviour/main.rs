@@ -19,3 +19,4 @@ mod retries;
 mod routing;
 mod short_lane;
 mod tenant_limits;
+mod turned_away;

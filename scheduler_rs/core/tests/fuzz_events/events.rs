@@ -127,6 +127,10 @@ impl Events {
                 let (tenant, requests) = (bytes.small() % TENANTS, bytes.small());
                 _ = scheduler.set_tenant_limits(now_ns, tenant, requests, bytes.number());
             }
+            18 => {
+                let is_there = scheduler.turned_away(now_ns, ticket).is_ok();
+                assert_eq!(is_there, self.is_in_flight(ticket));
+            }
             // The clock may even seem to go back.
             _ => self.now_ns = if bytes.byte() == 0 { 0 } else { (now_ns + bytes.time_ns()).min(1 << 59) },
         }
@@ -298,5 +302,6 @@ fn backend_config(bytes: &mut Bytes<'_>) -> BackendConfig {
         requests_per_min: bytes.small(),
         tokens_per_min: bytes.number(),
         breaker: bytes.one_in(2).then_some(breaker),
+        ramp: bytes.one_in(2),
     }
 }

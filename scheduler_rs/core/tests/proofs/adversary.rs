@@ -35,6 +35,8 @@ pub(crate) enum Adversary {
     Limits,
     /// Many tenants, large and small batches, least shares.
     Tenants,
+    /// Providers that turn away what they are sent.
+    RateLimits,
     /// Policies that change while prompts wait.
     ChangingPolicies,
 }
@@ -46,6 +48,7 @@ enum Kind {
     FirstToken,
     Finish,
     Retry,
+    TurnedAway,
     Cancel,
     CancelBatch,
     Hold,
@@ -61,7 +64,7 @@ enum Kind {
 }
 
 impl Adversary {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Everything,
         Self::EndlessShorts,
         Self::CancelStorm,
@@ -73,6 +76,7 @@ impl Adversary {
         Self::Barriers,
         Self::Limits,
         Self::Tenants,
+        Self::RateLimits,
         Self::ChangingPolicies,
     ];
 
@@ -83,6 +87,7 @@ impl Adversary {
             (12, Kind::FirstToken),
             (12, Kind::Finish),
             (3, Kind::Retry),
+            (1, Kind::TurnedAway),
             (2, Kind::Cancel),
             (1, Kind::CancelBatch),
             (1, Kind::Hold),
@@ -106,6 +111,7 @@ impl Adversary {
             Self::Retries => vec![(30, Kind::Retry), (10, Kind::ToDeadline)],
             Self::Barriers => vec![(8, Kind::Retry), (8, Kind::Finish)],
             Self::Limits => vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit)],
+            Self::RateLimits => vec![(20, Kind::TurnedAway), (20, Kind::Finish), (30, Kind::Submit)],
             Self::ChangingPolicies => vec![(12, Kind::SetOrder), (8, Kind::Submit)],
         });
         weights
@@ -141,7 +147,11 @@ impl Adversary {
         let is_limited = dice.one_in(if self == Self::Limits { 1 } else { 5 });
         let timeouts: &[u64] = if self == Self::Races { &[0, SECOND] } else { &[0, 0, 5 * SECOND] };
         Server {
-            cap: dice.between(1, if self == Self::ShrinkingCaps { 8 } else { 5 }) as u32,
+            cap: match self {
+                Self::RateLimits => dice.between(4, 12),
+                Self::ShrinkingCaps => dice.between(1, 8),
+                _ => dice.between(1, 5),
+            } as u32,
             models,
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
             long_threshold_tokens: dice.pick(&[0, 512, 4_096]),
@@ -154,6 +164,7 @@ impl Adversary {
             attempt_timeout_ns: dice.pick(&[0, 20 * SECOND]),
             requests_per_min: if is_limited { dice.pick(&[0, 2, 10]) } else { 0 },
             tokens_per_min: if is_limited { dice.pick(&[0, 3_000, 30_000]) } else { 0 },
+            ramp: dice.one_in(if self == Self::RateLimits { 1 } else { 2 }),
         }
     }
 
@@ -183,6 +194,7 @@ impl Adversary {
             Kind::Retry => {
                 Event::Retry { pick, delay_ns: dice.pick(&DURATIONS), exclude_backend: dice.one_in(2) }
             }
+            Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
             Kind::Cancel => Event::Cancel(pick),
             Kind::CancelBatch => Event::CancelBatch(batch),
             Kind::Hold => Event::Hold { batch, horizon: dice.below(12) as u32 },
@@ -237,7 +249,12 @@ impl Adversary {
         let size = dice.pick(&SIZES);
         let is_sequential = dice.one_in(if self == Self::Barriers { 3 } else { 25 });
         Request {
-            model: dice.below(u64::from(MODELS)) as u32,
+            // In most of a backend's slots, so that what is turned away comes in bursts.
+            model: if self == Self::RateLimits && !dice.one_in(4) {
+                0
+            } else {
+                dice.below(u64::from(MODELS)) as u32
+            },
             class: dice.weighted(&[(1, 0), (3, 1), (1, 2)]),
             tokens: if self == Self::EndlessShorts && !dice.one_in(10) { size.min(512) } else { size },
             output_tokens: dice.below(2_000) as u32,

@@ -55,6 +55,7 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         attempt_timeout_ns: server.attempt_timeout_ns,
         requests_per_min: server.requests_per_min,
         tokens_per_min: server.tokens_per_min,
+        ramp: server.ramp,
         ..BackendConfig::default()
     }
 }
@@ -133,6 +134,7 @@ pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
         backend: backend.backend,
         in_flight: backend.in_flight,
         in_flight_by_model: backend.in_flight_by_model.clone(),
+        cap_by_model: backend.cap_by_model.clone(),
         long_in_prefill: backend.long_in_prefill,
         short_tokens_in_prefill: backend.short_tokens_in_prefill,
         outstanding_prefill_tokens: backend.outstanding_prefill_tokens,

@@ -10,14 +10,15 @@ fn holds(test: &str, law: Law, adversaries: &'static [Adversary]) {
     traces::all(test, adversaries, |trace| trace.play(Some(law), false).map(|_| ()));
 }
 
-/// Law 1: in flight is never above a cap; after a cap shrinks nothing is released until below it (A06, A07).
+/// Law 1: in flight is never above a cap; after a cap shrinks nothing is released until below it (A06, A07). The soft cap
+/// after a rate limit is one of them: half of what was in flight, one more for each round of successes (P35).
 #[test]
 fn law_01_caps() {
-    use Adversary::{CancelStorm, Everything, FlappingBackends, Races, Retries, ShrinkingCaps};
+    use Adversary::{CancelStorm, Everything, FlappingBackends, Races, RateLimits, Retries, ShrinkingCaps};
     holds(
         "laws::law_01_caps",
         Law::Caps,
-        &[Everything, ShrinkingCaps, FlappingBackends, CancelStorm, Races, Retries],
+        &[Everything, ShrinkingCaps, FlappingBackends, CancelStorm, Races, Retries, RateLimits],
     );
 }
 
@@ -28,8 +29,8 @@ fn law_02_lanes() {
     holds("laws::law_02_lanes", Law::Lanes, &[Everything, ShrinkingCaps, EndlessShorts, Races, Retries]);
 }
 
-/// Law 3: after each poll no waiting prompt is left that a backend could take, but where a lane is kept for another
-/// prompt; and it is kept only for one that a sixteenth of the lane's tokens has passed (O05).
+/// Law 3: after each poll no waiting prompt is left that a backend could take within all its caps, the soft ones too, but
+/// where a lane is kept for another prompt; and it is kept only for one that a sixteenth of the lane's tokens has passed (O05).
 #[test]
 fn law_03_work_conservation() {
     holds("laws::law_03_work_conservation", Law::WorkConservation, &Adversary::ALL);
@@ -117,11 +118,16 @@ fn law_09_one_poll_is_enough() {
     });
 }
 
-/// Law 10: a retry keeps its arrival, waits off-slot until its time, goes where it may, within its tenant's budget (T15).
+/// Law 10: a retry keeps its arrival, waits off-slot until its time, goes where it may, within its tenant's budget (T15);
+/// one that a rate limit turned away pays nothing and waits on since when it did before (A26).
 #[test]
 fn law_10_retries() {
-    use Adversary::{Everything, FlappingBackends, Races, Retries, Tenants};
-    holds("laws::law_10_retries", Law::Retries, &[Everything, Retries, Races, FlappingBackends, Tenants]);
+    use Adversary::{Everything, FlappingBackends, Races, RateLimits, Retries, Tenants};
+    holds(
+        "laws::law_10_retries",
+        Law::Retries,
+        &[Everything, Retries, Races, FlappingBackends, Tenants, RateLimits],
+    );
 }
 
 /// Law 11: served, cancelled or with all backends lost, every prompt comes to an end and everything is given back.
@@ -157,6 +163,7 @@ fn model_imports_nothing() {
         include_str!("reference/order.rs"),
         include_str!("reference/place.rs"),
         include_str!("reference/poll.rs"),
+        include_str!("reference/ramp.rs"),
         include_str!("reference/retries.rs"),
         include_str!("reference/sizes.rs"),
         include_str!("reference/terms.rs"),

@@ -12,6 +12,7 @@ mod law;
 mod order;
 mod place;
 mod poll;
+mod ramp;
 mod retries;
 mod sizes;
 mod terms;
@@ -46,6 +47,9 @@ pub(crate) enum Where {
 pub(crate) struct Flight {
     pub(crate) backend: u32,
     pub(crate) released_ns: u64,
+    /// Since when it had waited: what counts again if it is turned away.
+    pub(crate) waited_since_ns: u64,
+    pub(crate) turned_away: bool,
     pub(crate) in_prefill: bool,
     pub(crate) is_long: bool,
     pub(crate) first_token_due_ns: u64,
@@ -107,10 +111,13 @@ pub(crate) struct Group {
 }
 
 /// A model at a backend, as long as it is served or something of it is in flight.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pausable {
     pub(crate) model: u32,
     pub(crate) paused_until_ns: u64,
+    /// Its own cap when it was last served; 0 = none.
+    pub(crate) cap: u32,
+    pub(crate) story: ramp::Story,
 }
 
 /// A release that a limit of tokens counts.

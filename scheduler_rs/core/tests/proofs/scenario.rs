@@ -24,6 +24,11 @@ pub(crate) enum Event {
         delay_ns: u64,
         exclude_backend: bool,
     },
+    /// By a rate limit; if `pause_ns` is not 0, its model is paused there for so long and it waits as long.
+    TurnedAway {
+        pick: u64,
+        pause_ns: u64,
+    },
     Cancel(u64),
     CancelBatch(u64),
     Hold {

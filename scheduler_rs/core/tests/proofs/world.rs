@@ -77,7 +77,11 @@ impl World {
                 let Some(id) = self.pick_in_flight(pick) else { return };
                 self.finish(id, end, usage);
             }
-            Event::Retry { pick, delay_ns, exclude_backend } => self.retry(pick, delay_ns, exclude_backend),
+            Event::Retry { pick, delay_ns, exclude_backend } => {
+                let Some(id) = self.pick_in_flight(pick) else { return };
+                self.retry(id, delay_ns, exclude_backend);
+            }
+            Event::TurnedAway { pick, pause_ns } => self.turn_away(pick, pause_ns),
             Event::Cancel(pick) => {
                 let Some(id) = self.pick(pick, |_| true) else { return };
                 let cancelled = self.scheduler.cancel(now_ns, TicketId(id));
@@ -169,8 +173,22 @@ impl World {
         self.ended.push(id);
     }
 
-    fn retry(&mut self, pick: u64, delay_ns: u64, exclude_backend: bool) {
+    fn turn_away(&mut self, pick: u64, pause_ns: u64) {
         let Some(id) = self.pick_in_flight(pick) else { return };
+        let Some(item) = self.model.item(id) else { return };
+        let (model, flight) = (item.request.model, item.flight().copied());
+        let is_done = self.scheduler.turned_away(self.model.now_ns, TicketId(id));
+        self.must(Law::Conservation, is_done.is_ok(), || {
+            format!("turned_away of {id} in flight is {is_done:?}")
+        });
+        self.model.turned_away(id);
+        if let Some(backend) = flight.map(|flight| flight.backend).filter(|_| pause_ns > 0) {
+            self.act(&Event::Pause { backend, model: Some(model), for_ns: pause_ns });
+            self.retry(id, pause_ns, false);
+        }
+    }
+
+    fn retry(&mut self, id: u64, delay_ns: u64, exclude_backend: bool) {
         let not_before_ns = self.model.now_ns + delay_ns;
         let Some(item) = self.model.item(id) else { return };
         let makes_sense = self.model.makes_sense(item, not_before_ns, exclude_backend);

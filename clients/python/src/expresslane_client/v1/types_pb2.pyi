@@ -527,6 +527,7 @@ class Result(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
+    TURNED_AWAY_FIELD_NUMBER: _builtins.int
     custom_id: _builtins.str
     """The prompt's custom_id."""
     index: _builtins.int
@@ -534,13 +535,17 @@ class Result(_message.Message):
     outcome: Global___Outcome.ValueType
     """How it ended."""
     attempts: _builtins.int
-    """How often the prompt was released to a backend, 0 when it ended in the queue."""
+    """How often the prompt was released to a backend and not turned away, 0 when it ended in the queue."""
     backend: _builtins.str
-    """Resource name `backends/{id}` of the last attempt's backend. Empty when there was no attempt."""
+    """Resource name `backends/{id}` of the backend that had it last. Empty when it was never released."""
     model: _builtins.str
     """The model as the backend was asked for it. Empty when there was no attempt."""
     simulated: _builtins.bool
     """True when a simulated backend made this result up: never take it for a model's answer."""
+    turned_away: _builtins.int
+    """How often a backend's rate limit turned the prompt away, so that it waited on as before: no attempts of the prompt.
+    At most 20; further ones count as attempts.
+    """
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Choice]:
         """The answers: one on success; after a failure whatever text had come, or none (also where it would be too large)."""
@@ -571,10 +576,11 @@ class Result(_message.Message):
         backend: _builtins.str = ...,
         model: _builtins.str = ...,
         simulated: _builtins.bool = ...,
+        turned_away: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backend", b"backend", "choices", b"choices", "custom_id", b"custom_id", "error", b"error", "index", b"index", "model", b"model", "outcome", b"outcome", "simulated", b"simulated", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backend", b"backend", "choices", b"choices", "custom_id", b"custom_id", "error", b"error", "index", b"index", "model", b"model", "outcome", b"outcome", "simulated", b"simulated", "timings", b"timings", "turned_away", b"turned_away", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

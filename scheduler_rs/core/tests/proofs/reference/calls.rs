@@ -137,7 +137,15 @@ impl Reference {
                 counted.tokens = used;
             }
         }
-        self.group_mut(item.batch).restarted_ns = self.now_ns;
+        if let Some(flight) = item.flight() {
+            if end == End::Success {
+                self.note_success(flight.backend, item.request.model, flight.released_ns);
+            }
+            // What gives up because it was turned away is no sign that its batch moves on.
+            if !flight.turned_away {
+                self.group_mut(item.batch).restarted_ns = self.now_ns;
+            }
+        }
         self.end(id, end);
     }
 
@@ -163,11 +171,14 @@ impl Reference {
         let now_ns = self.now_ns;
         let Some(item) = self.item(id).cloned() else { return };
         let Some(flight) = item.flight().copied() else { return };
-        if self.rules.retry_ratio > 0.0 {
+        if self.rules.retry_ratio > 0.0 && !flight.turned_away {
             self.take_credit(self.group(item.batch).terms.tenant);
         }
         let mut again = Item {
-            at: Where::Waiting { not_before_ns, since_ns: now_ns },
+            at: Where::Waiting {
+                not_before_ns,
+                since_ns: if flight.turned_away { flight.waited_since_ns } else { now_ns },
+            },
             busy_ns: item.busy_ns + now_ns - flight.released_ns,
             passed_tokens: 0,
             ..item
@@ -221,9 +232,10 @@ impl Reference {
         let was_paused = self.host(backend).map_or(&[][..], |host| &host.pausable);
         let mut pausable: Vec<Pausable> = was_paused.to_vec();
         pausable.retain(|known| server.serves(known.model) || in_flight(known.model));
-        for &(model, _) in &server.models {
-            if !pausable.iter().any(|known| known.model == model) {
-                pausable.push(Pausable { model, paused_until_ns: 0 });
+        for &(model, cap) in &server.models {
+            match pausable.iter_mut().find(|known| known.model == model) {
+                Some(known) => known.cap = cap,
+                None => pausable.push(Pausable { model, paused_until_ns: 0, cap, story: Vec::new() }),
             }
         }
         let mut host = self.host(backend).cloned().unwrap_or(Host {
@@ -235,6 +247,7 @@ impl Reference {
         });
         host.server = server.clone();
         host.pausable = pausable;
+        host.note_configured();
         if server.requests_per_min == 0 {
             host.requests.clear();
         }

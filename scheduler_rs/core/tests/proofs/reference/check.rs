@@ -26,6 +26,7 @@ pub(crate) struct SeenBackend {
     pub(crate) backend: u32,
     pub(crate) in_flight: u32,
     pub(crate) in_flight_by_model: Vec<(u32, u32)>,
+    pub(crate) cap_by_model: Vec<(u32, u32)>,
     pub(crate) long_in_prefill: u32,
     pub(crate) short_tokens_in_prefill: u64,
     pub(crate) outstanding_prefill_tokens: u64,
@@ -229,6 +230,14 @@ impl Reference {
         let outstanding: u64 = prefill().map(|(item, _)| u64::from(item.edge)).sum();
         let is_right = [
             (Law::Caps, seen.in_flight as usize == here().count() && by_model == seen.in_flight),
+            (
+                Law::Caps,
+                self.host(seen.backend).is_some_and(|host| {
+                    let told = seen.cap_by_model.iter();
+                    told.clone().count() == host.server.models.len()
+                        && told.clone().all(|&(model, cap)| cap as usize == host.cap_of(model))
+                }),
+            ),
             (
                 Law::Lanes,
                 seen.long_in_prefill as usize == prefill().filter(|(_, flight)| flight.is_long).count(),

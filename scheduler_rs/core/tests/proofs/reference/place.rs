@@ -10,6 +10,8 @@ pub(crate) enum Obstacle {
     Excluded,
     Cap,
     ModelCap,
+    /// Its model's soft cap there, after a rate limit.
+    Ramp,
     GlobalCap,
     LongLane,
     ShortLane,
@@ -24,7 +26,7 @@ impl Obstacle {
         match self {
             Self::NotServed | Self::Unavailable => Law::OwnConstraints,
             Self::Excluded => Law::Retries,
-            Self::Cap | Self::ModelCap | Self::GlobalCap => Law::Caps,
+            Self::Cap | Self::ModelCap | Self::Ramp | Self::GlobalCap => Law::Caps,
             Self::LongLane | Self::ShortLane => Law::Lanes,
             Self::Paused | Self::RequestsPerMinute | Self::TokensPerMinute => Law::LimitsAndOrder,
         }
@@ -73,6 +75,7 @@ impl Reference {
             (Obstacle::Excluded, item.excluded.contains(&host.id)),
             (Obstacle::Cap, here().count() >= server.cap as usize),
             (Obstacle::ModelCap, model_cap > 0 && of_model >= model_cap as usize),
+            (Obstacle::Ramp, of_model >= host.cap_of(request.model)),
             (
                 Obstacle::GlobalCap,
                 self.rules.in_flight_limit > 0

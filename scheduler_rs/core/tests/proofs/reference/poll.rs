@@ -227,9 +227,12 @@ impl Reference {
         let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
         let server = &host.server;
         let due = |timeout_ns: u64| if timeout_ns == 0 { NEVER } else { now_ns + timeout_ns };
+        let Where::Waiting { since_ns: waited_since_ns, .. } = item.at else { return };
         let flight = Flight {
             backend,
             released_ns: now_ns,
+            waited_since_ns,
+            turned_away: false,
             in_prefill: true,
             is_long: host.is_long(item),
             first_token_due_ns: due(server.first_token_timeout_ns),

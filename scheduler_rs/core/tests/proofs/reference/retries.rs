@@ -20,10 +20,11 @@ impl Reference {
             && (!exclude_backend || elsewhere)
     }
 
-    /// Whether the tenant's budget allows one retry more.
+    /// Whether the tenant's budget allows one retry more; what was turned away costs it nothing.
     pub(crate) fn budget_allows(&self, item: &Item) -> bool {
         let tenant = self.group(item.batch).terms.tenant;
-        self.rules.retry_ratio <= 0.0 || self.credits.get(&tenant).copied().unwrap_or(BURST) >= 1.0
+        let is_free = item.flight().is_some_and(|flight| flight.turned_away);
+        self.rules.retry_ratio <= 0.0 || is_free || self.credits.get(&tenant).copied().unwrap_or(BURST) >= 1.0
     }
 
     pub(crate) fn take_credit(&mut self, tenant: u32) {

@@ -58,6 +58,7 @@ pub(crate) struct Server {
     pub(crate) attempt_timeout_ns: u64,
     pub(crate) requests_per_min: u32,
     pub(crate) tokens_per_min: u64,
+    pub(crate) ramp: bool,
 }
 
 impl Server {
@@ -77,6 +78,7 @@ impl Server {
             attempt_timeout_ns: 0,
             requests_per_min: 0,
             tokens_per_min: 0,
+            ramp: false,
         }
     }
 
