@@ -28,6 +28,7 @@ impl Scheduler {
         *,
         policy = "hrrn",
         queue_limit = 200_000,
+        queue_limit_ns = 0,
         in_flight_limit = 0,
         no_backend_timeout_ns = 10_000_000_000,
         max_wait_ns = 0,
@@ -41,6 +42,7 @@ impl Scheduler {
     fn new(
         policy: &str,
         queue_limit: u32,
+        queue_limit_ns: u64,
         in_flight_limit: u32,
         no_backend_timeout_ns: u64,
         max_wait_ns: u64,
@@ -54,6 +56,7 @@ impl Scheduler {
         let config = Config {
             policy,
             queue_limit,
+            queue_limit_ns,
             in_flight_limit,
             no_backend_timeout_ns,
             max_wait_ns,
