@@ -34,8 +34,8 @@ pub(crate) struct Foreseen {
     pub(crate) last_ns: f64,
     /// The last if nothing else waited and the backends were as fast as they have been lately.
     pub(crate) alone_ns: f64,
-    /// By what these are multiplied to be rarely exceeded.
-    pub(crate) margin: f64,
+    /// What is added to these to be rarely exceeded.
+    pub(crate) margin_ns: f64,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ struct ClassBacklog {
     /// Since when there is any.
     since_ns: u64,
     tenants: BTreeMap<TenantId, Share>,
-    /// Of its releases while nothing of a higher class waited: what higher classes take in passing is off it.
+    /// Of its own releases: what higher classes take is off it.
     rate: ReleaseRate,
     margin: Margin,
 }
@@ -106,7 +106,6 @@ impl Backlog {
     /// A prompt that could be released is not there any more; `is_release`: because it was.
     pub(crate) fn leave(&mut self, now_ns: u64, owner: Owner, work: Work, charge: u64, is_release: bool) {
         self.advance(now_ns);
-        let top = self.top();
         let class = &mut self.classes[usize::from(owner.class)];
         let share = class.tenants.get_mut(&owner.tenant).expect("what leaves has entered");
         share.work -= work;
@@ -120,7 +119,7 @@ impl Backlog {
         }
         class.ready -= work;
         // What goes at once as it comes says what was free, not how fast a backlog goes.
-        if is_release && top == Some(usize::from(owner.class)) && class.since_ns < now_ns {
+        if is_release && class.since_ns < now_ns {
             class.rate.released(work);
         }
     }
@@ -146,27 +145,29 @@ impl Backlog {
         self.classes.iter().all(|class| class.tenants.is_empty())
     }
 
-    /// A prompt of a class waited `ratio` times as long as was foreseen.
-    pub(crate) fn waited(&mut self, class: u8, ratio: f64) {
-        self.classes[usize::from(class)].margin.add(ratio);
+    /// A prompt of a class has waited that was foreseen to.
+    pub(crate) fn waited(&mut self, class: u8, foreseen_ns: f64, waited_ns: f64, limit_ns: u64) {
+        self.classes[usize::from(class)].margin.add(self.at_ns, foreseen_ns, waited_ns, limit_ns);
     }
 
     /// How long what comes of a class would wait, behind all that is ahead of it; none while nothing is known of the rate.
     ///
-    /// Ahead is all of higher classes, what comes with it too, and in its own class what fairness puts first. Each
-    /// class goes at its own rate.
+    /// Ahead is all of higher classes, what comes with it too, unless the class `has_share` of its own, and in the class
+    /// what fairness puts first. Each class goes at its own rate.
     pub(crate) fn foresee(
         &mut self,
         now_ns: u64,
         owner: Owner,
         coming: &[Coming; CLASSES],
         service: &ServiceTime,
+        has_share: bool,
+        limit_ns: u64,
     ) -> Option<Foreseen> {
         self.advance(now_ns);
         let class = usize::from(owner.class);
         let mut above_ns = 0.0;
         let mut above_alone_ns = 0.0;
-        for (higher, with_it) in coming.iter().enumerate().take(class) {
+        for (higher, with_it) in coming.iter().enumerate().take(if has_share { 0 } else { class }) {
             let alone_ns = with_it.work.time_ns(service);
             let ready_ns = self.classes[higher].ready.time_ns(service);
             above_ns += self.wait_ns(higher, ready_ns + alone_ns, service)?;
@@ -184,7 +185,7 @@ impl Backlog {
             first_ns: above_ns + self.wait_ns(class, first_ns, service)?,
             last_ns: above_ns + self.wait_ns(class, last_ns, service)?,
             alone_ns: above_alone_ns + self.wait_at_best_ns(class, siblings_ns, service)?,
-            margin: own.margin.get(),
+            margin_ns: own.margin.get_ns(limit_ns),
         })
     }
 
@@ -209,14 +210,9 @@ impl Backlog {
         Some(work_ns / rate)
     }
 
-    /// The highest class of which something waits.
-    fn top(&self) -> Option<usize> {
-        self.classes.iter().position(|class| class.ready.prompts > 0)
-    }
-
     fn advance(&mut self, now_ns: u64) {
-        if let Some(top) = self.top() {
-            self.classes[top].rate.pass(now_ns, now_ns - self.at_ns);
+        for class in self.classes.iter_mut().filter(|class| class.ready.prompts > 0) {
+            class.rate.pass(now_ns, now_ns - self.at_ns);
         }
         self.at_ns = now_ns;
     }

@@ -1,41 +1,57 @@
-//! By how much waits exceed what was foreseen: mean and mean deviation, as a retransmission timer keeps them (RFC 6298).
+//! By how much waits exceed what was foreseen: mean and standard deviation, exponentially weighted.
+//!
+//! In time and not as a ratio, as a retransmission timer keeps it (RFC 6298): with little ahead of a prompt everything is
+//! large as a ratio, and a queue that is kept short for it would never be found to wait less.
 
-/// Three mean deviations above the mean are about the 99th percentile of what is normally distributed.
+/// Three standard deviations above the mean are exceeded by one wait in 700 where waits scatter normally, and by none
+/// where the policy lets nine in ten pass at once and the tenth wait for all of them.
 const DEVIATIONS: f64 = 3.0;
-/// Before anything is known a wait is taken to be up to 1.3 times what was foreseen.
-const DEVIATION_AT_FIRST: f64 = 0.1;
+/// Parts of the bound that are left free, before anything is known, at least and at most.
+const AT_FIRST: f64 = 0.3;
+const LEAST: f64 = 0.05;
+const MOST: f64 = 0.9;
 /// What is assumed at first weighs as much as so many waits.
 const SAMPLES_AT_FIRST: f64 = 8.0;
-/// About how many waits are remembered.
-const MEMORY: f64 = 512.0;
-/// A single wait counts at most as so many times what was foreseen.
-const RATIO_MAX: f64 = 4.0;
+/// About how many waits are remembered. Neighbours wait alike, so only so many of them count in the time of a bound:
+/// four bounds are remembered, and not how the last minute differs from itself.
+const MEMORY: f64 = 256.0;
+const SAMPLES_PER_LIMIT: u64 = 64;
 
 #[derive(Debug)]
 pub(crate) struct Margin {
     samples: f64,
+    /// As parts of the bound.
     mean: f64,
-    deviation: f64,
+    variance: f64,
+    /// When the next one counts.
+    next_ns: u64,
 }
 
 impl Margin {
-    /// A wait, as a multiple of what was foreseen.
-    pub(crate) fn add(&mut self, ratio: f64) {
-        let ratio = ratio.min(RATIO_MAX);
+    /// A wait is over that was foreseen; `limit_ns`: the bound, and the most that one can be off.
+    pub(crate) fn add(&mut self, now_ns: u64, foreseen_ns: f64, waited_ns: f64, limit_ns: u64) {
+        if now_ns < self.next_ns {
+            return;
+        }
+        self.next_ns = now_ns + limit_ns / SAMPLES_PER_LIMIT;
+        let excess = ((waited_ns - foreseen_ns) / limit_ns as f64).clamp(-1.0, 1.0);
         self.samples = (self.samples + 1.0).min(MEMORY);
-        self.deviation += ((ratio - self.mean).abs() - self.deviation) / self.samples;
-        self.mean += (ratio - self.mean) / self.samples;
+        let off = excess - self.mean;
+        self.mean += off / self.samples;
+        self.variance += (off * (excess - self.mean) - self.variance) / self.samples;
     }
 
-    /// What a foreseen wait is multiplied by to be rarely exceeded; at least 1.
-    pub(crate) fn get(&self) -> f64 {
-        (self.mean + DEVIATIONS * self.deviation).max(1.0)
+    /// What must be added to a foreseen wait to be rarely exceeded.
+    pub(crate) fn get_ns(&self, limit_ns: u64) -> f64 {
+        let part = self.mean + DEVIATIONS * self.variance.sqrt();
+        limit_ns as f64 * part.clamp(LEAST, MOST)
     }
 }
 
 impl Default for Margin {
     fn default() -> Self {
-        Self { samples: SAMPLES_AT_FIRST, mean: 1.0, deviation: DEVIATION_AT_FIRST }
+        let variance = (AT_FIRST / DEVIATIONS).powi(2);
+        Self { samples: SAMPLES_AT_FIRST, mean: 0.0, variance, next_ns: 0 }
     }
 }
 
@@ -43,25 +59,39 @@ impl Default for Margin {
 mod tests {
     use super::*;
 
+    const LIMIT: u64 = 10_000_000_000;
+
+    /// Waits of so many seconds that were foreseen to be 5, a second apart.
+    fn add(margin: &mut Margin, waits_s: impl Iterator<Item = f64>) {
+        for wait_s in waits_s {
+            margin.add(margin.next_ns, 5e9, wait_s * 1e9, LIMIT);
+        }
+    }
+
+    fn left_free_s(margin: &Margin) -> f64 {
+        margin.get_ns(LIMIT) / 1e9
+    }
+
     /// Where waits are as foreseen next to nothing is left free, where they scatter as much as they scatter.
     #[test]
     fn follows_the_waits() {
         let mut margin = Margin::default();
-        assert!((margin.get() - 1.3).abs() < 1e-9);
-        (0..2_000).for_each(|_| margin.add(1.0));
-        assert!(margin.get() < 1.02, "{margin:?}");
-        (0..4_000).for_each(|wait| margin.add(if wait % 2 == 0 { 1.4 } else { 0.6 }));
-        assert!((margin.get() - 2.2).abs() < 0.1, "{margin:?}");
-        (0..4_000).for_each(|_| margin.add(0.5));
-        assert!((margin.get() - 1.0).abs() < 1e-9, "never below what was foreseen: {margin:?}");
+        assert!((left_free_s(&margin) - 3.0).abs() < 1e-9);
+        add(&mut margin, (0..4_000).map(|_| 6.0));
+        assert!((left_free_s(&margin) - 1.0).abs() < 0.1, "{margin:?}");
+        add(&mut margin, (0..4_000).map(|wait| if wait % 2 == 0 { 6.0 } else { 4.0 }));
+        assert!((left_free_s(&margin) - 3.0).abs() < 0.1, "{margin:?}");
+        add(&mut margin, (0..4_000).map(|_| 2.0));
+        assert!((left_free_s(&margin) - 0.5).abs() < 1e-9, "never nothing: {margin:?}");
     }
 
-    /// One wait beyond all measure does not shut the queue.
+    /// A thousand waits at once are one, and one beyond all measure does not shut the queue.
     #[test]
     fn one_wait_alone() {
         let mut margin = Margin::default();
-        (0..1_000).for_each(|_| margin.add(1.0));
-        margin.add(1e6);
-        assert!(margin.get() < 1.1, "{margin:?}");
+        add(&mut margin, (0..4_000).map(|_| 5.0));
+        let now_ns = margin.next_ns;
+        (0..1_000).for_each(|_| margin.add(now_ns, 5e9, 1e15, LIMIT));
+        assert!(left_free_s(&margin) < 1.5, "{margin:?}");
     }
 }

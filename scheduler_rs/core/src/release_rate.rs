@@ -5,7 +5,7 @@
 use crate::estimates::ServiceTime;
 use crate::work::{Sums, Work};
 
-/// Weight of the past falls to 1/e in so much time with a backlog, or while so many prompts are released, whichever is
+/// Weight of the past falls to 1/e in so much time with a backlog, or in the time of so many releases, whichever is
 /// longer: few long answers at a time end in waves.
 const MEMORY_NS: f64 = 10e9;
 const MEMORY_RELEASES: f64 = 16.0;
@@ -75,12 +75,13 @@ impl ReleaseRate {
     }
 
     fn fold(&mut self) {
-        let interval_ns = (self.past_ns + self.window_ns) / self.total().prompts.max(1.0);
+        let (work, took_ns) = self.best;
+        // At its best, or a rate that stood still for long would need as long to be believed again.
+        let interval_ns = if work.prompts > 0.0 { took_ns / work.prompts } else { 0.0 };
         let kept = (-self.window_ns / MEMORY_NS.max(MEMORY_RELEASES * interval_ns)).exp();
         self.past = self.past.times(kept);
         self.past += self.window;
         self.past_ns = self.past_ns * kept + self.window_ns;
-        let (work, took_ns) = self.best;
         let fading_ns = took_ns * (self.window_ns / BEST_HALF_LIFE_NS).exp2();
         self.best = (work, fading_ns);
         if self.past.prompts * fading_ns >= work.prompts * self.past_ns {

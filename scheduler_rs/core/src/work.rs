@@ -60,11 +60,7 @@ impl Sums {
     }
 
     pub(crate) fn times(&self, factor: f64) -> Self {
-        Self {
-            prompts: self.prompts * factor,
-            tokens: self.tokens * factor,
-            squares: self.squares * factor,
-        }
+        Self { prompts: self.prompts * factor, tokens: self.tokens * factor, squares: self.squares * factor }
     }
 }
 

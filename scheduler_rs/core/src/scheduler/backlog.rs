@@ -11,8 +11,9 @@ use crate::{BatchId, BatchOptions, CLASSES, Error, Fairness, ModelId, Prompt, Te
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A foreseen wait below this part of the bound teaches nothing: one prompt more or less makes much of it.
-const TELLING: f64 = 0.25;
+/// What was foreseen to be below this part of the bound, with its margin, teaches nothing: one prompt more or less makes
+/// much of it.
+const TELLING: f64 = 0.5;
 /// What was learned of models of which nothing waits is kept for so many.
 const MODELS_KEPT: usize = 1_024;
 /// By which work is measured for a model that no backend serves.
@@ -33,6 +34,7 @@ impl Scheduler {
         prompts: &[Prompt],
         options: &BatchOptions,
     ) -> Result<ForeseenWaits, Error> {
+        let limit_ns = self.config.queue_limit_ns;
         let mut waits = BTreeMap::new();
         if !self.limits_waits() {
             return Ok(waits);
@@ -53,13 +55,16 @@ impl Scheduler {
             let Some(backlog) = self.backlogs.get_mut(&model) else { continue };
             for class in (0..CLASSES as u8).filter(|&class| coming[usize::from(class)].charge > 0) {
                 let owner = Owner { class, tenant, weight, is_closed: false };
-                if let Some(foreseen) = backlog.foresee(self.now_ns, owner, &coming, &service) {
+                let has_share = self.class_shares.has_share(class);
+                let foreseen = backlog.foresee(self.now_ns, owner, &coming, &service, has_share, limit_ns);
+                if let Some(foreseen) = foreseen {
                     let prompts = coming[usize::from(class)].work.prompts;
                     waits.insert((model, u32::from(class)), (foreseen, prompts));
                 }
             }
         }
-        self.check_waits(prompts.len(), &waits).inspect_err(|_| self.counters.refused += prompts.len() as u64)?;
+        self.check_waits(prompts.len(), &waits)
+            .inspect_err(|_| self.counters.refused += prompts.len() as u64)?;
         Ok(waits)
     }
 
@@ -70,10 +75,11 @@ impl Scheduler {
         if alone_ns > limit_ns as f64 {
             return Err(Error::BatchTooLong { prompts, wait_ns: told_ns(alone_ns), limit_ns });
         }
-        let wait_ns = all().map(|foreseen| foreseen.last_ns * foreseen.margin).fold(0.0, f64::max);
+        // What has nothing ahead of it does not wait.
+        let waits = all().filter(|foreseen| foreseen.last_ns > 0.0);
+        let wait_ns = waits.map(|foreseen| foreseen.last_ns + foreseen.margin_ns).fold(0.0, f64::max);
         if wait_ns > limit_ns as f64 {
-            let excess_ns = |foreseen: &Foreseen| foreseen.last_ns - limit_ns as f64 / foreseen.margin;
-            let retry_after = hint(all().map(excess_ns).fold(0.0, f64::max) / 1e9);
+            let retry_after = hint((wait_ns - limit_ns as f64) / 1e9);
             let retry_after_ns = retry_after.as_nanos() as u64;
             return Err(Error::WaitTooLong { prompts, wait_ns: told_ns(wait_ns), limit_ns, retry_after_ns });
         }
@@ -84,6 +90,7 @@ impl Scheduler {
     pub(super) fn note_foreseen(&mut self, waits: ForeseenWaits, prompts: &[Prompt], tickets: &[TicketId]) {
         let telling_ns = self.config.queue_limit_ns as f64 * TELLING;
         for ((model, class), (foreseen, count)) in waits {
+            let telling_ns = telling_ns - foreseen.margin_ns;
             if foreseen.last_ns < telling_ns {
                 continue;
             }
@@ -120,7 +127,8 @@ impl Scheduler {
             backlog.leave(now_ns, owner, work, charge, is_release);
             let ticket = &self.tickets[slot];
             if let Some(foreseen_ns) = self.foreseen_ns.remove(&ticket.id).filter(|_| is_release) {
-                backlog.waited(ticket.class, (now_ns - ticket.arrival_ns) as f64 / foreseen_ns);
+                let waited_ns = (now_ns - ticket.arrival_ns) as f64;
+                backlog.waited(ticket.class, foreseen_ns, waited_ns, self.config.queue_limit_ns);
             }
         }
     }
