@@ -463,6 +463,7 @@ class Scheduler:
         deadline_ns: int = 0,
         tenant: int = 0,
         weight: int = 1,
+        may_wait: bool = False,
     ) -> list[int]:
         """Queue all prompts or none, and return their tickets in the same order.
 
@@ -476,7 +477,8 @@ class Scheduler:
 
         `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue. `tenant`: whose
         batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share relative to
-        others. A batch may be submitted to again (a stream of prompts): timeouts and weight given last count.
+        others. `may_wait`: whether `queue_limit_ns` is left aside. A batch may be submitted to again (a stream of
+        prompts): timeouts and weight given last count.
 
         Raises BatchTooLargeError, QueueFullError, AboveLimitError, InvalidConfigError (a class above 2, tokens above
         2^31).

@@ -255,4 +255,6 @@ pub struct BatchOptions {
     pub tenant: TenantId,
     /// The tenant's share of each class, relative to the weights of others; 0 = 1.
     pub weight: u32,
+    /// Whether its prompts are taken however long they will wait: a session's, whose credits hold it back.
+    pub may_wait: bool,
 }

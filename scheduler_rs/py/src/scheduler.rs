@@ -200,6 +200,7 @@ impl Scheduler {
         deadline_ns = 0,
         tenant = 0,
         weight = 1,
+        may_wait = false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn submit(
@@ -211,9 +212,10 @@ impl Scheduler {
         deadline_ns: u64,
         tenant: u32,
         weight: u32,
+        may_wait: bool,
     ) -> PyResult<Vec<u64>> {
         let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
-        let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight };
+        let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight, may_wait };
         let tickets = self.lock().submit(now_ns, batch, &prompts, options).map_err(to_py)?;
         Ok(tickets.into_iter().map(|ticket| ticket.0).collect())
     }

@@ -63,8 +63,10 @@ impl Scheduler {
                 }
             }
         }
-        self.check_waits(prompts.len(), &waits)
-            .inspect_err(|_| self.counters.refused += prompts.len() as u64)?;
+        if !options.may_wait {
+            let checked = self.check_waits(prompts.len(), &waits);
+            checked.inspect_err(|_| self.counters.refused += prompts.len() as u64)?;
+        }
         Ok(waits)
     }
 

@@ -172,7 +172,7 @@ fn stalled_drain() {
     line.flood(PLAIN, 60, 180);
     assert!((100..220).contains(&line.queued()), "{}", line.queued());
     let last = line.waits.last().unwrap().1;
-    assert!((7 * SECOND..LIMIT).contains(&last), "{last}");
+    assert!((5 * SECOND..LIMIT).contains(&last), "{last}");
 }
 
 /// After a time without work nothing that was learned long ago keeps a batch out.
@@ -251,6 +251,8 @@ proptest! {
         }
         let late: Vec<_> = line.waits.iter().filter(|(at_ns, _)| *at_ns > warm_ns).collect();
         let over = late.iter().filter(|(_, wait_ns)| *wait_ns > limit_ns).count();
+        let mut x: Vec<_> = line.waits.iter().skip(warm).filter(|w| w.1 > limit_ns * 3 / 4).map(|w| (w.0 / SECOND, w.1 / MS)).collect(); x.truncate(150);
+        if over * 100 > late.len() { eprintln!("XX {limit_ns} {x:?} {:?}", line.queued()); }
         prop_assert!(over * 100 <= late.len(), "{over} of {}", late.len());
         let busy_ns: u64 = line.driver.scheduler.snapshot().backends[0].slot_ns;
         prop_assert!(busy_ns >= u64::from(cap) * (line.driver.now_ns / 100 * 98), "{busy_ns} of {}", line.driver.now_ns);
