@@ -17,15 +17,16 @@ pub(crate) struct Sent {
 
 pub(crate) const PLAIN: Sent = Sent { model: 0, tenant: 1, class: 1, tokens: 100 };
 
-/// How long an attempt at a prompt of so many tokens takes.
-pub(crate) type Service = Box<dyn Fn(u32) -> u64>;
+/// How long an attempt at a prompt of so many tokens takes to its first token, and from there to its end.
+pub(crate) type Service = Box<dyn Fn(u32) -> (u64, u64)>;
 
 pub(crate) struct Line {
     pub(crate) driver: Driver,
-    /// While it is false no attempt ends.
+    /// While it is false no attempt goes on.
     pub(crate) runs: bool,
     service: Service,
-    ends: BTreeSet<(u64, TicketId)>,
+    /// What comes of attempts: first tokens, with how long after them the end comes, and ends.
+    events: BTreeSet<(u64, TicketId, Option<u64>)>,
     tokens: BTreeMap<TicketId, u32>,
     /// When each was released, and how long it had waited.
     pub(crate) waits: Vec<(u64, u64)>,
@@ -43,7 +44,7 @@ impl Line {
             driver,
             runs: true,
             service,
-            ends: BTreeSet::new(),
+            events: BTreeSet::new(),
             tokens: BTreeMap::new(),
             waits: Vec::new(),
             refused: Vec::new(),
@@ -67,15 +68,22 @@ impl Line {
         answer
     }
 
-    /// Lets time pass, with the ends of attempts that fall into it.
+    /// Lets time pass, with what comes of attempts in it.
     pub(crate) fn run(&mut self, for_ns: u64) {
         let until_ns = self.driver.now_ns + for_ns;
-        while let Some(&(at_ns, ticket)) =
-            self.ends.first().filter(|(at_ns, _)| self.runs && *at_ns <= until_ns)
-        {
-            self.ends.pop_first();
+        while let Some(event) = self.events.pop_first() {
+            let (at_ns, ticket, to_end_ns) = event;
+            if !self.runs || at_ns > until_ns {
+                self.events.insert(event);
+                break;
+            }
             self.driver.now_ns = self.driver.now_ns.max(at_ns);
-            self.driver.finish(ticket);
+            if let Some(to_end_ns) = to_end_ns {
+                self.driver.first_token(ticket);
+                self.events.insert((self.driver.now_ns + to_end_ns, ticket, None));
+            } else {
+                self.driver.finish(ticket);
+            }
             self.release();
         }
         self.driver.now_ns = until_ns;
@@ -97,7 +105,8 @@ impl Line {
     fn release(&mut self) {
         for dispatch in self.driver.dispatches() {
             let tokens = self.tokens.remove(&dispatch.ticket).expect("it was sent");
-            self.ends.insert((self.driver.now_ns + (self.service)(tokens), dispatch.ticket));
+            let (prefill_ns, decode_ns) = (self.service)(tokens);
+            self.events.insert((self.driver.now_ns + prefill_ns, dispatch.ticket, Some(decode_ns)));
             self.waits.push((self.driver.now_ns, dispatch.queue_wait_ns));
         }
     }
