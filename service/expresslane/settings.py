@@ -464,7 +464,7 @@ class Settings(_Frozen):
     """Most bytes of prompts that may wait or run at once."""
     queue_limit_s: SecondsOrOff = 0.0
     """Longest that a prompt may be expected to wait, by what is ahead of it and the rate at which its model's prompts
-    are released; what would wait longer is refused, but for sessions. It counts once that rate is known. 0: no limit."""
+    are released; what would wait longer is refused, but for sessions. Counts once that rate is known. 0: no limit."""
     in_flight_limit: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0

@@ -52,7 +52,7 @@ struct Fuzzed {
 
 impl Fuzzed {
     fn new() -> Self {
-        let config = Config { queue_limit: 200, ..Config::default() };
+        let config = Config { queue_limit: 200, queue_limit_ns: 1_000_000_000, ..Config::default() };
         let mut scheduler = Scheduler::new(config).expect("it is right");
         for backend in 0..2 {
             let models = (0..9).map(|model| ModelRoute { model, cap: 0 }).collect();
@@ -121,6 +121,7 @@ impl Fuzzed {
             deadline_ns: bytes.time_ns(),
             tenant: bytes.small(),
             weight: bytes.small(),
+            may_wait: bytes.one_in(4),
         };
         if let Ok(tickets) = self.scheduler.submit(self.now_ns, bytes.number() % 8, &prompts, options) {
             self.tickets.extend(tickets);

@@ -54,11 +54,20 @@ impl Line {
 
     /// A batch of `count` such prompts comes now.
     pub(crate) fn send(&mut self, sent: Sent, count: usize) -> Result<Vec<TicketId>, Error> {
+        self.send_with(sent, count, BatchOptions::default())
+    }
+
+    pub(crate) fn send_with(
+        &mut self,
+        sent: Sent,
+        count: usize,
+        options: BatchOptions,
+    ) -> Result<Vec<TicketId>, Error> {
         self.batches += 1;
         let Sent { model, tenant, class, tokens } = sent;
         let prompt = |index| Prompt { model, class, tokens, index, ..Prompt::default() };
         let prompts: Vec<_> = (0..count as u32).map(prompt).collect();
-        let options = BatchOptions { tenant, ..BatchOptions::default() };
+        let options = BatchOptions { tenant, ..options };
         let answer = self.driver.scheduler.submit(self.driver.now_ns, self.batches, &prompts, options);
         match &answer {
             Ok(tickets) => self.tokens.extend(tickets.iter().map(|&ticket| (ticket, tokens))),

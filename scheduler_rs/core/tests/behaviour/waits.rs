@@ -2,7 +2,7 @@
 
 use crate::driver::{BULK, INTERACTIVE, MS, SECOND, plain, policy, serving};
 use crate::line::{Line, PLAIN, Sent, Service};
-use expresslane_scheduler::{BackendConfig, Config, Error, Fairness};
+use expresslane_scheduler::{BackendConfig, BatchOptions, Config, Error, Fairness};
 use proptest::prelude::*;
 
 const LIMIT: u64 = 10 * SECOND;
@@ -177,6 +177,17 @@ fn stalled_drain() {
     assert!((100..220).contains(&line.queued()), "{}", line.queued());
     let last = line.waits.last().unwrap().1;
     assert!((5 * SECOND..LIMIT).contains(&last), "{last}");
+}
+
+/// What may wait is taken in however long it will, and counts as ahead of all others.
+#[test]
+fn may_wait() {
+    let mut line = overrun();
+    while line.send(PLAIN, 1).is_ok() {}
+    let other = Sent { tenant: 2, ..PLAIN };
+    let options = BatchOptions { may_wait: true, ..BatchOptions::default() };
+    assert!(line.send_with(other, 400, options).is_ok());
+    assert!(line.send(other, 1).is_err());
 }
 
 /// After a time without work nothing that was learned long ago keeps a batch out.
