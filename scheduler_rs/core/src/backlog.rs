@@ -26,6 +26,7 @@ pub(crate) struct Coming {
 }
 
 /// How long prompts that come together will wait, in nanoseconds.
+#[expect(clippy::struct_field_names, reason = "units come last in names")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Foreseen {
     /// The one that is released first.
