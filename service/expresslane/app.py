@@ -213,6 +213,7 @@ def _core(settings: Settings) -> _scheduler.Scheduler:
     return _scheduler.Scheduler(
         policy=settings.policy,
         queue_limit=settings.queue_limit_prompts,
+        queue_limit_ns=int(settings.queue_limit_s * 1e9),
         in_flight_limit=settings.in_flight_limit,
         no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
         fairness=settings.fairness,

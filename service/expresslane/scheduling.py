@@ -207,6 +207,7 @@ class Scheduling:
                 deadline_ns=batch.options.deadline_ns,
                 tenant=batch.tenant.number,
                 weight=batch.tenant.weight,
+                may_wait=batch.open,
             )
         except _scheduler.SchedulerError as error:
             if batch.id not in self._batches:

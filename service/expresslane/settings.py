@@ -164,6 +164,16 @@ Seconds = Annotated[
         json_schema_extra=_says("more than 0 and at most 24 hours, in seconds or with a unit (ms, s, m, h)", "90s"),
     ),
 ]
+SecondsOrOff = Annotated[
+    float,
+    BeforeValidator(_duration),
+    Field(
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        json_schema_extra=_says("0 to 24 hours, in seconds or with a unit (ms, s, m, h)", "10s"),
+    ),
+]
 Url = Annotated[
     str,
     AfterValidator(_http_url),
@@ -460,6 +470,9 @@ class Settings(_Frozen):
     """Most prompts that may wait at once; also the largest batch."""
     queue_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024
     """Most bytes of prompts that may wait or run at once."""
+    queue_limit_s: SecondsOrOff = 0.0
+    """Longest that a prompt may be expected to wait, by what is ahead of it and the rate at which its model's prompts
+    are released; what would wait longer is refused, but for sessions. Counts once that rate is known. 0: no limit."""
     in_flight_limit: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0

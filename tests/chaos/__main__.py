@@ -25,7 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", nargs="?", default="storm", choices=["storm", "overload", "soak"])
     parser.add_argument("--prompts", type=int, default=100_000, help="storm: how many")
     parser.add_argument("--seconds", type=float, default=40, help="overload: how long at each load")
-    parser.add_argument("--headroom", type=float, default=0.0, help="overload: part of the queue bound left free")
     parser.add_argument("--minutes", type=float, default=30, help="soak: how long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="also write the object to this file")
@@ -42,7 +41,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     """The experiment that is asked for."""
     match given.what:
         case "overload":
-            return Overload(given.seconds, given.seed, given.headroom).run()
+            return Overload(given.seconds, given.seed).run()
         case "soak":
             return Soak(given.minutes, given.seed).run()
         case _:

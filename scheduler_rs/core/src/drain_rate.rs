@@ -47,10 +47,14 @@ impl DrainRate {
         if per_s <= 0.0 {
             return RETRY_AFTER_UNKNOWN;
         }
-        let (shortest, longest) = RETRY_AFTER;
-        Duration::try_from_secs_f64(places as f64 / per_s)
-            .map_or(longest, |wait| wait.clamp(shortest, longest))
+        hint(places as f64 / per_s)
     }
+}
+
+/// When to come back after so long, which may be endless: from 0.1 to 60 s.
+pub(crate) fn hint(wait_s: f64) -> Duration {
+    let (shortest, longest) = RETRY_AFTER;
+    Duration::try_from_secs_f64(wait_s).map_or(longest, |wait| wait.clamp(shortest, longest))
 }
 
 #[cfg(test)]

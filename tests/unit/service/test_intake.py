@@ -99,3 +99,29 @@ async def test_a_refusal_takes_nothing() -> None:
         with pytest.raises(RefusedError):
             world.submit([prompt(name) for name in "abc"], tenant="t")
         assert world.intake._held.of("t") == Amount()
+
+
+@virtual_time
+async def test_a_wait_above_the_bound() -> None:
+    """What would wait longer than the bound is refused with a time to come back; alone too long, for good (A07)."""
+    backend = ScriptedBackend(default=second(0.5), default_cap=1)
+    async with World(backend, queue_limit_ns=10 * SECOND) as world:
+        first = world.submit([prompt(str(number)) for number in range(40)])
+        await drain(world, first, 20)
+        with pytest.raises(RefusedError) as raised:
+            world.submit([prompt("late")])
+        assert raised.value.reason is Reason.QUEUE_FULL
+        assert "more than the 10.0 s that prompts may wait (queue_limit_s)" in raised.value.message
+        assert 0 < (raised.value.retry_after_ns or 0) < 5 * SECOND
+        with pytest.raises(RefusedError) as raised:
+            world.submit([prompt(f"late {number}") for number in range(40)])
+        assert (raised.value.reason, raised.value.retry_after_ns) == (Reason.BATCH_TOO_LARGE, None)
+        assert "(queue_limit_s); send it through StreamPrompts" in raised.value.message
+        session = world.submit([prompt(f"session {number}") for number in range(40)], is_open=True)
+        assert session.unfinished == 40
+        world.intake.close(session)
+        await drain(world, first)
+        world.intake.close(first)
+        again = world.submit([prompt("late")])
+        await drain(world, again)
+        world.intake.close(again)

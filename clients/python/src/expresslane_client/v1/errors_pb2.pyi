@@ -39,7 +39,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 6
     """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
-    hold; use StreamPrompts.
+    hold, or would take longer than prompts may wait even if nothing else did; use StreamPrompts.
     """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
@@ -58,8 +58,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     backend of its model, or of its tenant. It could never be released.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
-    RetryInfo says when to come back, by the rate at which prompts end.
+    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now, or
+    would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
     """UNAVAILABLE: the service is draining or stopping."""
@@ -159,7 +159,7 @@ ERROR_REASON_PROMPT_TOO_LARGE: ErrorReason.ValueType  # 5
 """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 6
 """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
-hold; use StreamPrompts.
+hold, or would take longer than prompts may wait even if nothing else did; use StreamPrompts.
 """
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
@@ -178,8 +178,8 @@ ERROR_REASON_ABOVE_RATE_LIMIT: ErrorReason.ValueType  # 11
 backend of its model, or of its tenant. It could never be released.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
-RetryInfo says when to come back, by the rate at which prompts end.
+"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now, or
+would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
 """UNAVAILABLE: the service is draining or stopping."""
