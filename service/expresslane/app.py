@@ -15,6 +15,7 @@ import structlog
 from expresslane import __version__, _scheduler, memory
 from expresslane.auth.access import Access
 from expresslane.backends.factory import make_backend
+from expresslane.batches.held import Bounds
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
@@ -81,7 +82,13 @@ class App:
             queue_timeout_s=settings.queue_timeout_s,
             backend_name=self._backend_name,
         )
-        tenants = Tenants(settings.tenants, settings.tenant_defaults, self.scheduling.limit_tenant)
+        tenants = Tenants(
+            settings.tenants,
+            settings.tenant_defaults,
+            self.scheduling.limit_tenant,
+            unread_bounds=Bounds(settings.unread_limit_results, settings.unread_limit_bytes),
+            readers_moved=self.scheduling.readers_moved,
+        )
         for text, policy in settings.policies.items():
             scope = Scope.parse(text)
             self.scheduling.set_policy(scope, policy, registry.number(scope.model) if scope.model else None)

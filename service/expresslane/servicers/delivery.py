@@ -45,7 +45,12 @@ class Reader:
         self._told: dict[tuple[str, str, str], Limit] = {}
 
     async def next(self) -> Parcel | None:
-        """The next parcel, perhaps empty when the batch is over; None when a heartbeat is due."""
+        """The next parcel, perhaps empty when the batch is over; None when a heartbeat is due.
+
+        Ask when the last one is written: until then it counts as unread.
+        """
+        self._source.written()
+        self._scheduling.reader_moved(self._batch)
         if not await self._source.wait(self._heartbeat_s):
             return None
         early_ns = self._last_ns + LINGER_NS - self._clock()

@@ -77,6 +77,7 @@ class Session:
                 ending.cancel()
             reading.cancel()
             self._intake.close(batch)
+            batch.outbox.leave()
         if self._defect is not None:
             raise self._defect
         if self._refusal is not None:
