@@ -32,12 +32,13 @@ from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
+from expresslane.servicers.admin_messages import Holdings
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
-from expresslane.tenants import Tenants
+from expresslane.tenants import Tenant, Tenants
 from expresslane.tls import Tls
 from expresslane.token_estimates import TokenEstimates
 
@@ -133,10 +134,18 @@ class App:
         self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, self.kept, settings),
-            AdminServicer(self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness),
+            AdminServicer(
+                self.fleet,
+                self.scheduling,
+                self.intake,
+                self.drain,
+                holdings=self._holdings,
+                fairness=settings.fairness,
+            ),
             JobsServicer(self.jobs, self.scheduling, settings),
             interceptors=[self.door, self._observer],
             max_message_bytes=settings.max_message_bytes,
+            first_message_timeout_s=settings.first_message_timeout_s,
             with_reflection=settings.reflection,
             admin_apart=bool(settings.admin_listen),
             tls=self._tls,
@@ -196,6 +205,17 @@ class App:
             await asyncio.gather(self._reloading, return_exceptions=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
+
+    def _holdings(self, tenant: Tenant | None) -> Holdings:
+        """What is held for a tenant, or for all."""
+        name = None if tenant is None else tenant.name
+        calls = self.door.open_calls
+        return Holdings(
+            calls.total if name is None else calls.of(name),
+            self.intake.tenants.unread if tenant is None else tenant.unread,
+            jobs=self.jobs.kept(name),
+            kept=self.kept.kept(name),
+        )
 
     def _backend_name(self, number: int) -> str:
         return self.fleet.members[number].id

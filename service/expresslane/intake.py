@@ -157,7 +157,7 @@ class Intake:
         shortage = self._held.shortage(batch.tenant.name, more, bounds, batch.tenant.queue_bounds)
         if shortage is None:
             return
-        retry_after_ns = self._scheduling.refuse(more.prompts, shortage.places or 0)
+        retry_after_ns = self._scheduling.refuse(more.count, shortage.places or 0)
         if shortage.places is None:
             raise RefusedError(Reason.BATCH_TOO_LARGE, f"{shortage.message}; send them through StreamPrompts")
         raise RefusedError(Reason.QUEUE_FULL, shortage.message, retry_after_ns=retry_after_ns)

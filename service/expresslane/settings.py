@@ -529,7 +529,7 @@ class Settings(_Frozen):
     """Results of all calls together that wait for slow readers. At the bound, batches with results that wait are held,
     and tenants with more than their share of them are refused further calls."""
     unread_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024
-    """Bytes of answers of all calls together that wait for slow readers, about: those that are under way come on top."""
+    """Bytes of answers of all calls together that wait for slow readers, about: what is under way comes on top."""
     stream_credits: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     """Prompts that one StreamPrompts session may have unfinished."""
     max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000

@@ -58,9 +58,10 @@ class Tenants:
 
     Names are what callers say, so they must not cost memory for good: 4,096 idle ones are remembered, the one that left
     first is forgotten first. Its number is not given again before all others were, so that no tenant inherits what the
-    core remembers of another. `put_in_force` is told whenever a tenant's limits may have changed. `unread_bounds`: of the
-    results of all of them that wait for slow readers; `readers_moved` is told when those, or a tenant's own, are used
-    up or have room again.
+    core remembers of another. `put_in_force` is told whenever a tenant's limits may have changed.
+
+    `unread_bounds`: of the results of all of them that wait for slow readers; `readers_moved` is told when those, or a
+    tenant's own, are used up or have room again.
     """
 
     def __init__(

@@ -12,9 +12,9 @@ __all__ = ["Amount", "Bounds", "Held", "Shortage"]
 
 @dataclass(slots=True)
 class Amount:
-    """So many prompts of so many bytes together."""
+    """So many, of so many bytes together."""
 
-    prompts: int = 0
+    count: int = 0
     bytes: int = 0
 
 
@@ -49,14 +49,14 @@ class Held:
         """Prompts were accepted."""
         own = self._tenants.setdefault(tenant, Amount())
         for amount in (self.total, own):
-            amount.prompts += prompts
+            amount.count += prompts
             amount.bytes += size_bytes
         self._forget(tenant)
 
     def give_back(self, tenant: str, size_bytes: int) -> None:
         """One of them has its result."""
         for amount in (self.total, self._tenants[tenant]):
-            amount.prompts -= 1
+            amount.count -= 1
             amount.bytes -= size_bytes
         self._forget(tenant)
 
@@ -68,7 +68,7 @@ class Held:
             (self.total, bounds, "of all tenants", ""),
         ):
             for noun, unit, have, wanted, limit in (
-                ("prompts", "prompts", held.prompts, more.prompts, limits.count),
+                ("prompts", "prompts", held.count, more.count, limits.count),
                 ("bytes of prompts", "bytes", held.bytes, more.bytes, limits.bytes),
             ):
                 if not limit or have + wanted <= limit:
@@ -82,8 +82,8 @@ class Held:
 
     def _places(self, missing: int, have: int) -> int:
         """How many prompts, of any tenant, end until so much of `have` is free, if what is held ends evenly."""
-        return math.ceil(missing * self.total.prompts / have)
+        return math.ceil(missing * self.total.count / have)
 
     def _forget(self, tenant: str) -> None:
-        if not self._tenants[tenant].prompts:
+        if not self._tenants[tenant].count:
             del self._tenants[tenant]

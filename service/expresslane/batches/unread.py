@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from expresslane.batches.held import Bounds
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from expresslane.batches.held import Bounds
 
 __all__ = ["Unread"]
 

@@ -53,9 +53,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         self._access = access
         self._refused = refused
-        self.open_calls = OpenCalls(
-            max_open_calls, access.max_open_calls, setting="EXPRESSLANE_MAX_OPEN_CALLS"
-        )
+        self.open_calls = OpenCalls(max_open_calls, access.max_open_calls, setting="EXPRESSLANE_MAX_OPEN_CALLS")
         self.open_streams = OpenCalls(OPEN_STREAMS_MAX)
 
     async def intercept_service(

@@ -19,6 +19,7 @@ __all__ = [
     "BackendModel",
     "Breaker",
     "Drained",
+    "Holdings",
     "Limit",
     "Policy",
     "Snapshot",
@@ -118,6 +119,32 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the service holds in memory for callers, beside prompts; admin.proto says what each field means."""
+
+    open_calls: int
+    unread_results: int
+    unread_bytes: int
+    jobs: int
+    job_result_bytes: int
+    kept_batches: int
+    kept_result_bytes: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Holdings) -> Holdings:
+        """From the contract's message."""
+        return cls(
+            open_calls=message.open_calls,
+            unread_results=message.unread_results,
+            unread_bytes=message.unread_bytes,
+            jobs=message.jobs,
+            job_result_bytes=message.job_result_bytes,
+            kept_batches=message.kept_batches,
+            kept_result_bytes=message.kept_result_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """A tenant as it is now; admin.proto says what each field means."""
 
@@ -137,6 +164,7 @@ class Tenant:
     rate_limited_ms: float
     retries_allowed: int
     retries_denied: int
+    holdings: Holdings
 
     @classmethod
     def from_proto(cls, message: admin_pb2.Tenant) -> Tenant:
@@ -158,6 +186,7 @@ class Tenant:
             rate_limited_ms=milliseconds(message.rate_limited_time),
             retries_allowed=message.retries_allowed,
             retries_denied=message.retries_denied,
+            holdings=Holdings.from_proto(message.holdings),
         )
 
 
@@ -267,6 +296,7 @@ class Snapshot:
     tenants: tuple[Tenant, ...]
     tenants_total: int
     fairness: str
+    holdings: Holdings
 
     @property
     def general_policy(self) -> Policy:
@@ -305,6 +335,7 @@ class Snapshot:
             tenants=tuple(map(Tenant.from_proto, message.tenants)),
             tenants_total=message.tenants_total,
             fairness=message.fairness,
+            holdings=Holdings.from_proto(message.holdings),
         )
 
 
