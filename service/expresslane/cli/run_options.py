@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 import argparse
 import re
 import shlex
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
