@@ -106,18 +106,16 @@ async def test_many_calls_that_say_nothing() -> None:
 async def test_a_session_that_has_begun_may_be_silent() -> None:
     """The time is for the first message only: a session with its configuration may wait for its first prompt."""
     async with simulated_service(first_message_timeout_s=0.05, heartbeat_s=0.02) as service:
-        call = service.client.inference.StreamPrompts()
+        call: Any = service.client.inference.StreamPrompts()
         await call.write(pb.StreamPromptsRequest(config=pb.BatchConfig()))
         heartbeats = 0
         while heartbeats < 5:
             message = await call.read()
-            assert isinstance(message, pb.StreamPromptsResponse)
             heartbeats += any(event.HasField("progress") for event in message.events)
         await call.write(pb.StreamPromptsRequest(prompts=[types_pb2.Prompt(custom_id="a", text="x")]))
         await call.done_writing()
         while not message.HasField("summary"):
             message = await call.read()
-            assert isinstance(message, pb.StreamPromptsResponse)
         assert message.summary.succeeded == 1
 
 
@@ -144,7 +142,7 @@ async def refused_at_last(client: Client) -> RefusedError:
 
 
 LARGE = 200
-UNREAD = {
+UNREAD: dict[str, dict[str, Any]] = {
     "results of a tenant": {"tenants": {"slow": TenantSettings(unread_limit_results=10)}},
     "bytes of a tenant": {"tenants": {"slow": TenantSettings(unread_limit_bytes=10 * len(ANSWER))}},
     "results of all": {"unread_limit_results": 10},
@@ -192,13 +190,17 @@ async def test_results_that_nobody_reads(cell: str) -> None:
         assert [one.ok async for one in slow.generate_batch(["x"])] == [True]
 
 
-async def test_what_a_session_sends_counts_as_the_tenants() -> None:
-    """A session's prompts fill its tenant's part of the queue, in bytes too: more fail in-band and alone."""
-    tenants = {"slow": TenantSettings(queue_limit_bytes=3_000)}
+@pytest.mark.parametrize("whose", ["tenant", "all"])
+async def test_what_a_session_sends_is_counted(whose: str) -> None:
+    """A session's prompts fill the queue, or its tenant's part, in bytes too: more fail in-band and alone."""
+    own: dict[str, Any] = {"tenants": {"slow": TenantSettings(queue_limit_bytes=3_000)}}
+    settings = own if whose == "tenant" else {"queue_limit_bytes": 3_000}
+    setting = {"tenant": "EXPRESSLANE_TENANTS__SLOW__QUEUE_LIMIT_BYTES", "all": "EXPRESSLANE_QUEUE_LIMIT_BYTES"}[whose]
+    others = "x" * {"tenant": 3_000, "all": 900}[whose]
     gate = asyncio.Event()
     async with (
         FakeBackend() as fake,
-        Service(fake=backend(fake.url), tenants=tenants) as service,
+        Service(fake=backend(fake.url), **settings) as service,
         caller(service, "slow") as slow,
         caller(service, "quick") as quick,
     ):
@@ -209,8 +211,8 @@ async def test_what_a_session_sends_counts_as_the_tenants() -> None:
             refused = await anext(session)
             assert refused.error is not None
             assert (refused.custom_id, refused.error.reason, refused.error.retryable) == ("b", "QUEUE_FULL", True)
-            assert "EXPRESSLANE_TENANTS__SLOW__QUEUE_LIMIT_BYTES" in refused.error.message
-            assert (await quick.collect_batch([Prompt("q", "x" * 3_000, max_tokens=1)])).results[0].ok
+            assert setting in refused.error.message
+            assert (await quick.collect_batch([Prompt("q", others, max_tokens=1)])).results[0].ok
             gate.set()
             await session.done_sending()
             assert [one.ok async for one in session] == [True]

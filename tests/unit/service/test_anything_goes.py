@@ -173,7 +173,7 @@ async def test_random_world(seed: int) -> None:
     chaos = Chaos(seed)
     policy = chaos.chance.choice(POLICY_NAMES)
     settings = {"cap": CAP, "attempt_timeout_s": 8.0, "idle_timeout_s": 3.0, "lanes": seed % 2 == 0}
-    core = {"policy": policy, "in_flight_limit": seed % 8}
+    core: dict[str, Any] = {"policy": policy, "in_flight_limit": seed % 8}
     unread = Bounds(seed % 3 * 5, seed % 5 * 1_000)  # what slow readers may leave, or no such bound
     async with World(*chaos.backends, settings=settings, unread_bounds=unread, **core) as world:
         operator = asyncio.create_task(chaos.operator(world))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from expresslane.batches.held import Bounds
@@ -25,10 +25,11 @@ CAP = 2
 ANSWER = 10_000
 
 
-def slow_batches(world: World, **options: object) -> list[Batch]:
+def slow_batches(world: World, **options: int) -> list[Batch]:
     """Two batches that nobody reads, of twenty prompts each, of the tenant `slow`."""
     prompts = [prompt(str(number)) for number in range(20)]
-    return [world.submit(prompts, tenant="slow", **options) for _ in range(2)]
+    more: dict[str, Any] = {"tenant": "slow", **options}
+    return [world.submit(prompts, **more) for _ in range(2)]
 
 
 async def come_to_rest(world: World) -> None:
