@@ -142,12 +142,11 @@ class Intake:
             if unread.full
             else (self.tenants.unread, "of all tenants, many of them this one's,", "")
         )
-        by_count = 0 < full.bounds.count <= 2 * full.results
-        limit = full.bounds.count if by_count else full.bounds.bytes
-        setting = environment_name(f"{path}unread_limit_{'results' if by_count else 'bytes'}")
+        limit = full.bounds.count if full.fullest == "results" else full.bounds.bytes
+        setting = environment_name(f"{path}unread_limit_{full.fullest}")
         message = (
             f"{full.results:,} results of {full.bytes:,} bytes {whose} wait for slow readers, the bound is {limit:,} "
-            f"({setting}); read what other calls have brought"
+            f"{full.fullest} ({setting}); read what other calls have brought"
         )
         raise RefusedError(Reason.UNREAD_FULL, message, retry_after_ns=10**9)
 

@@ -39,6 +39,13 @@ class Unread:
         return self.full or (self._whole is not None and self._whole.full)
 
     @property
+    def fullest(self) -> str:
+        """Which of its bounds is the nearest: `results` or `bytes`."""
+        by_count = self.results / self.bounds.count if self.bounds.count else 0.0
+        by_bytes = self.bytes / self.bounds.bytes if self.bounds.bytes else 0.0
+        return "results" if by_count >= by_bytes else "bytes"
+
+    @property
     def over_share(self) -> bool:
         """Whether all of it is full, and this part is no smaller than the mean: then this is who must read first."""
         whole = self._whole
