@@ -67,7 +67,7 @@ async def test_a_run_that_is_left_is_kept_and_can_be_cancelled(tmp_path: Path) -
     async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
         fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"stuck" in request.body else None)
         shell = Shell(tmp_path, service.address)
-        stuck = [{"custom_id": one, "prompt": "stuck " * 9} for one in "bc"]
+        stuck: list[dict[str, object]] = [{"custom_id": one, "prompt": "stuck " * 9} for one in "bc"]
         shell.write("p.jsonl", *numbered(1), *stuck)
         process = await shell.start("run", "p.jsonl", "--keep", "10m")
         assert process.stdout is not None

@@ -214,6 +214,21 @@ async def test_a_tenant_at_its_own_bound_keeps_out_nobody_else() -> None:
 
 
 @virtual_time
+async def test_room_is_made_of_the_tenants_own_first() -> None:
+    """At the bound of all, who wants room gives up its own read batch before another tenant's older one does."""
+    async with World(ScriptedBackend(default=second(1))) as world:
+        batches = store(world, limit=2)
+        older, own = create(batches, 1, "a", tenant="modest"), create(batches, 1, "b", tenant="greedy")
+        for kept in (older, own):
+            await read(batches, kept)
+            kept.spent = True
+        create(batches, 1, "c", tenant="greedy")
+        assert (batches.find("modest", "a"), batches.find("greedy", "b")) == (older, None)
+        create(batches, 1, "d", tenant="greedy")
+        assert batches.find("modest", "a") is None
+
+
+@virtual_time
 async def test_a_tenant_full_of_results_is_held_alone() -> None:
     """By bytes: only batches of the tenant whose results fill its bound are held and refused; expiry lets it go on."""
     tenants = {"greedy": TenantSettings(kept_results_limit_bytes=60_000)}
