@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CACHE := $(or $(EXPRESSLANE_CACHE_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/expresslane)
+TOOLS ?= $(CACHE)/tools
 SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -name '*.so' -not -path '*/__pycache__/*' -not -path '*/target/*') \
 	Cargo.toml Cargo.lock pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -66,8 +68,8 @@ format: $(VENV)/.dev ## Format Python and Rust
 	$(BIN)/ruff format
 	cargo fmt
 
-audit: $(VENV)/.dev ## Licences, sources and known vulnerabilities of the dependencies, as far as they can be checked here
-	$(BIN)/python scripts/audit.py
+audit: $(VENV)/.audit ## Licences, sources and known vulnerabilities of the dependencies, as far as they can be checked here
+	PATH=$(TOOLS)/bin:$$PATH $(BIN)/python scripts/audit.py
 
 bench: $(VENV)/.dev ## Measure the service and the core; one JSON object last
 	$(BIN)/python -m tests.bench
@@ -117,4 +119,10 @@ $(VENV)/.dev: $(VENV)/.service
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	$(PIP) install --constraint constraints.txt $$($(BIN)/python scripts/dev_requirements.py fuzz)
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.dev
+	$(PIP) install --constraint constraints.txt $$($(BIN)/python scripts/dev_requirements.py audit)
+	@command -v cargo-deny $(TOOLS)/bin/cargo-deny >/dev/null || { echo "building cargo-deny into $(TOOLS) (minutes, once)"; \
+		cargo install --quiet --locked --root $(TOOLS) cargo-deny; }
 	@touch $@

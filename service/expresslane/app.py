@@ -35,6 +35,7 @@ from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.admin_messages import Holdings
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
+from expresslane.telemetry.log_stream import LogStream
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
@@ -244,20 +245,24 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
     """Run the service until SIGTERM or SIGINT; a second signal ends it at once. Returns the exit code."""
     try:
         configuration = load(environ)
-        telemetry = Telemetry.start(__version__, environ)
+        telemetry = Telemetry.start(__version__, environ, content=configuration.settings.trace_content)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return EXIT_CONFIG
     settings = configuration.settings
-    configure_logs(settings.log_level, settings.log_format, exception_text=settings.log_exception_text)
+    lines = LogStream(sys.stdout)
+    configure_logs(settings.log_level, settings.log_format, lines, exception_text=settings.log_exception_text)
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
         factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     except ImportError:
         factory = asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_serve(configuration, telemetry, environ))
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(_serve(configuration, telemetry, environ))
+    finally:
+        lines.close()
 
 
 async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Mapping[str, str]) -> int:

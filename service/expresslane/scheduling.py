@@ -363,7 +363,7 @@ class Scheduling:
         if ticket.trace is not None:
             if not ticket.attempt:
                 ticket.trace.queued(ticket.queued_ns, now_ns)
-            ticket.trace.end(result, now_ns)
+            ticket.trace.end(result, now_ns, ticket.prompt)
         ticket.attempt = None
         must_cancel = batch.complete(result, now_ns)
         if not batch.unfinished:

@@ -566,6 +566,9 @@ class Settings(_Frozen):
     """auto: text on a terminal, JSON otherwise."""
     reflection: bool = True
     """Whether gRPC server reflection is on."""
+    trace_content: bool = False
+    """Whether prompts and answers stand in the spans of prompts (gen_ai.input.messages, gen_ai.output.messages), cut to
+    4,096 characters each. Whoever may read the traces then reads them too."""
     log_exception_text: bool = False
     """Whether tracebacks in the log show what exceptions say, which may quote prompts, and not only their types."""
 

@@ -39,14 +39,14 @@ class Served:
             self.process.kill()
         await self.process.communicate()
 
-    async def start(self) -> None:
+    async def start(self, stdout: int = asyncio.subprocess.PIPE) -> None:
         """Start the process, in an empty folder so that it is the installed package that runs."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "expresslane", "serve"),
             cwd=self._folder,
             env=self._environ,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 20,
         )

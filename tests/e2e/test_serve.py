@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 from expresslane_client import BatchState, Client, Outcome, Prompt, RefusedError, UnavailableError
 
@@ -142,6 +145,25 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Si
         assert await served.process.wait() == 128 + number
         with pytest.raises(UnavailableError):
             await reading
+
+
+async def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
+    """A full pipe behind standard output stops no call: more is logged than a pipe holds, and it still ends with 0."""
+    out, pipe = os.pipe()
+    async with FakeBackend() as fake, AsyncExitStack() as stack:
+        log = stack.enter_context(os.fdopen(out))
+        served = Served(tmp_path, **at(fake))
+        await served.start(stdout=pipe)
+        stack.push_async_exit(served)
+        os.close(pipe)
+        ready = await asyncio.to_thread(log.readline)
+        async with Client(orjson.loads(ready)["address"]) as client:
+            for number in range(400):  # a line of over 200 bytes for each call; a pipe holds 64 KiB
+                assert (await client.generate(f"p{number}").collect()).ok
+        served.terminate()
+        lines = [orjson.loads(line) for line in await asyncio.to_thread(log.readlines)]
+        assert sum(line["event"] == "call" for line in lines) == 400
+        assert await served.process.wait() == 0
 
 
 WRONG = [

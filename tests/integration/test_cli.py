@@ -59,7 +59,7 @@ async def test_failed_lines_are_valid_input_byte_for_byte(shell: Shell, service:
     failed = shell.folder / "r.failed.jsonl"
     assert done.code == 1
     assert failed.read_bytes() == lines[1] + lines[3]
-    assert "2 x BACKEND_UNREACHABLE, for example p3: no route to backend" in done.err
+    assert "2 x BACKEND_UNREACHABLE (HTTP 502) at stub, for example p3: no route to backend" in done.err
     assert "expresslane run r.failed.jsonl --output r.jsonl --append" in done.err
     service.failing = {"p3"}
     assert (await shell.run("run", "r.failed.jsonl", "-o", "r.jsonl", "--append")).code == 1

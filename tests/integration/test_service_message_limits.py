@@ -114,6 +114,9 @@ async def test_a_collected_answer_that_does_not_fit() -> None:
         assert answer.results[3].error.reason == "ANSWER_OVER_LIMIT"
         assert (answer.summary.succeeded, answer.summary.failed) == (3, 1)
         assert dict(answer.summary.reasons) == {"ANSWER_OVER_LIMIT": 1}
+        assert [(error.reason, error.code, error.count) for error in answer.summary.errors] == [
+            ("ANSWER_OVER_LIMIT", 8, 1)
+        ]
 
 
 async def test_collected_answers_that_do_not_fit_together() -> None:

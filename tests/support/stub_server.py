@@ -360,6 +360,15 @@ def _summary(config: inference_pb2.BatchConfig, results: list[types_pb2.Result])
         speed_up=2.5,
         simulated=succeeded > 0,
     )
+    if failed:
+        error = {
+            "reason": "BACKEND_UNREACHABLE",
+            "code": 14,
+            "http_status": 502,
+            "backend": "backends/stub",
+            "count": failed,
+        }
+        summary.errors.add(outcome=types_pb2.OUTCOME_FAILED, **error)
     summary.wall_time.FromMilliseconds(100)
     summary.sequential_estimate.FromMilliseconds(250)
     summary.queue_wait.count = succeeded

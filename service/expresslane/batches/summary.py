@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from expresslane.results import Outcome, Result, Usage
 
 if TYPE_CHECKING:
     from expresslane.errors import Reason
 
-__all__ = ["BatchState", "Percentiles", "Summary", "Tally", "percentiles"]
+__all__ = ["BatchState", "ErrorKind", "Percentiles", "Summary", "Tally", "percentiles"]
 
 MAX_SAMPLES = 1_000_000
+MAX_ERROR_KINDS = 100
+"""A backend may answer with any status; further kinds are counted without status and backend."""
 
 
 class BatchState(Enum):
@@ -37,6 +40,15 @@ class Percentiles:
     mean_ns: int = 0
 
 
+class ErrorKind(NamedTuple):
+    """What prompts have in common that did not succeed; `backend` is that of the last attempt, if there was one."""
+
+    outcome: Outcome
+    reason: Reason
+    http_status: int
+    backend: str
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What became of a batch. Durations in nanoseconds; None: it did not happen."""
@@ -45,7 +57,7 @@ class Summary:
     state: BatchState
     total: int
     outcomes: dict[Outcome, int]
-    reasons: dict[Reason, int]
+    errors: dict[ErrorKind, int]
     wall_ns: int
     sequential_ns: int
     first_result_ns: int | None
@@ -56,6 +68,14 @@ class Summary:
     total_time: Percentiles
     usage: Usage
     simulated: bool
+
+    @property
+    def reasons(self) -> Counter[Reason]:
+        """Prompts that did not succeed, by reason."""
+        reasons: Counter[Reason] = Counter()
+        for kind, count in self.errors.items():
+            reasons[kind.reason] += count
+        return reasons
 
     @property
     def speed_up(self) -> float:
@@ -92,7 +112,7 @@ class Tally:
     """Adds results up. Durations are kept exactly for the first million results of a batch and no longer after that."""
 
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
-    reasons: dict[Reason, int] = field(default_factory=dict)
+    errors: Counter[ErrorKind] = field(default_factory=Counter)
     finished: int = 0
     sequential_ns: int = 0
     input_tokens: int = 0
@@ -112,7 +132,7 @@ class Tally:
         self.finished += 1
         self.outcomes[result.outcome] += 1
         if result.error is not None:
-            self.reasons[result.error.reason] = self.reasons.get(result.error.reason, 0) + 1
+            self._add_error(ErrorKind(result.outcome, result.error.reason, result.error.http_status, result.backend))
         self.simulated |= result.simulated
         if (usage := result.usage) is not None:
             self.input_tokens += usage.input_tokens
@@ -135,6 +155,11 @@ class Tally:
         if result.outcome is Outcome.SUCCEEDED:
             self.totals.append(timings.total_ns)
 
+    def _add_error(self, kind: ErrorKind) -> None:
+        if len(self.errors) >= MAX_ERROR_KINDS and kind not in self.errors:
+            kind = kind._replace(http_status=0, backend="")
+        self.errors[kind] += 1
+
     def summary(self, request_id: str, state: BatchState, total: int, wall_ns: int) -> Summary:
         """The sum so far."""
         at = self.finished_at
@@ -143,7 +168,7 @@ class Tally:
             state=state,
             total=total,
             outcomes=dict(self.outcomes),
-            reasons=dict(self.reasons),
+            errors=dict(self.errors.most_common()),
             wall_ns=wall_ns,
             sequential_ns=self.sequential_ns,
             first_result_ns=at[0] if at else None,

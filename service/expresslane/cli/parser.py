@@ -41,6 +41,17 @@ examples:
 exit codes: 0 all succeeded, 1 some prompts failed, 2 wrong usage or input (nothing was sent), 3 service unreachable or
             refusing, 130 interrupted
 """
+_SERVE_EPILOG = """\
+signals:
+  SIGTERM, Ctrl-C   accept nothing new, finish what was accepted for up to EXPRESSLANE_DRAIN_GRACE_S, then end
+  once more         end at once
+  SIGHUP            read the files of API keys and certificates again
+
+exit codes: 0 ended by a signal, 2 wrong configuration or an address in use (nothing was accepted),
+            130 or 143 ended at once by a second Ctrl-C or SIGTERM
+
+`expresslane config --reference` lists the settings.
+"""
 _BACKENDS_EPILOG = """\
 examples:
   expresslane backends                        the table
@@ -133,7 +144,8 @@ def build_parser() -> Parser:
     )
     add_connection(parser, first=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    commands.add_parser("serve", help="run the service until SIGTERM or Ctrl-C", example="expresslane serve")
+    serve = "run the service until SIGTERM or Ctrl-C"
+    commands.add_parser("serve", help=serve, epilog=_SERVE_EPILOG, example="expresslane serve")
     run = commands.add_parser(
         "run",
         help="send the prompts of a file and write the results",

@@ -12,7 +12,7 @@ from expresslane.cli.console import one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from expresslane_client import Percentiles, Summary
+    from expresslane_client import ErrorCount, Percentiles, Summary
     from rich.console import Console
 
 __all__ = ["SIMULATED", "print_summary", "seconds"]
@@ -44,9 +44,17 @@ def print_summary(console: Console, summary: Summary, examples: Mapping[str, str
     console.print(f"\n{title}", style="bold")
     console.print(_facts(summary))
     console.print(_percentiles(summary))
-    for reason, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
-        example = f", for example {examples[reason]}" if reason in examples else ""
-        console.print(f"  {count} x {one_line(reason)}{example}", style="red", soft_wrap=True)
+    told: set[str] = set()
+    for error in summary.errors:
+        example = f", for example {examples[error.reason]}" if error.reason in examples.keys() - told else ""
+        told.add(error.reason)
+        console.print(f"  {error.count} x {_kind(error)}{example}", style="red", soft_wrap=True)
+
+
+def _kind(error: ErrorCount) -> str:
+    status = f" (HTTP {error.http_status})" if error.http_status else ""
+    backend = f" at {one_line(error.backend.removeprefix('backends/'))}" if error.backend else ""
+    return f"{one_line(error.reason)}{status}{backend}"
 
 
 def _facts(summary: Summary) -> Table:

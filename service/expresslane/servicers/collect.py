@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import orjson
 
-from expresslane.errors import Reason, RefusedError
+from expresslane.errors import Reason, RefusedError, status_code
 from expresslane.results import Outcome, Result, without_answer
 from expresslane.servicers import encode
 from expresslane.v1 import inference_pb2, types_pb2
@@ -23,7 +24,8 @@ DECLARED_TOKENS = 4_096
 BYTES_PER_OUTPUT_TOKEN = 4
 BYTES_PER_LOGPROB = 80
 RESULT_OVERHEAD_BYTES = 640
-SUMMARY_BYTES = 4_096
+SUMMARY_BYTES = 24_576
+"""With as many kinds of errors as a summary tells apart."""
 WORTH_DROPPING_BYTES = 256
 TOO_LARGE = "the answers of the batch do not fit in one message; use GenerateBatch, or lower sampling.max_tokens"
 _TOKEN_KEYS = ("max_tokens", "max_completion_tokens", "n_predict", "num_predict")
@@ -74,7 +76,8 @@ class Collector:
         self._limit = limit_bytes
         self._results: list[Result] = []
         self._answer_bytes = 0
-        self._turned = 0
+        self._turned: Counter[str] = Counter()
+        """Successes that lost their answer, by backend."""
 
     def add(self, results: Iterable[Result]) -> None:
         """Take results in, in any order; what can no longer fit is let go at once."""
@@ -95,7 +98,7 @@ class Collector:
         over = response.ByteSize() - self._limit
         if over > 0:
             self._shrink(response.results, over + WORTH_DROPPING_BYTES)
-        if self._turned:
+        if self._turned.total():
             _recount(response.summary, self._turned)
         return response
 
@@ -107,7 +110,7 @@ class Collector:
                 break
             result = self._results[place]
             self._answer_bytes -= result.answer_bytes
-            self._turned += result.outcome is Outcome.SUCCEEDED
+            self._turned[encode.backend_name(result.backend)] += result.outcome is Outcome.SUCCEEDED
             self._results[place] = without_answer(result, TOO_LARGE)
 
     def _shrink(self, messages: Sequence[types_pb2.Result], over: int) -> None:
@@ -126,13 +129,19 @@ class Collector:
             if succeeded and message.choices[0].ByteSize() < WORTH_DROPPING_BYTES:
                 continue
             encode.drop_answer(message, TOO_LARGE)
-            self._turned += succeeded
+            self._turned[message.backend] += succeeded
             over -= size - message.ByteSize()
 
 
-def _recount(summary: inference_pb2.BatchSummary, turned: int) -> None:
-    before = summary.succeeded
+def _recount(summary: inference_pb2.BatchSummary, turned_by_backend: Counter[str]) -> None:
+    turned, before = turned_by_backend.total(), summary.succeeded
     summary.succeeded -= turned
     summary.failed += turned
-    summary.reasons[Reason.ANSWER_OVER_LIMIT.value] += turned
+    reason, code = Reason.ANSWER_OVER_LIMIT.value, status_code(Reason.ANSWER_OVER_LIMIT).value[0]
+    summary.reasons[reason] += turned
     summary.throughput_per_s *= summary.succeeded / before
+    for backend, count in turned_by_backend.items():
+        if count:
+            error = summary.errors.add(outcome=types_pb2.OUTCOME_FAILED, backend=backend, count=count)
+            error.reason, error.code = reason, code
+    summary.errors.sort(key=lambda error: -error.count)

@@ -21,7 +21,7 @@ from expresslane.prompts import (
     Sampling,
     ToolCall,
 )
-from expresslane.servicers.content_urls import foreign_url, tool_server
+from expresslane.servicers.content_urls import foreign_address, foreign_reference, tool_server
 from expresslane.tokens import characters, text_bytes, utf8_bytes
 from expresslane.v1 import types_pb2
 
@@ -53,7 +53,7 @@ _RANGES: tuple[tuple[str, float, float, str], ...] = (
     ("top_logprobs", 0, 20, "0 to 20"),
     ("n", 1, 1, "1: several choices are not supported yet"),
 )
-_URL = "names {!r}, which the backend would fetch; send the content itself, as a data: URL"
+_ADDRESS = "names {!r}, where the backend would go; send the content itself, as a data: URL or base64"
 Report = Callable[[str, str, Reason], None]
 
 
@@ -181,15 +181,20 @@ class PromptDecoder:
 def _check_parts(chat: Chat, report: Report) -> None:
     for number, message in enumerate(chat.messages):
         for position, (is_json, part) in enumerate(message.parts):
-            if is_json and (url := foreign_url(part)):
-                report(f"chat.messages[{number}].content[{position}].json", _URL.format(url), Reason.INVALID_FIELD)
+            if is_json and (address := foreign_address(part)):
+                report(
+                    f"chat.messages[{number}].content[{position}].json", _ADDRESS.format(address), Reason.INVALID_FIELD
+                )
 
 
 def _check_options(options: RequestOptions, report: Report) -> None:
-    if url := foreign_url(options.extra_json):
-        report("extra_json", _URL.format(url), Reason.INVALID_FIELD)
-    if url := tool_server(options.tools_json):
-        report("tools_json", _URL.format(url), Reason.INVALID_FIELD)
+    for field, address in (
+        ("extra_json", foreign_address(options.extra_json)),
+        ("tools_json", tool_server(options.tools_json)),
+        ("response_format_json", foreign_reference(options.response_format_json)),
+    ):
+        if address:
+            report(field, _ADDRESS.format(address), Reason.INVALID_FIELD)
 
 
 def _largest_part(message: types_pb2.Prompt, content: str | Chat, options: RequestOptions) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from expresslane.batches.summary import BatchState, Percentiles, Summary
+from expresslane.batches.summary import BatchState, ErrorKind, Percentiles, Summary
 from expresslane.errors import AttemptError, PromptError, Reason, status_code
 from expresslane.results import MAX_RESULT_BYTES, FinishReason, Outcome, Result, Timings, Usage
 from expresslane.v1 import inference_pb2, jobs_pb2, types_pb2
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from expresslane.rate_limits import Limit
 
 __all__ = [
+    "backend_name",
     "delta_messages",
     "drop_answer",
     "duration",
@@ -78,13 +79,18 @@ def _optional(nanoseconds: int | None) -> Duration | None:
     return None if nanoseconds is None else duration(nanoseconds)
 
 
+def backend_name(backend: str) -> str:
+    """The resource name of a backend; empty for none."""
+    return f"backends/{backend}" if backend else ""
+
+
 def fill_result(message: types_pb2.Result, result: Result) -> None:
     """Write one prompt's end into an empty message in place; one built apart would be copied into its response."""
     message.custom_id = result.custom_id
     message.index = result.index
     message.outcome = _OUTCOMES[result.outcome]
     message.attempts = result.attempts
-    message.backend = f"backends/{result.backend}" if result.backend else ""
+    message.backend = backend_name(result.backend)
     message.model = result.model
     message.simulated = result.simulated
     _fill_timings(message.timings, result.timings)
@@ -208,7 +214,7 @@ def _error(error: PromptError) -> types_pb2.PromptError:
 
 def _attempt_error(error: AttemptError) -> types_pb2.AttemptError:
     return types_pb2.AttemptError(
-        backend=f"backends/{error.backend}",
+        backend=backend_name(error.backend),
         reason=error.reason,
         message=error.message,
         http_status=error.http_status,
@@ -243,7 +249,7 @@ def progress_event(*, queued: int, in_flight: int, finished: int, elapsed_ns: in
 def limited_event(limit: Limit, now_ns: int) -> inference_pb2.Event:
     """What a batch's prompts wait for."""
     limited = inference_pb2.RateLimited(
-        backend=f"backends/{limit.backend}" if limit.backend else "",
+        backend=backend_name(limit.backend),
         tenant=limit.tenant,
         limit=limit.kind,
         reset_in=duration(max(0, limit.reset_ns - now_ns)),
@@ -288,9 +294,21 @@ def summary_message(summary: Summary) -> inference_pb2.BatchSummary:
         total_time=_percentiles(summary.total_time),
         throughput_per_s=summary.throughput_per_s,
         simulated=summary.simulated,
+        errors=[_error_count(kind, count) for kind, count in summary.errors.items()],
     )
     _fill_usage(message.usage, summary.usage)
     return message
+
+
+def _error_count(kind: ErrorKind, count: int) -> inference_pb2.ErrorCount:
+    return inference_pb2.ErrorCount(
+        outcome=_OUTCOMES[kind.outcome],
+        reason=kind.reason,
+        code=status_code(kind.reason).value[0],
+        http_status=kind.http_status,
+        backend=backend_name(kind.backend),
+        count=count,
+    )
 
 
 def _percentiles(values: Percentiles) -> inference_pb2.Percentiles:

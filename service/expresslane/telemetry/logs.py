@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+    from expresslane.telemetry.log_stream import LogStream
+
 __all__ = ["RepeatLimiter", "configure_logs", "log_loop_errors"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -94,7 +96,7 @@ class _Window:
 class _Writer:
     """The end of our own lines: one write each. Not the standard library's logging, which costs ten times as much."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
+    def __init__(self, stream: TextIO | LogStream, name: str) -> None:
         self._stream = stream
         self.name = name
 
@@ -106,7 +108,7 @@ class _Writer:
 
 
 def configure_logs(
-    level: LogLevel, log_format: LogFormat, stream: TextIO | None = None, *, exception_text: bool = False
+    level: LogLevel, log_format: LogFormat, stream: TextIO | LogStream | None = None, *, exception_text: bool = False
 ) -> None:
     """Send the service's log lines, and those of its libraries, to `stream` (default: standard output).
 

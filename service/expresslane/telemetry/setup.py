@@ -83,21 +83,22 @@ class Telemetry:
     """What is exported, such as `traces: otlp (grpc)`, for the start-up line."""
 
     @classmethod
-    def start(cls, version: str, environ: Mapping[str, str]) -> Telemetry:
+    def start(cls, version: str, environ: Mapping[str, str], *, content: bool = False) -> Telemetry:
         """Start what the environment asks for. Raises ConfigError with one line for each mistake.
 
-        `environ` must be the process's own: the SDK reads endpoints, headers, limits and intervals by itself.
+        `content`: whether prompts and answers stand in spans. `environ` must be the process's own: the SDK
+        reads endpoints, headers, limits and intervals by itself.
         """
         problems = _problems(environ)
         if problems:
             raise ConfigError("\n".join(problems))
         try:
-            return cls._start(version, environ)
+            return cls._start(version, environ, content=content)
         except Exception as error:  # the SDK has no class for it
             raise ConfigError(f"telemetry cannot start with these OTEL_* variables: {error}") from error
 
     @classmethod
-    def _start(cls, version: str, environ: Mapping[str, str]) -> Telemetry:
+    def _start(cls, version: str, environ: Mapping[str, str], *, content: bool) -> Telemetry:
         resource = _resource(version)
         histograms = CoreHistograms(version)
         exporting: list[str] = []
@@ -117,7 +118,8 @@ class Telemetry:
         ]
         if readers:
             meter_provider = MeterProvider(readers, resource, shutdown_on_exit=False)
-        return cls(tracer_provider, meter_provider, Tracer(tracer_provider, version), histograms, tuple(exporting))
+        tracer = Tracer(tracer_provider, version, content=content)
+        return cls(tracer_provider, meter_provider, tracer, histograms, tuple(exporting))
 
     def shutdown(self, timeout_s: float = SHUTDOWN_TIMEOUT_S) -> None:
         """Send what is left and stop. Blocks for at most `timeout_s`; what no collector has taken by then is lost."""

@@ -21,6 +21,7 @@ from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode
 from expresslane.errors import BackendError, PromptError, Reason
 from expresslane.results import Outcome, Result, Usage
 from expresslane.telemetry import names
+from expresslane.telemetry.content import input_messages, output_messages
 from expresslane.telemetry.propagation import headers_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-    from expresslane.prompts import PromptClass, Sampling
+    from expresslane.prompts import Prompt, PromptClass, Sampling
 
 __all__ = ["AttemptTrace", "BatchTrace", "PromptTrace", "Tracer"]
 
@@ -49,9 +50,13 @@ _NS_PER_S = 1_000_000_000
 
 
 class Tracer:
-    """Starts the trace of each batch. Without a provider nothing is recorded and the caller's context passes on."""
+    """Starts the trace of each batch. Without a provider nothing is recorded and the caller's context passes on.
 
-    def __init__(self, provider: TracerProvider | None = None, version: str = "") -> None:
+    `content`: whether prompts and answers stand in the spans of prompts.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None, version: str = "", *, content: bool = False) -> None:
+        self._content = content
         self._tracer = (provider or NoOpTracerProvider()).get_tracer(names.SCOPE, version)
 
     def start_batch(self, *, request_id: str, prompts: int, method: str, arrived_ns: int | None = None) -> BatchTrace:
@@ -66,7 +71,7 @@ class Tracer:
         offset_ns = time.time_ns() - time.monotonic_ns()
         start_ns = (time.monotonic_ns() if arrived_ns is None else arrived_ns) + offset_ns
         span = self._tracer.start_span(names.SPAN_BATCH, parent, attributes=attributes, start_time=start_ns)
-        return BatchTrace(self._tracer, span, parent, offset_ns)
+        return BatchTrace(self._tracer, span, parent, offset_ns, self._content)
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +82,7 @@ class BatchTrace:
     _span: trace.Span
     _parent: Context
     _wall_offset_ns: int
+    _content: bool = False
     recording: bool = field(init=False)
     _context: Context = field(init=False)
     _headers: Mapping[str, str] | None = field(default=None, init=False)
@@ -98,9 +104,11 @@ class BatchTrace:
         """The trace of one prompt, or None when the batch is not recorded."""
         if not self.recording:
             return None
-        return PromptTrace(
+        trace = PromptTrace(
             self._tracer, self._context, self._wall_offset_ns, custom_id, index, model, submitted_ns, prompt_class
         )
+        trace.shows_content = self._content
+        return trace
 
     def stage(self, name: str, since_ns: int, until_ns: int) -> None:
         """Record one stage of the whole batch, after it: taking it in, or handing the last results over."""
@@ -135,6 +143,7 @@ class PromptTrace:
     _model: str
     _submitted_ns: int
     _class: PromptClass
+    shows_content: bool = field(default=False, init=False)
     _span: trace.Span | None = field(default=None, init=False)
 
     def _start(self) -> trace.Span:
@@ -206,8 +215,8 @@ class PromptTrace:
         )
         return AttemptTrace(span, self._context, self._wall_offset_ns, start_ns)
 
-    def end(self, result: Result, end_ns: int) -> None:
-        """End the prompt with its result."""
+    def end(self, result: Result, end_ns: int, prompt: Prompt | None = None) -> None:
+        """End the prompt with its result; `prompt` is what it shows of itself where that is switched on."""
         span = self._span or self._start()
         timings = result.timings
         attributes: dict[str, AttributeValue] = {
@@ -216,6 +225,10 @@ class PromptTrace:
             names.QUEUE_WAIT_S: timings.queue_wait_ns / _NS_PER_S,
             names.SIMULATED: result.simulated,
         }
+        if self.shows_content and prompt is not None:
+            attributes[names.GEN_AI_INPUT_MESSAGES] = input_messages(prompt)
+            if result.answered:
+                attributes[names.GEN_AI_OUTPUT_MESSAGES] = output_messages(result)
         if result.backend:
             attributes[names.BACKEND] = result.backend
         if timings.ttft_ns is not None:

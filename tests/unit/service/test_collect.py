@@ -62,4 +62,6 @@ def test_what_was_accepted_fits(size: int, failures: int) -> None:
     assert all(len(result.choices[0].text) == size for result in kept)
     assert (response.summary.succeeded, response.summary.failed) == (len(kept), 4_000 - len(kept))
     assert sum(response.summary.reasons.values()) == response.summary.failed
+    assert sum(error.count for error in response.summary.errors) == response.summary.failed
+    assert {error.backend for error in response.summary.errors} <= {"backends/b", f"backends/{'b' * 63}"}
     assert len(kept) == 4_000 - failures if size == 4 else len(kept) < 4_000

@@ -6,7 +6,7 @@ import random
 from array import array
 
 import pytest
-from expresslane.batches.summary import BatchState, Percentiles, Tally, percentiles
+from expresslane.batches.summary import MAX_ERROR_KINDS, BatchState, ErrorKind, Percentiles, Tally, percentiles
 from expresslane.errors import PromptError, Reason
 from expresslane.results import Outcome, Result, Timings, Usage
 
@@ -48,3 +48,32 @@ def test_sums() -> None:
     assert (summary.first_result_ns, summary.median_result_ns) == (40, 42)
     assert (summary.queue_wait.count, summary.queue_wait.max_ns) == (4, 3)
     assert summary.usage == Usage(28, 8, 12, output_estimated=True)
+
+
+def failure(reason: Reason, status: int, backend: str) -> Result:
+    """A prompt that failed for a reason."""
+    error = PromptError(reason, "no", http_status=status)
+    return Result("f", 0, Outcome.FAILED, Timings(), error=error, backend=backend, attempts=1)
+
+
+def test_errors_by_reason_status_and_backend() -> None:
+    """What did not succeed is counted by outcome, reason, status and backend, the most frequent first (A32)."""
+    tally = Tally()
+    for status, backend, count in ((503, "b", 3), (500, "a", 4), (503, "a", 1)):
+        for _ in range(count):
+            tally.add(failure(Reason.BACKEND_ERROR, status, backend), 1)
+    summary = tally.summary("r", BatchState.COMPLETED, 8, 1)
+    kinds = [(Outcome.FAILED, Reason.BACKEND_ERROR, *rest) for rest in ((500, "a"), (503, "b"), (503, "a"))]
+    assert list(summary.errors.items()) == list(zip((ErrorKind(*kind) for kind in kinds), (4, 3, 1), strict=True))
+    assert summary.reasons == {Reason.BACKEND_ERROR: 8}
+
+
+def test_kinds_of_errors_are_bounded() -> None:
+    """A backend that invents statuses makes no endless summary, and nothing is left uncounted (A32)."""
+    tally = Tally()
+    for status in range(10 * MAX_ERROR_KINDS):
+        tally.add(failure(Reason.BACKEND_ERROR, status + 1, "a"), 1)
+    summary = tally.summary("r", BatchState.COMPLETED, 10 * MAX_ERROR_KINDS, 1)
+    assert len(summary.errors) == MAX_ERROR_KINDS + 1
+    assert sum(summary.errors.values()) == 10 * MAX_ERROR_KINDS
+    assert next(iter(summary.errors)) == ErrorKind(Outcome.FAILED, Reason.BACKEND_ERROR, 0, "")

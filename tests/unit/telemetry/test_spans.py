@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from expresslane.errors import BackendError, PromptError, Reason
-from expresslane.prompts import PromptClass, Sampling
-from expresslane.results import Outcome, Result, Timings, Usage
+from expresslane.prompts import Chat, ChatMessage, Prompt, PromptClass, Sampling
+from expresslane.results import FinishReason, Outcome, Result, Timings, Usage
 from expresslane.telemetry.propagation import context_from_metadata
 from expresslane.telemetry.spans import AttemptTrace, BatchTrace, PromptTrace, Tracer
 from opentelemetry import context as otel_context
@@ -308,3 +309,39 @@ def test_a_waiting_prompt_holds_no_span(recorded: Recorded) -> None:
     assert started == ["expresslane.batch"]
     prompt.queued(1_000, 2_000)
     assert started == ["expresslane.batch", "expresslane.prompt", "expresslane.queue"]
+
+
+def content_of(prompt: Prompt, ended: Result, *, content: bool) -> tuple[Any, Any]:
+    """The messages that a prompt's span shows, asked and answered."""
+    recorded = Recorded()
+    recorded.tracer = Tracer(recorded.provider, content=content)
+    recorded.prompt().end(ended, 3_000, prompt)
+    attributes = recorded.span("expresslane.prompt").attributes or {}
+    asked, answered = (attributes.get(f"gen_ai.{side}.messages") for side in ("input", "output"))
+    return asked and json.loads(str(asked)), answered and json.loads(str(answered))
+
+
+ANSWER = Result("p-1", 7, Outcome.SUCCEEDED, Timings(), answered=True, text="blue", finish_reason=FinishReason.STOP)
+
+
+def test_content_stands_in_spans_only_where_it_is_switched_on() -> None:
+    """Prompt and answer by the GenAI conventions; without the switch neither is there."""
+    parts = ((False, "why?"), (True, '{"type":"image_url"}'))
+    chat = Chat((ChatMessage("system", ((False, "be short"),)), ChatMessage("user", parts)))
+    prompt = Prompt("p-1", "small", chat)
+    asked, answered = content_of(prompt, ANSWER, content=True)
+    assert asked == [
+        {"role": "system", "parts": [{"type": "text", "content": "be short"}]},
+        {"role": "user", "parts": [{"type": "text", "content": "why?"}, {"type": "other"}]},
+    ]
+    blue = {"type": "text", "content": "blue"}
+    assert answered == [{"role": "assistant", "parts": [blue], "finish_reason": "stop"}]
+    assert content_of(prompt, ANSWER, content=False) == (None, None)
+
+
+def test_content_in_spans_is_bounded() -> None:
+    """Of a long prompt its beginning is shown, and how much is not."""
+    asked, answered = content_of(Prompt("p-1", "small", "x" * 10_000), result(Outcome.FAILED), content=True)
+    (part,) = asked[0]["parts"]
+    assert part["content"] == "x" * 4_096 + "... (5,904 characters more)"
+    assert answered is None

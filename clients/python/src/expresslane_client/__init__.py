@@ -35,7 +35,7 @@ from expresslane_client.prompts import Deadlines, Prompt, PromptClass, PromptLik
 from expresslane_client.results import AttemptError, Choice, FinishReason, Outcome, PromptError, Result, ToolCall, Usage
 from expresslane_client.resuming import Resume, Resuming
 from expresslane_client.sessions import PromptSession
-from expresslane_client.summaries import BatchState, Percentiles, Summary
+from expresslane_client.summaries import BatchState, ErrorCount, Percentiles, Summary
 from expresslane_client.watches import JobWatch
 
 __version__ = "0.1.0"
@@ -59,6 +59,7 @@ __all__ = [
     "Deadlines",
     "Delta",
     "Drained",
+    "ErrorCount",
     "Event",
     "ExpresslaneClientError",
     "FieldViolation",

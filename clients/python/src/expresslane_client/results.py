@@ -20,6 +20,11 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
 
+    @classmethod
+    def from_proto(cls, value: types_pb2.Outcome.ValueType) -> Outcome:
+        """From the contract's value."""
+        return _OUTCOMES.get(value, cls.UNSPECIFIED)
+
 
 class FinishReason(StrEnum):
     """Why a generation ended; the backend's own word is in `Choice.finish_reason_raw`."""
@@ -192,7 +197,7 @@ class Result:
         return cls(
             custom_id=message.custom_id,
             index=message.index,
-            outcome=_OUTCOMES.get(message.outcome, Outcome.UNSPECIFIED),
+            outcome=Outcome.from_proto(message.outcome),
             choices=tuple(Choice.from_proto(one) for one in message.choices),
             usage=Usage.from_proto(message.usage) if message.HasField("usage") else None,
             error=PromptError.from_proto(message.error) if message.HasField("error") else None,

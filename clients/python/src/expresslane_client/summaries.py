@@ -7,14 +7,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from expresslane_client.results import Usage
+from expresslane_client.results import Outcome, Usage
 from expresslane_client.units import milliseconds
 from expresslane_client.v1 import inference_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BatchState", "Percentiles", "Summary"]
+__all__ = ["BatchState", "ErrorCount", "Percentiles", "Summary"]
 
 
 class BatchState(StrEnum):
@@ -53,6 +53,27 @@ class Percentiles:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorCount:
+    """How many prompts did not succeed for one reason at one backend (that of the last attempt; empty: none was made).
+
+    `code`: the google.rpc.Code that goes with the reason. `http_status`: 0 when the error did not come with one.
+    """
+
+    outcome: Outcome
+    reason: str
+    code: int
+    http_status: int
+    backend: str
+    count: int
+
+    @classmethod
+    def from_proto(cls, message: inference_pb2.ErrorCount) -> ErrorCount:
+        """From the contract's message."""
+        outcome = Outcome.from_proto(message.outcome)
+        return cls(outcome, message.reason, message.code, message.http_status, message.backend, message.count)
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What became of a batch; zero-safe. Times in milliseconds from acceptance, None: it did not happen.
 
@@ -79,6 +100,7 @@ class Summary:
     usage: Usage = field(default_factory=Usage)
     throughput_per_s: float = 0.0
     simulated: bool = False
+    errors: tuple[ErrorCount, ...] = ()
 
     @classmethod
     def from_proto(cls, message: inference_pb2.BatchSummary) -> Summary:
@@ -104,4 +126,5 @@ class Summary:
             usage=Usage.from_proto(message.usage),
             throughput_per_s=message.throughput_per_s,
             simulated=message.simulated,
+            errors=tuple(ErrorCount.from_proto(error) for error in message.errors),
         )

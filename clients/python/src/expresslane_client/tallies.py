@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from expresslane_client.results import Outcome, Usage
-from expresslane_client.summaries import BatchState, Percentiles, Summary
+from expresslane_client.summaries import BatchState, ErrorCount, Percentiles, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ class Tally:
         self._begun_s = self._last_s = clock()
         self._outcomes: Counter[Outcome] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._errors: Counter[tuple[Outcome, str, int, int, str]] = Counter()
         self._arrived_ms = array("d")
         self._queue_ms, self._ttft_ms, self._total_ms = array("d"), array("d"), array("d")
         self._sequential_ms = 0.0
@@ -41,7 +42,9 @@ class Tally:
         self._outcomes[result.outcome] += 1
         self._simulated |= result.simulated
         if result.error is not None:
-            self._reasons[result.error.reason] += 1
+            error = result.error
+            self._reasons[error.reason] += 1
+            self._errors[result.outcome, error.reason, error.code, error.http_status, result.backend] += 1
         if result.attempts:
             self._queue_ms.append(result.queue_ms)
         if result.ttft_ms is not None:
@@ -77,6 +80,7 @@ class Tally:
             usage=self._usage,
             throughput_per_s=succeeded / wall_ms * 1e3 if wall_ms else 0.0,
             simulated=self._simulated,
+            errors=tuple(ErrorCount(*kind, count) for kind, count in self._errors.most_common()),
         )
 
 

@@ -497,6 +497,7 @@ class BatchSummary(_message.Message):
     THROUGHPUT_PER_S_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
     TPOT_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The batch's request_id."""
     state: Global___BatchState.ValueType
@@ -559,6 +560,12 @@ class BatchSummary(_message.Message):
     def tpot(self) -> Global___Percentiles:
         """TPOT (time per output token after the first) over the prompts that have one."""
 
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErrorCount]:
+        """The prompts of `reasons` again, by outcome, reason, status and the backend of the last attempt; the most frequent
+        first. After 100 kinds, further ones are counted without status and backend.
+        """
+
     def __init__(
         self,
         *,
@@ -582,14 +589,57 @@ class BatchSummary(_message.Message):
         throughput_per_s: _builtins.float = ...,
         simulated: _builtins.bool = ...,
         tpot: Global___Percentiles | None = ...,
+        errors: _abc.Iterable[Global___ErrorCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["queue_wait", b"queue_wait", "sequential_estimate", b"sequential_estimate", "time_to_first_result", b"time_to_first_result", "time_to_median_result", b"time_to_median_result", "total_time", b"total_time", "tpot", b"tpot", "ttft", b"ttft", "usage", b"usage", "wall_time", b"wall_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "expired", b"expired", "failed", b"failed", "queue_wait", b"queue_wait", "reasons", b"reasons", "request_id", b"request_id", "sequential_estimate", b"sequential_estimate", "simulated", b"simulated", "speed_up", b"speed_up", "state", b"state", "succeeded", b"succeeded", "throughput_per_s", b"throughput_per_s", "time_to_first_result", b"time_to_first_result", "time_to_median_result", b"time_to_median_result", "total", b"total", "total_time", b"total_time", "tpot", b"tpot", "ttft", b"ttft", "usage", b"usage", "wall_time", b"wall_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "errors", b"errors", "expired", b"expired", "failed", b"failed", "queue_wait", b"queue_wait", "reasons", b"reasons", "request_id", b"request_id", "sequential_estimate", b"sequential_estimate", "simulated", b"simulated", "speed_up", b"speed_up", "state", b"state", "succeeded", b"succeeded", "throughput_per_s", b"throughput_per_s", "time_to_first_result", b"time_to_first_result", "time_to_median_result", b"time_to_median_result", "total", b"total", "total_time", b"total_time", "tpot", b"tpot", "ttft", b"ttft", "usage", b"usage", "wall_time", b"wall_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchSummary: _TypeAlias = BatchSummary  # noqa: Y015
+
+@_typing.final
+class ErrorCount(_message.Message):
+    """How many prompts did not succeed for one reason at one backend."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    outcome: _types_pb2.Outcome.ValueType
+    """FAILED, CANCELLED or EXPIRED."""
+    reason: _builtins.str
+    """PromptError.reason."""
+    code: _builtins.int
+    """PromptError.code: the google.rpc.Code that goes with the reason."""
+    http_status: _builtins.int
+    """PromptError.http_status. 0: the error did not come with one."""
+    backend: _builtins.str
+    """`backends/{id}` of the last attempt. Empty: there was no attempt."""
+    count: _builtins.int
+    """How many prompts."""
+    def __init__(
+        self,
+        *,
+        outcome: _types_pb2.Outcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        code: _builtins.int = ...,
+        http_status: _builtins.int = ...,
+        backend: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "code", b"code", "count", b"count", "http_status", b"http_status", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErrorCount: _TypeAlias = ErrorCount  # noqa: Y015
 
 @_typing.final
 class Percentiles(_message.Message):
