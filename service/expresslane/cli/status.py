@@ -65,6 +65,7 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
         "queued_by_model": dict(snapshot.queued_by_model),
         "policies": [dataclasses.asdict(one) for one in snapshot.policies],
         "tenants": [dataclasses.asdict(one) for one in snapshot.tenants],
+        "holdings": dataclasses.asdict(snapshot.holdings),
         "backends": [backend_fields(backend) for backend in snapshot.backends],
     }
 
