@@ -33,7 +33,7 @@ soak: ## Random traces against the naive model, minutes long (SEED=1 EVENTS=1000
 test-python: $(VENV)/.dev ## Unit, integration and end to end, against the installed package
 	$(BIN)/python -m pytest
 
-fuzz: $(VENV)/.fuzz ## Coverage-guided fuzzing of the parsers (FUZZ_SECONDS=60, shared by all targets)
+fuzz: $(VENV)/.fuzz ## Coverage-guided fuzzing of parsers and core (FUZZ_SECONDS=60, shared by all targets)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
 
 test-contract: $(VENV)/.dev ## Stubs of an independent gRPC stack (Node.js) against a running service
@@ -48,6 +48,7 @@ lint: $(VENV)/.dev ## ruff, rustfmt, clippy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	cargo fmt --check
+	cargo fmt --check --manifest-path scheduler_rs/fuzz/Cargo.toml
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 types: $(VENV)/.dev ## mypy strict, pyright on the client's public API
@@ -67,6 +68,7 @@ format: $(VENV)/.dev ## Format Python and Rust
 	$(BIN)/ruff check --fix --quiet || true
 	$(BIN)/ruff format
 	cargo fmt
+	cargo fmt --manifest-path scheduler_rs/fuzz/Cargo.toml
 
 audit: $(VENV)/.audit ## Licences, sources and known vulnerabilities of the dependencies, as far as they can be checked here
 	PATH=$(TOOLS)/bin:$$PATH $(BIN)/python scripts/audit.py
@@ -119,6 +121,7 @@ $(VENV)/.dev: $(VENV)/.service
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	$(PIP) install --constraint constraints.txt $$($(BIN)/python scripts/dev_requirements.py fuzz)
+	@command -v cargo-fuzz >/dev/null || cargo install --quiet --locked --version 0.13.2 --root $(VENV) cargo-fuzz
 	@touch $@
 
 $(VENV)/.audit: $(VENV)/.dev

@@ -180,6 +180,21 @@ class BackendSnapshot:
     def in_flight_by_model(self) -> list[tuple[int, int]]:
         """(model, in flight), ascending by model."""
     @property
+    def max_loaded_models(self) -> int:
+        """Most models in memory at once; 0 = no limit."""
+    @property
+    def loaded_models(self) -> list[int]:
+        """Models in memory as far as releases tell, ascending; none where there is no limit."""
+    @property
+    def model_loads(self) -> int:
+        """How often a model was loaded since start, as far as releases tell, where there is a limit."""
+    @property
+    def load_ns(self) -> float:
+        """Expected time to load a model, in force."""
+    @property
+    def load_samples(self) -> int:
+        """Loads whose time was measured since start; from 8 on their mean is expected."""
+    @property
     def long_in_prefill(self) -> int:
         """Long prompts released and still without a first token."""
     @property

@@ -261,7 +261,7 @@ class BackendSettings(_Frozen):
     """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
     long_slots: Count | None = None
     """Long prompts that may prefill at once. Default: as many as fill three quarters of the engine's step: 1, or with
-    engine_chunk_tokens three quarters of the chunks in a step, at most 8."""
+    engine_chunk_tokens three quarters of the chunks in a step (8,192 and 512: 12)."""
     short_budget_tokens: Count | None = None
     """Tokens of short prompts that may be in prefill at once. Default: learned, what the engine prefills in two round
     trips and steps and one chunk, at least 32,768."""

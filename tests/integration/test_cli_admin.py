@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.settings import TenantSettings
+from expresslane_client import Prompt
 
 from tests.support.fake_backend import FakeBackend, Script
 from tests.support.service import Service, backend
@@ -32,6 +33,22 @@ async def test_policy_is_shown_set_and_taken_back(tmp_path: Path) -> None:
         nowhere = await shell.run("policy", "set", "ljf", "--model", "nope")
         assert (nowhere.code, "no backend serves the model 'nope'" in nowhere.err) == (3, True)
         assert (await shell.run("policy", "unset")).code == 2
+
+
+async def test_models_in_memory_are_shown(tmp_path: Path) -> None:
+    """Which models a backend holds, how many it may, and how often one was loaded (O06)."""
+    options = {"models": (("a", "a"), ("b", "b")), "max_loaded_models": 1}
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, **options)) as service:
+        shell = Shell(tmp_path, service.address)
+        assert "fake: in memory: nothing yet (at most 1, 0 loads since start)" in (await shell.run("backends")).out
+        for model in "ab":
+            async for _ in service.client.generate_batch([Prompt("p", "x", model=model)]):
+                pass
+        told = "fake: in memory: b (at most 1, 2 loads since start)"
+        assert told in (await shell.run("backends")).out
+        assert told in (await shell.run("status")).out
+        (described,) = (await shell.run("backends", "--json")).lines
+        assert [model["loaded"] for model in described["models"]] == [False, True]
 
 
 async def test_tenants_are_shown_and_changed(tmp_path: Path) -> None:

@@ -139,6 +139,28 @@ async def test_models_in_memory_take_turns() -> None:
     ]
 
 
+async def test_prompts_go_where_their_model_is_in_memory() -> None:
+    """Two backends that hold one of two models each: one load each, and the rest goes where its model is (O06)."""
+    models = (("a", "a"), ("b", "b"))
+    async with FakeBackend() as left, FakeBackend() as right:
+        left_settings, right_settings = (
+            backend(fake.url, models=models, max_loaded_models=1) for fake in (left, right)
+        )
+        async with Service(left=left_settings, right=right_settings) as service:
+            for number in range(40):
+                async for one in service.client.generate_batch([Prompt("p", "x", model="ab"[number % 2])]):
+                    assert one.outcome is Outcome.SUCCEEDED
+            described = await service.client.list_backends()
+    assert [[request.json["model"] for request in fake.generations] for fake in (left, right)] == [
+        ["a"] * 20,
+        ["b"] * 20,
+    ]
+    assert [(one.max_loaded_models, one.model_loads) for one in described] == [(1, 1), (1, 1)]
+    in_memory = [[model.model for model in one.models if model.loaded] for one in described]
+    assert in_memory == [["a"], ["b"]]
+    assert all(one.estimates.load_s > 0 for one in described)
+
+
 async def test_two_clients_at_once() -> None:
     """Two callers' batches run side by side, and each gets its own results (O01)."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:

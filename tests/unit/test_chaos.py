@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
+import tests.chaos.__main__ as chaos
 from tests.chaos.caller import behaviours
 from tests.chaos.faults import long_answer
 from tests.chaos.ledger import Ledger
@@ -133,3 +135,27 @@ def test_a_long_answer_begins_with_the_echo() -> None:
     body = b'{"messages":[{"role":"user","content":"s1-2 word word"}],"max_tokens":5,"stream":true}'
     assert long_answer(body) == "echo s1-2 word word " + "x" * 20
     assert long_answer(body.replace(b"max_tokens", b"other")) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "held", "broken"),
+    [
+        ("storm", {"lost": 0, "success_ratio": 1.0}, {"lost": 1, "success_ratio": 1.0}),
+        ("overload", {"goodput_ratio": 0.95}, {"goodput_ratio": 0.94}),
+        ("soak", {"rss_growth": 0.02, "cap_exceeded": 0}, {"rss_growth": 0.021, "cap_exceeded": 0}),
+        ("soak", {"rss_growth": -0.01, "cap_exceeded": 0}, {"rss_growth": -0.01, "cap_exceeded": 1}),
+    ],
+)
+def test_exit_code_follows_the_verdict(
+    what: str,
+    held: dict[str, float],
+    broken: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """0 when all targets hold and 1 when one does not; standard output is the JSON object alone."""
+    for result, code in ((held, 0), (broken, 1)):
+        monkeypatch.setattr(chaos, "run", lambda _, result=result: {**result, "conditions": {}})
+        assert chaos.main([what]) == code
+        printed = orjson.loads(capsys.readouterr().out)
+        assert (bool(printed["missed"]), printed | result) == (bool(code), printed)

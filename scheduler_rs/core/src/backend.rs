@@ -22,6 +22,8 @@ pub(crate) struct ModelSlot {
     pub(crate) paused_until_ns: u64,
     /// The highest class of which something waits for it, where models are limited.
     pub(crate) wanted: u8,
+    /// Of this something could go nowhere else without a load.
+    pub(crate) only_here: bool,
     /// It is not in memory and has no place there yet, or it makes room for another.
     pub(crate) shut: bool,
     /// When it was last loaded, counted in loads; 0 = never.
@@ -37,6 +39,7 @@ impl ModelSlot {
             in_flight: 0,
             paused_until_ns: 0,
             wanted: UNWANTED,
+            only_here: false,
             shut: false,
             loaded_at: 0,
         }
@@ -108,7 +111,7 @@ impl Backend {
         }
         self.models.retain(|slot| slot.served || slot.in_flight > 0);
         if config.max_loaded_models == 0 {
-            self.loaded = Loaded::default();
+            self.loaded.forget();
             self.models.iter_mut().for_each(|slot| (slot.shut, slot.loaded_at) = (false, 0));
         }
         self.estimates.configure(config.prefill_tokens_per_s);
@@ -239,6 +242,19 @@ impl Backend {
         self.estimates.in_force().prefill.of_sums(tokens as f64, squares as f64)
     }
 
+    /// Whether it works on what waits for the model without loading it first.
+    pub(crate) fn has_in_memory(&self, model_slot: u32) -> bool {
+        let slot = &self.models[model_slot as usize];
+        let is_open = !slot.shut && slot.paused_until_ns == 0 && self.limits.closed.is_none();
+        is_open && self.is_up() && (self.config.max_loaded_models == 0 || self.loaded.holds(slot.model))
+    }
+
+    /// What comes on top of the predicted TTFT where the model has to be loaded first.
+    pub(crate) fn load_ns(&self, model_slot: u32) -> f64 {
+        let most = self.config.max_loaded_models;
+        if most == 0 { 0.0 } else { self.loaded.cost_ns(self.models[model_slot as usize].model, most) }
+    }
+
     pub(crate) fn in_flight_ratio(&self) -> f64 {
         f64::from(self.in_flight) / f64::from(self.config.cap)
     }
@@ -249,10 +265,10 @@ impl Backend {
     }
 
     /// A prompt of this model goes there, before it takes its slot.
-    pub(crate) fn note_loaded(&mut self, model_slot: u32, charge: u32) {
+    pub(crate) fn note_loaded(&mut self, model_slot: u32, ticket: &Ticket) {
         let most = self.config.max_loaded_models;
         if most > 0 {
-            self.loaded.released(&mut self.models, model_slot as usize, charge, most);
+            self.loaded.released(&mut self.models, model_slot as usize, ticket, most);
         }
     }
 
@@ -287,6 +303,12 @@ impl Backend {
     pub(crate) fn first_token(&mut self, ticket: &mut Ticket, now_ns: u64) {
         ticket.was_alone = self.alone == ticket.id.slot();
         ticket.first_token_ns = now_ns;
+        if self.config.max_loaded_models > 0 {
+            let prefill_ns = self.estimates.in_force().prefill.at(f64::from(ticket.tokens));
+            let late_ns = (now_ns - ticket.released_ns) as f64 - prefill_ns;
+            // A load is no prefill: it would spoil that estimate.
+            ticket.was_alone &= !self.loaded.first_token(ticket.id, late_ns);
+        }
         self.give_back_lane(ticket);
     }
 

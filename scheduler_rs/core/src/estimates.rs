@@ -7,7 +7,7 @@ mod solve;
 
 pub(crate) use curve::Curve;
 use fit::PrefillFit;
-use mean::Mean;
+pub(crate) use mean::Mean;
 
 /// Estimates are worked out anew at most this often: what is learned from is many prompts, not one.
 const INTERVAL_NS: u64 = 1_000_000_000;

@@ -68,6 +68,16 @@ pub struct BackendSnapshot {
     pub slot_ns: u64,
     /// In flight by model, ascending.
     pub in_flight_by_model: Vec<(ModelId, u32)>,
+    /// Most models in memory at once; 0 = no limit.
+    pub max_loaded_models: u32,
+    /// The models in memory as far as releases tell, ascending; none where there is no limit.
+    pub loaded_models: Vec<ModelId>,
+    /// How often a model was loaded since start, as far as releases tell, where there is a limit.
+    pub model_loads: u64,
+    /// Expected time to load a model, in nanoseconds, in force.
+    pub load_ns: f64,
+    /// Loads whose time was measured: what the expected one was learned from, if they are at least 8.
+    pub load_samples: u64,
     /// Long prompts in prefill.
     pub long_in_prefill: u32,
     /// Charged tokens of short prompts in prefill.

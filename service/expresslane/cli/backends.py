@@ -83,6 +83,8 @@ def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
         notices += [Text(f"{prefix}{one_line(notice)}", style="yellow") for notice in backend.notices]
         if breaker := _breaker(backend):
             notices.append(Text(f"{prefix}{breaker}", style="yellow"))
+        if backend.max_loaded_models:
+            notices.append(Text(f"{prefix}{_in_memory(backend)}", style="dim"))
         if limits := limits_text(backend):
             notices.append(Text(f"{prefix}{limits}", style="yellow" if backend.limited_by else "dim"))
     return [table, *notices]
@@ -103,6 +105,13 @@ def _cells(backend: Backend) -> list[Text]:
         Text("up", style="green") if backend.available else Text("down", style="bold red"),
         Text(models or "-"),
     ]
+
+
+def _in_memory(backend: Backend) -> str:
+    """Which models a backend that holds only some has in memory."""
+    names = joined(one_line(model.model, 40) for model in backend.models if model.loaded)
+    loads = f"{backend.model_loads:,} load{'s' * (backend.model_loads != 1)} since start"
+    return f"in memory: {names or 'nothing yet'} (at most {backend.max_loaded_models}, {loads})"
 
 
 def _breaker(backend: Backend) -> str:

@@ -169,6 +169,7 @@ def backend_message(
     """One backend as it is now."""
     settings = member.settings
     in_flight = {fleet.registry.name(model): count for model, count in counted.in_flight_by_model}
+    loaded = {fleet.registry.name(model) for model in counted.loaded_models}
     tally = limits.tally(member.number)
     return pb.Backend(
         name=PREFIX + member.id,
@@ -181,6 +182,7 @@ def backend_message(
                     backend_model=own,
                     cap=settings.model_caps.get(model, 0),
                     in_flight=in_flight.get(model, 0),
+                    loaded=model in loaded,
                 ),
                 tokens.find(fleet.registry.number(model)),
             )
@@ -212,6 +214,8 @@ def backend_message(
         rate_limited_time=duration(tally.total_ns),
         estimates=_estimates(counted),
         breaker=_breaker(counted.breaker, now_ns),
+        max_loaded_models=counted.max_loaded_models,
+        model_loads=counted.model_loads,
     )
 
 
@@ -244,6 +248,8 @@ def _estimates(counted: BackendSnapshot) -> pb.BackendEstimates:
         prefill_tokens_per_s=prefill_rate(counted.prefill_ns),
         decode_s=counted.decode_ns / 1e9,
         decode_samples=counted.decode_samples,
+        load_s=counted.load_ns / 1e9 if counted.max_loaded_models else 0.0,
+        load_samples=counted.load_samples,
     )
 
 

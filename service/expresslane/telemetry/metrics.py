@@ -195,6 +195,19 @@ class Metrics:
                 lambda now: now.long_slots,
             ),
             gauge(
+                names.BACKEND_LOADED_MODELS,
+                "{model}",
+                "Models in memory where their number is limited, as far as releases tell",
+                lambda now: len(now.loaded_models),
+            ),
+            _Instrument(
+                names.BACKEND_MODEL_LOADS,
+                "{load}",
+                "Loads of models where their number is limited, as far as releases tell",
+                each(lambda now: now.model_loads),
+                counter=True,
+            ),
+            gauge(
                 names.BACKEND_BREAKER_OPEN,
                 "1",
                 "1 while it is left alone because it fails",

@@ -77,6 +77,8 @@ class Backend(_message.Message):
     RATE_LIMITED_TIME_FIELD_NUMBER: _builtins.int
     ESTIMATES_FIELD_NUMBER: _builtins.int
     BREAKER_FIELD_NUMBER: _builtins.int
+    MAX_LOADED_MODELS_FIELD_NUMBER: _builtins.int
+    MODEL_LOADS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`backends/{id}`."""
     kind: _builtins.str
@@ -123,6 +125,10 @@ class Backend(_message.Message):
     """Tokens within the last 60 seconds: used by what has ended, expected of what is in flight. 0 without a limit."""
     rate_limited_times: _builtins.int
     """Since start: how often a limit or a pause kept work waiting."""
+    max_loaded_models: _builtins.int
+    """Most models in memory at once; `models` says which are. 0: no limit."""
+    model_loads: _builtins.int
+    """Since start: how often a model was loaded, as far as releases tell. 0 without a limit of models."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendModel]:
         """Models it serves, by the names that callers use."""
@@ -184,10 +190,12 @@ class Backend(_message.Message):
         rate_limited_time: _duration_pb2.Duration | None = ...,
         estimates: Global___BackendEstimates | None = ...,
         breaker: Global___Breaker | None = ...,
+        max_loaded_models: _builtins.int = ...,
+        model_loads: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "estimates", b"estimates", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "mean_in_flight", b"mean_in_flight", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "max_loaded_models", b"max_loaded_models", "mean_in_flight", b"mean_in_flight", "model_loads", b"model_loads", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,6 +289,7 @@ class BackendModel(_message.Message):
     PROMPT_OVERHEAD_TOKENS_FIELD_NUMBER: _builtins.int
     ESTIMATE_SAMPLES_FIELD_NUMBER: _builtins.int
     MEAN_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name that callers use."""
     backend_model: _builtins.str
@@ -299,6 +308,8 @@ class BackendModel(_message.Message):
     """How many answers these were learned from."""
     mean_output_tokens: _builtins.float
     """Learned: mean length of the answers to prompts without max_tokens, in tokens."""
+    loaded: _builtins.bool
+    """Whether it is in memory, as far as releases tell. False where the backend has no limit of models."""
     def __init__(
         self,
         *,
@@ -310,10 +321,11 @@ class BackendModel(_message.Message):
         prompt_overhead_tokens: _builtins.float = ...,
         estimate_samples: _builtins.int = ...,
         mean_output_tokens: _builtins.float = ...,
+        loaded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "bytes_per_token", b"bytes_per_token", "cap", b"cap", "estimate_samples", b"estimate_samples", "in_flight", b"in_flight", "mean_output_tokens", b"mean_output_tokens", "model", b"model", "prompt_overhead_tokens", b"prompt_overhead_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_model", b"backend_model", "bytes_per_token", b"bytes_per_token", "cap", b"cap", "estimate_samples", b"estimate_samples", "in_flight", b"in_flight", "loaded", b"loaded", "mean_output_tokens", b"mean_output_tokens", "model", b"model", "prompt_overhead_tokens", b"prompt_overhead_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -332,6 +344,8 @@ class BackendEstimates(_message.Message):
     PREFILL_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
     DECODE_S_FIELD_NUMBER: _builtins.int
     DECODE_SAMPLES_FIELD_NUMBER: _builtins.int
+    LOAD_S_FIELD_NUMBER: _builtins.int
+    LOAD_SAMPLES_FIELD_NUMBER: _builtins.int
     prefill_fixed_s: _builtins.float
     """A prefill of n uncached tokens alone takes prefill_fixed_s + prefill_s_per_token n + prefill_s_per_token_squared n^2
     seconds. Configured until 8 prefills were seen.
@@ -348,6 +362,10 @@ class BackendEstimates(_message.Message):
     """Expected time from the first token to the end. 0: not known."""
     decode_samples: _builtins.int
     """Answers with a first token since start."""
+    load_s: _builtins.float
+    """Expected time to load a model. 0: the backend has no limit of models."""
+    load_samples: _builtins.int
+    """Loads since start whose time was measured. A constant is expected until 8 were."""
     def __init__(
         self,
         *,
@@ -358,10 +376,12 @@ class BackendEstimates(_message.Message):
         prefill_tokens_per_s: _builtins.float = ...,
         decode_s: _builtins.float = ...,
         decode_samples: _builtins.int = ...,
+        load_s: _builtins.float = ...,
+        load_samples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_s", b"decode_s", "decode_samples", b"decode_samples", "prefill_fixed_s", b"prefill_fixed_s", "prefill_s_per_token", b"prefill_s_per_token", "prefill_s_per_token_squared", b"prefill_s_per_token_squared", "prefill_samples", b"prefill_samples", "prefill_tokens_per_s", b"prefill_tokens_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_s", b"decode_s", "decode_samples", b"decode_samples", "load_s", b"load_s", "load_samples", b"load_samples", "prefill_fixed_s", b"prefill_fixed_s", "prefill_s_per_token", b"prefill_s_per_token", "prefill_s_per_token_squared", b"prefill_s_per_token_squared", "prefill_samples", b"prefill_samples", "prefill_tokens_per_s", b"prefill_tokens_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

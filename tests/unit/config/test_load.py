@@ -81,10 +81,12 @@ def test_lists_and_maps_are_comma_separated() -> None:
         **GPU,
         BACKENDS__GPU__MODELS="small, big=org/big-70b",
         BACKENDS__GPU__MODEL_CAPS="small=8,big=2",
+        BACKENDS__GPU__MAX_LOADED_MODELS="1",
         ALIASES="fast=small",
     ).settings
     assert settings.backends["gpu"].models == (("small", "small"), ("big", "org/big-70b"))
     assert settings.backends["gpu"].model_caps == {"small": 8, "big": 2}
+    assert settings.backends["gpu"].max_loaded_models == 1
     assert settings.aliases == {"fast": "small"}
 
 

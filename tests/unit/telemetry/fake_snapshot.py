@@ -38,6 +38,8 @@ class FakeBackend:
     in_flight: int = 3
     peak_in_flight: int = 5
     in_flight_by_model: list[tuple[int, int]] = field(default_factory=lambda: [(0, 3)])
+    loaded_models: list[int] = field(default_factory=lambda: [0, 1])
+    model_loads: int = 4
     long_in_prefill: int = 1
     short_tokens_in_prefill: int = 700
     outstanding_prefill_tokens: int = 9_000

@@ -127,6 +127,8 @@ def test_every_counter_of_the_core_is_a_metric() -> None:
         "expresslane.backend.prefill_rate": {("gpu",): 5_000.0},
         "expresslane.backend.short_budget": {("gpu",): 32_768},
         "expresslane.backend.long_slots": {("gpu",): 2},
+        "expresslane.backend.loaded_models": {("gpu",): 2},
+        "expresslane.backend.model_loads": {("gpu",): 4},
         "expresslane.backend.breaker_open": {("gpu",): 1},
         "expresslane.backend.rate_limited": {("gpu",): 2},
         "expresslane.backend.rate_limited_time": {("gpu",): 12.0},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from expresslane_client.errors import InputError
 from expresslane_client.units import milliseconds
@@ -12,6 +12,9 @@ from expresslane_client.v1 import admin_pb2, types_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from _typeshed import DataclassInstance
+    from google.protobuf.message import Message
 
 __all__ = [
     "Backend",
@@ -27,6 +30,8 @@ __all__ = [
     "class_value",
 ]
 
+_T = TypeVar("_T", bound="DataclassInstance")
+
 
 @dataclass(frozen=True, slots=True)
 class BackendModel:
@@ -40,11 +45,12 @@ class BackendModel:
     prompt_overhead_tokens: float
     estimate_samples: int
     mean_output_tokens: float
+    loaded: bool
 
     @classmethod
     def from_proto(cls, message: admin_pb2.BackendModel) -> BackendModel:
         """From the contract's message."""
-        return cls(**{field.name: getattr(message, field.name) for field in fields(cls)})
+        return _value(cls, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +64,13 @@ class BackendEstimates:
     prefill_tokens_per_s: float
     decode_s: float
     decode_samples: int
+    load_s: float
+    load_samples: int
 
     @classmethod
     def from_proto(cls, message: admin_pb2.BackendEstimates) -> BackendEstimates:
         """From the contract's message."""
-        return cls(**{field.name: getattr(message, field.name) for field in fields(cls)})
+        return _value(cls, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +95,11 @@ class Breaker:
     @classmethod
     def from_proto(cls, message: admin_pb2.Breaker) -> Breaker:
         """From the contract's message."""
-        return cls(
-            state=message.state,
+        return _value(
+            cls,
+            message,
             since_ms=milliseconds(message.since) if message.HasField("since") else None,
             half_open_in_ms=milliseconds(message.half_open_in) if message.HasField("half_open_in") else None,
-            good=message.good,
-            bad=message.bad,
-            opened=message.opened,
         )
 
 
@@ -133,15 +139,7 @@ class Holdings:
     @classmethod
     def from_proto(cls, message: admin_pb2.Holdings) -> Holdings:
         """From the contract's message."""
-        return cls(
-            open_calls=message.open_calls,
-            unread_results=message.unread_results,
-            unread_bytes=message.unread_bytes,
-            jobs=message.jobs,
-            job_result_bytes=message.job_result_bytes,
-            kept_batches=message.kept_batches,
-            kept_result_bytes=message.kept_result_bytes,
-        )
+        return _value(cls, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,23 +167,12 @@ class Tenant:
     @classmethod
     def from_proto(cls, message: admin_pb2.Tenant) -> Tenant:
         """From the contract's message."""
-        return cls(
-            tenant=message.tenant,
-            weight=message.weight,
+        return _value(
+            cls,
+            message,
             max_class=_class_name(message.max_class),
-            open_batches=message.open_batches,
-            queued=message.queued,
-            in_flight=message.in_flight,
-            used_tokens=message.used_tokens,
-            requests_per_min=message.requests_per_min,
-            tokens_per_min=message.tokens_per_min,
-            requests_in_window=message.requests_in_window,
-            tokens_in_window=message.tokens_in_window,
             limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
-            rate_limited_times=message.rate_limited_times,
             rate_limited_ms=milliseconds(message.rate_limited_time),
-            retries_allowed=message.retries_allowed,
-            retries_denied=message.retries_denied,
             holdings=Holdings.from_proto(message.holdings),
         )
 
@@ -223,6 +210,8 @@ class Backend:
     rate_limited_ms: float
     estimates: BackendEstimates
     breaker: Breaker | None
+    max_loaded_models: int
+    model_loads: int
 
     @property
     def id(self) -> str:
@@ -232,33 +221,13 @@ class Backend:
     @classmethod
     def from_proto(cls, message: admin_pb2.Backend) -> Backend:
         """From the contract's message."""
-        return cls(
-            name=message.name,
-            kind=message.kind,
-            url=message.url,
+        return _value(
+            cls,
+            message,
             models=tuple(map(BackendModel.from_proto, message.models)),
-            can_run_concurrently=message.can_run_concurrently,
-            concurrency_enabled=message.concurrency_enabled,
-            cap=message.cap,
-            effective_cap=message.effective_cap,
-            discovered_slots=message.discovered_slots,
-            in_flight=message.in_flight,
-            peak_in_flight=message.peak_in_flight,
-            long_in_prefill=message.long_in_prefill,
-            short_tokens_in_prefill=message.short_tokens_in_prefill,
-            available=message.available,
-            lanes=message.lanes,
-            long_threshold_tokens=message.long_threshold_tokens,
-            long_slots=message.long_slots,
-            short_budget_tokens=message.short_budget_tokens,
             outcomes=MappingProxyType(dict(message.outcomes)),
             notices=tuple(message.notices),
-            requests_per_min=message.requests_per_min,
-            tokens_per_min=message.tokens_per_min,
-            requests_in_window=message.requests_in_window,
-            tokens_in_window=message.tokens_in_window,
             limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
-            rate_limited_times=message.rate_limited_times,
             rate_limited_ms=milliseconds(message.rate_limited_time),
             estimates=BackendEstimates.from_proto(message.estimates),
             breaker=Breaker.from_proto(message.breaker) if message.HasField("breaker") else None,
@@ -307,34 +276,15 @@ class Snapshot:
     def from_proto(cls, message: admin_pb2.Snapshot) -> Snapshot:
         """From the contract's message."""
         depths = {_class_name(getattr(one, "class")): one.queued for one in message.queued_by_class}
-        return cls(
-            version=message.version,
+        return _value(
+            cls,
+            message,
             uptime_ms=milliseconds(message.uptime),
-            policy=message.policy,
-            draining=message.draining,
-            queue_limit=message.queue_limit,
-            in_flight_limit=message.in_flight_limit,
-            queued=message.queued,
-            retry_waiting=message.retry_waiting,
-            in_flight=message.in_flight,
-            queued_tokens=message.queued_tokens,
             queued_by_class=MappingProxyType(depths),
             queued_by_model=MappingProxyType(dict(message.queued_by_model)),
-            submitted=message.submitted,
-            succeeded=message.succeeded,
-            failed=message.failed,
-            cancelled=message.cancelled,
-            expired=message.expired,
-            retried=message.retried,
-            retries_denied=message.retries_denied,
-            refused=message.refused,
-            drain_rate_per_s=message.drain_rate_per_s,
-            open_batches=message.open_batches,
             backends=tuple(Backend.from_proto(one) for one in message.backends),
             policies=tuple(map(Policy.from_proto, message.policies)),
             tenants=tuple(map(Tenant.from_proto, message.tenants)),
-            tenants_total=message.tenants_total,
-            fairness=message.fairness,
             holdings=Holdings.from_proto(message.holdings),
         )
 
@@ -353,6 +303,12 @@ def class_value(name: str) -> int:
         return types_pb2.PromptClass.Value(f"PROMPT_CLASS_{name.upper() or 'UNSPECIFIED'}")
     except ValueError:
         raise InputError(f"{name!r} is no class: interactive, standard or batch", field="prompt_class") from None
+
+
+def _value(kind: type[_T], message: Message, **converted: object) -> _T:
+    """The message as a value: `converted` are the fields that differ from it in type, the others have its names."""
+    plain = {field.name for field in fields(kind)} - converted.keys()
+    return kind(**{name: getattr(message, name) for name in plain}, **converted)
 
 
 def _limit(message: admin_pb2.Limit) -> Limit:

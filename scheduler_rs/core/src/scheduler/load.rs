@@ -8,15 +8,20 @@ impl Scheduler {
     pub(super) fn refresh_loaded(&mut self) {
         let limited = |most: u32| most > 0;
         for backend in self.backends.iter_mut().filter(|backend| limited(backend.config.max_loaded_models)) {
-            backend.models.iter_mut().for_each(|slot| slot.wanted = UNWANTED);
+            backend.models.iter_mut().for_each(|slot| (slot.wanted, slot.only_here) = (UNWANTED, false));
         }
         for (_, group) in self.groups.iter().filter(|(_, group)| !group.tenants.is_empty()) {
             for route in &group.routes {
+                let has_other = group.routes.iter().any(|other| {
+                    let backend = &self.backends[other.backend as usize];
+                    other.backend != route.backend && backend.has_in_memory(other.model_slot)
+                });
                 let backend = &mut self.backends[route.backend as usize];
                 let slot = &mut backend.models[route.model_slot as usize];
                 // What is paused could not use the place.
                 if limited(backend.config.max_loaded_models) && slot.paused_until_ns == 0 {
                     slot.wanted = slot.wanted.min(group.key.class);
+                    slot.only_here |= !has_other;
                 }
             }
         }

@@ -44,7 +44,7 @@ impl Scheduler {
         self.counters.queued > 0 && (limit == 0 || self.counters.in_flight < limit)
     }
 
-    /// Late binding: the backend with the least predicted time to first token, then the emptiest, then by id. None
+    /// Late binding: the backend with the least predicted time to first token, a load of the model included, then the emptiest, then by id. None
     /// when its limits close every backend that could take it: then all must be looked at again.
     fn bind(&mut self, chosen: &Candidate) -> Option<Route> {
         let routes = self.groups[chosen.group].routes.iter().copied();
@@ -60,10 +60,15 @@ impl Scheduler {
 
     fn least_ttft(&self, routes: impl Iterator<Item = Route>, chosen: &Candidate) -> Option<Route> {
         let charge = crate::token_buckets::edge(chosen.bucket());
+        let ttft_ns = |route: &Route| {
+            let backend = &self.backends[route.backend as usize];
+            let load_ns = if self.limits_models { backend.load_ns(route.model_slot) } else { 0.0 };
+            backend.predicted_ttft_ns(charge) + load_ns
+        };
+        let fullness = |route: &Route| self.backends[route.backend as usize].in_flight_ratio();
         routes.min_by(|a, b| {
-            let (a, b) = (&self.backends[a.backend as usize], &self.backends[b.backend as usize]);
-            let by_ttft = a.predicted_ttft_ns(charge).total_cmp(&b.predicted_ttft_ns(charge));
-            by_ttft.then_with(|| a.in_flight_ratio().total_cmp(&b.in_flight_ratio()))
+            let by_ttft = ttft_ns(a).total_cmp(&ttft_ns(b));
+            by_ttft.then_with(|| fullness(a).total_cmp(&fullness(b)))
         })
     }
 
@@ -109,7 +114,7 @@ impl Scheduler {
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
         backend.charge_limits(now_ns, limited_tokens(ticket));
-        backend.note_loaded(route.model_slot, ticket.charge);
+        backend.note_loaded(route.model_slot, ticket);
         backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);
         backend.counters.dispatched += 1;

@@ -12,6 +12,7 @@ mod fairness;
 mod limit_properties;
 mod limits;
 mod loaded;
+mod loaded_binding;
 mod ordering;
 mod policies;
 mod retries;

@@ -2,7 +2,8 @@
 
 use crate::adversary::Adversary;
 use crate::reference::{Decided, Law};
-use crate::traces::{self, Trace};
+use crate::trace::Trace;
+use crate::traces;
 use crate::world::World;
 
 fn holds(test: &str, law: Law, adversaries: &'static [Adversary]) {

@@ -14,5 +14,6 @@ mod reference;
 mod scenario;
 mod soak;
 mod starvation;
+mod trace;
 mod traces;
 mod world;

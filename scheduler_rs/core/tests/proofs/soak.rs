@@ -2,7 +2,8 @@
 
 use crate::adversary::Adversary;
 use crate::dice::Dice;
-use crate::traces::{Trace, number};
+use crate::trace::Trace;
+use crate::traces::number;
 use std::time::Instant;
 
 const STEPS: usize = 400;
