@@ -84,7 +84,7 @@ async def test_a_call_that_says_nothing(method: str) -> None:
 async def test_many_calls_that_say_nothing() -> None:
     """They fill their own tenant's places and no others', and end by themselves: then the tenant is served again."""
     defaults = TenantDefaults(max_open_calls=SILENT // 2)
-    settings = {"tenant_defaults": defaults, "max_open_calls": SILENT, "first_message_timeout_s": 0.5}
+    settings = {"tenant_defaults": defaults, "max_open_calls": SILENT, "first_message_timeout_s": 5.0}
     async with (
         simulated_service(**settings) as service,
         aio.insecure_channel(service.address) as channel,
