@@ -15,6 +15,7 @@ import structlog
 from expresslane import __version__, _scheduler, memory
 from expresslane.auth.access import Access
 from expresslane.backends.factory import make_backend
+from expresslane.batches.held import Bounds
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
@@ -32,13 +33,14 @@ from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
+from expresslane.servicers.admin_messages import Holdings
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.log_stream import LogStream
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
-from expresslane.tenants import Tenants
+from expresslane.tenants import Tenant, Tenants
 from expresslane.tls import Tls
 from expresslane.token_estimates import TokenEstimates
 
@@ -87,7 +89,13 @@ class App:
             backend_name=self._backend_name,
             clock=clock,
         )
-        tenants = Tenants(settings.tenants, settings.tenant_defaults, self.scheduling.limit_tenant)
+        tenants = Tenants(
+            settings.tenants,
+            settings.tenant_defaults,
+            self.scheduling.limit_tenant,
+            unread_bounds=Bounds(settings.unread_limit_results, settings.unread_limit_bytes),
+            readers_moved=self.scheduling.readers_moved,
+        )
         for text, policy in settings.policies.items():
             scope = Scope.parse(text)
             self.scheduling.set_policy(scope, policy, registry.number(scope.model) if scope.model else None)
@@ -134,11 +142,18 @@ class App:
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, self.kept, settings, clock=clock),
             AdminServicer(
-                self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness, clock=clock
+                self.fleet,
+                self.scheduling,
+                self.intake,
+                self.drain,
+                holdings=self._holdings,
+                fairness=settings.fairness,
+                clock=clock,
             ),
             JobsServicer(self.jobs, self.scheduling, settings, clock=clock),
             interceptors=[self.door, self._observer],
             max_message_bytes=settings.max_message_bytes,
+            first_message_timeout_s=settings.first_message_timeout_s,
             with_reflection=settings.reflection,
             admin_apart=bool(settings.admin_listen),
             tls=self._tls,
@@ -198,6 +213,17 @@ class App:
             await asyncio.gather(self._reloading, return_exceptions=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
+
+    def _holdings(self, tenant: Tenant | None) -> Holdings:
+        """What is held for a tenant, or for all."""
+        name = None if tenant is None else tenant.name
+        calls = self.door.open_calls
+        return Holdings(
+            calls.total if name is None else calls.of(name),
+            self.intake.tenants.unread if tenant is None else tenant.unread,
+            jobs=self.jobs.kept(name),
+            kept=self.kept.kept(name),
+        )
 
     def _backend_name(self, number: int) -> str:
         return self.fleet.members[number].id

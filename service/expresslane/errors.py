@@ -56,12 +56,15 @@ class Reason(StrEnum):
     CLASS_NOT_ALLOWED = "CLASS_NOT_ALLOWED"
     TENANTS_FULL = "TENANTS_FULL"
     KEPT_FULL = "KEPT_FULL"
+    UNREAD_FULL = "UNREAD_FULL"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
     UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
     CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
     UNKNOWN_JOB = "UNKNOWN_JOB"
+    UNKNOWN_REQUEST = "UNKNOWN_REQUEST"
     JOB_EXISTS = "JOB_EXISTS"
     REQUEST_EXISTS = "REQUEST_EXISTS"
+    FIRST_MESSAGE_TIMEOUT = "FIRST_MESSAGE_TIMEOUT"
     QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
     FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"  # noqa: S105 - a token of a model
     IDLE_TIMEOUT = "IDLE_TIMEOUT"
@@ -111,6 +114,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.JOBS_FULL,
         Reason.TENANTS_FULL,
         Reason.KEPT_FULL,
+        Reason.UNREAD_FULL,
         Reason.BACKEND_RATE_LIMITED,
         Reason.BACKEND_QUOTA_EXHAUSTED,
         Reason.ANSWER_OVER_LIMIT,
@@ -123,10 +127,16 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.BACKEND_DISCONNECTED,
         Reason.BACKEND_OVERLOADED,
     ),
-    grpc.StatusCode.NOT_FOUND: (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_BACKEND, Reason.UNKNOWN_JOB),
+    grpc.StatusCode.NOT_FOUND: (
+        Reason.UNKNOWN_MODEL,
+        Reason.UNKNOWN_BACKEND,
+        Reason.UNKNOWN_JOB,
+        Reason.UNKNOWN_REQUEST,
+    ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.JOB_EXISTS, Reason.REQUEST_EXISTS),
     grpc.StatusCode.FAILED_PRECONDITION: (Reason.CONCURRENCY_UNSUPPORTED,),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
+        Reason.FIRST_MESSAGE_TIMEOUT,
         Reason.QUEUE_TIMEOUT,
         Reason.FIRST_TOKEN_TIMEOUT,
         Reason.IDLE_TIMEOUT,

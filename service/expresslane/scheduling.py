@@ -317,6 +317,12 @@ class Scheduling:
             self._core.hold_batch(now, batch.id, horizon)
         self._wake()
 
+    def readers_moved(self, tenant: Tenant | None) -> None:
+        """What waits for the readers of a tenant, or of all, has filled its bound or has room again."""
+        for batch in list(self._batches.values()):
+            if tenant is None or batch.tenant is tenant:
+                self.reader_moved(batch)
+
     def snapshot(self) -> Snapshot:
         """A consistent copy of the core's counters."""
         return self._core.snapshot()

@@ -153,6 +153,7 @@ RequestsPerMin = Annotated[int, Field(ge=0, le=MAX_REQUESTS_PER_MIN)]
 TokensPerMin = Annotated[int, Field(ge=0, le=MAX_TOKENS_PER_MIN)]
 QueuePrompts = Annotated[int, Field(ge=0, le=10_000_000)]
 QueueBytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
+TenantCount = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Weight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 Seconds = Annotated[
     float,
@@ -345,6 +346,20 @@ class TenantDefaults(_Frozen):
     """Most prompts of one tenant that may wait or run at once. 0: only the bounds of all."""
     queue_limit_bytes: QueueBytes = 0
     """Most bytes of prompts of one tenant that may wait or run at once. 0: only the bounds of all."""
+    max_open_calls: TenantCount = 0
+    """Most calls of one tenant that may be open at once, sessions included. 0: only the bound of all."""
+    unread_limit_results: TenantCount = 0
+    """Most results of one tenant that may wait for slow readers. 0: only the bounds of all."""
+    unread_limit_bytes: QueueBytes = 0
+    """Most bytes of answers of one tenant that may wait for slow readers. 0: only the bounds of all."""
+    job_limit: TenantCount = 0
+    """Most jobs of one tenant that are kept. 0: only the bound of all."""
+    job_results_limit_bytes: QueueBytes = 0
+    """Memory for the results of one tenant's jobs, about. 0: only the bound of all."""
+    kept_limit: TenantCount = 0
+    """Most batches of one tenant that are kept for callers that may come back. 0: only the bound of all."""
+    kept_results_limit_bytes: QueueBytes = 0
+    """Memory for the results of one tenant's kept batches, about. 0: only the bound of all."""
 
 
 class TenantSettings(_Frozen):
@@ -375,8 +390,9 @@ class TenantSettings(_Frozen):
         Field(json_schema_extra=_says("model names, comma-separated, a * at the end for any rest", "small,qwen-*")),
     ] = ()
     """Models the tenant may use, by name or alias; a `*` at the end stands for any rest. Empty: all."""
-    max_open_calls: Count | None = None
-    """Calls of the tenant that may be open at once."""
+    max_open_calls: TenantCount | None = None
+    """Most calls of the tenant that may be open at once, sessions included. 0: only the bound of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__MAX_OPEN_CALLS."""
     weight: Weight | None = None
     """Share of each class relative to other tenants' weights. Default: EXPRESSLANE_TENANT_DEFAULTS__WEIGHT."""
     max_class: ClassName | None = None
@@ -393,6 +409,24 @@ class TenantSettings(_Frozen):
     queue_limit_bytes: QueueBytes | None = None
     """Most bytes of prompts of the tenant that may wait or run at once. 0: only the bounds of all.
     Default: EXPRESSLANE_TENANT_DEFAULTS__QUEUE_LIMIT_BYTES."""
+    unread_limit_results: TenantCount | None = None
+    """Most results of the tenant that may wait for slow readers. 0: only the bounds of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__UNREAD_LIMIT_RESULTS."""
+    unread_limit_bytes: QueueBytes | None = None
+    """Most bytes of answers of the tenant that may wait for slow readers. 0: only the bounds of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__UNREAD_LIMIT_BYTES."""
+    job_limit: TenantCount | None = None
+    """Most jobs of the tenant that are kept. 0: only the bound of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__JOB_LIMIT."""
+    job_results_limit_bytes: QueueBytes | None = None
+    """Memory for the results of the tenant's jobs, about. 0: only the bound of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__JOB_RESULTS_LIMIT_BYTES."""
+    kept_limit: TenantCount | None = None
+    """Most batches of the tenant that are kept for callers that may come back. 0: only the bound of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__KEPT_LIMIT."""
+    kept_results_limit_bytes: QueueBytes | None = None
+    """Memory for the results of the tenant's kept batches, about. 0: only the bound of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__KEPT_RESULTS_LIMIT_BYTES."""
 
 
 class Settings(_Frozen):
@@ -513,12 +547,19 @@ class Settings(_Frozen):
     """Results that wait for a slow reader before its batch is held."""
     outbox_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 64 * 1024 * 1024
     """Bytes of answers that wait for a slow reader before its batch is held."""
+    unread_limit_results: Annotated[int, Field(ge=1, le=1_000_000_000)] = 200_000
+    """Results of all calls together that wait for slow readers. At the bound, batches with results that wait are held,
+    and tenants with more than their share of them are refused further calls."""
+    unread_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024
+    """Bytes of answers of all calls together that wait for slow readers, about: what is under way comes on top."""
     stream_credits: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     """Prompts that one StreamPrompts session may have unfinished."""
     max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls and running jobs that may be open at once."""
     max_open_calls: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls that may be open at once, those that have sent nothing yet included; Admin and health are not counted."""
+    first_message_timeout_s: Seconds = 30.0
+    """How long a call may take to send its first message, the whole of it, and its place is kept for it."""
     content_urls: Literal["data", "any"] = "data"
     """What chats may name under a `url`: data (the content itself, as a data: URL) or any, which the backend fetches
     from where it stands."""

@@ -106,6 +106,7 @@ class Caller:
         ended = now.succeeded + now.failed + now.cancelled + now.expired
         assert (now.queued, now.in_flight, now.submitted) == (0, 0, ended)
         assert app.intake._held.total == Amount()
+        assert (app.intake.tenants.unread.results, app.intake.tenants.unread.bytes) == (0, 0)
         await until(lambda: self.fake.in_flight == 0)
 
     async def _restore(self) -> None:

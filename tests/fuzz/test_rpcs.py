@@ -22,7 +22,8 @@ DRAIN = "expresslane.v1.Admin/Drain"
 SESSION = "expresslane.v1.Inference/StreamPrompts"
 UNARY = sorted(METHODS.keys() - {SESSION, DRAIN})
 NEVER_OK = {f"expresslane.v1.Jobs/{verb}Job" for verb in ("Get", "Watch", "Cancel", "Delete")}
-"""They need a job, which is made and used in `test_any_sequence`."""
+NEVER_OK.add("expresslane.v1.Inference/CancelBatch")
+"""They need a job, or a kept batch, which is made and used in `test_any_sequence`."""
 COMMON: dict[str, Any] = {
     "derandomize": True,
     "deadline": None,

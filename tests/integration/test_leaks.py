@@ -135,6 +135,7 @@ async def level(service: Service, fake: FakeBackend, of_other_tests: Counter[str
     ended = now.succeeded + now.failed + now.cancelled + now.expired
     assert (now.queued, now.in_flight, now.submitted) == (0, 0, ended)
     assert app.intake._held.total == Amount()
+    assert (app.intake.tenants.unread.results, app.intake.tenants.unread.bytes) == (0, 0)
     # What a call held goes with the last turn of its handler; what leaks never goes.
     await until(lambda: not ours() - of_other_tests)
     return Level(tasks(), len(gc.get_objects()), sockets(), resident_kib())

@@ -174,6 +174,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
                 yield inference_pb2.StreamPromptsResponse(credits=self.credits)
             if request.cancel:
                 self.requests.append(request)
+            if request.no_more_prompts:
+                break
             if not request.prompts:
                 continue
             self.unfinished_max = max(self.unfinished_max, len(request.prompts))
@@ -184,6 +186,14 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
                 accepted = [result.custom_id]
                 yield inference_pb2.StreamPromptsResponse(results=[result], credits=1, accepted=accepted)
         yield inference_pb2.StreamPromptsResponse(summary=_summary(config, results))
+
+    async def CancelBatch(  # noqa: N802
+        self, request: inference_pb2.CancelBatchRequest, context: _Context
+    ) -> inference_pb2.CancelBatchResponse:
+        """Nothing is kept here."""
+        await self._enter(request, context)
+        await Refusal(grpc.StatusCode.NOT_FOUND, "nothing is kept", "UNKNOWN_REQUEST").abort(context)
+        raise AssertionError("abort always raises")
 
     def _results(self, prompts: Iterable[types_pb2.Prompt], first: int = 0) -> list[types_pb2.Result]:
         results = []

@@ -71,7 +71,10 @@ class Batch:
         self.trace = trace
         self.tenant = tenant
         self.outbox = outbox or Outbox(
-            window=options.reorder_window, limit=options.outbox_limit, limit_bytes=options.outbox_limit_bytes
+            window=options.reorder_window,
+            limit=options.outbox_limit,
+            limit_bytes=options.outbox_limit_bytes,
+            unread=tenant.unread,
         )
         self.held = held or Held()
         self.tally = Tally()

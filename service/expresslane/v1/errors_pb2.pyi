@@ -68,8 +68,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PROTOCOL_VIOLATION: _ErrorReason.ValueType  # 23
     """INVALID_ARGUMENT: a session's messages came in an order that the protocol does not allow."""
     ERROR_REASON_JOBS_FULL: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
-    next one expires. Deleting jobs makes room.
+    """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may, in all or of the tenant; the
+    message names the setting, RetryInfo says when the next one expires. Deleting jobs makes room.
     """
     ERROR_REASON_CLASS_NOT_ALLOWED: _ErrorReason.ValueType  # 25
     """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
@@ -77,7 +77,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
     ERROR_REASON_KEPT_FULL: _ErrorReason.ValueType  # 27
     """RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
-    it may; RetryInfo says when the next one expires.
+    it may, in all or of the tenant; the message names the setting, RetryInfo says when the next one expires.
+    """
+    ERROR_REASON_UNREAD_FULL: _ErrorReason.ValueType  # 28
+    """RESOURCE_EXHAUSTED: results of the tenant wait for callers that do not read them, as many as may; the message names
+    the setting. Reading them, or ending those calls, makes room.
     """
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
@@ -91,6 +95,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: there is a job of this name."""
     ERROR_REASON_REQUEST_EXISTS: _ErrorReason.ValueType  # 35
     """ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
+    ERROR_REASON_UNKNOWN_REQUEST: _ErrorReason.ValueType  # 36
+    """NOT_FOUND: no batch of the tenant is kept under this request_id, or no longer."""
     ERROR_REASON_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 40
     """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
     ERROR_REASON_FIRST_TOKEN_TIMEOUT: _ErrorReason.ValueType  # 41
@@ -103,6 +109,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED: the caller's own deadline was near."""
     ERROR_REASON_NO_BACKEND: _ErrorReason.ValueType  # 45
     """UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
+    ERROR_REASON_FIRST_MESSAGE_TIMEOUT: _ErrorReason.ValueType  # 46
+    """DEADLINE_EXCEEDED: the call's first message did not come, or was not complete, in time."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 50
     """CANCELLED: cancelled by the caller."""
     ERROR_REASON_BATCH_FAILED: _ErrorReason.ValueType  # 51
@@ -188,8 +196,8 @@ ERROR_REASON_CREDITS_EXCEEDED: ErrorReason.ValueType  # 22
 ERROR_REASON_PROTOCOL_VIOLATION: ErrorReason.ValueType  # 23
 """INVALID_ARGUMENT: a session's messages came in an order that the protocol does not allow."""
 ERROR_REASON_JOBS_FULL: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
-next one expires. Deleting jobs makes room.
+"""RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may, in all or of the tenant; the
+message names the setting, RetryInfo says when the next one expires. Deleting jobs makes room.
 """
 ERROR_REASON_CLASS_NOT_ALLOWED: ErrorReason.ValueType  # 25
 """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
@@ -197,7 +205,11 @@ ERROR_REASON_TENANTS_FULL: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
 ERROR_REASON_KEPT_FULL: ErrorReason.ValueType  # 27
 """RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
-it may; RetryInfo says when the next one expires.
+it may, in all or of the tenant; the message names the setting, RetryInfo says when the next one expires.
+"""
+ERROR_REASON_UNREAD_FULL: ErrorReason.ValueType  # 28
+"""RESOURCE_EXHAUSTED: results of the tenant wait for callers that do not read them, as many as may; the message names
+the setting. Reading them, or ending those calls, makes room.
 """
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
@@ -211,6 +223,8 @@ ERROR_REASON_JOB_EXISTS: ErrorReason.ValueType  # 34
 """ALREADY_EXISTS: there is a job of this name."""
 ERROR_REASON_REQUEST_EXISTS: ErrorReason.ValueType  # 35
 """ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
+ERROR_REASON_UNKNOWN_REQUEST: ErrorReason.ValueType  # 36
+"""NOT_FOUND: no batch of the tenant is kept under this request_id, or no longer."""
 ERROR_REASON_QUEUE_TIMEOUT: ErrorReason.ValueType  # 40
 """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
 ERROR_REASON_FIRST_TOKEN_TIMEOUT: ErrorReason.ValueType  # 41
@@ -223,6 +237,8 @@ ERROR_REASON_CALLER_DEADLINE: ErrorReason.ValueType  # 44
 """DEADLINE_EXCEEDED: the caller's own deadline was near."""
 ERROR_REASON_NO_BACKEND: ErrorReason.ValueType  # 45
 """UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
+ERROR_REASON_FIRST_MESSAGE_TIMEOUT: ErrorReason.ValueType  # 46
+"""DEADLINE_EXCEEDED: the call's first message did not come, or was not complete, in time."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 50
 """CANCELLED: cancelled by the caller."""
 ERROR_REASON_BATCH_FAILED: ErrorReason.ValueType  # 51

@@ -20,6 +20,7 @@ from expresslane_client.channels import (
 )
 from expresslane_client.credentials import Tls, key_metadata
 from expresslane_client.errors import InputError
+from expresslane_client.events import Progress
 from expresslane_client.generations import GenerateCall
 from expresslane_client.health import wait_until_serving
 from expresslane_client.jobs import Job, job_name
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from expresslane_client.v1.inference_pb2_grpc import InferenceAsyncStub
     from expresslane_client.v1.jobs_pb2_grpc import JobsAsyncStub
 
-__all__ = ["Client", "Collected"]
+__all__ = ["CancelledBatch", "Client", "Collected"]
 
 
 TENANT_METADATA = "x-expresslane-tenant"
@@ -61,6 +62,14 @@ class Collected:
 
     results: tuple[Result, ...]
     summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledBatch:
+    """A kept batch after it was cancelled; what is in flight is being aborted, and until then there is no summary."""
+
+    progress: Progress
+    summary: Summary | None
 
 
 class Client:
@@ -200,6 +209,18 @@ class Client:
         check_size(request, self._message_bytes_max)
         call = self.inference.Generate(request, timeout=timeout_s, metadata=self._call_metadata())
         return GenerateCall(call)
+
+    async def cancel_batch(self, request_id: str) -> CancelledBatch:
+        """Cancel what is unfinished of a batch that the service keeps (`keep_s`), whether a call is attached or not.
+
+        Its results stay until its time is over or room is needed. Safe to repeat. One that is not kept is refused with
+        the reason UNKNOWN_REQUEST: it ends with its call, `await call.cancel()`.
+        """
+        with translated_errors():
+            request = inference_pb2.CancelBatchRequest(request_id=request_id)
+            answer = await self.inference.CancelBatch(request, metadata=self._call_metadata())
+        summary = Summary.from_proto(answer.summary) if answer.HasField("summary") else None
+        return CancelledBatch(Progress.from_proto(answer.progress), summary)
 
     def stream_prompts(
         self,

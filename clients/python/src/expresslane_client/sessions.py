@@ -75,7 +75,7 @@ class PromptSession:
         self._accepted = 0
         self._failed = False
         self._closing = False
-        self._half_closed = False
+        self._told_end = False
         self._ended = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
@@ -105,8 +105,10 @@ class PromptSession:
         """Send prompts, waiting for credits. Raises SessionEndedError when the service takes no more."""
         messages = [prompt_message(prompt, self.sent + ahead) for ahead, prompt in enumerate(prompts)]
         while messages:
-            await self._until(lambda: self._credits > 0 and not self._outstanding.due)
+            await self._until(lambda: self._closing or (self._credits > 0 and not self._outstanding.due))
             self._raise_if_over()
+            if self._closing:
+                raise SessionEndedError("no prompts can be sent after done_sending()")
             group = self._cut(messages)
             request = inference_pb2.StreamPromptsRequest(prompts=group)
             check_size(request, self._message_bytes_max)
@@ -116,12 +118,17 @@ class PromptSession:
             await self._write(request)
 
     async def cancel(self, *custom_ids: str) -> None:
-        """Cancel prompts by custom_id; unknown and finished ones are ignored. Needs no credit."""
-        if not self._ended:
-            if self._resumption is not None:
-                self._outstanding.cancel(custom_ids)
-            request = inference_pb2.StreamPromptsRequest(cancel=custom_ids)
-            check_size(request, self._message_bytes_max)
+        """Cancel prompts by custom_id, after done_sending() too; unknown and finished ones are ignored.
+
+        Needs no credit.
+        """
+        if self._ended:
+            return
+        if self._resumption is not None:
+            self._outstanding.cancel(custom_ids)
+        request = inference_pb2.StreamPromptsRequest(cancel=custom_ids)
+        check_size(request, self._message_bytes_max)
+        with suppress(SessionEndedError):  # it has just ended, and with it every prompt
             await self._write(request)
 
     async def done_sending(self) -> None:
@@ -129,7 +136,8 @@ class PromptSession:
         if self._closing or self._ended:
             return
         self._closing = True
-        await self._half_close()
+        self._changed.set()
+        await self._end_input()
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self
@@ -204,7 +212,7 @@ class PromptSession:
         self._resumed = True
         left_s = None if self._end_s is None else self._end_s - asyncio.get_running_loop().time()
         async with self._writing:
-            self._half_closed = False
+            self._told_end = False
             self._call = self._ask(left_s)
             with suppress(aio.AioRpcError, asyncio.InvalidStateError):  # the next read says so too
                 await self._call.write(inference_pb2.StreamPromptsRequest(config=self._config))
@@ -219,15 +227,14 @@ class PromptSession:
             if cancel := self._outstanding.cancelled(group):
                 await self._write(inference_pb2.StreamPromptsRequest(cancel=cancel))
         if self._closing:
-            await self._half_close()
+            await self._end_input()
 
-    async def _half_close(self) -> None:
-        async with self._writing:
-            if self._half_closed or self._outstanding.due:
-                return
-            self._half_closed = True
-            with suppress(asyncio.InvalidStateError):
-                await self._guarded(self._call.done_writing())
+    async def _end_input(self) -> None:
+        """Say it in a message: half-closing the call would end cancels too."""
+        if self._told_end or self._outstanding.due:
+            return
+        self._told_end = True
+        await self._write(inference_pb2.StreamPromptsRequest(no_more_prompts=True))
 
     def _admit(self, result: Result) -> Result | None:
         admitted = self._outstanding.admit(result)
@@ -289,9 +296,8 @@ class PromptSession:
                 await self._guarded(call.write(request))
             except asyncio.InvalidStateError:
                 self._raise_if_over()
-                if self._half_closed or self._resumption is None:
-                    closed = "the session is closed: prompts cannot be sent after done_sending()"
-                    raise SessionEndedError(closed) from None
+                if self._resumption is None:
+                    raise SessionEndedError("the session has ended: it takes no more prompts") from None
 
     async def _guarded(self, writing: Awaitable[None]) -> None:
         """A write that fails is told by the read too, which knows whether the session goes on."""
