@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("what", nargs="?", default="storm", choices=["storm", "overload", "soak"])
     parser.add_argument("--prompts", type=int, default=100_000, help="storm: how many")
+    parser.add_argument("--misbehave", type=rate, default=0.01, help="storm: part of the callers that leave or cancel")
+    parser.add_argument("--cancel-after", type=float, metavar="S", help="storm: when they do; default: as results come")
     parser.add_argument("--seconds", type=float, default=40, help="overload: how long at each load")
     parser.add_argument("--headroom", type=float, default=0.0, help="overload: part of the queue bound left free")
     parser.add_argument("--minutes", type=float, default=30, help="soak: how long")
@@ -46,7 +48,14 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         case "soak":
             return Soak(given.minutes, given.seed).run()
         case _:
-            return Storm(given.prompts, given.seed).run()
+            return Storm(given.prompts, given.seed, given.misbehave, given.cancel_after).run()
+
+
+def rate(text: str) -> float:
+    """A part of the callers, of whom as many again read slowly. Raises ValueError."""
+    if not 0 <= (value := float(text)) <= 0.5:
+        raise ValueError(text)
+    return value
 
 
 def finished(result: dict[str, Any], seed: int) -> dict[str, Any]:

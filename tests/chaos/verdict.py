@@ -13,6 +13,8 @@ __all__ = ["TARGETS", "missed"]
 TARGETS: dict[str, tuple[str, float]] = {
     "lost": ("at most", 0),
     "duplicated": ("at most", 0),
+    # A call that is cut off by the service, or refused by it: the callers do not resume.
+    "broken_calls": ("at most", 0),
     "foreign": ("at most", 0),
     "cap_exceeded": ("at most", 0),
     # With the cap judged as one less than it is, something must be found, or the check was blind.

@@ -82,11 +82,14 @@ def answer(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
 class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServicer):
     """What the stub does and what it has seen. By default every prompt succeeds, the last one first.
 
-    `failing` custom_ids fail. `refusal` ends every inference and admin call. `break_after` ends a stream with
-    UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up.
+    `failing` custom_ids fail, `twice` are answered twice and `never` not at all. `refusal` ends every inference and
+    admin call. `break_after` ends a stream with UNAVAILABLE after so many results, `hold_after` keeps it open and
+    silent until the caller gives up.
     """
 
     failing: set[str] = field(default_factory=set)
+    twice: set[str] = field(default_factory=set)
+    never: set[str] = field(default_factory=set)
     refusal: Refusal | None = None
     break_after: int | None = None
     hold_after: int | None = None
@@ -189,7 +192,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
         results = []
         for index, prompt in enumerate(prompts, first):
             self.prompts.append(prompt)
-            results.append(_failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index))
+            result = _failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index)
+            results += [result] * ((prompt.custom_id not in self.never) + (prompt.custom_id in self.twice))
         return results
 
     async def _enter(self, request: object, context: _Context) -> None:

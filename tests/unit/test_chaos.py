@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from tests.chaos.__main__ import main
 from tests.chaos.caller import behaviours
 from tests.chaos.faults import long_answer
 from tests.chaos.ledger import Ledger
@@ -63,12 +65,14 @@ def test_what_came_twice_is_duplicated() -> None:
 
 
 def test_what_was_never_asked_for_is_foreign() -> None:
-    """A result with a custom_id of another call, or with another prompt's text, is a mix-up."""
+    """A result with a custom_id of another call, or with another prompt's text, is a mix-up; its rate is told (P30)."""
     ledger = Ledger()
     mixed = call(("a", "succeeded"), ("z", "succeeded"), sent="a")
     mixed["results"][0][4] = False
     ledger.add(mixed)
     assert ledger.foreign == ["a", "z"]
+    ledger.add(call(("a", "succeeded"), ("b", "failed")))
+    assert ledger.mismatch_rate == 2 / 4
 
 
 def test_who_gives_up_early_is_told() -> None:
@@ -92,6 +96,22 @@ def test_one_caller_in_a_hundred() -> None:
     kinds = list(behaviours(400, 0.01))
     assert {kind: kinds.count(kind) for kind in kinds} == {"stays": 392, "leaves": 2, "cancels": 2, "slow": 4}
     assert set(behaviours(100, 0.01)) == {"stays", "leaves", "slow"}
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.25, 0.5])
+def test_the_rate_of_those_who_cancel(rate: float) -> None:
+    """The command line's rate of callers that leave or cancel, half of them each, is what happens (P13)."""
+    kinds = Counter(behaviours(1_000, rate))
+    assert kinds["leaves"] + kinds["cancels"] == kinds["slow"] == 1_000 * rate
+    assert abs(kinds["leaves"] - kinds["cancels"]) <= 1
+
+
+@pytest.mark.parametrize(("wrong", "said"), [("0.6", "invalid rate value"), ("-1", "expected one"), ("x", "invalid")])
+def test_a_wrong_rate(wrong: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate that cannot be is refused before anything is started."""
+    with pytest.raises(SystemExit):
+        main(["--misbehave", wrong])
+    assert said in capsys.readouterr().err
 
 
 EMPTY = Levels(0, 0, 0, 0, 8, 20, 10, 0, 100_000_000)
