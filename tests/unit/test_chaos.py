@@ -13,7 +13,7 @@ from tests.chaos.faults import long_answer
 from tests.chaos.ledger import Ledger
 from tests.chaos.levels import Levels
 from tests.chaos.overlap import exceeded
-from tests.chaos.soak import growth
+from tests.chaos.soak import growth, success_ratio
 from tests.chaos.verdict import missed
 
 MS = 1_000_000
@@ -106,12 +106,12 @@ def test_the_rate_of_those_who_cancel(rate: float) -> None:
     assert abs(kinds["leaves"] - kinds["cancels"]) <= 1
 
 
-@pytest.mark.parametrize(("wrong", "said"), [("0.6", "invalid rate value"), ("-1", "expected one"), ("x", "invalid")])
-def test_a_wrong_rate(wrong: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("wrong", ["0.6", "-1", "nan", "x"])
+def test_a_wrong_rate(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A rate that cannot be is refused before anything is started."""
     with pytest.raises(SystemExit):
         main(["--misbehave", wrong])
-    assert said in capsys.readouterr().err
+    assert f"--misbehave: invalid rate value: '{wrong}'" in capsys.readouterr().err
 
 
 EMPTY = Levels(0, 0, 0, 0, 8, 20, 10, 0, 100_000_000)
@@ -140,6 +140,22 @@ def test_growth_of_memory() -> None:
     assert growth(flat, 10, 60, 10) == 0
     rising = [(float(at), 100_000 + 100 * at) for at in range(60)]
     assert growth(rising, 10, 60, 10) == pytest.approx(4_000 / 101_450)
+
+
+OFFERED = {
+    "all in time": ({"succeeded": 995, "failed": 5}, 0.995, []),
+    "all refused": ({"refused": 1_000}, 0.0, ["success_ratio = 0.0, at least 0.99"]),
+    "late": ({"succeeded": 900, "late": 100}, 0.9, ["success_ratio = 0.9, at least 0.99"]),
+    "without a result": ({"succeeded": 980}, 0.98, ["success_ratio = 0.98, at least 0.99"]),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "ratio", "lines"), OFFERED.values(), ids=OFFERED.keys())
+def test_a_soak_that_does_nothing_misses(outcomes: dict[str, int], ratio: float, lines: list[str]) -> None:
+    """Memory that stays flat is worth nothing unless what was offered was done, and in time."""
+    found = success_ratio({"offered": 1_000, "outcomes": outcomes})
+    assert found == ratio
+    assert missed({"rss_growth": 0.0, "cap_exceeded": 0, "success_ratio": found}) == lines
 
 
 def test_targets() -> None:
