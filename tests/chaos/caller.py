@@ -27,6 +27,9 @@ SLOW_READ_S = 0.03
 SLOW_TOKENS = 2_000
 """So long are the answers to a slow reader: they fill what the transport buffers, and then the batch's outbox."""
 MEDIAN_WORDS = 20
+LONG_SHARE = 0.005
+LONG_WORDS = 6_000
+"""So many fill the long lane of an engine with the threshold of `storm.SETTINGS`."""
 
 
 def behaviours(calls: int, rate: float) -> Iterator[str]:
@@ -176,6 +179,8 @@ class Caller:
         for number in range(size):
             custom_id = f"{name}-{number}"
             words = int(MEDIAN_WORDS * chance.lognormvariate(0, 0.8)) + 1
+            if chance.random() < LONG_SHARE:
+                words = LONG_WORDS
             limit = SLOW_TOKENS if behaviour == "slow" else None
             yield Prompt(custom_id, f"{custom_id} " + "word " * words, model="m", max_tokens=limit)
 

@@ -25,6 +25,9 @@ TARGETS: dict[str, tuple[str, float]] = {
     "goodput_ratio": ("at least", 0.95),
     "queue_wait_p99_over_bound": ("at most", 1.0),
     "rss_growth": ("at most", 0.02),
+    "late_cancels": ("at most", 0),
+    # Of the prompts that waited before it, the part that a cancel has overtaken.
+    "overtook_p50": ("at least", 0.5),
 }
 _HOLDS: dict[str, Callable[[float, float], bool]] = {"at most": operator.le, "at least": operator.ge}
 

@@ -13,6 +13,7 @@ from tests.chaos.faults import long_answer
 from tests.chaos.ledger import Ledger
 from tests.chaos.levels import Levels
 from tests.chaos.overlap import exceeded
+from tests.chaos.session import flatness
 from tests.chaos.soak import growth, success_ratio
 from tests.chaos.verdict import missed
 
@@ -169,3 +170,13 @@ def test_a_long_answer_begins_with_the_echo() -> None:
     body = b'{"messages":[{"role":"user","content":"s1-2 word word"}],"max_tokens":5,"stream":true}'
     assert long_answer(body) == "echo s1-2 word word " + "x" * 20
     assert long_answer(body.replace(b"max_tokens", b"other")) is None
+
+
+def test_flat_memory_of_a_session() -> None:
+    """What comes before the warm-up's end does not count; after it, growth is told as a part and in bytes a prompt."""
+    flat = [(ended, 50 if ended < 5_000 else 100) for ended in range(500, 20_001, 500)]
+    assert flatness(flat, 5_000) == (0, 0)
+    rising = [(ended, 1_000_000 + 10 * ended) for ended in range(500, 20_001, 500)]
+    share, bytes_per_prompt = flatness(rising, 5_000)
+    assert bytes_per_prompt == 10
+    assert share == pytest.approx(0.12, abs=0.01)
