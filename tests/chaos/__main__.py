@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [storm|overload|soak|session]`: progress on standard error, one JSON object on standard output."""
+"""`python -m tests.chaos [storm|overload|soak|session]`: progress on standard error, one JSON object on the other."""
 
 from __future__ import annotations
 

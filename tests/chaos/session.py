@@ -37,8 +37,8 @@ def flatness(samples: list[tuple[int, int]], warm: int) -> tuple[float, float]:
 class LongSession:
     """One StreamPrompts session whose caller always has more than it has credits for.
 
-    At every hundredth or so, when its credits are used up and it has to wait for more, the caller cancels the prompt that
-    it has sent last: the cancel has to overtake all that waits. One whose prompt is answered all the same is late.
+    Once in a hundred prompts or so, when its credits are used up and it has to wait for more, the caller cancels the
+    prompt that it has sent last: the cancel has to overtake all that waits. It is late if that prompt is answered.
     """
 
     prompts: int
@@ -54,9 +54,7 @@ class LongSession:
                 while not (said := caller.next()).get("done"):
                     samples.append((said["ended"], rss_bytes(world.service.pid)))
                     if said["ended"] % (10 * TELL_EVERY) == 0:
-                        say(
-                            f"session: {time.monotonic() - begun:.0f} s: ended {said['ended']:,}, rss {samples[-1][1]:,}"
-                        )
+                        say(f"session: {time.monotonic() - begun:.0f} s: ended {said['ended']:,}")
             wall_s = time.monotonic() - begun
             left = world.levels()
         grown, bytes_per_prompt = flatness(samples, WARM_PROMPTS)

@@ -22,7 +22,7 @@ megabyte come to a quarter of it over so few prompts."""
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_twenty_thousand_prompts_through_one_session(tmp_path: Path) -> None:
-    """Never more than its credits unfinished, every prompt once, every cancel in time, and nothing kept (T12, A16)."""
+    """Never more than its credits unfinished, every prompt once, every cancel in time, and nothing kept (A16)."""
     written = tmp_path / "result.json"
     main(["session", "--prompts", str(PROMPTS), "--json", str(written)])
     result = orjson.loads(written.read_bytes())

@@ -101,6 +101,9 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     metadata: dict[str, str | bytes] = field(default_factory=dict)
     time_remaining_s: float | None = None
     unfinished_max: int = 0
+    uptime_s: int = 90
+    succeeded: int = 9
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     backends: dict[str, admin_pb2.Backend] = field(default_factory=dict)
@@ -247,13 +250,14 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     async def GetSnapshot(  # noqa: N802
         self, request: admin_pb2.GetSnapshotRequest, context: _Context
     ) -> admin_pb2.Snapshot:
-        """A busy service."""
+        """A busy service: up for `uptime_s`, with so many `succeeded`. `looked` is set each time."""
         await self._enter(request, context)
+        self.looked.set()
         depth = admin_pb2.ClassDepth(queued=7)
         setattr(depth, "class", types_pb2.PROMPT_CLASS_STANDARD)
         return admin_pb2.Snapshot(
             version="0.1.0",
-            uptime=Duration(seconds=90),
+            uptime=Duration(seconds=self.uptime_s),
             policy="hrrn",
             queue_limit=200_000,
             queued=7,
@@ -262,7 +266,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
             queued_by_class=[depth],
             queued_by_model={"stub-model": 7},
             submitted=20,
-            succeeded=9,
+            succeeded=self.succeeded,
             failed=1,
             drain_rate_per_s=2.5,
             open_batches=1,
