@@ -142,7 +142,9 @@ def any_metadata(caller: Caller, *, examples: int, seed: int | None = None) -> s
     """
     codes: set[tuple[str, grpc.StatusCode]] = set()
 
-    def promise(name: str, wire: bytes, metadata: Metadata) -> None:
+    def promise(call: tuple[str, bytes], shown: Metadata, more: Metadata) -> None:
+        name, wire = call
+        metadata = [*shown, *more]
         code = caller.call(name, [wire], metadata=metadata)
         codes.add((name, code))
         assert code in DOCUMENTED
@@ -154,8 +156,7 @@ def any_metadata(caller: Caller, *, examples: int, seed: int | None = None) -> s
         lambda name: st.tuples(st.just(name), messages(METHODS[name].input_type).map(_wire) | st.just(b""))
     )
     shown = st.sampled_from([[], [("x-api-key", ACME_KEY)], [("authorization", f"Bearer {OPS_KEY}")]])
-    sent = st.tuples(calls, shown, st.lists(_pairs, max_size=4))
-    hold(lambda drawn: promise(*drawn[0], [*drawn[1], *drawn[2]]), sent, examples=examples, seed=seed)
+    hold(promise, calls, shown, st.lists(_pairs, max_size=4), examples=examples, seed=seed)
     caller.settle()
     return codes
 
