@@ -9,6 +9,7 @@ python -m tests.fuzz.rpcs --seed S --seconds 0          the round of that seed a
 from __future__ import annotations
 
 import argparse
+import logging
 import secrets
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import hypothesis
+import structlog
 from expresslane.auth.keys import new_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -178,6 +180,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="no round is begun after that; default 60")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="of the first round")
     asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable()  # a line for each call, and for each header that is not one
     until_s = time.monotonic() + asked.seconds
     for seed in range(asked.seed, 2**33):
         print(f"rpcs: seed {seed} (again: python -m tests.fuzz.rpcs --seed {seed} --seconds 0)", flush=True)  # noqa: T201
