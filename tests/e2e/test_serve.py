@@ -41,7 +41,7 @@ async def test_ready_serves_and_stops(tmp_path: Path) -> None:
 
 
 async def test_sigterm_loses_nothing(tmp_path: Path) -> None:
-    """SIGTERM during a batch: new calls are refused, the batch is finished and delivered, exit code 0 (T12)."""
+    """SIGTERM during a batch: new calls are refused, the batch is finished and delivered, exit code 0 (T12, A35)."""
     gate = asyncio.Event()
     async with FakeBackend() as fake, Served(tmp_path, **at(fake)) as served, Client(served.address) as client:
         fake.on(lambda _: Script(before_headers=gate))

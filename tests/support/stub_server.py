@@ -82,11 +82,14 @@ def answer(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
 class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServicer):
     """What the stub does and what it has seen. By default every prompt succeeds, the last one first.
 
-    `failing` custom_ids fail. `refusal` ends every inference and admin call. `break_after` ends a stream with
-    UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up.
+    `failing` custom_ids fail, `twice` are answered twice and `never` not at all. `refusal` ends every inference and
+    admin call. `break_after` ends a stream with UNAVAILABLE after so many results, `hold_after` keeps it open and
+    silent until the caller gives up.
     """
 
     failing: set[str] = field(default_factory=set)
+    twice: set[str] = field(default_factory=set)
+    never: set[str] = field(default_factory=set)
     refusal: Refusal | None = None
     break_after: int | None = None
     hold_after: int | None = None
@@ -98,6 +101,9 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     metadata: dict[str, str | bytes] = field(default_factory=dict)
     time_remaining_s: float | None = None
     unfinished_max: int = 0
+    uptime_s: int = 90
+    succeeded: int = 9
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     backends: dict[str, admin_pb2.Backend] = field(default_factory=dict)
@@ -199,7 +205,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
         results = []
         for index, prompt in enumerate(prompts, first):
             self.prompts.append(prompt)
-            results.append(_failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index))
+            result = _failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index)
+            results += [result] * ((prompt.custom_id not in self.never) + (prompt.custom_id in self.twice))
         return results
 
     async def _enter(self, request: object, context: _Context) -> None:
@@ -253,13 +260,14 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     async def GetSnapshot(  # noqa: N802
         self, request: admin_pb2.GetSnapshotRequest, context: _Context
     ) -> admin_pb2.Snapshot:
-        """A busy service."""
+        """A busy service: up for `uptime_s`, with so many `succeeded`. `looked` is set each time."""
         await self._enter(request, context)
+        self.looked.set()
         depth = admin_pb2.ClassDepth(queued=7)
         setattr(depth, "class", types_pb2.PROMPT_CLASS_STANDARD)
         return admin_pb2.Snapshot(
             version="0.1.0",
-            uptime=Duration(seconds=90),
+            uptime=Duration(seconds=self.uptime_s),
             policy="hrrn",
             queue_limit=200_000,
             queued=7,
@@ -268,7 +276,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
             queued_by_class=[depth],
             queued_by_model={"stub-model": 7},
             submitted=20,
-            succeeded=9,
+            succeeded=self.succeeded,
             failed=1,
             drain_rate_per_s=2.5,
             open_batches=1,

@@ -69,7 +69,7 @@ async def test_fail_fast() -> None:
 )
 @virtual_time
 async def test_max_failure_rate(bad: int, rate: float, state: BatchState) -> None:
-    """More failures than the rate allows, of the whole batch, cancel the rest; as many as it allows do not (T16)."""
+    """More failures than the rate allows, of the whole batch, cancel the rest; as many as it allows do not (A31)."""
     async with World(ScriptedBackend(default=by_text)) as world:
         _, summary = await world.run(mixed(bad, 8 - bad), max_failure_rate=rate)
         assert summary.state is state

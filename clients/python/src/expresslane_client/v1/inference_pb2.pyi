@@ -643,7 +643,10 @@ Global___ErrorCount: _TypeAlias = ErrorCount  # noqa: Y015
 
 @_typing.final
 class Percentiles(_message.Message):
-    """Percentiles of a set of durations: exact, nearest rank (the smallest value that at least p % do not exceed)."""
+    """Percentiles of a set of durations: nearest rank (the smallest value that at least p % do not exceed), exact up to
+    16,384 values. Of more, p50 and p99 are those of an even part of them, 8,192 values or more; count, max and mean are
+    exact always.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
