@@ -124,7 +124,7 @@ class Session:
             self._defect = error
             batch.outbox.nudge()
         else:
-            batch.end_input()
+            self._scheduling.end_input(batch)
 
     def _handle(self, batch: Batch, message: pb.StreamPromptsRequest) -> None:
         if message.HasField("config"):
