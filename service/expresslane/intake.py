@@ -12,7 +12,7 @@ from expresslane.batches.held import Amount, Bounds, Held
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.errors import DRAIN_RETRY_NS, PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
 from expresslane.scheduling import Entry, Scheduling
@@ -69,9 +69,8 @@ class Intake:
     ) -> Batch:
         """Begin a batch. Raises RefusedError (DRAINING, QUEUE_FULL). Every batch that was opened must be closed."""
         if self.draining:
-            raise RefusedError(
-                Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9
-            )
+            message = "the service is draining; send the batch elsewhere"
+            raise RefusedError(Reason.DRAINING, message, retry_after_ns=DRAIN_RETRY_NS)
         if len(self._open) >= self._max_open:
             message = f"{self._max_open:,} calls and jobs are open, the most this service serves at once"
             raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
@@ -90,7 +89,7 @@ class Intake:
         Returns the queued tickets. Raises RefusedError.
         """
         if self.draining:
-            raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=10**9)
+            raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=DRAIN_RETRY_NS)
         first = batch.total
         entries: list[Entry] = []
         failures: list[Result] = []

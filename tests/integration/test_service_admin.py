@@ -176,7 +176,7 @@ async def test_drain() -> None:
         call = service.client.generate_batch(["a", "b", "c"])
         reading = asyncio.ensure_future(anext(call))
         await fake.wait_for_generations(1)
-        async with service.client.stream_prompts() as session, service.client.stream_prompts() as idle:
+        async with service.client.stream_prompts(resume=False) as session, service.client.stream_prompts() as idle:
             await session.send(Prompt("early", "x"))
             while (await service.client.get_snapshot()).open_batches < 3 or not session.accepted:
                 pass
@@ -193,6 +193,7 @@ async def test_drain() -> None:
             refused = await anext(session)
             assert refused.error is not None
             assert (refused.error.reason, refused.error.retryable) == ("DRAINING", True)
+            assert refused.error.retry_after_s == raised.value.retry_after_s
             await service.client.drain()
             gate.set()
             assert [one.custom_id async for one in session if one.ok] == ["early"]

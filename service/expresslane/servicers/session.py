@@ -182,7 +182,9 @@ class Session:
             for prompt, _ in good:
                 del self._live[prompt.custom_id]
                 retryable = refusal.reason not in (Reason.BATCH_TOO_LARGE, Reason.ABOVE_RATE_LIMIT)
-                error = PromptError(refusal.reason, refusal.message, retryable=retryable)
+                error = PromptError(
+                    refusal.reason, refusal.message, retryable=retryable, retry_after_ns=refusal.retry_after_ns
+                )
                 self._intake.reject(batch, prompt.custom_id, error)
         else:
             queued = {ticket.prompt.custom_id: ticket for ticket in tickets}
