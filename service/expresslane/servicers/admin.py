@@ -25,7 +25,7 @@ from expresslane.v1 import admin_pb2 as pb
 from expresslane.variables import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from expresslane.fleet import Fleet, Member
     from expresslane.intake import Intake
@@ -53,14 +53,14 @@ _SCOPES = {message: prompt_class for prompt_class, message in CLASSES.items()}
 
 
 class AdminServicer:
-    """Serves expresslane.v1.Admin. `drain()` is called when the service shall accept nothing more."""
+    """Serves expresslane.v1.Admin. `drain()` is awaited when the service shall accept nothing more."""
 
     def __init__(
         self,
         fleet: Fleet,
         scheduling: Scheduling,
         intake: Intake,
-        drain: Callable[[], object],
+        drain: Callable[[], Awaitable[None]],
         *,
         fairness: str = "tenant_batch",
         clock: Clock = monotonic_ns,
@@ -216,7 +216,7 @@ class AdminServicer:
 
     async def Drain(self, _: pb.DrainRequest, context: Any) -> pb.DrainResponse:  # noqa: ARG002, N802
         """Stop accepting work; what was accepted goes on."""
-        self._drain()
+        await self._drain()
         now = self._scheduling.snapshot()
         return pb.DrainResponse(queued=now.queued, in_flight=now.in_flight)
 
