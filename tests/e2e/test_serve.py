@@ -121,7 +121,7 @@ async def test_the_grace_is_bounded(tmp_path: Path) -> None:
         environ = at(fake, EXPRESSLANE_DRAIN_GRACE_S="100ms")
         async with Served(tmp_path, **environ) as served, Client(served.address) as client:
             fake.on(lambda _: Script(before_headers=asyncio.Event()))
-            call = client.generate_batch(["stuck"])
+            call = client.generate_batch(["stuck"], resume=False)
             reading = asyncio.ensure_future(anext(call))
             (request,) = await fake.wait_for_generations(1)
             served.terminate()

@@ -19,7 +19,7 @@ COUNT = 100
 
 @pytest.mark.parametrize("queue", [1_000, COUNT - 1], ids=["batch", "stream"])
 async def test_max_failure_rate(tmp_path: Path, queue: int) -> None:
-    """Above its failure rate a run is ended and exits with 1, as a batch and as a stream; all can be run again (A31)."""
+    """Above its failure rate a run is ended and exits with 1, as a batch or as a stream; all can be run again (A31)."""
     async with (
         FakeBackend() as fake,
         Service(fake=backend(fake.url, cap=1), queue_limit_prompts=queue, stream_credits=50) as service,

@@ -82,7 +82,7 @@ async def test_max_failure_rate(bad: int, rate: float, state: BatchState) -> Non
 )
 @virtual_time
 async def test_max_failure_rate_of_an_open_batch(taken_in: int, rate: float, failed: int, ended: bool) -> None:
-    """A session ends once more than its share of what it took in has failed; below 20 results nothing is judged (T16)."""
+    """A session ends once more of what it took in has failed than may; below 20 results nothing is judged (T16)."""
     async with World(ScriptedBackend(default=by_text), settings={"cap": 1}) as world:
         batch = world.submit(mixed(taken_in, 0), is_open=True, max_failure_rate=rate)
         results = await drain(world, batch, taken_in)

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from grpc import aio
 
 from expresslane_client.channels import translated_errors
 
 if TYPE_CHECKING:
+    import grpc
     from google.protobuf.message import Message
 
-__all__ = ["StreamCall"]
+__all__ = ["Readable", "StreamCall"]
 
-Request = TypeVar("Request", bound="Message")
 Response = TypeVar("Response", bound="Message")
 
 
-class StreamCall(Generic[Request, Response]):
+class Readable(Protocol):
+    """What is needed of a call: gRPC's own, or one that reads like it."""
+
+    async def read(self) -> Any:
+        """The next message, or aio.EOF. Raises aio.AioRpcError."""
+
+    def cancel(self) -> bool:
+        """End it."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    async def code(self) -> grpc.StatusCode:
+        """What it has ended in."""
+
+
+class StreamCall(Generic[Response]):
     """A call with one request and a stream of responses."""
 
-    def __init__(self, call: aio.UnaryStreamCall[Request, Response]) -> None:
+    def __init__(self, call: Readable) -> None:
         self._call = call
         self.cancelled = False
         """Whether cancel() ended it."""
