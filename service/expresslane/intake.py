@@ -12,6 +12,7 @@ from expresslane.batches.held import Amount, Bounds, Held
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
+from expresslane.end_rate import EndRate
 from expresslane.errors import DRAIN_RETRY_NS, PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
@@ -54,6 +55,7 @@ class Intake:
         self._may_use = may_use
         self._clock = clock
         self._open: set[Batch] = set()
+        self._rate = EndRate(clock)
         self._held = Held()
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -73,7 +75,7 @@ class Intake:
             raise RefusedError(Reason.DRAINING, message, retry_after_ns=DRAIN_RETRY_NS)
         if len(self._open) >= self._max_open:
             message = f"{self._max_open:,} calls and jobs are open, the most this service serves at once"
-            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
+            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=self._rate.retry_after_ns())
         trace = self._tracer.start_batch(
             request_id=options.request_id, prompts=prompts, method=method, arrived_ns=options.arrived_ns
         )
@@ -147,6 +149,7 @@ class Intake:
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
         if batch in self._open:
             self._open.discard(batch)
+            self._rate.ended()
             self.tenants.leave(batch.tenant)
         if not self._open:
             self._none_open.set()

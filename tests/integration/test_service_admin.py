@@ -203,6 +203,26 @@ async def test_drain() -> None:
         assert (await service.client.get_snapshot()).draining
 
 
+async def test_health_turns_before_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops is NOT_SERVING first: until that is told a call is still let in, after it no more (T12)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        told: list[int] = []
+        turn_over = service.app.server.not_serving
+
+        async def turned_over() -> None:
+            await turn_over()
+            told.append(await health(service))
+            (result,) = await service.client.generate_batch(["in time"]).collect()
+            assert result.ok
+
+        with monkeypatch.context() as patched:
+            patched.setattr(service.app.server, "not_serving", turned_over)
+            await service.app.drain()
+        assert told == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        with pytest.raises(RefusedError, match="draining"):
+            await service.client.collect_batch(["late"])
+
+
 async def test_health() -> None:
     """Health is SERVING for the server and for each service, also while every backend is down."""
     async with FakeBackend() as fake:
