@@ -82,7 +82,7 @@ async def test_the_delay_on_the_command_line(tmp_path: Path) -> None:
     async with FakeBackend() as fake, Service(fake=backend(fake.url), retry_attempts=1) as service:
         fake.on(decide)
         shell = Shell(tmp_path, service.address)
-        prompts = [{"custom_id": name, "prompt": name} for name in ("busy", "broken")]
+        prompts: list[dict[str, object]] = [{"custom_id": name, "prompt": name} for name in ("busy", "broken")]
         shell.write("p.jsonl", *prompts)
         done = await shell.run("run", "p.jsonl")
     assert done.code == 1

@@ -147,7 +147,7 @@ def test_the_state_of_a_breaker(state: str | None) -> None:
     if state is None:
         assert not [name for name in seen if "breaker" in name]
         return
-    shown = {key: value for key, value in seen["expresslane.backend.breaker"].items() if value}  # type: ignore[union-attr]
+    shown = {key: value for key, value in seen["expresslane.backend.breaker"].items() if value}
     assert shown == {("gpu", state): 1}
 
 
