@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from grpc import aio
 
 from expresslane_client.channels import translated_errors
 
 if TYPE_CHECKING:
-    import grpc
     from google.protobuf.message import Message
+
+    from expresslane_client.collecting import CollectCall
 
 __all__ = ["Readable", "StreamCall"]
 
 Response = TypeVar("Response", bound="Message")
-
-
-class Readable(Protocol):
-    """What is needed of a call: gRPC's own, or one that reads like it."""
-
-    async def read(self) -> Any:
-        """The next message, or aio.EOF. Raises aio.AioRpcError."""
-
-    def cancel(self) -> bool:
-        """End it."""
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-
-    async def code(self) -> grpc.StatusCode:
-        """What it has ended in."""
+Readable: TypeAlias = "aio.UnaryStreamCall[Any, Any] | CollectCall"
 
 
 class StreamCall(Generic[Response]):
