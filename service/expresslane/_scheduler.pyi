@@ -22,6 +22,7 @@ __all__ = [
     "BreakerSnapshot",
     "CancelResult",
     "Decisions",
+    "DrainRate",
     "Histogram",
     "InvalidConfigError",
     "Limited",
@@ -372,6 +373,20 @@ class Snapshot:
     def histograms(self) -> list[Histogram]: ...
     @property
     def ratios(self) -> list[Ratio]: ...
+
+@final
+class DrainRate:
+    """How fast things end that the caller bounds itself, measured as the core measures its tickets."""
+
+    def __new__(cls) -> Self: ...
+    def record(self, now_ns: int) -> None:
+        """One more has ended."""
+
+    def per_s(self, now_ns: int) -> float:
+        """Ends per second, 0.0 before the first."""
+
+    def retry_after_ns(self, now_ns: int, places: int) -> int:
+        """Nanoseconds in which `places` more will have ended: from 0.1 to 60 s, 1 s while nothing is known."""
 
 @final
 class Scheduler:

@@ -55,7 +55,7 @@ __all__ = ["App", "serve"]
 EXIT_OK = 0
 EXIT_CONFIG = 2
 CUT_S = 1.0
-"""How long calls may still be read after the grace, when everybody has been told in-band."""
+"""How long calls may still be read after the grace, when everybody has been told in-band; and after they were cut."""
 
 log = structlog.get_logger("expresslane")
 
@@ -135,7 +135,6 @@ class App:
             limit=settings.kept_limit,
             results_limit_bytes=settings.kept_results_limit_bytes,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
         self._reloading: asyncio.Task[None] | None = None
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
@@ -180,30 +179,29 @@ class App:
         await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return await self.server.start(self.settings.listen, self.settings.admin_listen)
 
-    def drain(self) -> None:
-        """Accept nothing more, end idle sessions, tell health checks; what was accepted goes on."""
+    async def drain(self) -> None:
+        """Tell health checks, then accept nothing more and end idle sessions; what was accepted goes on."""
+        await self.server.not_serving()
         if not self.intake.draining:
             self.intake.drain()
-            self._spawn(self.server.not_serving())
 
     async def stop(self, grace_s: float) -> None:
         """Drain, finish and deliver what was accepted within `grace_s`, close everything, flush telemetry.
 
         What is not finished by then ends in-band; a call whose caller has not read that soon after is cut: UNAVAILABLE.
         """
-        self.drain()
+        await self.drain()
         end_s = asyncio.get_running_loop().time() + grace_s
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.intake.idle(), grace_s)
         self.intake.stop_all("the service is stopping")
         await self.dispatcher.settled()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(max(end_s, asyncio.get_running_loop().time() + CUT_S)):
-                await self._observer.idle()
+        await self._calls_read(max(end_s - asyncio.get_running_loop().time(), CUT_S))
         if self._observer.open_calls:
             log.warning("calls cut: not read to their end within the grace", calls=self._observer.open_calls)
-            self._observer.cutting = True
-        await self.server.stop(0)
+            self._observer.cut()
+            await self._calls_read(CUT_S)
+        await self.server.stop(0)  # who does not read at all cannot be told why: a bare UNAVAILABLE
         self.jobs.close()
         self.kept.close()
         self.scheduling.stop()
@@ -211,7 +209,6 @@ class App:
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.gather(self._reloading, return_exceptions=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
 
     def _holdings(self, tenant: Tenant | None) -> Holdings:
@@ -225,13 +222,12 @@ class App:
             kept=self.kept.kept(name),
         )
 
+    async def _calls_read(self, within_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._observer.idle(), within_s)
+
     def _backend_name(self, number: int) -> str:
         return self.fleet.members[number].id
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _core(settings: Settings) -> _scheduler.Scheduler:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "DRAIN_RETRY_NS",
     "ERROR_DOMAIN",
     "AttemptError",
     "BackendError",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 ERROR_DOMAIN = "expresslane.dev"
+DRAIN_RETRY_NS = 10**9
+"""When to look for another service: this one will not come back, and it does not know what takes its place."""
 
 
 class Reason(StrEnum):
@@ -248,7 +251,10 @@ class AttemptError:
 
 @dataclass(frozen=True, slots=True)
 class PromptError:
-    """Why one prompt did not succeed; `deadline` is queue, first_token, idle, attempt, caller, no_backend or empty."""
+    """Why one prompt did not succeed; `deadline` is queue, first_token, idle, attempt, caller, no_backend or empty.
+
+    `retry_after_ns`: how long to wait before sending it again; None: nobody knows, or that does not help.
+    """
 
     reason: Reason
     message: str
@@ -260,3 +266,10 @@ class PromptError:
     provider_request_id: str = ""
     history: tuple[AttemptError, ...] = ()
     field: str = ""
+    retry_after_ns: int | None = None
+
+    @classmethod
+    def cancelled(cls, reason: Reason, message: str, history: tuple[AttemptError, ...] = ()) -> PromptError:
+        """The error of a prompt that was cancelled: by its caller, with its batch, or by a stopping service."""
+        retry_after_ns = DRAIN_RETRY_NS if reason is Reason.DRAINING else None
+        return cls(reason, message, retryable=True, history=history, retry_after_ns=retry_after_ns)

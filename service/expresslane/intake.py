@@ -12,7 +12,8 @@ from expresslane.batches.held import Amount, Bounds, Held
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.end_rate import EndRate
+from expresslane.errors import DRAIN_RETRY_NS, PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
 from expresslane.scheduling import Entry, Scheduling
@@ -56,6 +57,7 @@ class Intake:
         self._may_use = may_use
         self._clock = clock
         self._open: set[Batch] = set()
+        self._rate = EndRate(clock)
         self._held = Held()
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -74,15 +76,14 @@ class Intake:
         Raises RefusedError (DRAINING, QUEUE_FULL; UNREAD_FULL where the tenant does not read what it has).
         """
         if self.draining:
-            raise RefusedError(
-                Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9
-            )
+            message = "the service is draining; send the batch elsewhere"
+            raise RefusedError(Reason.DRAINING, message, retry_after_ns=DRAIN_RETRY_NS)
         if len(self._open) >= self._max_open:
             message = (
                 f"{self._max_open:,} calls and jobs are open, the most this service serves at once "
                 "(EXPRESSLANE_MAX_OPEN_BATCHES)"
             )
-            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
+            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=self._rate.retry_after_ns())
         if outbox is None:
             self._check_unread(self.tenants.find(options.tenant))
         trace = self._tracer.start_batch(
@@ -100,7 +101,7 @@ class Intake:
         Returns the queued tickets. Raises RefusedError.
         """
         if self.draining:
-            raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=10**9)
+            raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=DRAIN_RETRY_NS)
         first = batch.total
         entries: list[Entry] = []
         failures: list[Result] = []
@@ -176,6 +177,7 @@ class Intake:
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
         if batch in self._open:
             self._open.discard(batch)
+            self._rate.ended()
             self.tenants.leave(batch.tenant)
         if not self._open:
             self._none_open.set()

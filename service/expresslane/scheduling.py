@@ -283,6 +283,11 @@ class Scheduling:
         self._end_session(batch)
         self.reader_moved(batch)
 
+    def end_input(self, batch: Batch) -> None:
+        """No more prompts will come into a session; what has failed by now may be too much of it."""
+        if batch.end_input():
+            self._fail_fast(batch)
+
     def cancel(self, ticket: Ticket) -> None:
         """Cancel one ticket: at once when it waits, by aborting its attempt when it runs."""
         self._cancelled(self._core.cancel(self._clock(), ticket.id), Reason.CANCELLED, "cancelled by the caller")
@@ -359,7 +364,7 @@ class Scheduling:
         now = self._clock()
         for number in cancelled.removed:
             ticket = self._tickets[number]
-            error = PromptError(reason, message, retryable=True, history=ticket.history)
+            error = PromptError.cancelled(reason, message, ticket.history)
             self._complete(ticket, ticket.result(Outcome.CANCELLED, now, error), now)
         if self._releaser is not None:
             for number in cancelled.in_flight:

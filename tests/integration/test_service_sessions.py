@@ -319,6 +319,24 @@ async def test_a_failure_ends_a_fail_fast_session() -> None:
         assert session.summary.state is BatchState.FAILED_FAST
 
 
+async def test_too_many_failures_end_a_session() -> None:
+    """A session with a failure rate ends by itself once too many failed, and by that rate when its input ends (T16)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.on(lambda _: Script(status=400))
+        async with service.client.stream_prompts(max_failure_rate=0.1) as session:
+            await session.send(*[Prompt(f"p{number}", "x") for number in range(100)])
+            outcomes = [result.outcome async for result in session]
+        assert (outcomes.count(Outcome.FAILED), outcomes.count(Outcome.CANCELLED)) == (20, 80)
+        assert session.summary.state is BatchState.FAILED_FAST
+        async with service.client.stream_prompts(max_failure_rate=0.1) as session:
+            await session.send(*[Prompt(f"p{number}", "x") for number in range(10)])
+            outcomes = [(await anext(session)).outcome for _ in range(10)]
+            await session.done_sending()
+            assert [one async for one in session] == []
+        assert set(outcomes) == {Outcome.FAILED}
+        assert session.summary.state is BatchState.FAILED_FAST
+
+
 async def test_the_deadline_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session near its deadline ends in-band: what had finished is kept, the rest expires, the status is OK."""
     monkeypatch.setattr(deadlines, "MARGIN_MIN_S", 0.4)  # client and service share one loop here, perhaps a busy one

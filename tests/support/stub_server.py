@@ -82,14 +82,15 @@ def answer(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
 class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServicer):
     """What the stub does and what it has seen. By default every prompt succeeds, the last one first.
 
-    `failing` custom_ids fail, `twice` are answered twice and `never` not at all. `refusal` ends every inference and
-    admin call. `break_after` ends a stream with UNAVAILABLE after so many results, `hold_after` keeps it open and
-    silent until the caller gives up.
+    `failing` custom_ids fail, `twice` are answered twice and `never` not at all; those in `cut_off` end as in a
+    stopping service, the first time. `refusal` ends every inference and admin call. `break_after` ends a stream with
+    UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up.
     """
 
     failing: set[str] = field(default_factory=set)
     twice: set[str] = field(default_factory=set)
     never: set[str] = field(default_factory=set)
+    cut_off: set[str] = field(default_factory=set)
     refusal: Refusal | None = None
     break_after: int | None = None
     hold_after: int | None = None
@@ -152,14 +153,18 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     ) -> inference_pb2.CollectBatchResponse:
         """All results at once, in request order."""
         await self._enter(request, context)
+        await context.send_initial_metadata((("x-expresslane-accepted", str(len(request.prompts))),))
         results = self._results(request.prompts)
+        await self._interrupt(len(results), context)
         return inference_pb2.CollectBatchResponse(results=results, summary=_summary(request.config, results))
 
     async def Generate(  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: _Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        """Two deltas and a result."""
+        """The acceptance, two deltas and a result."""
         await self._enter(request, context)
+        yield inference_pb2.GenerateResponse(events=[inference_pb2.Event(accepted=inference_pb2.Accepted(prompts=1))])
+        await self._interrupt(0, context)
         result = self._results([request.prompt])[0]
         for piece in result.choices[0].text.split(" ", 1) if result.choices else ():
             delta = inference_pb2.Delta(custom_id=result.custom_id, text=piece)
@@ -205,6 +210,10 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
         results = []
         for index, prompt in enumerate(prompts, first):
             self.prompts.append(prompt)
+            if prompt.custom_id in self.cut_off:
+                self.cut_off.discard(prompt.custom_id)
+                results.append(_stopped(prompt, index))
+                continue
             result = _failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index)
             results += [result] * ((prompt.custom_id not in self.never) + (prompt.custom_id in self.twice))
         return results
@@ -355,12 +364,21 @@ def _failure(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
     return result
 
 
+def _stopped(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
+    error = types_pb2.PromptError(code=14, reason="DRAINING", message="the service is stopping", retryable=True)
+    error.retry_delay.FromMilliseconds(1)
+    result = types_pb2.Result(custom_id=prompt.custom_id, index=index, outcome=types_pb2.OUTCOME_CANCELLED)
+    result.error.CopyFrom(error)
+    return result
+
+
 def _summary(config: inference_pb2.BatchConfig, results: list[types_pb2.Result]) -> inference_pb2.BatchSummary:
     succeeded = sum(result.outcome == types_pb2.OUTCOME_SUCCEEDED for result in results)
     failed = len(results) - succeeded
+    stopped = any(result.error.reason == "DRAINING" for result in results)
     summary = inference_pb2.BatchSummary(
         request_id=config.request_id or "made-up",
-        state=inference_pb2.BATCH_STATE_COMPLETED,
+        state=inference_pb2.BATCH_STATE_CANCELLED if stopped else inference_pb2.BATCH_STATE_COMPLETED,
         total=len(results),
         succeeded=succeeded,
         failed=failed,

@@ -65,6 +65,7 @@ pub use decision::{
     AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Holder, LimitKind, Limited,
     Overdue, OverdueReason,
 };
+pub use drain_rate::DrainRate;
 pub use error::Error;
 pub use fairness::{Fairness, POOLED_MAX};
 pub use histogram::BOUNDS_NS;

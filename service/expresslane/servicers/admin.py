@@ -27,7 +27,7 @@ from expresslane.v1 import admin_pb2 as pb
 from expresslane.variables import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from expresslane.fleet import Fleet, Member
     from expresslane.intake import Intake
@@ -58,7 +58,7 @@ _SCOPES = {message: prompt_class for prompt_class, message in CLASSES.items()}
 class AdminServicer:
     """Serves expresslane.v1.Admin.
 
-    `drain()` is called when the service shall accept nothing more; `holdings` says what is held for a tenant, or for
+    `drain()` is awaited when the service shall accept nothing more; `holdings` says what is held for a tenant, or for
     all.
     """
 
@@ -67,7 +67,7 @@ class AdminServicer:
         fleet: Fleet,
         scheduling: Scheduling,
         intake: Intake,
-        drain: Callable[[], object],
+        drain: Callable[[], Awaitable[None]],
         *,
         holdings: Callable[[Tenant | None], Holdings],
         fairness: str = "tenant_batch",
@@ -226,7 +226,7 @@ class AdminServicer:
 
     async def Drain(self, _: pb.DrainRequest, context: Any) -> pb.DrainResponse:  # noqa: ARG002, N802
         """Stop accepting work; what was accepted goes on."""
-        self._drain()
+        await self._drain()
         now = self._scheduling.snapshot()
         return pb.DrainResponse(queued=now.queued, in_flight=now.in_flight)
 

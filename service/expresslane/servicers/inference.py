@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InferenceServicer"]
 
+ACCEPTED_METADATA = "x-expresslane-accepted"
+
 
 class InferenceServicer:
     """Serves expresslane.v1.Inference."""
@@ -92,6 +94,7 @@ class InferenceServicer:
         except RefusedError as refusal:
             await abort(context, refusal)
         with self._beginnings.reading(begun) as reader:
+            await context.send_initial_metadata(((ACCEPTED_METADATA, str(begun.batch.total)),))
             collector = Collector(self._settings.collect_limit_bytes)
             while not reader.over:
                 parcel = await reader.next()

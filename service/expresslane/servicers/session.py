@@ -137,7 +137,7 @@ class Session:
             self._defect = error
             batch.outbox.nudge()
         else:
-            batch.end_input()
+            self._scheduling.end_input(batch)
 
     def _handle(self, batch: Batch, message: pb.StreamPromptsRequest) -> None:
         if message.HasField("config"):
@@ -159,7 +159,7 @@ class Session:
         self._accept(batch, good)
         if message.no_more_prompts:
             self._all_sent = True
-            batch.end_input()
+            self._scheduling.end_input(batch)
 
     def _take(self, batch: Batch, message: types_pb2.Prompt, good: list[tuple[Prompt, int]]) -> None:
         """Check one prompt; a bad one gets a failed result and hurts no other."""
@@ -200,7 +200,9 @@ class Session:
             for prompt, _ in good:
                 del self._live[prompt.custom_id]
                 retryable = refusal.reason not in (Reason.BATCH_TOO_LARGE, Reason.ABOVE_RATE_LIMIT)
-                error = PromptError(refusal.reason, refusal.message, retryable=retryable)
+                error = PromptError(
+                    refusal.reason, refusal.message, retryable=retryable, retry_after_ns=refusal.retry_after_ns
+                )
                 self._intake.reject(batch, prompt.custom_id, error)
         else:
             queued = {ticket.prompt.custom_id: ticket for ticket in tickets}

@@ -62,7 +62,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
-    """UNAVAILABLE: the service is draining or stopping."""
+    """UNAVAILABLE: the service is draining or stopping. Of a call: it was not let in, or was cut off at the end of the grace
+    (RetryInfo: when to look for another service). Of a prompt, which then is CANCELLED: it was not finished within the
+    grace, or came too late (PromptError.retry_delay).
+    """
     ERROR_REASON_CREDITS_EXCEEDED: _ErrorReason.ValueType  # 22
     """RESOURCE_EXHAUSTED: a session sent more prompts than it was granted credits."""
     ERROR_REASON_PROTOCOL_VIOLATION: _ErrorReason.ValueType  # 23
@@ -144,7 +147,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_NOT_PERMITTED: _ErrorReason.ValueType  # 82
     """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 83
-    """RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+    """RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back,
+    by the rate at which calls end.
+    """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 84
     """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 90
@@ -190,7 +195,10 @@ ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
 would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
-"""UNAVAILABLE: the service is draining or stopping."""
+"""UNAVAILABLE: the service is draining or stopping. Of a call: it was not let in, or was cut off at the end of the grace
+(RetryInfo: when to look for another service). Of a prompt, which then is CANCELLED: it was not finished within the
+grace, or came too late (PromptError.retry_delay).
+"""
 ERROR_REASON_CREDITS_EXCEEDED: ErrorReason.ValueType  # 22
 """RESOURCE_EXHAUSTED: a session sent more prompts than it was granted credits."""
 ERROR_REASON_PROTOCOL_VIOLATION: ErrorReason.ValueType  # 23
@@ -272,7 +280,9 @@ ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 81
 ERROR_REASON_MODEL_NOT_PERMITTED: ErrorReason.ValueType  # 82
 """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 83
-"""RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+"""RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back,
+by the rate at which calls end.
+"""
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 84
 """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 90

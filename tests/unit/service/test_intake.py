@@ -70,6 +70,21 @@ async def test_when_to_come_back_for_bytes() -> None:
 
 
 @virtual_time
+async def test_when_to_come_back_for_a_batch() -> None:
+    """With as many batches open as may be, the time to come back is that in which one more will have ended (A26)."""
+    async with World(ScriptedBackend(default=second(4)), max_open_batches=1) as world:
+        for number in range(20):
+            await world.run([prompt(str(number))])
+        batch = world.submit([prompt("last")])
+        with pytest.raises(RefusedError) as raised:
+            world.submit([prompt("late")])
+        assert raised.value.reason is Reason.QUEUE_FULL
+        assert raised.value.retry_after_ns == pytest.approx(4 * SECOND, rel=0.1)
+        await drain(world, batch)
+        world.intake.close(batch)
+
+
+@virtual_time
 async def test_a_tenants_own_bounds() -> None:
     """A tenant at its bounds is refused, by count and by bytes, while the others are not; what never fits, for good."""
     tenants = {"greedy": TenantSettings(queue_limit_prompts=3, queue_limit_bytes=1_000)}

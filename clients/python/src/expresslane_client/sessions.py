@@ -16,6 +16,7 @@ from expresslane_client.inbox import Inbox, OnDelta, OnEvent
 from expresslane_client.outstanding import Outstanding
 from expresslane_client.prompts import PromptLike, prompt_message
 from expresslane_client.resuming import OnResume, Resume, Resumption
+from expresslane_client.summaries import BatchState
 from expresslane_client.tallies import Tally
 from expresslane_client.v1 import inference_pb2, types_pb2
 
@@ -64,13 +65,17 @@ class PromptSession:
         self._end_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         self._call = ask(timeout_s)
         self._resumption = None if resume is None else Resumption(resume, on_resume)
-        self._outstanding = Outstanding()
+        self._outstanding = Outstanding(hold=resume is not None)
         self._tally = Tally()
         self._resumed = False
+        self._given_up = False
+        self._told = False
+        """Whether a stopping service has said so, and nothing has come since."""
         self._config = config
         self._prompts = prompts
         self._message_bytes_max = message_bytes_max
-        self._inbox = Inbox(on_event, on_delta, admit=self._admit)
+        in_order = resume is not None and config.delivery == inference_pb2.DELIVERY_IN_ORDER
+        self._inbox = Inbox(on_event, on_delta, admit=self._admit, in_order=in_order)
         self._credits = 0
         self._accepted = 0
         self._failed = False
@@ -88,6 +93,8 @@ class PromptSession:
 
         Of a session that was resumed it is counted here, from all its results.
         """
+        if self._given_up and self._inbox.summary is None:
+            return self._tally.summary(self._config.request_id, BatchState.CANCELLED)
         summary = self._inbox.require_summary()
         return self._tally.summary(self._config.request_id, summary.state) if self._resumed else summary
 
@@ -195,27 +202,52 @@ class PromptSession:
                         await self._send_again()
                     self._changed.set()
         except CallError as error:
-            if self._resumption is None or self._ended or self._failed:
+            if self._resumption is None or self._ended:
                 raise
-            if self._inbox.summary is not None:  # everything is here but gRPC's own last word
+            if self._inbox.summary is not None and not self._cut_short:  # all is here but gRPC's own last word
                 return True
-            await self._resume(self._resumption, error)
-            return False
+            return not await self._resume(self._resumption, error)
+        if self._resumption is not None and self._cut_short and not self._ended:
+            return not await self._resume(self._resumption, self._outstanding.cut_off.error)
         return True
 
-    async def _resume(self, resumption: Resumption, error: CallError) -> None:
-        """Another call in the place of the one that broke."""
+    @property
+    def _cut_short(self) -> bool:
+        """Whether a stopping service has ended the session although there is something left to do."""
+        if self._outstanding.cut_off:
+            return True
+        stopped = self._inbox.summary is not None and self._inbox.summary.state is BatchState.CANCELLED
+        more = self._prompts is not None and not self._closing
+        return stopped and (more or len(self._outstanding) > 0)
+
+    async def _resume(self, resumption: Resumption, error: CallError) -> bool:
+        """Another call in the place of the one that ended. Returns False when there is none, and none is needed."""
+        self._told |= self._cut_short
         self._credits = 0
         self._outstanding.lost()
         self._accepted = min(self._accepted, self.sent - len(self._outstanding))
-        await resumption.pause(error, len(self._outstanding), self.sent, end_s=self._end_s)
+        if self._failed:
+            resumption.stop()
+        try:
+            await resumption.pause(error, len(self._outstanding), self.sent, end_s=self._end_s)
+        except CallError:
+            self._given_up = True
+            for result in self._outstanding.give_up():
+                self._tally.add(result)
+                self._inbox.put(result)
+            self._inbox.flush()
+            if self._outstanding or not self._told:
+                raise
+            return False
         self._resumed = True
+        self._inbox.summary = None
         left_s = None if self._end_s is None else self._end_s - asyncio.get_running_loop().time()
         async with self._writing:
             self._told_end = False
             self._call = self._ask(left_s)
             with suppress(aio.AioRpcError, asyncio.InvalidStateError):  # the next read says so too
                 await self._call.write(inference_pb2.StreamPromptsRequest(config=self._config))
+        return True
 
     async def _send_again(self) -> None:
         """Send what an earlier call has lost, as credits allow; then what was put off meanwhile."""
@@ -240,6 +272,7 @@ class PromptSession:
         admitted = self._outstanding.admit(result)
         if admitted is not None and self._resumption is not None:
             self._resumption.progress()
+            self._told = False
             self._tally.add(admitted)
             self._failed |= not admitted.ok and self._config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST
         return admitted

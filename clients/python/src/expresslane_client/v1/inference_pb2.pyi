@@ -191,8 +191,9 @@ class BatchConfig(_message.Message):
     failure_policy: Global___FailurePolicy.ValueType
     """What a failed prompt does to the others. Unspecified (0): CONTINUE."""
     max_failure_rate: _builtins.float
-    """Cancel what is left once more than this share of the batch's prompts has failed: above 0, at most 1.
-    0: no such limit. Works beside either failure policy.
+    """Cancel what is left once more than this share of the batch's prompts has failed or expired: above 0, at most 1.
+    0: no such limit. Works beside either failure policy. Of a StreamPrompts session it is the share of the prompts that
+    were sent so far, from 20 results on; when its input ends, of all of them, however few.
     """
     stream_deltas: _builtins.bool
     """Whether to stream output as it is generated, beside the results. Default false."""

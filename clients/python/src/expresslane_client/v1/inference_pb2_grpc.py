@@ -95,7 +95,8 @@ class InferenceServicer(object):
         """Runs a batch and answers once, with all results in request order. For batches whose declared answer
         (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
         is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-        fail with ANSWER_OVER_LIMIT.
+        fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+        `x-expresslane-accepted`: how many prompts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

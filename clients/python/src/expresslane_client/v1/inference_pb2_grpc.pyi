@@ -49,7 +49,8 @@ class InferenceStub:
     """Runs a batch and answers once, with all results in request order. For batches whose declared answer
     (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
     is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-    fail with ANSWER_OVER_LIMIT.
+    fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+    `x-expresslane-accepted`: how many prompts.
     """
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Runs one prompt and streams its output token by token, the result last."""
@@ -87,7 +88,8 @@ class InferenceAsyncStub(InferenceStub):
     """Runs a batch and answers once, with all results in request order. For batches whose declared answer
     (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
     is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-    fail with ANSWER_OVER_LIMIT.
+    fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+    `x-expresslane-accepted`: how many prompts.
     """
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Runs one prompt and streams its output token by token, the result last."""
@@ -134,7 +136,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         """Runs a batch and answers once, with all results in request order. For batches whose declared answer
         (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
         is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-        fail with ANSWER_OVER_LIMIT.
+        fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+        `x-expresslane-accepted`: how many prompts.
         """
 
     @_abc_1.abstractmethod
