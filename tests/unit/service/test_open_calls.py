@@ -31,7 +31,7 @@ def refused(calls: OpenCalls, tenant: str) -> int:
 def test_when_to_come_back() -> None:
     """The delay is that in which a call ends, of any tenant or of the one at its bound; 1 s before any has (A26)."""
     clock = Clock()
-    calls = OpenCalls(5, {"small": 1}.get, clock=clock)
+    calls = OpenCalls(5, lambda tenant: int(tenant == "small"), clock=clock)
     for tenant in ("a", "a", "a", "a", "small"):
         calls.enter(tenant)
     assert (refused(calls, "b"), refused(calls, "small")) == (SECOND, SECOND)
