@@ -11,6 +11,10 @@ pub(crate) const BACKENDS: u32 = 3;
 const DURATIONS: [u64; 7] = [0, MS, 10 * MS, SECOND, 5 * SECOND, 30 * SECOND, 61 * SECOND];
 const SIZES: [u32; 12] = [0, 1, 60, 64, 500, 512, 1_000, 2_048, 4_096, 5_000, 20_000, 100_000];
 
+/// Most tokens in a step and of one prompt in it, small ones too, so that few prompts fill a step.
+const ENGINES: [(u32, (u32, u32)); 5] =
+    [(4, (0, 0)), (1, (2_048, 0)), (2, (2_048, 512)), (2, (256, 64)), (1, (4_096, 1_024))];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Adversary {
     /// A little of everything.
@@ -140,13 +144,21 @@ impl Adversary {
         }
         let is_limited = dice.one_in(if self == Self::Limits { 1 } else { 5 });
         let timeouts: &[u64] = if self == Self::Races { &[0, SECOND] } else { &[0, 0, 5 * SECOND] };
+        let (engine_step_tokens, engine_chunk_tokens) = dice.weighted(&ENGINES);
+        // Half of them leave the lanes to the scheduler, as nearly everybody does.
+        let is_open = dice.one_in(2);
+        let budget = dice.pick(&[0, 64, 1_024, 2_048, 8_192]);
+        // A budget below a chunk is refused.
+        let budget = if budget == 0 { 0 } else { budget.max(engine_step_tokens) };
         Server {
             cap: dice.between(1, if self == Self::ShrinkingCaps { 8 } else { 5 }) as u32,
             models,
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
-            long_threshold_tokens: dice.pick(&[0, 512, 4_096]),
-            long_slots: dice.below(3) as u32,
-            short_budget_tokens: dice.pick(&[0, 64, 1_024, 2_048, 8_192]),
+            long_threshold_tokens: dice.pick(&[0, 512, 4_096, 16_384]),
+            long_slots: (!is_open).then(|| dice.below(3) as u32),
+            short_budget_tokens: (!is_open).then_some(budget),
+            engine_step_tokens,
+            engine_chunk_tokens,
             lanes: !dice.one_in(3),
             prefill_tokens_per_s: dice.pick(&[1_000.0, 5_000.0]),
             first_token_timeout_ns: dice.pick(timeouts),

@@ -2,11 +2,11 @@
 
 use crate::reference::{
     BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
-    Why,
+    Times, Why,
 };
 use expresslane_scheduler::{
-    AttemptDeadline, BackendConfig, BatchOptions, Config, Decisions, ExpiryReason, Fairness, LimitKind,
-    ModelRoute, Outcome, OverdueReason, Policy, Prompt, Snapshot,
+    AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, Config, Decisions, ExpiryReason, Fairness,
+    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Snapshot,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -46,8 +46,10 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         models: server.models.iter().map(|&(model, cap)| ModelRoute { model, cap }).collect(),
         available: server.available,
         long_threshold_tokens: server.long_threshold_tokens,
-        long_slots: Some(server.long_slots),
-        short_budget_tokens: Some(server.short_budget_tokens),
+        long_slots: server.long_slots,
+        short_budget_tokens: server.short_budget_tokens,
+        engine_step_tokens: server.engine_step_tokens,
+        engine_chunk_tokens: server.engine_chunk_tokens,
         lanes: server.lanes,
         prefill_tokens_per_s: server.prefill_tokens_per_s,
         first_token_timeout_ns: server.first_token_timeout_ns,
@@ -128,6 +130,15 @@ pub(crate) fn decided(decisions: &Decisions) -> Decided {
     Decided { sent: sent.collect(), expired: expired.collect(), late: late.collect() }
 }
 
+fn times_of(backend: &BackendSnapshot) -> Times {
+    Times { prefill_ns: backend.prefill_ns, decode_ns: backend.decode_ns }
+}
+
+/// What each backend's predictions go by now.
+pub(crate) fn times(snapshot: &Snapshot) -> Vec<(u32, Times)> {
+    snapshot.backends.iter().map(|backend| (backend.backend, times_of(backend))).collect()
+}
+
 pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
     let backends = snapshot.backends.iter().map(|backend| SeenBackend {
         backend: backend.backend,
@@ -146,7 +157,11 @@ pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
             };
             (closed, until_ns)
         }),
-        has_learned: backend.prefill_samples >= LEARNED_SAMPLES || backend.decode_samples >= LEARNED_SAMPLES,
+        long_slots: backend.long_slots,
+        short_budget_tokens: backend.short_budget_tokens,
+        times: times_of(backend),
+        has_learned_prefill: backend.prefill_samples >= LEARNED_SAMPLES,
+        has_learned_decode: backend.decode_samples >= LEARNED_SAMPLES,
         dispatched: backend.dispatched,
         attempts_ended: backend.outcomes.iter().map(|(_, count)| count).sum(),
     });

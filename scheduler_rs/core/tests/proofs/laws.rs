@@ -153,6 +153,7 @@ fn model_imports_nothing() {
         include_str!("reference/check.rs"),
         include_str!("reference/deadlines.rs"),
         include_str!("reference/flow.rs"),
+        include_str!("reference/lanes.rs"),
         include_str!("reference/law.rs"),
         include_str!("reference/order.rs"),
         include_str!("reference/place.rs"),
@@ -160,6 +161,7 @@ fn model_imports_nothing() {
         include_str!("reference/retries.rs"),
         include_str!("reference/sizes.rs"),
         include_str!("reference/terms.rs"),
+        include_str!("reference/times.rs"),
     ];
     assert!(sources.iter().all(|source| !source.contains("expresslane_scheduler")));
 }

@@ -8,6 +8,7 @@ mod calls;
 mod check;
 mod deadlines;
 mod flow;
+mod lanes;
 mod law;
 mod order;
 mod place;
@@ -15,6 +16,7 @@ mod poll;
 mod retries;
 mod sizes;
 mod terms;
+mod times;
 
 pub(crate) use bounds::{Service, fairness_gap_bound};
 pub(crate) use calls::Admission;
@@ -24,6 +26,7 @@ pub(crate) use order::Order;
 pub(crate) use poll::{Decided, Late, Sent, Why};
 pub(crate) use sizes::edge_of;
 pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing};
+pub(crate) use times::Times;
 
 use std::collections::BTreeMap;
 
@@ -126,6 +129,9 @@ pub(crate) struct Counted {
 pub(crate) struct Host {
     pub(crate) id: u32,
     pub(crate) server: Server,
+    /// What predictions go by, and what scores do: that follows when it has moved by a tenth.
+    pub(crate) in_force: Times,
+    pub(crate) scored: Times,
     pub(crate) pausable: Vec<Pausable>,
     pub(crate) requests: Vec<u64>,
     pub(crate) tokens: Vec<Counted>,
@@ -138,8 +144,6 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
-    /// Backends whose times are learned by now, so that the model cannot tell them.
-    pub(crate) learned: Vec<u32>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
 }

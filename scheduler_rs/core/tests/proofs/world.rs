@@ -101,7 +101,9 @@ impl World {
             Event::Update { backend, ref server } => {
                 let is_done = self.scheduler.update_backend(now_ns, backend, bridge::backend(server));
                 assert_eq!(is_done, Ok(()), "{server:?}");
-                self.model.update(backend, server);
+                let times = bridge::times(&self.scheduler.snapshot());
+                let own = times.iter().find(|(id, _)| *id == backend).expect("it was just described");
+                self.model.update(backend, server, own.1);
             }
             Event::Pause { backend, model, for_ns } => {
                 self.scheduler.pause(now_ns, backend, model, now_ns + for_ns);
@@ -164,6 +166,7 @@ impl World {
         self.must(Law::Conservation, first.is_ok() && again.is_err(), || {
             format!("finish of {id} in flight is {first:?}, then {again:?}")
         });
+        self.model.note_times(&bridge::times(&self.scheduler.snapshot()));
         let used = usage.map(|(input, output)| u64::from(input) + u64::from(output));
         self.model.finish(id, end, used);
         self.ended.push(id);

@@ -1,8 +1,8 @@
 //! Everything but a poll: what each call changes.
 
 use super::{
-    BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Where,
-    edge_of,
+    BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Times,
+    Where, edge_of,
 };
 
 /// What a submit must answer.
@@ -216,7 +216,8 @@ impl Reference {
         }
     }
 
-    pub(crate) fn update(&mut self, backend: u32, server: &Server) {
+    /// A new description, with the times that the scheduler goes by from now on.
+    pub(crate) fn update(&mut self, backend: u32, server: &Server, times: Times) {
         let in_flight = |model| self.at_host(backend).any(|(item, _)| item.request.model == model);
         let was_paused = self.host(backend).map_or(&[][..], |host| &host.pausable);
         let mut pausable: Vec<Pausable> = was_paused.to_vec();
@@ -229,11 +230,14 @@ impl Reference {
         let mut host = self.host(backend).cloned().unwrap_or(Host {
             id: backend,
             server: server.clone(),
+            in_force: Times::default(),
+            scored: Times::default(),
             pausable: Vec::new(),
             requests: Vec::new(),
             tokens: Vec::new(),
         });
         host.server = server.clone();
+        host.set_times(times);
         host.pausable = pausable;
         if server.requests_per_min == 0 {
             host.requests.clear();

@@ -154,11 +154,7 @@ impl Reference {
             if is_same_bucket && rival.place < standing.place {
                 let what = format!("ticket {} goes before {}, which is before it", chosen.id, other.id);
                 breaches.push((Law::LimitsAndOrder, what));
-            } else if rival.is_above(&standing)
-                && (is_same_group || !orders_mix)
-                && self.knows_times(chosen)
-                && self.knows_times(other)
-            {
+            } else if rival.is_above(&standing) && (is_same_group || !orders_mix) {
                 is_promoted = is_overdue;
                 if !is_overdue {
                     let what =
