@@ -1,6 +1,7 @@
 //! Shares: among tenants, among the batches of a tenant, and between classes.
 
 use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, STANDARD, laned, plain, policy};
+use crate::seeded::seeded;
 use expresslane_scheduler::{
     BackendConfig, BatchId, BatchOptions, CLASSES, Config, Fairness, Outcome, Policy, Prompt, TenantId,
     TicketId, Usage,
@@ -389,7 +390,7 @@ fn ends() -> impl Strategy<Value = End> {
     ]
 }
 
-proptest! {
+seeded! {
     /// The service gap between two tenants that always have work is bounded, also under failures, retries and cancels:
     /// by a turn, one prompt's charge and what is in flight, whatever has been done before.
     #[test]

@@ -12,6 +12,8 @@ mod overtaking;
 mod races;
 mod reference;
 mod scenario;
+#[path = "../seeded/mod.rs"]
+mod seeded;
 mod soak;
 mod starvation;
 mod trace;

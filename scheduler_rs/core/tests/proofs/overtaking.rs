@@ -4,8 +4,8 @@
 use crate::bridge;
 use crate::dice::Dice;
 use crate::reference::{BatchTerms, Order, Rules, SECOND, Server, Sharing};
+use crate::seeded::{number, repeat};
 use crate::starvation::{MS, RELEASES_MAX, RIVALS, SERVICE_NS, prefill_ns, prompt};
-use crate::traces::number;
 use expresslane_scheduler::{Outcome, Scheduler, TicketId};
 use std::collections::BTreeMap;
 
@@ -141,18 +141,25 @@ impl Siege {
     }
 }
 
+fn stands(test: &str, order: Order, victim_deadline_ns: impl Fn(u64) -> u64) {
+    let (seed, cases) = (number("SEED", 1), number("CASES", CASES));
+    for case in 0..cases {
+        let siege = || Siege::new(order, seed + case).stand(victim_deadline_ns(case));
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(siege)) {
+            eprintln!("case {case}: {}", repeat("proofs", test, seed, case + 1));
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 /// Law 4: the bound of `hrrn` holds with lanes, several slots, rivals of mixed lengths and a second tenant.
 #[test]
 fn law_04_hrrn_in_a_mixed_siege() {
-    for case in 0..CASES {
-        Siege::new(Order::Hrrn, number("SEED", 1) + case).stand(0);
-    }
+    stands("overtaking::law_04_hrrn_in_a_mixed_siege", Order::Hrrn, |_| 0);
 }
 
 /// Law 4: so does that of `lars`, for prompts with and without a deadline.
 #[test]
 fn law_04_lars_in_a_mixed_siege() {
-    for case in 0..CASES {
-        Siege::new(Order::Lars, number("SEED", 1) + case).stand(30 * SECOND * (case % 2));
-    }
+    stands("overtaking::law_04_lars_in_a_mixed_siege", Order::Lars, |case| 30 * SECOND * (case % 2));
 }
