@@ -14,6 +14,7 @@ mod order;
 mod place;
 mod poll;
 mod retries;
+mod shares;
 mod sizes;
 mod terms;
 mod times;
@@ -24,6 +25,7 @@ pub(crate) use check::{Closed, Seen, SeenBackend};
 pub(crate) use law::{Law, Verdict};
 pub(crate) use order::Order;
 pub(crate) use poll::{Decided, Late, Sent, Why};
+pub(crate) use shares::{Flow, Shares};
 pub(crate) use sizes::edge_of;
 pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing};
 pub(crate) use times::Times;
@@ -62,6 +64,8 @@ pub(crate) struct Item {
     pub(crate) id: u64,
     pub(crate) batch: u64,
     pub(crate) request: Request,
+    /// Who is charged for it: until its attempt has ended, as it was at the release.
+    pub(crate) flow: Flow,
     /// Upper edge of its token bucket: what lanes charge.
     pub(crate) edge: u32,
     pub(crate) arrival_ns: u64,
@@ -173,6 +177,7 @@ pub(crate) struct Reference {
     pub(crate) early_tokens: [u64; 3],
     pub(crate) passed_class_tokens: [u64; 3],
     pub(crate) largest_charge: u64,
+    pub(crate) shares: Shares,
     pub(crate) verdict: Verdict,
 }
 
@@ -197,6 +202,7 @@ impl Reference {
             early_tokens: [0; 3],
             passed_class_tokens: [0; 3],
             largest_charge: 0,
+            shares: Shares::default(),
             verdict: Verdict::default(),
         }
     }

@@ -167,8 +167,7 @@ impl World {
             format!("finish of {id} in flight is {first:?}, then {again:?}")
         });
         self.model.note_times(&bridge::times(&self.scheduler.snapshot()));
-        let used = usage.map(|(input, output)| u64::from(input) + u64::from(output));
-        self.model.finish(id, end, used);
+        self.model.finish(id, end, usage);
         self.ended.push(id);
     }
 
