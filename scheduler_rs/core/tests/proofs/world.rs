@@ -9,6 +9,9 @@ use crate::reference::{
 use crate::scenario::{Event, Step};
 use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId, Usage};
 
+/// Enough for what is learned from eight answers of one backend.
+const LESSONS: u64 = 30;
+
 pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
     pub(crate) model: Reference,
@@ -33,7 +36,38 @@ impl World {
         for backend in 0..BACKENDS {
             world.act(&Event::Update { backend, server: adversary.server(dice) });
         }
+        if adversary == Adversary::Learning {
+            world.teach(dice);
+        }
         world
+    }
+
+    /// Answers before the trace begins, each alone, so that backends are known by then.
+    fn teach(&mut self, dice: &mut Dice) {
+        let (round_trip_ns, ns_per_token) =
+            (dice.pick(&[SECOND / 100, SECOND / 5, SECOND]), dice.pick(&[20_000, 200_000]));
+        let decode_ns = dice.pick(&[0, SECOND / 5, 5 * SECOND]);
+        for _ in 0..LESSONS {
+            let tokens = dice.pick(&[64, 500, 1_000, 5_000, 20_000]);
+            let request = Request {
+                model: dice.below(3) as u32,
+                class: 1,
+                tokens,
+                output_tokens: 10,
+                queue_timeout_ns: 0,
+                index: 0,
+                sequential: false,
+                ttft_deadline_ns: 0,
+            };
+            let terms = BatchTerms { queue_timeout_ns: 1, deadline_ns: 0, tenant: 0, weight: 1 };
+            self.act(&Event::Submit { batch: 0, requests: vec![request], terms, deadline_in_ns: 0 });
+            self.poll();
+            self.act(&Event::Advance(round_trip_ns + u64::from(tokens) * ns_per_token));
+            self.act(&Event::FirstToken(0));
+            self.act(&Event::Advance(decode_ns));
+            self.act(&Event::Finish { pick: 0, end: End::Success, usage: None });
+            self.poll();
+        }
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
