@@ -62,6 +62,7 @@ enum Kind {
     Lift,
     Update,
     Pause,
+    LimitTenant,
     SetOrder,
     Rearm,
     Advance,
@@ -110,7 +111,9 @@ impl Adversary {
             (1, Kind::Nothing),
         ];
         weights.extend(match self {
-            Self::Everything | Self::Tenants | Self::Shares => vec![],
+            Self::Shares => vec![],
+            Self::Everything => vec![(1, Kind::LimitTenant)],
+            Self::Tenants => vec![(4, Kind::LimitTenant)],
             Self::EndlessShorts => vec![(20, Kind::Submit), (12, Kind::FirstToken), (12, Kind::Finish)],
             Self::CancelStorm => vec![(20, Kind::Cancel), (6, Kind::CancelBatch), (12, Kind::Submit)],
             Self::FlappingBackends | Self::ShrinkingCaps => vec![(20, Kind::Update)],
@@ -118,7 +121,9 @@ impl Adversary {
             Self::SlowReaders => vec![(12, Kind::Hold), (8, Kind::Lift)],
             Self::Retries => vec![(30, Kind::Retry), (10, Kind::ToDeadline)],
             Self::Barriers => vec![(8, Kind::Retry), (8, Kind::Finish)],
-            Self::Limits => vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit)],
+            Self::Limits => {
+                vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (4, Kind::LimitTenant)]
+            }
             Self::Chunks => vec![(20, Kind::Submit), (8, Kind::FirstToken)],
             Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],
             Self::ChangingPolicies => vec![(12, Kind::SetOrder), (8, Kind::Submit)],
@@ -235,6 +240,11 @@ impl Adversary {
                 let for_ns = dice.pick(&DURATIONS);
                 Event::Pause { backend, model: dice.one_in(2).then_some(model), for_ns }
             }
+            Kind::LimitTenant => Event::LimitTenant {
+                tenant: dice.below(4) as u32,
+                requests_per_min: dice.pick(&[0, 2, 10]),
+                tokens_per_min: dice.pick(&[0, 3_000, 30_000]),
+            },
             Kind::SetOrder => {
                 let class = dice.one_in(2).then_some(dice.below(3) as u32);
                 let model = dice.one_in(2).then_some(dice.below(u64::from(MODELS)) as u32);

@@ -6,7 +6,7 @@ use crate::reference::{
 };
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, Config, Decisions, ExpiryReason, Fairness,
-    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Snapshot,
+    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -92,6 +92,15 @@ pub(crate) fn outcome(end: End) -> Outcome {
     }
 }
 
+fn closed(kind: LimitKind) -> Closed {
+    match kind {
+        LimitKind::Requests => Closed::Requests,
+        LimitKind::Tokens => Closed::Tokens,
+        LimitKind::Pause => Closed::Pause,
+        LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
+    }
+}
+
 /// None for a batch's deadline, which is not an attempt's.
 pub(crate) fn deadline(late: Late) -> Option<AttemptDeadline> {
     match late {
@@ -139,7 +148,9 @@ pub(crate) fn times(snapshot: &Snapshot) -> Vec<(u32, Times)> {
     snapshot.backends.iter().map(|backend| (backend.backend, times_of(backend))).collect()
 }
 
-pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
+pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
+    let snapshot = scheduler.snapshot();
+    let tenants = scheduler.tenant_limits();
     let backends = snapshot.backends.iter().map(|backend| SeenBackend {
         backend: backend.backend,
         in_flight: backend.in_flight,
@@ -148,15 +159,7 @@ pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
         short_tokens_in_prefill: backend.short_tokens_in_prefill,
         outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
         reserved_for: backend.reserved_for.map(|ticket| ticket.0),
-        limited: backend.limited.map(|(kind, until_ns)| {
-            let closed = match kind {
-                LimitKind::Requests => Closed::Requests,
-                LimitKind::Tokens => Closed::Tokens,
-                LimitKind::Pause => Closed::Pause,
-                LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
-            };
-            (closed, until_ns)
-        }),
+        limited: backend.limited.map(|(kind, until_ns)| (closed(kind), until_ns)),
         long_slots: backend.long_slots,
         short_budget_tokens: backend.short_budget_tokens,
         times: times_of(backend),
@@ -178,5 +181,9 @@ pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
         retried: snapshot.retried,
         ended: [snapshot.succeeded, snapshot.failed, snapshot.cancelled, snapshot.expired],
         backends: backends.collect(),
+        closed_tenants: tenants
+            .iter()
+            .filter_map(|at| at.limited.map(|(kind, until_ns)| (at.tenant, closed(kind), until_ns)))
+            .collect(),
     }
 }

@@ -184,6 +184,7 @@ fn model_imports_nothing() {
         include_str!("reference/retries.rs"),
         include_str!("reference/shares.rs"),
         include_str!("reference/sizes.rs"),
+        include_str!("reference/tenants.rs"),
         include_str!("reference/terms.rs"),
         include_str!("reference/times.rs"),
     ];

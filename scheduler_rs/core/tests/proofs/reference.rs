@@ -16,6 +16,7 @@ mod poll;
 mod retries;
 mod shares;
 mod sizes;
+mod tenants;
 mod terms;
 mod times;
 
@@ -27,6 +28,7 @@ pub(crate) use order::Order;
 pub(crate) use poll::{Decided, Late, Sent, Why};
 pub(crate) use shares::{Flow, Shares};
 pub(crate) use sizes::edge_of;
+pub(crate) use tenants::Allowance;
 pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing};
 pub(crate) use times::Times;
 
@@ -148,6 +150,8 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
+    /// Tenants that a limit of tokens closed by the end of the last poll.
+    pub(crate) closed_tenants: Vec<u32>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
 }
@@ -178,6 +182,8 @@ pub(crate) struct Reference {
     pub(crate) passed_class_tokens: [u64; 3],
     pub(crate) largest_charge: u64,
     pub(crate) shares: Shares,
+    /// Of the tenants that have limits.
+    pub(crate) allowances: BTreeMap<u32, Allowance>,
     pub(crate) verdict: Verdict,
 }
 
@@ -203,6 +209,7 @@ impl Reference {
             passed_class_tokens: [0; 3],
             largest_charge: 0,
             shares: Shares::default(),
+            allowances: BTreeMap::new(),
             verdict: Verdict::default(),
         }
     }

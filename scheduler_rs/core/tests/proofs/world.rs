@@ -4,7 +4,7 @@ use crate::adversary::{Adversary, BACKENDS};
 use crate::bridge;
 use crate::dice::Dice;
 use crate::reference::{
-    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server,
+    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server, Sharing,
 };
 use crate::scenario::{Event, Step};
 use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId, Usage};
@@ -78,9 +78,9 @@ impl World {
     }
 
     pub(crate) fn poll(&mut self) -> Decided {
-        let before = bridge::seen(&self.scheduler.snapshot());
+        let before = bridge::seen(&self.scheduler);
         let decided = bridge::decided(&self.scheduler.poll(self.model.now_ns));
-        let after = bridge::seen(&self.scheduler.snapshot());
+        let after = bridge::seen(&self.scheduler);
         let next_ns = self.scheduler.next_deadline();
         self.ended.extend(decided.expired.iter().map(|(id, _)| id));
         self.model.note_report(&before, &after, decided.sent.len());
@@ -150,6 +150,16 @@ impl World {
                 assert_eq!(is_set.is_ok(), expected);
                 self.model.set_order(class, model, order);
             }
+            Event::LimitTenant { tenant, requests_per_min, tokens_per_min } => {
+                let is_set =
+                    self.scheduler.set_tenant_limits(now_ns, tenant, requests_per_min, tokens_per_min);
+                let is_none = self.model.rules.sharing == Sharing::None;
+                let expected = !is_none || (requests_per_min, tokens_per_min) == (0, 0);
+                assert_eq!(is_set.is_ok(), expected, "{is_set:?}");
+                if expected {
+                    self.model.limit_tenant(tenant, requests_per_min, tokens_per_min);
+                }
+            }
             Event::Rearm { pick, deadline, in_ns } => {
                 let Some(id) = self.pick_in_flight(pick) else { return };
                 self.rearm(id, deadline, now_ns + in_ns);
@@ -167,7 +177,7 @@ impl World {
     fn submit(&mut self, batch: u64, requests: &[Request], terms: BatchTerms) {
         let prompts: Vec<_> = requests.iter().map(bridge::prompt).collect();
         let answer = self.scheduler.submit(self.model.now_ns, batch, &prompts, bridge::options(terms));
-        let expected = self.model.admission(requests);
+        let expected = self.model.admission(batch, requests, terms);
         let told = match &answer {
             Ok(_) => Some(Admission::Accepted),
             Err(Error::BatchTooLarge { .. }) => Some(Admission::BatchTooLarge),
@@ -292,7 +302,7 @@ impl World {
             1 => self.drain_by_cancelling(),
             _ => self.drain_by_losing_all_backends(),
         }
-        let seen = bridge::seen(&self.scheduler.snapshot());
+        let seen = bridge::seen(&self.scheduler);
         let left = (seen.queued, seen.in_flight, seen.held, seen.retry_waiting, seen.queued_tokens);
         self.must(Law::Drain, left == (0, 0, 0, 0, 0), || format!("after the drain there is left: {seen:?}"));
         for backend in seen.backends {
@@ -311,6 +321,9 @@ impl World {
             let models = (0..3).map(|model| (model, 0)).collect();
             self.act(&Event::Update { backend, server: Server { models, ..Server::plain(4) } });
             self.act(&Event::Pause { backend, model: None, for_ns: 0 });
+        }
+        for tenant in self.model.allowances.keys().copied().collect::<Vec<_>>() {
+            self.act(&Event::LimitTenant { tenant, requests_per_min: 0, tokens_per_min: 0 });
         }
         for batch in self.model.groups.iter().map(|group| group.id).collect::<Vec<_>>() {
             self.act(&Event::Lift(batch));
@@ -358,6 +371,6 @@ impl World {
 
     /// A quick look at everything, for traces of millions of events.
     pub(crate) fn seen(&self) -> Seen {
-        bridge::seen(&self.scheduler.snapshot())
+        bridge::seen(&self.scheduler)
     }
 }

@@ -15,9 +15,13 @@ pub(crate) enum Admission {
 }
 
 impl Reference {
-    pub(crate) fn admission(&self, requests: &[Request]) -> Admission {
+    pub(crate) fn admission(&self, batch: u64, requests: &[Request], terms: BatchTerms) -> Admission {
+        let known = self.groups.iter().find(|group| group.id == batch);
+        let tenant = known.map_or(terms.tenant, |group| group.terms.tenant);
+        let tokens_max = self.tenant_tokens_max(tenant);
+        let is_above = |request: &Request| tokens_max > 0 && request.limited_tokens() > tokens_max;
         let limit = self.rules.queue_limit as usize;
-        if requests.iter().any(|request| self.is_above_limits(request)) {
+        if requests.iter().any(|request| is_above(request) || self.is_above_limits(request)) {
             Admission::AboveLimit
         } else if requests.len() > limit {
             Admission::BatchTooLarge
@@ -135,6 +139,7 @@ impl Reference {
     pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<(u32, u32)>) {
         let Some(item) = self.item(id).cloned() else { return };
         self.settle_share(&item, Some(end), usage);
+        self.settle_tenant(&item, Some(end), usage);
         let used_tokens = usage.map(|(input, output)| u64::from(input) + u64::from(output));
         if let (Some(used), Some(flight)) = (used_tokens, item.flight()) {
             let host = self.hosts.iter_mut().find(|host| host.id == flight.backend);
@@ -179,6 +184,7 @@ impl Reference {
         let Some(item) = self.item(id).cloned() else { return };
         let Some(flight) = item.flight().copied() else { return };
         self.settle_share(&item, None, None);
+        self.settle_tenant(&item, None, None);
         self.shares.is_lost |= not_before_ns > now_ns;
         if self.rules.retry_ratio > 0.0 {
             self.take_credit(self.group(item.batch).terms.tenant);

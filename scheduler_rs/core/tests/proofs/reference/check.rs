@@ -19,6 +19,8 @@ pub(crate) struct Seen {
     /// By [`super::End`].
     pub(crate) ended: [u64; 4],
     pub(crate) backends: Vec<SeenBackend>,
+    /// Tenants at a limit, and until when.
+    pub(crate) closed_tenants: Vec<(u32, Closed, u64)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,7 +63,9 @@ impl Reference {
         all.extend(kept(after));
         let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
-        self.report = Report { kept: all, closed, releases };
+        let by_tokens = after.closed_tenants.iter().filter(|(_, closed, _)| *closed == Closed::Tokens);
+        let closed_tenants = by_tokens.map(|&(tenant, ..)| tenant).collect();
+        self.report = Report { kept: all, closed, closed_tenants, releases };
     }
 
     /// To be called after [`Reference::poll`].
@@ -70,6 +74,7 @@ impl Reference {
             return;
         }
         self.check_limited(seen);
+        self.check_closed_tenants(seen);
         self.check_kept(before, seen);
         self.report.kept =
             seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect();
@@ -199,6 +204,7 @@ impl Reference {
             // Lazily counted: see below.
             held: seen.held,
             backends: seen.backends.clone(),
+            closed_tenants: seen.closed_tenants.clone(),
             ..Seen::default()
         };
         for item in self.waiting() {

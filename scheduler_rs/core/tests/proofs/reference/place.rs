@@ -16,6 +16,8 @@ pub(crate) enum Obstacle {
     Paused,
     RequestsPerMinute,
     TokensPerMinute,
+    TenantRequests,
+    TenantTokens,
 }
 
 impl Obstacle {
@@ -27,7 +29,12 @@ impl Obstacle {
             Self::Cap | Self::ModelCap | Self::GlobalCap => Law::Caps,
             Self::LongLane | Self::ShortLane => Law::Lanes,
             Self::Paused | Self::RequestsPerMinute | Self::TokensPerMinute => Law::LimitsAndOrder,
+            Self::TenantRequests | Self::TenantTokens => Law::LimitsAndOrder,
         }
+    }
+
+    pub(crate) fn is_of_tenant(&self) -> bool {
+        matches!(self, Self::TenantRequests | Self::TenantTokens)
     }
 }
 
@@ -83,7 +90,8 @@ impl Reference {
                 server.tokens_per_min > 0 && used > 0 && used + tokens > server.tokens_per_min,
             ),
         ];
-        is_met.into_iter().filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
+        let is_met = is_met.into_iter().chain(self.tenant_obstacles(item, slack_ns));
+        is_met.filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
     }
 
     pub(crate) fn short_tokens(&self, backend: u32) -> u64 {
@@ -117,8 +125,10 @@ impl Reference {
     /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane may
     /// have been kept for a moment.
     pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item]) -> Option<&Host> {
+        let tenant = self.group(item.batch).terms.tenant;
         self.hosts.iter().find(|host| {
-            !self.report.closed.contains(&host.id)
+            !self.report.closed_tenants.contains(&tenant)
+                && !self.report.closed.contains(&host.id)
                 && !self.may_be_kept(host, item, keepers)
                 && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
         })

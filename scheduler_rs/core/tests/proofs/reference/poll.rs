@@ -231,6 +231,7 @@ impl Reference {
             self.add_credit(self.group(item.batch).terms.tenant);
         }
         self.charge_share(item);
+        self.charge_tenant(item);
         let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
         let server = &host.server;
         let due = |timeout_ns: u64| if timeout_ns == 0 { NEVER } else { now_ns + timeout_ns };
