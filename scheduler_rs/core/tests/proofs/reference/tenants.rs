@@ -95,7 +95,7 @@ impl Reference {
             let is_kept_back =
                 |item: &Item| self.tenant_obstacles(item, WINDOW_SLACK_NS).contains(&(obstacle, true));
             let own = || self.waiting().filter(|item| self.group(item.batch).terms.tenant == tenant);
-            let is_needed = own().any(|item| self.is_ready(item) && is_kept_back(item));
+            let is_needed = own().any(is_kept_back);
             let is_idle = own().next().is_none();
             if until_ns <= self.now_ns || !is_idle && !is_needed {
                 let what = format!("tenant {tenant} is closed for {closed:?} until {until_ns} ns");
