@@ -68,7 +68,7 @@ impl Siege {
         for tokens in RIVAL_TOKENS.into_iter().chain([VICTIM_TOKENS]).cycle().take(24) {
             let ticket = self.submit(0, tokens, 0);
             assert_eq!(self.scheduler.poll(self.now_ns).dispatches.len(), 1);
-            self.now_ns += (5e6 + f64::from(tokens) * 200_000.0) as u64;
+            self.now_ns += 5 * MS + u64::from(tokens) * 200_000;
             self.scheduler.first_token(self.now_ns, ticket).expect("it is in flight");
             self.now_ns += DECODE_NS;
             self.scheduler.finish(self.now_ns, ticket, Outcome::Success).expect("it is in flight");

@@ -28,12 +28,15 @@ impl Obstacle {
             Self::Excluded => Law::Retries,
             Self::Cap | Self::ModelCap | Self::GlobalCap => Law::Caps,
             Self::LongLane | Self::ShortLane => Law::Lanes,
-            Self::Paused | Self::RequestsPerMinute | Self::TokensPerMinute => Law::LimitsAndOrder,
-            Self::TenantRequests | Self::TenantTokens => Law::LimitsAndOrder,
+            Self::Paused
+            | Self::RequestsPerMinute
+            | Self::TokensPerMinute
+            | Self::TenantRequests
+            | Self::TenantTokens => Law::LimitsAndOrder,
         }
     }
 
-    pub(crate) fn is_of_tenant(&self) -> bool {
+    pub(crate) fn is_of_tenant(self) -> bool {
         matches!(self, Self::TenantRequests | Self::TenantTokens)
     }
 }

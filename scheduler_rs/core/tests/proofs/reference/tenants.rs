@@ -115,7 +115,7 @@ impl Reference {
                     && self.report.kept.is_empty()
                     && self.hosts.iter().any(|host| {
                         let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-                        obstacles.iter().all(Obstacle::is_of_tenant)
+                        obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
                     })
             });
             let opens = waits.map(|item| {

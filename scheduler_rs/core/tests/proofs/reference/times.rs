@@ -58,8 +58,9 @@ impl Host {
     /// Whether the times are as described as long as nothing can be learned.
     pub(crate) fn has_right_times(&self, seen: &SeenBackend) -> bool {
         let configured = Times::configured(self.server.prefill_tokens_per_s);
-        (seen.has_learned_prefill || seen.times.prefill_ns == configured.prefill_ns)
-            && (seen.has_learned_decode || seen.times.decode_ns == configured.decode_ns)
+        let prefill_ns = if seen.has_learned_prefill { seen.times.prefill_ns } else { configured.prefill_ns };
+        let decode_ns = if seen.has_learned_decode { seen.times.decode_ns } else { configured.decode_ns };
+        seen.times == Times { prefill_ns, decode_ns }
     }
 }
 
