@@ -122,7 +122,7 @@ impl Adversary {
             Self::Retries => vec![(30, Kind::Retry), (10, Kind::ToDeadline)],
             Self::Barriers => vec![(8, Kind::Retry), (8, Kind::Finish)],
             Self::Limits => {
-                vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (4, Kind::LimitTenant)]
+                vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (12, Kind::LimitTenant)]
             }
             Self::Chunks => vec![(20, Kind::Submit), (8, Kind::FirstToken)],
             Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],

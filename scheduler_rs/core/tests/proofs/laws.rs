@@ -160,6 +160,12 @@ fn law_12_limits_and_order() {
     holds("laws::law_12_limits_and_order", Law::LimitsAndOrder, &Adversary::ALL);
 }
 
+/// Law 12 where limits, those of tenants too, are what keeps most back.
+#[test]
+fn law_12_under_limits() {
+    holds("laws::law_12_under_limits", Law::LimitsAndOrder, &[Adversary::Limits]);
+}
+
 /// Besides: horizons, barriers and every deadline hold to the nanosecond, and a prompt goes only where it is served (T17).
 #[test]
 fn own_constraints() {
