@@ -2,7 +2,7 @@
 
 use crate::reference::{BatchTerms, End, Late, Law, Order, Request, Rules, SECOND, Server, Sharing};
 use crate::scenario::Event;
-use crate::traces::number;
+use crate::seeded::number;
 use crate::world::World;
 
 /// What may come next; the prompt is the first of two, so that its slot is wanted.

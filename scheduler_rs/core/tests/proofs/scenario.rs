@@ -45,6 +45,11 @@ pub(crate) enum Event {
         model: Option<u32>,
         for_ns: u64,
     },
+    LimitTenant {
+        tenant: u32,
+        requests_per_min: u32,
+        tokens_per_min: u64,
+    },
     SetOrder {
         class: Option<u32>,
         model: Option<u32>,
