@@ -149,6 +149,7 @@ impl Scheduler {
         self.rejoin_flow(slot);
         let ticket = &mut self.tickets[slot];
         ticket.not_before_ns = not_before_ns;
+        ticket.released_ns = self.now_ns;
         let batch = ticket.batch;
         if !ticket.turned_away {
             ticket.queued_since_ns = self.now_ns;

@@ -161,12 +161,14 @@ impl Scheduler {
     }
 
     fn no_backend_due_ns(&self, ticket: &Ticket) -> u64 {
-        self.down_due_ns(&self.groups[ticket.group], ticket.queued_since_ns)
+        // What was turned away goes on with its wait, but a backend had it until then.
+        let waits_since_ns = ticket.queued_since_ns.max(ticket.released_ns);
+        self.down_due_ns(&self.groups[ticket.group], waits_since_ns)
     }
 
-    fn down_due_ns(&self, group: &Group, queued_since_ns: u64) -> u64 {
+    fn down_due_ns(&self, group: &Group, waits_since_ns: u64) -> u64 {
         group.down_since_ns.map_or(NEVER, |since_ns| {
-            since_ns.max(queued_since_ns).saturating_add(self.config.no_backend_timeout_ns)
+            since_ns.max(waits_since_ns).saturating_add(self.config.no_backend_timeout_ns)
         })
     }
 
