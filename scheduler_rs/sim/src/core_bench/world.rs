@@ -244,10 +244,12 @@ impl World {
         bytes.cast_signed() as i64
     }
 
-    /// In every other phase long prompts stay in prefill and keep their lanes full; in the others they go first.
+    /// In every other phase long prompts stay in prefill and keep their lanes full; in the others they go first, in every
+    /// other cycle: where short prompts wait for room in their own lane, long ones alone would come and go for ever.
     fn next_first_token(&mut self) -> Option<TicketId> {
         let is_held = (self.cycles / PHASE) % 2 == 1;
-        let long = if is_held { None } else { self.long_lanes.leave() };
+        let is_due = !is_held && self.cycles.is_multiple_of(2);
+        let long = if is_due { self.long_lanes.leave() } else { None };
         long.or_else(|| self.in_prefill.pop_front())
     }
 
