@@ -36,7 +36,9 @@ pub(crate) enum Command {
     ///
     /// A cycle is one prompt's whole way: its share of a batch's submit and of the poll after it, first token and poll,
     /// finish and poll; one in ten is cancelled while it waits instead. The queue stays as full as it was, with three
-    /// classes, four backends, log-normal lengths and a long lane that is full half the time.
+    /// classes, four backends and log-normal lengths. For half the time the backends' long lanes are held full, one
+    /// prompt without a first token in each, so that all long prompts that wait are passed over: `long_lane_full` is the
+    /// share measured.
     ///
     /// `bytes_per_ticket` is the heap that all tickets add, for each, where their batches and tenants are known: to a
     /// core with those batches open, one prompt waiting in each. `bytes_total_per_ticket` is what they add to a core

@@ -1,7 +1,9 @@
 //! What one prompt costs in the scheduling core, by how many wait and for how many tenants.
 
+mod long_lanes;
 mod measure;
 mod plain;
+mod random;
 mod world;
 
 pub(crate) use plain::plain;
@@ -32,8 +34,8 @@ struct Conditions {
     cap: u32,
     lanes: bool,
     cancels: f64,
-    long_lane_full: f64,
-    lengths: &'static str,
+    long_lanes: &'static str,
+    lengths: String,
     submits: &'static str,
     what_waits: &'static str,
     timeouts: &'static str,
@@ -61,6 +63,8 @@ struct Row {
     bytes_fixed: i64,
     prompts_per_submit: usize,
     nonempty_buckets_min: usize,
+    /// Share of the time of all rounds, a mean over the backends.
+    long_lane_full: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,9 +106,13 @@ fn check(flag: &'static str, value: usize, least: usize, most: usize) -> Result<
     Err(Error::value(flag, &value, format!("must be from {least} to {most}")))
 }
 
+fn mix(queued: usize, tenants: u32) -> Load {
+    Load { policy: Policy::Hrrn, lanes: true, queued, tenants, is_mixed: true }
+}
+
 fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
-    let load = Load { policy: Policy::Hrrn, lanes: true, queued, tenants, is_mixed: true };
-    let Measured { median_ns, best_ns, worst_ns, wall_ns, nonempty_buckets, heap } =
+    let load = mix(queued, tenants);
+    let Measured { median_ns, best_ns, worst_ns, wall_ns, nonempty_buckets, long_lane_full, heap } =
         measure(load, cycles, ROUNDS);
     Row {
         queued,
@@ -118,6 +126,7 @@ fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
         bytes_fixed: heap.fixed,
         prompts_per_submit: load.prompts_per_submit(),
         nonempty_buckets_min: nonempty_buckets,
+        long_lane_full: (long_lane_full * 1_000.0).round() / 1_000.0,
     }
 }
 
@@ -133,8 +142,10 @@ fn conditions(cycles: usize) -> Conditions {
         cap: CAP,
         lanes: true,
         cancels: 0.1,
-        long_lane_full: 0.5,
-        lengths: world::LENGTHS,
+        long_lanes: "one prompt above 16,384 tokens in each backend's; open for 256 cycles, then for 256 held by prompts of \
+                     32,768 tokens without a first token, which a tenant of their own sends for it in one batch: see \
+                     long_lane_full, counted in every cycle",
+        lengths: mix(0, 1).lengths(),
         submits: "one call for each batch, of one class and one tenant drawn at random: see prompts_per_submit",
         what_waits: "a third of each class; a batch comes when as many of its class have been released or cancelled, \
                      with their lengths, so that what waits stays as it was drawn",

@@ -57,6 +57,19 @@ fn core_bench() {
     assert!(try_run("core-bench --tenants 0").unwrap_err().to_string().contains("--tenants 0"));
 }
 
+/// Whatever the size and the tenants: the long lanes are full half the time, and lengths fill at least 60 buckets.
+#[test]
+fn core_bench_mix() {
+    let text = try_run("core-bench --queued 1000,20000 --tenants 1,1000 --cycles 2048 --json").unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        assert!((0.4..=0.6).contains(&row["long_lane_full"].as_f64().unwrap()), "{row}");
+        assert!(row["nonempty_buckets_min"].as_u64().unwrap() >= 60, "{row}");
+    }
+}
+
 /// One JSON object: all conditions, and a row with every field for each policy, in order.
 #[test]
 fn json() {

@@ -11,6 +11,7 @@ pub(super) struct Measured {
     pub(super) worst_ns: u64,
     pub(super) wall_ns: u64,
     pub(super) nonempty_buckets: usize,
+    pub(super) long_lane_full: f64,
     pub(super) heap: Heap,
 }
 
@@ -49,6 +50,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
     let mut world = World::new(load);
     world.fill();
     world.run(cycles / 2);
+    world.count_full_lanes();
     let mut nonempty_buckets = usize::MAX;
     let mut times: Vec<(u64, u64)> = (0..rounds)
         .map(|_| {
@@ -56,6 +58,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
             world.run(cycles);
             let wall_ns = start.elapsed().as_nanos() as u64;
             let cpu_ns = cpu_ns() - cpu_start_ns;
+            world.compare_long_lanes();
             nonempty_buckets = nonempty_buckets.min(world.nonempty_buckets());
             (cpu_ns / cycles as u64, wall_ns / cycles as u64)
         })
@@ -70,6 +73,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
         worst_ns: times[rounds - 1].0,
         wall_ns,
         nonempty_buckets,
+        long_lane_full: world.long_lane_full(),
         heap,
     }
 }

@@ -1,7 +1,7 @@
 //! The plain case that is followed from release to release: one class, one tenant, no cancels, under several policies.
 
 use super::measure::measure;
-use super::world::{BACKENDS, CAP, LENGTHS, Load};
+use super::world::{BACKENDS, CAP, Load};
 use super::{CYCLES, ROUNDS};
 use crate::Error;
 use expresslane_scheduler::Policy;
@@ -40,7 +40,7 @@ pub(crate) fn plain(out: &mut impl Write) -> Result<(), Error> {
             "prompts_per_submit": load(Policy::Hrrn, true).prompts_per_submit(),
             "polls_per_ticket": 2,
             "timeouts": "queue, first token, idle, attempt",
-            "lengths": LENGTHS,
+            "lengths": load(Policy::Hrrn, true).lengths(),
             "cycles": CYCLES,
             "rounds": ROUNDS,
             "statistic": "CPU time of the thread, median of rounds",

@@ -1,5 +1,7 @@
 //! A scheduler with a full queue, and one ticket's way through it again and again.
 
+use super::long_lanes::{LongLanes, is_long};
+use super::random::Random;
 use expresslane_scheduler::{
     BackendConfig, BatchOptions, CLASSES, Config, Decisions, Dispatch, ModelRoute, Outcome, Policy, Prompt,
     Scheduler, TicketId, token_buckets,
@@ -8,14 +10,19 @@ use std::collections::VecDeque;
 
 pub(super) const BACKENDS: u32 = 4;
 pub(super) const CAP: u32 = 16;
-pub(super) const LENGTHS: &str = "lognormal, median 800, sigma 1.5";
-/// The default threshold of the long lane.
-const LONG_TOKENS: u32 = 16_384;
 /// Virtual time between two cycles.
 const STEP_NS: u64 = 2_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-/// Cycles for which the first tokens of long prompts come, then for which they do not.
+/// Cycles for which the long lanes are open, then for which they are held full.
 const PHASE: u64 = 256;
+const MEDIAN_TOKENS: f64 = 800.0;
+const OPTIONS: BatchOptions =
+    BatchOptions { queue_timeout_ns: 36_000 * SECOND_NS, deadline_ns: 0, tenant: 0, weight: 1 };
+/// In place of the class of a holder: a long prompt that comes to fill a lane, besides what waits otherwise.
+const HOLDER: u8 = u8::MAX;
+const HOLDER_TOKENS: u32 = 32_768;
+/// The holders' tenant has so large a share that they go as soon as there is a slot beside a long lane with room.
+const HOLDERS_WEIGHT: u32 = 1_000_000;
 /// Of so many prompts of the first class one is noted, to be cancelled later; of the others, which leave the queue
 /// hardly otherwise while the first has work, all are.
 const NOTED_ONE_IN: u64 = 5;
@@ -29,7 +36,7 @@ pub(super) struct Load {
     pub(super) lanes: bool,
     pub(super) queued: usize,
     pub(super) tenants: u32,
-    /// Three classes, 10 % cancels, a long lane that is full half the time; otherwise one class and none of these.
+    /// Three classes, 10 % cancels, long lanes that are full half the time; otherwise one class and none of these.
     pub(super) is_mixed: bool,
 }
 
@@ -37,6 +44,16 @@ impl Load {
     /// Callers send batches; where tenants have fewer than that waiting, they are smaller.
     pub(super) fn prompts_per_submit(&self) -> usize {
         (self.queued / (self.tenants as usize).max(100)).clamp(1, 100)
+    }
+
+    pub(super) fn lengths(&self) -> String {
+        format!("lognormal, median {MEDIAN_TOKENS}, sigma {}", self.sigma())
+    }
+
+    /// Wide enough in the mix that a thousand prompts are in 60 buckets; the plain case keeps the lengths that its
+    /// figures have always had.
+    fn sigma(&self) -> f64 {
+        if self.is_mixed { 1.8 } else { 1.5 }
     }
 
     fn classes(&self) -> usize {
@@ -59,7 +76,11 @@ pub(super) struct World {
     classes: Vec<u8>,
     /// Some that were submitted long ago, to be cancelled.
     noted: VecDeque<(TicketId, u32)>,
-    in_prefill: VecDeque<(TicketId, u32)>,
+    /// But for the long ones of the mix.
+    in_prefill: VecDeque<TicketId>,
+    long_lanes: LongLanes,
+    /// Holders that are yet to be released.
+    holders: u32,
     decoding: VecDeque<TicketId>,
     waiting_by_bucket: Vec<u32>,
     prompts: Vec<Prompt>,
@@ -98,6 +119,8 @@ impl World {
             classes: Vec::with_capacity(queue_limit as usize + 1_000),
             noted: VecDeque::with_capacity(load.queued),
             in_prefill: VecDeque::new(),
+            long_lanes: LongLanes::default(),
+            holders: 0,
             decoding: VecDeque::new(),
             waiting_by_bucket: vec![0; token_buckets::COUNT],
             prompts: Vec::new(),
@@ -113,7 +136,7 @@ impl World {
         let owed = classes * self.load.prompts_per_submit() / 2;
         for number in 0..self.load.queued + in_flight + owed {
             let class = number % classes;
-            let tokens = self.random.lognormal(800.0, 1.5);
+            let tokens = self.random.lognormal(MEDIAN_TOKENS, self.load.sigma());
             self.owe(class, tokens);
             while let Some(class) = self.full.pop() {
                 self.submit(class);
@@ -127,7 +150,7 @@ impl World {
         let prompts = self.load.queued + (BACKENDS * CAP) as usize;
         for number in 0..prompts / self.load.prompts_per_submit() {
             let class = number % self.load.classes();
-            let tokens = self.random.lognormal(800.0, 1.5);
+            let tokens = self.random.lognormal(MEDIAN_TOKENS, self.load.sigma());
             self.owed[class].push(tokens);
             self.submit(class);
         }
@@ -143,6 +166,13 @@ impl World {
             idle += 1;
             self.now_ns += STEP_NS;
             self.cycles += 1;
+            if self.load.is_mixed {
+                self.long_lanes.count();
+                if self.cycles % (2 * PHASE) == PHASE {
+                    self.submit_holders();
+                    self.poll();
+                }
+            }
             while let Some(class) = self.full.pop() {
                 self.submit(class);
                 self.poll();
@@ -176,6 +206,23 @@ impl World {
         (snapshot.queued + snapshot.in_flight) as usize
     }
 
+    /// From here on.
+    pub(super) fn count_full_lanes(&mut self) {
+        self.long_lanes.count_anew();
+    }
+
+    /// The share of the time in which a long lane was full, a mean over the lanes.
+    pub(super) fn long_lane_full(&self) -> f64 {
+        self.long_lanes.full_share()
+    }
+
+    /// Panics where the core's own count of long prompts in prefill is another.
+    pub(super) fn compare_long_lanes(&self) {
+        if self.load.is_mixed {
+            self.long_lanes.compare(&self.scheduler.snapshot());
+        }
+    }
+
     pub(super) fn nonempty_buckets(&self) -> usize {
         self.waiting_by_bucket.iter().filter(|&&waiting| waiting > 0).count()
     }
@@ -188,7 +235,8 @@ impl World {
             + self.full.capacity() * size_of::<usize>()
             + self.classes.capacity()
             + self.noted.capacity() * size_of::<(TicketId, u32)>()
-            + self.in_prefill.capacity() * size_of::<(TicketId, u32)>()
+            + self.in_prefill.capacity() * size_of::<TicketId>()
+            + self.long_lanes.own_bytes()
             + self.decoding.capacity() * size_of::<TicketId>()
             + self.waiting_by_bucket.capacity() * size_of::<u32>()
             + self.prompts.capacity() * size_of::<Prompt>()
@@ -196,12 +244,26 @@ impl World {
         bytes.cast_signed() as i64
     }
 
-    /// In every other phase long prompts stay in prefill and their lane stays full.
+    /// In every other phase long prompts stay in prefill and keep their lanes full; in the others they go first, in every
+    /// other cycle: where short prompts wait for room in their own lane, long ones alone would come and go for ever.
     fn next_first_token(&mut self) -> Option<TicketId> {
-        let longs_wait = self.load.is_mixed && (self.cycles / PHASE).is_multiple_of(2);
-        let is_due = |&(_, tokens): &(TicketId, u32)| !longs_wait || tokens <= LONG_TOKENS;
-        let at = self.in_prefill.iter().position(is_due)?;
-        self.in_prefill.remove(at).map(|(ticket, _)| ticket)
+        let is_held = (self.cycles / PHASE) % 2 == 1;
+        let is_due = !is_held && self.cycles.is_multiple_of(2);
+        let long = if is_due { self.long_lanes.leave() } else { None };
+        long.or_else(|| self.in_prefill.pop_front())
+    }
+
+    /// A long prompt for each lane, besides those that still wait because others were before them. Left to itself the
+    /// policy prefers short ones: the larger the queue, the more rarely a lane would fill.
+    fn submit_holders(&mut self) {
+        self.prompts.clear();
+        let holder = Prompt { class: 0, tokens: HOLDER_TOKENS, ..Prompt::default() };
+        self.prompts.extend((self.holders..BACKENDS).map(|index| Prompt { index, ..holder }));
+        self.holders = BACKENDS;
+        self.submit_prompts(
+            HOLDER,
+            BatchOptions { tenant: self.load.tenants, weight: HOLDERS_WEIGHT, ..OPTIONS },
+        );
     }
 
     /// Submits what is owed in a class as a batch of a tenant drawn at random.
@@ -213,19 +275,30 @@ impl World {
             self.prompts.push(Prompt { class, tokens, index, ..Prompt::default() });
         }
         let tenant = (self.random.next() % u64::from(self.load.tenants)) as u32;
-        let options =
-            BatchOptions { queue_timeout_ns: 36_000 * SECOND_NS, tenant, ..BatchOptions::default() };
+        self.submit_prompts(class as u8, BatchOptions { tenant, ..OPTIONS });
+    }
+
+    fn submit_prompts(&mut self, class: u8, options: BatchOptions) {
         self.batches += 1;
         let tickets = self.scheduler.submit(self.now_ns, self.batches, &self.prompts, options);
-        for (ticket, prompt) in tickets.expect("there is room").into_iter().zip(&self.prompts) {
+        for (at, ticket) in tickets.expect("there is room").into_iter().enumerate() {
             let slot = slot_of(ticket);
             if slot >= self.classes.len() {
                 self.classes.resize(slot + 1, 0);
             }
-            self.classes[slot] = class as u8;
-            if self.load.is_mixed && (class > 0 || self.random.next().is_multiple_of(NOTED_ONE_IN)) {
-                self.noted.push_back((ticket, prompt.tokens));
+            self.classes[slot] = class;
+            if self.is_noted(class) {
+                self.noted.push_back((ticket, self.prompts[at].tokens));
             }
+        }
+    }
+
+    fn is_noted(&mut self, class: u8) -> bool {
+        match class {
+            _ if !self.load.is_mixed => false,
+            HOLDER => false,
+            0 => self.random.next().is_multiple_of(NOTED_ONE_IN),
+            _ => true,
         }
     }
 
@@ -258,8 +331,16 @@ impl World {
         self.scheduler.poll_into(self.now_ns, &mut decisions);
         assert!(decisions.expired.is_empty() && decisions.overdue.is_empty());
         for dispatch in &decisions.dispatches {
-            self.left_queue(self.classes[slot_of(dispatch.ticket)], dispatch.prefill_tokens);
-            self.in_prefill.push_back((dispatch.ticket, dispatch.prefill_tokens));
+            let (ticket, tokens) = (dispatch.ticket, dispatch.prefill_tokens);
+            match self.classes[slot_of(ticket)] {
+                HOLDER => self.holders -= 1,
+                class => self.left_queue(class, tokens),
+            }
+            if self.load.is_mixed && is_long(tokens) {
+                self.long_lanes.enter(ticket);
+            } else {
+                self.in_prefill.push_back(ticket);
+            }
         }
         self.decisions = decisions;
         std::hint::black_box(self.scheduler.next_deadline());
@@ -269,27 +350,4 @@ impl World {
 /// The slot is in the low 22 bits of a ticket's number.
 fn slot_of(ticket: TicketId) -> usize {
     (ticket.0 & ((1 << 22) - 1)) as usize
-}
-
-/// `SplitMix64`: cheap enough to draw while time is measured.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn lognormal(&mut self, median: f64, sigma: f64) -> u32 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        let normal = radius * (std::f64::consts::TAU * self.uniform()).cos();
-        (median * (sigma * normal).exp()).clamp(1.0, 1e9) as u32
-    }
 }
