@@ -10,7 +10,7 @@ from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
 
 from tests.support.virtual_time import virtual_time
-from tests.unit.service.world import SECOND, ScriptedBackend, World, prompt
+from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, second
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer, Call
@@ -43,6 +43,37 @@ async def test_with_no_other_backend_it_is_unavailable() -> None:
         assert status_code(result.error.reason) is grpc.StatusCode.UNAVAILABLE
         assert (result.timings.total_ns, result.attempts) == (10 * SECOND, 0)
     assert len(backend.calls) == sent
+
+
+def broken_then(play: Play) -> ScriptedBackend:
+    """A backend that fails until its breaker opens, and what its first probe meets then; all later ones are answered."""
+    backend = ScriptedBackend()
+    backend.plays = [break_down] * SAMPLES + [play]
+    return backend
+
+
+@virtual_time
+async def test_a_slow_probe_is_waited_for() -> None:
+    """P33: a first token that takes 28 s is no failure: who waits for it meanwhile is not told that nobody is there."""
+    backend = broken_then(second(28))
+    async with World(backend, retries=ONCE) as world:
+        await world.run([prompt(str(number)) for number in range(SAMPLES)])
+        results, _ = await world.run([prompt(str(number)) for number in range(10)])
+        assert {(one.outcome, one.timings.total_ns) for one in results} == {(Outcome.SUCCEEDED, 33 * SECOND)}
+
+
+@virtual_time
+async def test_a_hung_probe_is_given_up() -> None:
+    """P33: after 30 s what waits is told that nobody is there; the attempt itself goes on, and what it finds is told."""
+    backend = broken_then(second(500))
+    async with World(backend, retries=ONCE) as world:
+        await world.run([prompt(str(number)) for number in range(SAMPLES)])
+        results, _ = await world.run([prompt(str(number)) for number in range(10)])
+        *given_up, probe = results
+        assert {one.error.reason for one in given_up if one.error} == {Reason.NO_BACKEND}
+        assert {one.timings.total_ns for one in given_up} == {35 * SECOND}
+        assert (probe.outcome, probe.timings.total_ns) == (Outcome.SUCCEEDED, 505 * SECOND)
+        assert (await world.one()).outcome is Outcome.SUCCEEDED
 
 
 @virtual_time

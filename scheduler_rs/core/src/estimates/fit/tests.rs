@@ -170,7 +170,11 @@ fn one_length() {
                 learner.sample(tokens, took_ns);
             }
             let error = learner.error(engine, &[tokens / 8.0, tokens, tokens * 4.0]);
-            assert!(error < 0.5, "from {tokens} tokens, spread {spread}: off by {error}: {:?}", learner.curve());
+            assert!(
+                error < 0.5,
+                "from {tokens} tokens, spread {spread}: off by {error}: {:?}",
+                learner.curve()
+            );
         }
     }
 }
