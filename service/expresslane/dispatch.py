@@ -241,10 +241,10 @@ class Dispatcher:
     def _pause(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> int | None:
         """Leave a backend alone after a rate limit of its, with all prompts of the model, not this one only.
 
-        Returns until when; None: this attempt counts. It does not if it was turned away at the door, as others would
-        have been in its place.
+        That is so too where this prompt is not to be repeated. Returns until when; None: this attempt counts. It does
+        not if it was turned away at the door, as others would have been in its place, and may be repeated.
         """
-        if error.reason is not Reason.BACKEND_RATE_LIMITED or not error.retryable or attempt.stopped:
+        if error.reason is not Reason.BACKEND_RATE_LIMITED or attempt.stopped:
             return None
         member = attempt.member
         until_ns = self._scheduling.limits.refusals.refused(
@@ -260,7 +260,7 @@ class Dispatcher:
             self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns)
             return None
         self._scheduling.turned_away(ticket, member.number, now_ns, until_ns)
-        return until_ns if ticket.turned_away < TURNED_AWAY_MAX else None
+        return until_ns if error.retryable and ticket.turned_away < TURNED_AWAY_MAX else None
 
     def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         paused_until_ns = self._pause(ticket, attempt, error, now_ns)

@@ -46,7 +46,7 @@ async def test_with_no_other_backend_it_is_unavailable() -> None:
 
 
 def broken_then(play: Play) -> ScriptedBackend:
-    """A backend that fails until its breaker opens, and what its first probe meets then; all later ones are answered."""
+    """Fails until its breaker opens, then lets the first probe meet this, and answers all later ones."""
     backend = ScriptedBackend()
     backend.plays = [break_down] * SAMPLES + [play]
     return backend
@@ -64,7 +64,7 @@ async def test_a_slow_probe_is_waited_for() -> None:
 
 @virtual_time
 async def test_a_hung_probe_is_given_up() -> None:
-    """P33: after 30 s what waits is told that nobody is there; the attempt itself goes on, and what it finds is told."""
+    """P33: after 30 s what waits is told that nobody is there; the attempt itself goes on to its end."""
     backend = broken_then(second(500))
     async with World(backend, retries=ONCE) as world:
         await world.run([prompt(str(number)) for number in range(SAMPLES)])

@@ -140,21 +140,33 @@ async def test_the_callers_deadline_comes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "play",
+    ("play", "paused_s"),
     [
-        failing(Reason.BACKEND_QUOTA_EXHAUSTED, retryable=False, http_status=429),
-        failing(Reason.BACKEND_RATE_LIMITED, retryable=False, http_status=429),
+        (failing(Reason.BACKEND_QUOTA_EXHAUSTED, retryable=False, http_status=429, retry_after_s=20), 0),
+        (failing(Reason.BACKEND_RATE_LIMITED, retryable=False, http_status=429), 1),
+        (failing(Reason.BACKEND_RATE_LIMITED, retryable=False, http_status=429, retry_after_s=20), 20),
     ],
 )
 @virtual_time
-async def test_what_is_not_to_be_repeated_is_not(play: Play) -> None:
-    """A spent quota, and a 429 that says x-should-retry: false, are sent once and pause nothing."""
+async def test_what_is_not_to_be_repeated_is_not(play: Play, paused_s: int) -> None:
+    """A26: a spent quota, and a 429 that says x-should-retry: false, are sent once; that 429 pauses the others too."""
     backend = ScriptedBackend(default_cap=1)
     backend.plays = [play]
-    async with World(backend) as world:
+    async with slowest(World(backend)) as world:
         results, _ = await world.run([prompt("a"), prompt("b")])
-        assert [one.outcome for one in results] == [Outcome.FAILED, Outcome.SUCCEEDED]
-        assert [one.timings.total_ns for one in results] == [0, 0]
+        assert [(one.outcome, one.attempts) for one in results] == [(Outcome.FAILED, 1), (Outcome.SUCCEEDED, 1)]
+        assert [one.timings.total_ns for one in results] == [0, paused_s * SECOND]
+
+
+@virtual_time
+async def test_no_retry_budget_is_spent() -> None:
+    """P33: forty in flight, each turned away once for a second, with one retry for five first attempts: all succeed."""
+    backend = ScriptedBackend(default_cap=40)
+    backend.plays = [failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=1)] * 40
+    async with World(backend, settings={"rate_limit_ramp": False}, retry_ratio=0.2) as world:
+        results, _ = await world.run([prompt(str(number)) for number in range(40)])
+        assert {(one.outcome, one.attempts, one.turned_away) for one in results} == {(Outcome.SUCCEEDED, 1, 1)}
+        assert [(one.retries_allowed, one.retries_denied) for one in world.scheduling.tenant_limits()] == [(0, 0)]
 
 
 @virtual_time
