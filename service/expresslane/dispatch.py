@@ -276,8 +276,7 @@ class Dispatcher:
         exclude = self._retries.excludes_backend(error)
         answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude)
         if answer != QUEUED:
-            if answer == "budget_exhausted":
-                error.message += " (not retried: the tenant's retry budget is used up)"
+            error.message += self._why_not(answer, delay_ns)
             return False
         duration_ns = now_ns - attempt.started_ns
         failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)
@@ -287,6 +286,16 @@ class Dispatcher:
         ticket.turned_away += paused_until_ns is not None
         ticket.attempt = None
         return True
+
+    @staticmethod
+    def _why_not(answer: str, delay_ns: int) -> str:
+        """What the error of an attempt that is not repeated says about that."""
+        match answer:
+            case "budget_exhausted":
+                return " (not retried: the tenant's retry budget is used up)"
+            case "past_deadline":
+                return f" (not retried: a wait of {delay_ns / 1e9:.3g} s would end after the prompt's deadline)"
+        return ""
 
     @staticmethod
     def _ended_early(ticket: Ticket, stopped: str) -> tuple[Outcome, PromptError]:
