@@ -44,7 +44,7 @@ _BACKENDS_FAULT = frozenset(
         Reason.BACKEND_MALFORMED,
     }
 )
-"""What a breaker counts, beside time-outs that the service itself has set."""
+"""What a breaker counts, beside time-outs that the service itself has set; never a 4xx, which is about the request."""
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
 
 
@@ -211,7 +211,7 @@ class Dispatcher:
                 expired = stopped
             assert error is not None
             self._note_health(attempt.member, error)
-            if error.reason in _BACKENDS_FAULT or (stopped and not self._is_own(ticket, stopped)):
+            if self._is_backends_fault(error) or (stopped and not self._is_own(ticket, stopped)):
                 self._scheduling.blame(ticket, now)
             if self._retry(ticket, attempt, error, now):
                 return
@@ -222,6 +222,15 @@ class Dispatcher:
         if result.usage is not None and outcome is Outcome.SUCCEEDED:
             self._estimates.learn(ticket, result.usage)
         self._scheduling.finish(ticket, result, now)
+
+    @staticmethod
+    def _is_backends_fault(error: BackendError) -> bool:
+        """Whether the failure speaks against the backend.
+
+        A 408 and a 409 do not, though they are worth another attempt: what one caller sends slowly, or twice, must not
+        take the backend from the others.
+        """
+        return error.reason in _BACKENDS_FAULT and not 400 <= error.http_status < 500
 
     @staticmethod
     def _is_own(ticket: Ticket, deadline: str) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
+from expresslane.backends.http_errors import error_of_response
 from expresslane.errors import BackendError, Reason, status_code
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
+from multidict import CIMultiDict
 
 from tests.support.virtual_time import virtual_time
 from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, second
@@ -25,9 +28,13 @@ async def break_down(_: Call, __: Answer) -> None:
     raise BackendError(Reason.BACKEND_ERROR, "it broke", retryable=True, http_status=500)
 
 
-async def turn_away(_: Call, __: Answer) -> None:
-    """Refuse what the caller asked for."""
-    raise BackendError(Reason.BACKEND_REJECTED, "no", http_status=400)
+def refusing(status: int) -> Play:
+    """Refuse what the caller asked for, as HTTP says it."""
+
+    async def play(_: Call, __: Answer) -> None:
+        raise error_of_response(status, CIMultiDict(), b"", "http://b")
+
+    return play
 
 
 @virtual_time
@@ -88,10 +95,11 @@ async def test_with_another_backend_work_moves() -> None:
     assert len(bad.calls) == SAMPLES
 
 
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 413, 422])
 @virtual_time
-async def test_what_callers_did_wrong_opens_nothing() -> None:
-    """Requests that the backend refuses say nothing about it: the next one is sent."""
-    backend = ScriptedBackend(default=turn_away)
+async def test_what_callers_did_wrong_opens_nothing(status: int) -> None:
+    """O16: requests that the backend refuses say nothing about it, also those worth another attempt."""
+    backend = ScriptedBackend(default=refusing(status))
     async with World(backend, retries=ONCE, settings={"breaker_open_s": OPEN_S}) as world:
         await world.run([prompt(str(number)) for number in range(3 * SAMPLES)])
         result = await world.one()
