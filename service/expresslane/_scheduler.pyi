@@ -572,8 +572,9 @@ class Scheduler:
         `exclude_backend` never again on the backend that just had it.
 
         Returns `queued`, or why not: `no_other_backend` (available or not, serves the model), `past_deadline` (its
-        batch's, its own for the queue, or the queue timeout where it is the last of its batch), `budget_exhausted` (its tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed,
-        and the caller ends it with `finish`. Raises UnknownTicketError.
+        batch's, its own for the queue, or the queue timeout where it is the last of its batch), `budget_exhausted` (its
+        tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed, and the caller ends it with
+        `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:
