@@ -10,7 +10,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core chaos overload soak-service figures wheel clean
+.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core chaos chaos-session overload soak-service figures wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,7 @@ test-python: $(VENV)/.dev ## Unit, integration and end to end, against the insta
 
 fuzz: $(VENV)/.fuzz ## Coverage-guided fuzzing of parsers and core (FUZZ_SECONDS=60, shared by all targets)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60)
+	$(BIN)/python -m tests.fuzz.rpcs --seconds $(or $(FUZZ_SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 test-contract: $(VENV)/.dev ## Stubs of an independent gRPC stack (Node.js) against a running service
 	cd tests/contract/node && npm ci --silent --ignore-scripts
@@ -81,6 +82,9 @@ chaos: $(VENV)/.dev ## 100,000 prompts through faulty backends; one JSON object 
 
 overload: $(VENV)/.dev ## Once and three times what the service can do, open loop; one JSON object last
 	$(BIN)/python -m tests.chaos overload --seed $(or $(SEED),1)
+
+chaos-session: $(VENV)/.dev ## Memory under 100,000 prompts through one session; one JSON object last (PROMPTS=100000)
+	$(BIN)/python -m tests.chaos session --prompts $(or $(PROMPTS),100000)
 
 soak-service: $(VENV)/.dev ## Memory at 80 % of capacity with faults; one JSON object last (MINUTES=30)
 	$(BIN)/python -m tests.chaos soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)

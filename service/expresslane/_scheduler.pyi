@@ -22,6 +22,7 @@ __all__ = [
     "BreakerSnapshot",
     "CancelResult",
     "Decisions",
+    "DrainRate",
     "Histogram",
     "InvalidConfigError",
     "Limited",
@@ -48,10 +49,10 @@ class InvalidConfigError(SchedulerError):
     """A policy name, limit or backend description that makes no sense; nothing was applied."""
 
 class BatchTooLargeError(SchedulerError):
-    """The batch alone is larger than the queue bound: it can never fit. `args = (message,)`."""
+    """The batch alone is larger than the queue, or would wait too long: it can never fit. `args = (message,)`."""
 
 class QueueFullError(SchedulerError):
-    """The batch does not fit now. `args = (message, retry_after_ns)`, from the measured drain rate."""
+    """The batch does not fit now, or would wait too long. `args = (message, retry_after_ns)`, from measured rates."""
 
 class AboveLimitError(SchedulerError):
     """A prompt is larger than the tokens per minute of its tenant, or of every backend of its model.
@@ -374,6 +375,20 @@ class Snapshot:
     def ratios(self) -> list[Ratio]: ...
 
 @final
+class DrainRate:
+    """How fast things end that the caller bounds itself, measured as the core measures its tickets."""
+
+    def __new__(cls) -> Self: ...
+    def record(self, now_ns: int) -> None:
+        """One more has ended."""
+
+    def per_s(self, now_ns: int) -> float:
+        """Ends per second, 0.0 before the first."""
+
+    def retry_after_ns(self, now_ns: int, places: int) -> int:
+        """Nanoseconds in which `places` more will have ended: from 0.1 to 60 s, 1 s while nothing is known."""
+
+@final
 class Scheduler:
     """The state machine. All methods are synchronous and return in microseconds."""
 
@@ -382,6 +397,7 @@ class Scheduler:
         *,
         policy: str = "hrrn",
         queue_limit: int = 200_000,
+        queue_limit_ns: int = 0,
         in_flight_limit: int = 0,
         no_backend_timeout_ns: int = 10_000_000_000,
         max_wait_ns: int = 0,
@@ -393,7 +409,8 @@ class Scheduler:
     ) -> Self:
         """Make an empty scheduler.
 
-        `queue_limit`: most tickets waiting at once. `in_flight_limit`: the global cap, 0 = none. `max_wait_ns`: a
+        `queue_limit`: most tickets waiting at once. `queue_limit_ns`: longest that one may be foreseen to wait when it
+        is submitted, 0 = no limit. `in_flight_limit`: the global cap, 0 = none. `max_wait_ns`: a
         ticket that waited longer is promoted within its class, for at most 10 % of the released tokens; 0 = the
         policy's default (off for all but `sjf`, where it is 60 s). `sjf_aging_tokens_per_s`: for `sjf-aged`, how many
         tokens of size one second of waiting makes up for. `fairness`: among whom a class is shared before the policy
@@ -488,6 +505,7 @@ class Scheduler:
         deadline_ns: int = 0,
         tenant: int = 0,
         weight: int = 1,
+        may_wait: bool = False,
     ) -> list[int]:
         """Queue all prompts or none, and return their tickets in the same order.
 
@@ -502,7 +520,8 @@ class Scheduler:
 
         `deadline_ns` is absolute: then what is queued expires and what is in flight becomes overdue. `tenant`: whose
         batch it is, from its first submit until its last ticket has ended. `weight`: the tenant's share relative to
-        others. A batch may be submitted to again (a stream of prompts): timeouts and weight given last count.
+        others. `may_wait`: whether `queue_limit_ns` is left aside. A batch may be submitted to again (a stream of
+        prompts): timeouts and weight given last count.
 
         Raises BatchTooLargeError, QueueFullError, AboveLimitError, InvalidConfigError (a class above 2, tokens above
         2^31).

@@ -15,6 +15,7 @@ import structlog
 from expresslane import __version__, _scheduler, memory
 from expresslane.auth.access import Access
 from expresslane.backends.factory import make_backend
+from expresslane.batches.held import Bounds
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.config import load
 from expresslane.dispatch import Dispatcher
@@ -32,13 +33,14 @@ from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
+from expresslane.servicers.admin_messages import Holdings
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.log_stream import LogStream
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
 from expresslane.telemetry.setup import Telemetry
-from expresslane.tenants import Tenants
+from expresslane.tenants import Tenant, Tenants
 from expresslane.tls import Tls
 from expresslane.token_estimates import TokenEstimates
 
@@ -53,7 +55,7 @@ __all__ = ["App", "serve"]
 EXIT_OK = 0
 EXIT_CONFIG = 2
 CUT_S = 1.0
-"""How long calls may still be read after the grace, when everybody has been told in-band."""
+"""How long calls may still be read after the grace, when everybody has been told in-band; and after they were cut."""
 
 log = structlog.get_logger("expresslane")
 
@@ -87,7 +89,13 @@ class App:
             backend_name=self._backend_name,
             clock=clock,
         )
-        tenants = Tenants(settings.tenants, settings.tenant_defaults, self.scheduling.limit_tenant)
+        tenants = Tenants(
+            settings.tenants,
+            settings.tenant_defaults,
+            self.scheduling.limit_tenant,
+            unread_bounds=Bounds(settings.unread_limit_results, settings.unread_limit_bytes),
+            readers_moved=self.scheduling.readers_moved,
+        )
         for text, policy in settings.policies.items():
             scope = Scope.parse(text)
             self.scheduling.set_policy(scope, policy, registry.number(scope.model) if scope.model else None)
@@ -127,18 +135,24 @@ class App:
             limit=settings.kept_limit,
             results_limit_bytes=settings.kept_results_limit_bytes,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
         self._reloading: asyncio.Task[None] | None = None
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
         self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, self.kept, settings, clock=clock),
             AdminServicer(
-                self.fleet, self.scheduling, self.intake, self.drain, fairness=settings.fairness, clock=clock
+                self.fleet,
+                self.scheduling,
+                self.intake,
+                self.drain,
+                holdings=self._holdings,
+                fairness=settings.fairness,
+                clock=clock,
             ),
             JobsServicer(self.jobs, self.scheduling, settings, clock=clock),
             interceptors=[self.door, self._observer],
             max_message_bytes=settings.max_message_bytes,
+            first_message_timeout_s=settings.first_message_timeout_s,
             with_reflection=settings.reflection,
             admin_apart=bool(settings.admin_listen),
             tls=self._tls,
@@ -165,30 +179,29 @@ class App:
         await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return await self.server.start(self.settings.listen, self.settings.admin_listen)
 
-    def drain(self) -> None:
-        """Accept nothing more, end idle sessions, tell health checks; what was accepted goes on."""
+    async def drain(self) -> None:
+        """Tell health checks, then accept nothing more and end idle sessions; what was accepted goes on."""
+        await self.server.not_serving()
         if not self.intake.draining:
             self.intake.drain()
-            self._spawn(self.server.not_serving())
 
     async def stop(self, grace_s: float) -> None:
         """Drain, finish and deliver what was accepted within `grace_s`, close everything, flush telemetry.
 
         What is not finished by then ends in-band; a call whose caller has not read that soon after is cut: UNAVAILABLE.
         """
-        self.drain()
+        await self.drain()
         end_s = asyncio.get_running_loop().time() + grace_s
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.intake.idle(), grace_s)
         self.intake.stop_all("the service is stopping")
         await self.dispatcher.settled()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(max(end_s, asyncio.get_running_loop().time() + CUT_S)):
-                await self._observer.idle()
+        await self._calls_read(max(end_s - asyncio.get_running_loop().time(), CUT_S))
         if self._observer.open_calls:
             log.warning("calls cut: not read to their end within the grace", calls=self._observer.open_calls)
-            self._observer.cutting = True
-        await self.server.stop(0)
+            self._observer.cut()
+            await self._calls_read(CUT_S)
+        await self.server.stop(0)  # who does not read at all cannot be told why: a bare UNAVAILABLE
         self.jobs.close()
         self.kept.close()
         self.scheduling.stop()
@@ -196,16 +209,25 @@ class App:
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.gather(self._reloading, return_exceptions=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
+
+    def _holdings(self, tenant: Tenant | None) -> Holdings:
+        """What is held for a tenant, or for all."""
+        name = None if tenant is None else tenant.name
+        calls = self.door.open_calls
+        return Holdings(
+            calls.total if name is None else calls.of(name),
+            self.intake.tenants.unread if tenant is None else tenant.unread,
+            jobs=self.jobs.kept(name),
+            kept=self.kept.kept(name),
+        )
+
+    async def _calls_read(self, within_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._observer.idle(), within_s)
 
     def _backend_name(self, number: int) -> str:
         return self.fleet.members[number].id
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _core(settings: Settings) -> _scheduler.Scheduler:
@@ -213,6 +235,7 @@ def _core(settings: Settings) -> _scheduler.Scheduler:
     return _scheduler.Scheduler(
         policy=settings.policy,
         queue_limit=settings.queue_limit_prompts,
+        queue_limit_ns=int(settings.queue_limit_s * 1e9),
         in_flight_limit=settings.in_flight_limit,
         no_backend_timeout_ns=int(settings.no_backend_timeout_s * 1e9),
         fairness=settings.fairness,

@@ -41,7 +41,8 @@ def refused(error: _scheduler.SchedulerError) -> Exception:
         case _scheduler.BatchTooLargeError():
             return RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts")
         case _scheduler.QueueFullError():
-            return RefusedError(Reason.QUEUE_FULL, error.args[0], retry_after_ns=error.args[1])
+            message = f"{error.args[0]} (EXPRESSLANE_QUEUE_LIMIT_PROMPTS)"
+            return RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=error.args[1])
         case _scheduler.AboveLimitError():
             return RefusedError(Reason.ABOVE_RATE_LIMIT, f"{error.args[0]}; shorten it, or lower its max_tokens")
         case _scheduler.InvalidConfigError():

@@ -35,6 +35,8 @@ _OVERDUE = {
 }
 TURNED_AWAY_MAX = 20
 """Attempts of one prompt that a rate limit may turn away without being counted, so that it ends for certain."""
+RETRY_AFTER_MAX_S = 10_000 * 365 * 86_400.0
+"""The longest that a protobuf duration may be, about."""
 _BACKENDS_FAULT = frozenset(
     {
         Reason.BACKEND_UNREACHABLE,
@@ -314,7 +316,7 @@ class Dispatcher:
                 Reason.CALLER_DEADLINE, message, retryable=True, deadline="caller", history=ticket.history
             )
         reason, message = ticket.batch.cancel_reason
-        return Outcome.CANCELLED, PromptError(reason, message, retryable=True, history=ticket.history)
+        return Outcome.CANCELLED, PromptError.cancelled(reason, message, ticket.history)
 
     @staticmethod
     def _prompt_error(ticket: Ticket, error: BackendError, deadline: str) -> PromptError:
@@ -329,6 +331,7 @@ class Dispatcher:
             provider_request_id=error.provider_request_id,
             history=ticket.history,
             field=error.field,
+            retry_after_ns=_retry_after_ns(error),
         )
 
     @staticmethod
@@ -344,3 +347,10 @@ class Dispatcher:
             error=error,
             simulated=attempt.member.capabilities.simulated,
         )
+
+
+def _retry_after_ns(error: BackendError) -> int | None:
+    """What the backend asked for; a caller has to know it too, when it is the caller who tries again (O16)."""
+    if not error.retryable or error.retry_after_s is None:
+        return None
+    return int(min(error.retry_after_s, RETRY_AFTER_MAX_S) * 1e9)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "DRAIN_RETRY_NS",
     "ERROR_DOMAIN",
     "AttemptError",
     "BackendError",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 ERROR_DOMAIN = "expresslane.dev"
+DRAIN_RETRY_NS = 10**9
+"""When to look for another service: this one will not come back, and it does not know what takes its place."""
 
 
 class Reason(StrEnum):
@@ -56,12 +59,15 @@ class Reason(StrEnum):
     CLASS_NOT_ALLOWED = "CLASS_NOT_ALLOWED"
     TENANTS_FULL = "TENANTS_FULL"
     KEPT_FULL = "KEPT_FULL"
+    UNREAD_FULL = "UNREAD_FULL"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
     UNKNOWN_BACKEND = "UNKNOWN_BACKEND"
     CONCURRENCY_UNSUPPORTED = "CONCURRENCY_UNSUPPORTED"
     UNKNOWN_JOB = "UNKNOWN_JOB"
+    UNKNOWN_REQUEST = "UNKNOWN_REQUEST"
     JOB_EXISTS = "JOB_EXISTS"
     REQUEST_EXISTS = "REQUEST_EXISTS"
+    FIRST_MESSAGE_TIMEOUT = "FIRST_MESSAGE_TIMEOUT"
     QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
     FIRST_TOKEN_TIMEOUT = "FIRST_TOKEN_TIMEOUT"  # noqa: S105 - a token of a model
     IDLE_TIMEOUT = "IDLE_TIMEOUT"
@@ -111,6 +117,7 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.JOBS_FULL,
         Reason.TENANTS_FULL,
         Reason.KEPT_FULL,
+        Reason.UNREAD_FULL,
         Reason.BACKEND_RATE_LIMITED,
         Reason.BACKEND_QUOTA_EXHAUSTED,
         Reason.ANSWER_OVER_LIMIT,
@@ -123,10 +130,16 @@ _CODES: dict[grpc.StatusCode, tuple[Reason, ...]] = {
         Reason.BACKEND_DISCONNECTED,
         Reason.BACKEND_OVERLOADED,
     ),
-    grpc.StatusCode.NOT_FOUND: (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_BACKEND, Reason.UNKNOWN_JOB),
+    grpc.StatusCode.NOT_FOUND: (
+        Reason.UNKNOWN_MODEL,
+        Reason.UNKNOWN_BACKEND,
+        Reason.UNKNOWN_JOB,
+        Reason.UNKNOWN_REQUEST,
+    ),
     grpc.StatusCode.ALREADY_EXISTS: (Reason.JOB_EXISTS, Reason.REQUEST_EXISTS),
     grpc.StatusCode.FAILED_PRECONDITION: (Reason.CONCURRENCY_UNSUPPORTED,),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
+        Reason.FIRST_MESSAGE_TIMEOUT,
         Reason.QUEUE_TIMEOUT,
         Reason.FIRST_TOKEN_TIMEOUT,
         Reason.IDLE_TIMEOUT,
@@ -238,7 +251,10 @@ class AttemptError:
 
 @dataclass(frozen=True, slots=True)
 class PromptError:
-    """Why one prompt did not succeed; `deadline` is queue, first_token, idle, attempt, caller, no_backend or empty."""
+    """Why one prompt did not succeed; `deadline` is queue, first_token, idle, attempt, caller, no_backend or empty.
+
+    `retry_after_ns`: how long to wait before sending it again; None: nobody knows, or that does not help.
+    """
 
     reason: Reason
     message: str
@@ -250,3 +266,10 @@ class PromptError:
     provider_request_id: str = ""
     history: tuple[AttemptError, ...] = ()
     field: str = ""
+    retry_after_ns: int | None = None
+
+    @classmethod
+    def cancelled(cls, reason: Reason, message: str, history: tuple[AttemptError, ...] = ()) -> PromptError:
+        """The error of a prompt that was cancelled: by its caller, with its batch, or by a stopping service."""
+        retry_after_ns = DRAIN_RETRY_NS if reason is Reason.DRAINING else None
+        return cls(reason, message, retryable=True, history=history, retry_after_ns=retry_after_ns)

@@ -12,13 +12,15 @@ from expresslane.batches.held import Amount, Bounds, Held
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.end_rate import EndRate
+from expresslane.errors import DRAIN_RETRY_NS, PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
 from expresslane.scheduling import Entry, Scheduling
 from expresslane.telemetry import names
 from expresslane.tenants import Tenants
 from expresslane.token_estimates import TokenEstimates
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
     from expresslane.telemetry.spans import Tracer
+    from expresslane.tenants import Tenant
 
 __all__ = ["Intake"]
 
@@ -54,6 +57,7 @@ class Intake:
         self._may_use = may_use
         self._clock = clock
         self._open: set[Batch] = set()
+        self._rate = EndRate(clock)
         self._held = Held()
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -67,14 +71,21 @@ class Intake:
     def open(
         self, options: BatchOptions, *, method: str, prompts: int, is_open: bool = False, outbox: Outbox | None = None
     ) -> Batch:
-        """Begin a batch. Raises RefusedError (DRAINING, QUEUE_FULL). Every batch that was opened must be closed."""
+        """Begin a batch. Every batch that was opened must be closed.
+
+        Raises RefusedError (DRAINING, QUEUE_FULL; UNREAD_FULL where the tenant does not read what it has).
+        """
         if self.draining:
-            raise RefusedError(
-                Reason.DRAINING, "the service is draining; send the batch elsewhere", retry_after_ns=10**9
-            )
+            message = "the service is draining; send the batch elsewhere"
+            raise RefusedError(Reason.DRAINING, message, retry_after_ns=DRAIN_RETRY_NS)
         if len(self._open) >= self._max_open:
-            message = f"{self._max_open:,} calls and jobs are open, the most this service serves at once"
-            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=10**9)
+            message = (
+                f"{self._max_open:,} calls and jobs are open, the most this service serves at once "
+                "(EXPRESSLANE_MAX_OPEN_BATCHES)"
+            )
+            raise RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=self._rate.retry_after_ns())
+        if outbox is None:
+            self._check_unread(self.tenants.find(options.tenant))
         trace = self._tracer.start_batch(
             request_id=options.request_id, prompts=prompts, method=method, arrived_ns=options.arrived_ns
         )
@@ -90,7 +101,7 @@ class Intake:
         Returns the queued tickets. Raises RefusedError.
         """
         if self.draining:
-            raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=10**9)
+            raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=DRAIN_RETRY_NS)
         first = batch.total
         entries: list[Entry] = []
         failures: list[Result] = []
@@ -122,13 +133,31 @@ class Intake:
             self._scheduling.complete_unqueued(batch, failure)
         return [entry.ticket for entry in entries]
 
+    def _check_unread(self, tenant: Tenant) -> None:
+        """Nothing more for a tenant that does not read what it has; others are not kept out by it."""
+        unread = tenant.unread
+        if not (unread.full or unread.over_share):
+            return
+        full, whose, path = (
+            (unread, "of this tenant", f"tenants.{tenant.name}.")
+            if unread.full
+            else (self.tenants.unread, "of all tenants, many of them this one's,", "")
+        )
+        limit = full.bounds.count if full.fullest == "results" else full.bounds.bytes
+        setting = environment_name(f"{path}unread_limit_{full.fullest}")
+        message = (
+            f"{full.results:,} results of {full.bytes:,} bytes {whose} wait for slow readers, the bound is {limit:,} "
+            f"{full.fullest} ({setting}); read what other calls have brought"
+        )
+        raise RefusedError(Reason.UNREAD_FULL, message, retry_after_ns=10**9)
+
     def _check_room(self, batch: Batch, more: Amount) -> None:
         """The bounds that the core does not know: bytes, and what one tenant may have."""
         bounds = Bounds(bytes=batch.options.queue_limit_bytes)
         shortage = self._held.shortage(batch.tenant.name, more, bounds, batch.tenant.queue_bounds)
         if shortage is None:
             return
-        retry_after_ns = self._scheduling.refuse(more.prompts, shortage.places or 0)
+        retry_after_ns = self._scheduling.refuse(more.count, shortage.places or 0)
         if shortage.places is None:
             raise RefusedError(Reason.BATCH_TOO_LARGE, f"{shortage.message}; send them through StreamPrompts")
         raise RefusedError(Reason.QUEUE_FULL, shortage.message, retry_after_ns=retry_after_ns)
@@ -148,6 +177,7 @@ class Intake:
         batch.trace.end(state.name, counts, state is BatchState.CANCELLED)
         if batch in self._open:
             self._open.discard(batch)
+            self._rate.ended()
             self.tenants.leave(batch.tenant)
         if not self._open:
             self._none_open.set()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from expresslane.batches.batch import Batch, BatchOptions
+    from expresslane.batches.held import Bounds
     from expresslane.batches.log import Log
     from expresslane.clock import Clock
     from expresslane.intake import Intake
@@ -40,16 +41,12 @@ class Job(Kept):
         self.created_ns = created_ns
         self.ended_ns: int | None = None
 
-    @property
-    def tenant(self) -> str:
-        """Whose job it is; ids are unique within a tenant."""
-        return self.batch.options.tenant
-
 
 class JobStore(Keeper[Job]):
     """Keeps every job until its retention after its end is over or it is deleted."""
 
     noun = "jobs"
+    setting = "job"
     full_reason = Reason.JOBS_FULL
     way_out = "delete jobs that are no longer needed"
 
@@ -106,6 +103,9 @@ class JobStore(Keeper[Job]):
         """A reader's place in the job's results; they stay for as long as anybody reads."""
         with self.reading(job):
             yield Cursor(job.log, after)
+
+    def _bounds(self, tenant: Tenant) -> Bounds:
+        return tenant.job_bounds
 
     def _ended(self, entry: Job) -> None:
         entry.ended_ns = self._wall_clock()

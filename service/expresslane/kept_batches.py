@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from expresslane.batches.batch import Batch, BatchOptions
+    from expresslane.batches.held import Bounds
     from expresslane.batches.log import Log
     from expresslane.prompts import Prompt
+    from expresslane.tenants import Tenant
 
 __all__ = ["KeptBatch", "KeptBatches"]
 
@@ -38,12 +40,26 @@ class KeptBatches(Keeper[KeptBatch]):
     """
 
     noun = "batches"
+    setting = "kept"
     full_reason = Reason.KEPT_FULL
     way_out = "come back later, or send this one without KEEP"
 
     def find(self, tenant: str, request_id: str) -> KeptBatch | None:
         """The batch that is kept under this key, if there is one."""
         return self._entries.get((tenant, request_id))
+
+    def cancel_named(self, tenant: str, request_id: str) -> KeptBatch:
+        """Cancel what is unfinished of the batch under this key, which stays for who reads it, but goes first.
+
+        Raises RefusedError (UNKNOWN_REQUEST).
+        """
+        kept = self.find(tenant, request_id)
+        if kept is None:
+            message = f"no batch is kept under the request_id {request_id[:64]!r}, or no longer"
+            raise RefusedError(Reason.UNKNOWN_REQUEST, message)
+        self.cancel(kept)
+        kept.spent = True
+        return kept
 
     def attach(self, kept: KeptBatch, digest: bytes) -> None:
         """Check that a call may attach. Raises RefusedError (REQUEST_EXISTS)."""
@@ -75,6 +91,9 @@ class KeptBatches(Keeper[KeptBatch]):
         if unread:
             log.warning("kept batches forgotten that no call has read to the end", batches=unread)
         super().close()
+
+    def _bounds(self, tenant: Tenant) -> Bounds:
+        return tenant.kept_bounds
 
     def _ended(self, entry: KeptBatch) -> None:
         """Its time depends on its readers alone."""

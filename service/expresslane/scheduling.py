@@ -207,6 +207,7 @@ class Scheduling:
                 deadline_ns=batch.options.deadline_ns,
                 tenant=batch.tenant.number,
                 weight=batch.tenant.weight,
+                may_wait=batch.open,
             )
         except _scheduler.SchedulerError as error:
             if batch.id not in self._batches:
@@ -282,6 +283,11 @@ class Scheduling:
         self._end_session(batch)
         self.reader_moved(batch)
 
+    def end_input(self, batch: Batch) -> None:
+        """No more prompts will come into a session; what has failed by now may be too much of it."""
+        if batch.end_input():
+            self._fail_fast(batch)
+
     def cancel(self, ticket: Ticket) -> None:
         """Cancel one ticket: at once when it waits, by aborting its attempt when it runs."""
         self._cancelled(self._core.cancel(self._clock(), ticket.id), Reason.CANCELLED, "cancelled by the caller")
@@ -315,6 +321,12 @@ class Scheduling:
         else:
             self._core.hold_batch(now, batch.id, horizon)
         self._wake()
+
+    def readers_moved(self, tenant: Tenant | None) -> None:
+        """What waits for the readers of a tenant, or of all, has filled its bound or has room again."""
+        for batch in list(self._batches.values()):
+            if tenant is None or batch.tenant is tenant:
+                self.reader_moved(batch)
 
     def snapshot(self) -> Snapshot:
         """A consistent copy of the core's counters."""
@@ -352,7 +364,7 @@ class Scheduling:
         now = self._clock()
         for number in cancelled.removed:
             ticket = self._tickets[number]
-            error = PromptError(reason, message, retryable=True, history=ticket.history)
+            error = PromptError.cancelled(reason, message, ticket.history)
             self._complete(ticket, ticket.result(Outcome.CANCELLED, now, error), now)
         if self._releaser is not None:
             for number in cancelled.in_flight:

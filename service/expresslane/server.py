@@ -52,11 +52,13 @@ class Server:
         *,
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         max_message_bytes: int,
+        first_message_timeout_s: float,
         with_reflection: bool,
         admin_apart: bool = False,
         tls: Tls | None = None,
     ) -> None:
         self._tls = tls
+        self._first_message_timeout_s = first_message_timeout_s
         self._health = health.aio.HealthServicer()
         self._options = [
             ("grpc.max_receive_message_length", max_message_bytes),
@@ -85,7 +87,7 @@ class Server:
         with_reflection: bool,
     ) -> grpc.aio.Server:
         server = grpc.aio.server(interceptors=interceptors, options=self._options)
-        server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in services])
+        server.add_generic_rpc_handlers([self._handlers(service, servicer) for service, servicer in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if with_reflection:
             names = [service.full_name for service, _ in services]
@@ -125,28 +127,28 @@ class Server:
         if self._apart is not None:
             await self._apart.stop(grace_s)
 
+    def _handlers(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+        """The handlers of a service, all stream-stream.
 
-def _handlers(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
-    """The handlers of a service, all stream-stream.
-
-    So no message is read before its call has been let in, and none is handed over as an argument, which would keep it.
-    """
-    handlers: dict[str, Any] = {}
-    for method in service.methods:
-        behaviour = getattr(servicer, method.name)
-        handlers[method.name] = grpc.stream_stream_rpc_method_handler(
-            behaviour if method.server_streaming else _unary(behaviour),
-            request_deserializer=_parser(method.input_type),
-            response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
-        )
-    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+        So no message is read before its call has been let in, and none is handed over as an argument, which would keep
+        it.
+        """
+        handlers: dict[str, Any] = {}
+        for method in service.methods:
+            behaviour = getattr(servicer, method.name)
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(
+                behaviour if method.server_streaming else _unary(behaviour, self._first_message_timeout_s),
+                request_deserializer=_parser(method.input_type),
+                response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
+            )
+        return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[None]]:
+def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]], timeout_s: float) -> Callable[[Any, Any], Awaitable[None]]:
     """A method with one request and one response, over a stream of each."""
 
     async def run(_: object, context: Any) -> None:
-        await context.write(await behaviour(await read_request(context), context))
+        await context.write(await behaviour(await read_request(context, timeout_s), context))
 
     return run
 

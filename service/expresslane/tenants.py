@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from expresslane.batches.held import Bounds
+from expresslane.batches.unread import Unread
 from expresslane.errors import Reason, RefusedError
 from expresslane.prompts import PromptClass
 from expresslane.rate_limits import Limit, Tally
@@ -27,8 +28,9 @@ UNBOUNDED = Bounds()
 class Tenant:
     """One tenant.
 
-    `number`: its name in the core. `queue_bounds`: of what it has waiting and running. `open`: its calls and running
-    jobs. `limit`: the last used up.
+    `number`: its name in the core. `queue_bounds`: of what it has waiting and running. `job_bounds`, `kept_bounds`: of
+    its jobs and kept batches, and of their results. `unread`: its results that wait for slow readers. `open`: its calls
+    and running jobs. `limit`: the last used up.
     """
 
     name: str
@@ -38,6 +40,9 @@ class Tenant:
     requests_per_min: int = 0
     tokens_per_min: int = 0
     queue_bounds: Bounds = UNBOUNDED
+    job_bounds: Bounds = UNBOUNDED
+    kept_bounds: Bounds = UNBOUNDED
+    unread: Unread = field(default_factory=lambda: Unread(UNBOUNDED))
     open: int = 0
     tally: Tally = field(default_factory=Tally)
     limit: Limit | None = None
@@ -54,6 +59,9 @@ class Tenants:
     Names are what callers say, so they must not cost memory for good: 4,096 idle ones are remembered, the one that left
     first is forgotten first. Its number is not given again before all others were, so that no tenant inherits what the
     core remembers of another. `put_in_force` is told whenever a tenant's limits may have changed.
+
+    `unread_bounds`: of the results of all of them that wait for slow readers; `readers_moved` is told when those, or a
+    tenant's own, are used up or have room again.
     """
 
     def __init__(
@@ -61,7 +69,12 @@ class Tenants:
         configured: Mapping[str, TenantSettings] | None = None,
         defaults: TenantDefaults | None = None,
         put_in_force: Callable[[Tenant], None] = lambda _: None,
+        *,
+        unread_bounds: Bounds = UNBOUNDED,
+        readers_moved: Callable[[Tenant | None], None] = lambda _: None,
     ) -> None:
+        self.unread = Unread(unread_bounds, lambda: readers_moved(None))
+        self._readers_moved = readers_moved
         self._configured = dict(configured or {})
         self._defaults = defaults or TenantDefaults()
         self._put_in_force = put_in_force
@@ -140,6 +153,7 @@ class Tenants:
             self._next = (self._next + 1) % NUMBERS
         number, self._next = self._next, (self._next + 1) % NUMBERS
         tenant = Tenant(name, number)
+        tenant.unread = Unread(UNBOUNDED, lambda: self._readers_moved(tenant), self.unread)
         self._describe(tenant)
         return tenant
 
@@ -155,6 +169,9 @@ class Tenants:
         tenant.requests_per_min = held("requests_per_min")
         tenant.tokens_per_min = held("tokens_per_min")
         tenant.queue_bounds = Bounds(held("queue_limit_prompts"), held("queue_limit_bytes"))
+        tenant.job_bounds = Bounds(held("job_limit"), held("job_results_limit_bytes"))
+        tenant.kept_bounds = Bounds(held("kept_limit"), held("kept_results_limit_bytes"))
+        tenant.unread.bounds = Bounds(held("unread_limit_results"), held("unread_limit_bytes"))
 
     def _rest(self, tenant: Tenant) -> None:
         if tenant.name in self._configured:

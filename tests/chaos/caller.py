@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
-from expresslane_client import CallError, Client, Outcome, Prompt, PromptSession
+from expresslane_client import CallError, Client, ExpresslaneClientError, Outcome, Prompt, PromptSession
 
 from tests.bench import child
 from tests.chaos.open_loop import OpenLoop
@@ -27,6 +27,9 @@ SLOW_READ_S = 0.03
 SLOW_TOKENS = 2_000
 """So long are the answers to a slow reader: they fill what the transport buffers, and then the batch's outbox."""
 MEDIAN_WORDS = 20
+LONG_SHARE = 0.005
+LONG_WORDS = 6_000
+"""So many fill the long lane of an engine with the threshold of `storm.SETTINGS`."""
 
 
 def behaviours(calls: int, rate: float) -> Iterator[str]:
@@ -51,6 +54,7 @@ class Caller:
         self._mark_at: list[int] = []
         self._marks_s: list[float] = []
         """When a fifth and four fifths had ended: between them there was always more waiting."""
+        self._cancel_after_s: float | None = None
 
     async def carry_out(self, do: str, **values: Any) -> dict[str, Any]:
         """One command of the parent."""
@@ -61,9 +65,22 @@ class Caller:
         return await OpenLoop(self._address, self._seed).run(**values)
 
     async def _do_storm(
-        self, *, name: str, calls: int, size: int, tenants: int, at_once: int, misbehave: float, log: str
+        self,
+        *,
+        name: str,
+        calls: int,
+        size: int,
+        tenants: int,
+        at_once: int,
+        misbehave: float,
+        log: str,
+        cancel_after_s: float | None = None,
     ) -> dict[str, Any]:
-        """Make the calls, `at_once` of each tenant at a time; each writes one line to the log."""
+        """Make the calls, `at_once` of each tenant at a time; each writes one line to the log.
+
+        Who leaves or cancels does so after `cancel_after_s`; None: when it has read some results.
+        """
+        self._cancel_after_s = cancel_after_s
         kinds = list(behaviours(calls, misbehave)) if misbehave else ["stays"] * calls
         work = iter(enumerate(kinds))
         self._ended, wanted = 0, calls * size
@@ -100,38 +117,57 @@ class Caller:
             "left": False,
             "error": "",
         }
+        first = asyncio.Event()
+        # Without resuming: what comes twice, or breaks, is logged here as it came; the client would put it right.
         try:
-            if behaviour == "cancels":
-                async with client.stream_prompts() as session:
-                    await session.send(*prompts)
-                    await self._read(session, record, prompts)
-            elif chance.random() < SESSION_SHARE:
-                async with client.stream_prompts(prompts) as session:
-                    await self._read(session, record, prompts)
-            else:
-                async with client.generate_batch(prompts) as call:
-                    await self._read(call, record, prompts)
+            async with asyncio.timeout(self._cancel_after_s if behaviour == "leaves" else None):
+                if behaviour == "cancels":
+                    async with client.stream_prompts(resume=False) as session:
+                        sending = self._send(session, prompts, first)
+                        await asyncio.gather(self._read(session, record, prompts, first), sending)
+                elif chance.random() < SESSION_SHARE:
+                    async with client.stream_prompts(prompts, resume=False) as session:
+                        await self._read(session, record, prompts, first)
+                else:
+                    async with client.generate_batch(prompts, resume=False) as call:
+                        await self._read(call, record, prompts, first)
+        except TimeoutError:
+            record["left"] = True
         except CallError as error:
             record["error"] = str(error)
         lines.write(orjson.dumps(record) + b"\n")
 
-    async def _read(self, call: BatchCall | PromptSession, record: dict[str, Any], prompts: list[Prompt]) -> None:
+    async def _read(
+        self, call: BatchCall | PromptSession, record: dict[str, Any], prompts: list[Prompt], first: asyncio.Event
+    ) -> None:
+        """Log every result, and leave where that is due. `first` is set at the first result, or when none came."""
         behaviour, half = record["behaviour"], len(prompts) // 2
         results: AsyncIterator[Result] = aiter(call)
-        async for result in results:
-            own = result.outcome is not Outcome.SUCCEEDED or result.text.startswith(f"echo {result.custom_id} ")
-            reason = result.error.reason if result.error else ""
-            record["results"].append([result.custom_id, result.outcome.value, reason, result.attempts, own])
-            self._count()
-            read = len(record["results"])
-            if behaviour == "slow":
-                await asyncio.sleep(SLOW_READ_S)
-            elif behaviour == "leaves" and read == half:
-                record["left"] = True
-                return
-            elif isinstance(call, PromptSession) and behaviour == "cancels" and read == 1:
-                await call.cancel(*(prompt.custom_id for prompt in prompts[half:]))
-                await call.done_sending()
+        try:
+            async for result in results:
+                first.set()
+                own = result.outcome is not Outcome.SUCCEEDED or result.text.startswith(f"echo {result.custom_id} ")
+                reason = result.error.reason if result.error else ""
+                record["results"].append([result.custom_id, result.outcome.value, reason, result.attempts, own])
+                self._count()
+                if behaviour == "slow":
+                    await asyncio.sleep(SLOW_READ_S)
+                elif behaviour == "leaves" and self._cancel_after_s is None and len(record["results"]) == half:
+                    record["left"] = True
+                    return
+        finally:
+            first.set()
+
+    async def _send(self, session: PromptSession, prompts: list[Prompt], first: asyncio.Event) -> None:
+        """Send all prompts, then cancel the second half of them: after the delay, or at the first result."""
+        with suppress(ExpresslaneClientError):  # who reads is told too, and has the results from before
+            await session.send(*prompts)
+            if self._cancel_after_s is None:
+                await first.wait()
+            else:
+                await asyncio.sleep(self._cancel_after_s)
+            await session.cancel(*(prompt.custom_id for prompt in prompts[len(prompts) // 2 :]))
+            await session.done_sending()
 
     def _count(self) -> None:
         self._ended += 1
@@ -143,6 +179,8 @@ class Caller:
         for number in range(size):
             custom_id = f"{name}-{number}"
             words = int(MEDIAN_WORDS * chance.lognormvariate(0, 0.8)) + 1
+            if chance.random() < LONG_SHARE:
+                words = LONG_WORDS
             limit = SLOW_TOKENS if behaviour == "slow" else None
             yield Prompt(custom_id, f"{custom_id} " + "word " * words, model="m", max_tokens=limit)
 

@@ -74,6 +74,11 @@ class Ledger:
             self.errors.append(call["error"])
 
     @property
+    def mismatch_rate(self) -> float:
+        """Of all answers, those of another call or prompt."""
+        return len(self.foreign) / max(1, sum(self.outcomes.values()))
+
+    @property
     def success_ratio(self) -> float:
         """Of the prompts that nobody cancelled and whose callers stayed, those that succeeded."""
         wanted = sum(self.outcomes.values()) - self.outcomes["cancelled"] + len(self.lost)

@@ -81,7 +81,7 @@ class OpenLoop:
         prompts = [Prompt(f"o{number}-{item}", f"o{number}-{item} please", model="m") for item in range(size)]
         left = size
         try:
-            async for result in client.generate_batch(prompts, timeout_s=deadline_s):
+            async for result in client.generate_batch(prompts, timeout_s=deadline_s, resume=False):
                 left -= 1
                 self._queue_ms.append(result.queue_ms)
                 now = loop.time()

@@ -25,22 +25,17 @@ CLIENTS = 8
 class Overload:
     """Open loop, single prompts; `seconds` at each load, of which the first are not counted while the queue fills.
 
-    A queue that is always full makes everybody wait for all of it (Little's law), so with the bound's whole time of
-    work in it the P99 is the bound, give or take what the capacity gives and takes. `headroom` is the part of the bound
-    that an operator leaves free for that.
+    The bound is given to the service in seconds, as an operator writes it; how much work that is it finds out itself.
     """
 
     seconds: float
     seed: int
-    headroom: float = 0.0
 
     def run(self) -> dict[str, Any]:
         """Find the capacity, then offer it once and three times, each to a service of its own."""
         capacity = self._capacity()
-        # The work that may be in the service, less what runs: that needs no place in the queue.
-        limit = int((1 - self.headroom) * BOUND_S * capacity) - BACKENDS * CAP
-        say(f"capacity {capacity:.1f} prompts/s; queue bound {limit:,} prompts")
-        at = {load: self._offer(load, load * capacity, limit) for load in LOADS}
+        say(f"capacity {capacity:.1f} prompts/s; queue bound {BOUND_S:g} s")
+        at = {load: self._offer(load, load * capacity) for load in LOADS}
         once, thrice = (at[load] for load in LOADS)
         return {
             "goodput_ratio": round(thrice["goodput_per_s"] / once["goodput_per_s"], 4),
@@ -51,30 +46,28 @@ class Overload:
             "conditions": {
                 "seconds_at_each_load": self.seconds,
                 "caller_deadline_s": DEADLINE_S,
-                "queue_limit_prompts": limit,
-                "headroom": self.headroom,
                 "backends": f"{BACKENDS} x cap {CAP}, {LATENCY_S} s, no faults",
                 "arrivals": "Poisson, single prompts of one tenant, no call repeated",
                 "goodput": "completions within the caller's deadline after the queue bound's time, per second",
             },
         }
 
-    def _world(self, limit: int) -> World:
+    def _world(self, **settings: str) -> World:
         calm = replace(CALM, latency_s=(LATENCY_S, LATENCY_S))
-        return World([calm] * BACKENDS, cap=CAP, seed=self.seed, settings={"QUEUE_LIMIT_PROMPTS": str(limit)})
+        return World([calm] * BACKENDS, cap=CAP, seed=self.seed, settings=settings)
 
     def _capacity(self) -> float:
         """Prompts a second when there is always one waiting, start and end of the run not counted."""
         calls, size = 120, 20
-        with self._world(100_000) as world:
+        with self._world() as world:
             command = {"name": "c", "size": size, "tenants": 1, "at_once": 20, "misbehave": 0.0}
             log = str(world.folder / "capacity.jsonl")
             world.call(heading="warm-up", do="storm", calls=5, log=log, **command)
             done = world.call(heading="capacity", do="storm", calls=calls, log=log, **command)
         return float(done["steady_per_s"])
 
-    def _offer(self, load: float, rate: float, limit: int) -> dict[str, Any]:
-        with self._world(limit) as world:
+    def _offer(self, load: float, rate: float) -> dict[str, Any]:
+        with self._world(QUEUE_LIMIT_S=f"{BOUND_S:g}") as world:
             return world.call(
                 heading=f"{load:g}x",
                 do="open_loop",

@@ -13,6 +13,8 @@ __all__ = ["TARGETS", "missed"]
 TARGETS: dict[str, tuple[str, float]] = {
     "lost": ("at most", 0),
     "duplicated": ("at most", 0),
+    # A call that is cut off by the service, or refused by it: the callers do not resume.
+    "broken_calls": ("at most", 0),
     "foreign": ("at most", 0),
     "cap_exceeded": ("at most", 0),
     # With the cap judged as one less than it is, something must be found, or the check was blind.
@@ -23,6 +25,9 @@ TARGETS: dict[str, tuple[str, float]] = {
     "goodput_ratio": ("at least", 0.95),
     "queue_wait_p99_over_bound": ("at most", 1.0),
     "rss_growth": ("at most", 0.02),
+    "late_cancels": ("at most", 0),
+    # Of the prompts that waited before it, the part that a cancel has overtaken.
+    "overtook_p50": ("at least", 0.5),
 }
 _HOLDS: dict[str, Callable[[float, float], bool]] = {"at most": operator.le, "at least": operator.ge}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from expresslane.auth.keys import new_key
 from expresslane_client import Client, RefusedError
 from grpc.aio import AioRpcError, insecure_channel
 
@@ -70,10 +71,88 @@ async def test_oversized_metadata(tmp_path: Path, metadata: list[tuple[str, str]
 
 async def test_ten_thousand_open_streams(tmp_path: Path) -> None:
     """Of streams that say nothing as many are kept as may be open; the others get TOO_MANY_CALLS; all can go again."""
-    async with serving(tmp_path, EXPRESSLANE_MAX_OPEN_CALLS=str(BOUND)) as served:
+    settings = {"EXPRESSLANE_MAX_OPEN_CALLS": str(BOUND), "EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S": "1h"}
+    async with serving(tmp_path, **settings) as served:
         await open_too_many(served.address)
     warnings = [line for line in served.log if line["event"] == "call refused: TOO_MANY_CALLS"]
     assert 1 <= len(warnings) <= 10
+
+
+async def test_ten_thousand_silent_streams_of_one_tenant(tmp_path: Path) -> None:
+    """They fill their tenant's part, others are served meanwhile, and their places come back without their doing."""
+    settings = {
+        "EXPRESSLANE_TENANT_DEFAULTS__MAX_OPEN_CALLS": str(BOUND),
+        "EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S": "5s",
+    }
+    async with serving(tmp_path, **settings) as served:
+        silent, busy = Client(served.address, tenant="silent"), Client(served.address, tenant="busy")
+        async with insecure_channel(served.address) as channel, silent, busy:
+            open_stream: Any = channel.stream_stream(STREAM)
+            calls = [open_stream(metadata=(("x-expresslane-tenant", "silent"),)) for _ in range(STREAMS)]
+            codes = asyncio.gather(*(call.code() for call in calls))
+            while not codes.done():
+                (result,) = (await busy.collect_batch(["x"], timeout_s=20)).results
+                assert result.ok
+            counts = Counter(await codes)
+            assert set(counts) == {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+            assert counts[grpc.StatusCode.DEADLINE_EXCEEDED] >= BOUND
+            (result,) = (await silent.collect_batch(["x"], timeout_s=20)).results
+            assert result.ok
+    warnings = [line for line in served.log if line["event"] == "call refused: TOO_MANY_CALLS"]
+    assert 1 <= len(warnings) <= 20
+
+
+KEY_ID = "abcdefgh"
+STRANGE = {
+    "no credentials": [],
+    "unknown key": [("authorization", "Bearer xlane_zzzzzzzz_" + "A" * 43)],
+    "wrong secret": [("authorization", f"Bearer xlane_{KEY_ID}_" + "A" * 43)],
+    "expired": [],
+    "malformed": [("authorization", "Bearer " + "=" * 60)],
+    "empty": [("authorization", "Bearer ")],
+    "another scheme": [("authorization", "Basic YWRtaW46YWRtaW4=")],
+    "not text": [("x-api-key-bin", b"\x00\xff")],
+    "the largest that fits": [("x-api-key", "x" * 7_000)],
+    "twice": [("x-api-key", "one"), ("x-api-key", "two")],
+}
+
+
+async def test_keys_that_open_nothing(tmp_path: Path) -> None:
+    """Each kind a hundred times: the same UNAUTHENTICATED for all, a few lines for each, and the service goes on."""
+    old_key, old = new_key()
+    good_key, good = new_key()
+    keys = tmp_path / "keys"
+    keys.write_text(f"acme {old}:2020-01-01\nacme {good}\nglobex sha256:{KEY_ID}:{'0' * 64}\n")
+    kinds = STRANGE | {"expired": [("authorization", f"Bearer {old_key}")]}
+    async with Served(tmp_path, EXPRESSLANE_KEYS_FILE=str(keys)) as served:
+        reading = asyncio.ensure_future(served.rest())
+        async with insecure_channel(served.address) as channel, Client(served.address, api_key=good_key) as acme:
+            call: Any = channel.unary_unary(COLLECT)
+            told = set()
+            for metadata in kinds.values():
+                calls = [call(b"", metadata=metadata) for _ in range(100)]
+                assert set(await asyncio.gather(*(one.code() for one in calls))) == {grpc.StatusCode.UNAUTHENTICATED}
+                told |= {await one.details() for one in calls}
+            assert told == {"no credentials: send the metadata `authorization: Bearer KEY`", "the key is not valid"}
+            (result,) = (await acme.collect_batch(["x"], timeout_s=20)).results
+            assert result.ok
+        served.terminate()
+        assert await served.process.wait() == 0
+        await reading
+    lines = Counter(line["event"] for line in served.log if line["event"].startswith("call refused"))
+    assert set(lines) >= {"call refused: no credentials", "call refused: unknown key", "call refused: expired key"}
+    assert all(count <= 10 for count in lines.values())
+    assert all(key not in repr(served.log) for key in (old_key, good_key, "A" * 43))
+
+
+async def test_messages_that_are_no_message_are_not_warned_of(tmp_path: Path) -> None:
+    """A thousand messages of another type: INVALID_ARGUMENT, one line a call and no warning, no error; others go on."""
+    async with serving(tmp_path) as served, insecure_channel(served.address) as channel:
+        call: Any = channel.unary_unary(COLLECT)
+        calls = [call(b"\x0a\xff\xff\xff", timeout=60) for _ in range(1_000)]
+        assert set(await asyncio.gather(*(one.code() for one in calls))) == {grpc.StatusCode.INVALID_ARGUMENT}
+    warned = [line for line in served.log if line["level"] not in {"info", "debug"}]
+    assert [line["event"] for line in warned if "No backend is configured" not in line["event"]] == []
 
 
 async def open_too_many(address: str) -> None:

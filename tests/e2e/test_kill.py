@@ -1,4 +1,4 @@
-"""SIGKILL in mid-batch: callers get UNAVAILABLE, and with the client every prompt has exactly one result in the end."""
+"""SIGKILL and SIGTERM in mid-batch: callers are told, and with the client each prompt has one result in the end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane_client import BatchState, Client, Outcome, Prompt, Resume, Resuming, UnavailableError
+from expresslane_client import (
+    BatchState,
+    Client,
+    Outcome,
+    Prompt,
+    PromptSession,
+    RefusedError,
+    Result,
+    Resume,
+    Resuming,
+    UnavailableError,
+)
 
 from tests.e2e.served import Served
 from tests.e2e.test_serve import at
@@ -106,4 +117,79 @@ async def test_kill_9_on_the_command_line(tmp_path: Path) -> None:
     assert Counter(line["custom_id"] for line in lines) == Counter(f"p{number}" for number in range(COUNT))
     assert b"connection lost, resuming " in errors
     assert b" of 500 prompts" in errors
+    assert b"500 of 500 prompts succeeded" in errors
+
+
+async def test_sigterm_past_the_grace(tmp_path: Path) -> None:
+    """A service stopped in mid-batch with a short grace loses no more than a killed one: one result each (O16, T12).
+
+    What it could not finish it says in-band, and the client asks the service that comes after it.
+    """
+    gate = asyncio.Event()
+    address = f"127.0.0.1:{free_port()}"
+    async with FakeBackend() as fake, Client(address) as client:
+        fake.on(stalling(200, gate))  # type: ignore[arg-type]
+        environ = at(fake, EXPRESSLANE_LISTEN=address, EXPRESSLANE_DRAIN_GRACE_S="100ms")
+        told: list[Resuming] = []
+        async with Served(tmp_path, **environ) as first:
+            prompts = [Prompt(f"p{number}", f"text {number}") for number in range(COUNT)]
+            call = client.generate_batch(prompts, resume=SOON, on_resume=told.append)
+            results = [await anext(call) for _ in range(100)]
+            await fake.wait_for_generations(201)
+            session = client.stream_prompts(iter(prompts), resume=SOON)
+            gathering = asyncio.ensure_future(client.collect_batch(["alone"], resume=SOON))
+            asking = asyncio.ensure_future(client.generate("one", resume=SOON).collect())
+            while (await client.get_snapshot()).open_batches < 3:
+                pass
+            rest = asyncio.ensure_future(call.collect())
+            streamed = asyncio.ensure_future(read_all(session))
+            while (await client.get_snapshot()).open_batches < 4:
+                pass
+            first.terminate()
+            await first.rest()
+            assert await first.process.wait() == 0
+        gate.set()
+        async with Served(tmp_path, **environ):
+            results += await rest
+            of_session = await streamed
+            assert [one.ok for one in (await gathering).results] == [True]
+            assert (await asking).text == "echo one"
+        for all_of_them in (results, of_session):
+            assert Counter(one.custom_id for one in all_of_them) == Counter(f"p{number}" for number in range(COUNT))
+            assert all(one.text == f"echo text {one.index}" for one in all_of_them)
+        for summary in (call.summary, session.summary):
+            assert (summary.state, summary.total_prompts, summary.succeeded) == (BatchState.COMPLETED, COUNT, COUNT)
+        assert isinstance(told[0].error, RefusedError)
+        assert (told[0].error.reason, told[0].error.retry_after_s) == ("DRAINING", 1.0)
+
+
+async def read_all(session: PromptSession) -> list[Result]:
+    """All results of a session that feeds itself."""
+    async with session:
+        return [one async for one in session]
+
+
+async def test_sigterm_on_the_command_line(tmp_path: Path) -> None:
+    """`expresslane run` says that the service is stopping, and ends as if nothing had been."""
+    gate = asyncio.Event()
+    address = f"127.0.0.1:{free_port()}"
+    shell = Shell(tmp_path, address)
+    shell.write("p.jsonl", *numbered(COUNT))
+    async with FakeBackend() as fake:
+        fake.on(stalling(100, gate))  # type: ignore[arg-type]
+        environ = at(fake, EXPRESSLANE_LISTEN=address, EXPRESSLANE_DRAIN_GRACE_S="100ms")
+        async with Served(tmp_path, **environ) as first:
+            process = await shell.start("run", "p.jsonl", "-o", "r.jsonl")
+            await fake.wait_for_generations(101)
+            first.terminate()
+            await first.rest()
+            assert await first.process.wait() == 0
+        gate.set()
+        async with Served(tmp_path, **environ):
+            _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert Counter(line["custom_id"] for line in lines) == Counter(f"p{number}" for number in range(COUNT))
+    assert {line["outcome"] for line in lines} == {"succeeded"}
+    assert b"the service is stopping, resuming 4" in errors
     assert b"500 of 500 prompts succeeded" in errors

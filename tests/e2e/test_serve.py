@@ -8,11 +8,14 @@ import signal
 import socket
 import sys
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc.aio
 import orjson
 import pytest
 from expresslane_client import BatchState, Client, Outcome, Prompt, RefusedError, UnavailableError
+from expresslane_client.errors import from_rpc_error
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.served import Served
 from tests.support.fake_backend import FakeBackend, Script
@@ -41,18 +44,21 @@ async def test_ready_serves_and_stops(tmp_path: Path) -> None:
 
 
 async def test_sigterm_loses_nothing(tmp_path: Path) -> None:
-    """SIGTERM during a batch: new calls are refused, the batch is finished and delivered, exit code 0 (T12)."""
+    """SIGTERM in a batch: NOT_SERVING, new calls are refused, the batch is finished, exit code 0 (T12, A35)."""
     gate = asyncio.Event()
     async with FakeBackend() as fake, Served(tmp_path, **at(fake)) as served, Client(served.address) as client:
         fake.on(lambda _: Script(before_headers=gate))
         call = client.generate_batch([str(number) for number in range(40)])
         reading = asyncio.ensure_future(anext(call))
         await fake.wait_for_generations(10)
+        stub: Any = health_pb2_grpc.HealthStub(client.channel)
+        health = aiter(stub.Watch(health_pb2.HealthCheckRequest()))
+        assert (await anext(health)).status == health_pb2.HealthCheckResponse.SERVING
         served.terminate()
-        await served.logged("stopping")
+        assert (await anext(health)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(RefusedError) as raised:
             await client.collect_batch(["late"])
-        assert raised.value.reason == "DRAINING"
+        assert (raised.value.reason, raised.value.retry_after_s) == ("DRAINING", 1.0)
         gate.set()
         results = [await reading] + [one async for one in call]
         assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
@@ -121,7 +127,7 @@ async def test_the_grace_is_bounded(tmp_path: Path) -> None:
         environ = at(fake, EXPRESSLANE_DRAIN_GRACE_S="100ms")
         async with Served(tmp_path, **environ) as served, Client(served.address) as client:
             fake.on(lambda _: Script(before_headers=asyncio.Event()))
-            call = client.generate_batch(["stuck"])
+            call = client.generate_batch(["stuck"], resume=False)
             reading = asyncio.ensure_future(anext(call))
             (request,) = await fake.wait_for_generations(1)
             served.terminate()
@@ -233,3 +239,20 @@ async def test_memory_falls_while_the_batch_runs(tmp_path: Path) -> None:
             assert all(one.ok for one in results)
             assert peak > 0.5 * size * count
             assert after < 0.3 * size * count, f"{after:,} bytes of {peak:,} are still held"
+
+
+async def test_calls_that_have_said_nothing_are_told_why(tmp_path: Path) -> None:
+    """A call without a first message when the grace is over ends UNAVAILABLE, with DRAINING and when to come back."""
+    async with FakeBackend() as fake:
+        environ = at(fake, EXPRESSLANE_DRAIN_GRACE_S="100ms")
+        async with Served(tmp_path, **environ) as served, Client(served.address) as client:
+            silent: Any = client.inference.StreamPrompts()
+            await silent.wait_for_connection()
+            await client.generate_batch(["x"]).collect()  # on the same connection, so the other call is there too
+            served.terminate()
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await silent.read()
+            error = from_rpc_error(raised.value)
+            assert isinstance(error, RefusedError)
+            assert (error.code.name, error.reason, error.retry_after_s) == ("UNAVAILABLE", "DRAINING", 1.0)
+            assert await served.process.wait() == 0

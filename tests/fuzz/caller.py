@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from expresslane.batches.held import Amount
@@ -18,13 +18,15 @@ from tests.support.fake_backend.adapter import until
 from tests.support.service import Service, backend
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from google.protobuf.descriptor import MethodDescriptor
 
-__all__ = ["DOCUMENTED", "METHODS", "Caller"]
+__all__ = ["DOCUMENTED", "METHODS", "Caller", "Metadata"]
+
+Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
 
 HANG_S = 20.0
 FILES = (inference_pb2, jobs_pb2, admin_pb2)
@@ -39,9 +41,13 @@ DOCUMENTED = {status_code(reason) for reason in Reason} - {grpc.StatusCode.INTER
 
 
 class Caller:
-    """`with Caller() as caller: caller.call(name, [b"..."])`: the service in process, in front of a fake backend."""
+    """`with Caller() as caller: caller.call(name, [b"..."])`: the service in process, in front of a fake backend.
 
-    def __init__(self) -> None:
+    With `tenants` it asks for keys; calls that make jobs or change anything are then not for this caller.
+    """
+
+    def __init__(self, tenants: Mapping[str, Any] | None = None) -> None:
+        self._tenants = dict(tenants or {})
         self._runner = asyncio.Runner()
         self._stack = contextlib.AsyncExitStack()
 
@@ -57,14 +63,16 @@ class Caller:
 
     async def _open(self) -> None:
         self.fake = await self._stack.enter_async_context(FakeBackend(keep=False))
-        settings = {"retry_base_s": 0.001, "queue_limit_prompts": 100, "job_limit": 8}
+        settings = {"retry_base_s": 0.001, "queue_limit_prompts": 100, "job_limit": 8, "tenants": self._tenants}
         served = backend(self.fake.url, cap=8)
         self.service = await self._stack.enter_async_context(Service(fake=served, **settings))
         self._channel = self._stack.enter_context(grpc.insecure_channel(self.service.address))
 
-    def call(self, name: str, sent: Sequence[bytes], *, cancel_after: int | None = None) -> grpc.StatusCode:
+    def call(
+        self, name: str, sent: Sequence[bytes], *, cancel_after: int | None = None, metadata: Metadata = ()
+    ) -> grpc.StatusCode:
         """Send these messages, read to the end, or cancel after so many responses; fails on a hang or a defect."""
-        return self._runner.run(self._call(name, sent, cancel_after))
+        return self._runner.run(self._call(name, sent, cancel_after, metadata))
 
     def settle(self) -> None:
         """Wait until nothing of any call is left, jobs cancelled. Fails if something stays."""
@@ -74,16 +82,20 @@ class Caller:
         """Undo what Admin has changed."""
         self._runner.run(self._restore())
 
-    async def _call(self, name: str, sent: Sequence[bytes], cancel_after: int | None) -> grpc.StatusCode:
+    async def _call(
+        self, name: str, sent: Sequence[bytes], cancel_after: int | None, metadata: Metadata
+    ) -> grpc.StatusCode:
         began_s = time.monotonic()
-        code = await asyncio.to_thread(self._blocking_call, name, sent, cancel_after)
+        code = await asyncio.to_thread(self._blocking_call, name, sent, cancel_after, metadata)
         assert time.monotonic() - began_s < HANG_S / 2, f"{name} hangs"
         return code
 
-    def _blocking_call(self, name: str, sent: Sequence[bytes], cancel_after: int | None) -> grpc.StatusCode:
+    def _blocking_call(
+        self, name: str, sent: Sequence[bytes], cancel_after: int | None, metadata: Metadata
+    ) -> grpc.StatusCode:
         """In a thread, with gRPC's blocking client: the other one forgets a status that comes while it still sends."""
         method: Any = self._channel.stream_stream(f"/{name}")
-        call = method(iter(sent), timeout=HANG_S)
+        call = method(iter(sent), timeout=HANG_S, metadata=metadata)
         answer = message_factory.GetMessageClass(METHODS[name].output_type)
         if cancel_after == 0:
             call.cancel()
@@ -98,7 +110,7 @@ class Caller:
     async def _settle(self) -> None:
         app = self.service.app
         async with asyncio.timeout(HANG_S):
-            for job in await self.service.client.list_jobs():
+            for job in [] if self._tenants else await self.service.client.list_jobs():
                 await self.service.client.delete_job(job.name)
             await until(lambda: app.intake.open_batches == 0)
             await app.dispatcher.settled()
@@ -106,6 +118,7 @@ class Caller:
         ended = now.succeeded + now.failed + now.cancelled + now.expired
         assert (now.queued, now.in_flight, now.submitted) == (0, 0, ended)
         assert app.intake._held.total == Amount()
+        assert (app.intake.tenants.unread.results, app.intake.tenants.unread.bytes) == (0, 0)
         await until(lambda: self.fake.in_flight == 0)
 
     async def _restore(self) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
+from tests.support.fake_backend import FakeBackend, Script
+from tests.support.service import Service, backend
 from tests.support.shell import Shell, numbered
 from tests.support.stub_server import Refusal, StubService, serve_stub
 
@@ -213,6 +216,50 @@ async def test_status_at_a_glance(shell: Shell) -> None:
         assert part in shown
     (fields,) = (await shell.run("status", "--json")).lines
     assert (fields["queued"], fields["queued_by_class"], len(fields["backends"])) == (7, {"standard": 7}, 2)
+
+
+async def test_status_that_goes_on(shell: Shell, service: StubService) -> None:
+    """`status --watch` looks again every second, shows what has changed, and ends with Ctrl-C (A28)."""
+    process = await shell.start("status", "--watch", "--json")
+    assert process.stdout is not None
+    before = json.loads(await process.stdout.readline())
+    service.succeeded += 12
+    while (after := json.loads(await process.stdout.readline()))["succeeded"] == before["succeeded"]:
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (before["succeeded"], after["succeeded"], process.returncode, err) == (9, 21, 130, b"")
+
+
+async def test_status_that_goes_on_for_people(shell: Shell, service: StubService) -> None:
+    """The panel's last state stays on the screen, with the rate between two looks (A28)."""
+    process = await shell.start("status", "--watch")
+    for looks in (1, 2):
+        service.looked.clear()
+        await service.looked.wait()
+        service.uptime_s, service.succeeded = 90 + looks, 9 + 40 * looks
+    service.looked.clear()
+    await service.looked.wait()
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
+    assert b"expresslane" in out
+    assert b"40.0/s" in out
+
+
+async def test_a_failure_rate_ends_a_run(tmp_path: Path) -> None:
+    """--max-failure-rate: above it the rest is cancelled at the service, and the run ends with exit code 1 (A31)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=2)) as running:
+        fake.on(lambda _: Script(status=400))
+        shell = Shell(tmp_path, running.address)
+        shell.write("p.jsonl", *numbered(20))
+        done = await shell.run("run", "p.jsonl", "--max-failure-rate", "0.1")
+        assert done.code == 1
+        outcomes = Counter(line["outcome"] for line in done.lines)
+        assert 3 <= outcomes["failed"] <= 4
+        assert len(fake.generations) <= outcomes["failed"] + 2
+        left = (tmp_path / "p.failed.jsonl").read_bytes().splitlines()
+        assert outcomes["failed"] + outcomes["cancelled"] == len(left) == 20
 
 
 async def test_a_models_text_cannot_reach_the_terminal(shell: Shell) -> None:

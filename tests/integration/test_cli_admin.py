@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from expresslane.settings import TenantSettings
@@ -37,7 +37,7 @@ async def test_policy_is_shown_set_and_taken_back(tmp_path: Path) -> None:
 
 async def test_models_in_memory_are_shown(tmp_path: Path) -> None:
     """Which models a backend holds, how many it may, and how often one was loaded (O06)."""
-    options = {"models": (("a", "a"), ("b", "b")), "max_loaded_models": 1}
+    options: dict[str, Any] = {"models": (("a", "a"), ("b", "b")), "max_loaded_models": 1}
     async with FakeBackend() as fake, Service(fake=backend(fake.url, **options)) as service:
         shell = Shell(tmp_path, service.address)
         assert "fake: in memory: nothing yet (at most 1, 0 loads since start)" in (await shell.run("backends")).out

@@ -62,6 +62,32 @@ async def test_interrupt_a_watch_and_cancel(tmp_path: Path) -> None:
         assert "1 of 2 prompts succeeded (cancelled)" in done.err
 
 
+async def test_a_run_that_is_left_is_kept_and_can_be_cancelled(tmp_path: Path) -> None:
+    """Ctrl-C leaves a kept batch running and says how to end it; `cancel` does, again too, and not what is unknown."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"stuck" in request.body else None)
+        shell = Shell(tmp_path, service.address)
+        stuck: list[dict[str, object]] = [{"custom_id": one, "prompt": "stuck " * 9} for one in "bc"]
+        shell.write("p.jsonl", *numbered(1), *stuck)
+        process = await shell.start("run", "p.jsonl", "--keep", "10m")
+        assert process.stdout is not None
+        assert b"p0" in await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+        command = err.decode().split("expresslane cancel ")[1].split()[0]
+        assert process.returncode == 130
+        assert service.app.kept.find("default", command) is not None
+        left = await shell.run("cancel", command, "--json")
+        assert (left.code, left.lines[0]["queued"]) == (0, 0)
+        await service.app.scheduling.idle()
+        again = await shell.run("cancel", command)
+        assert (again.code, "3 prompts have ended" in again.err) == (0, True)
+        assert "1 of 3 prompts succeeded (cancelled)" in again.out
+        assert "1 kept batches" in (await shell.run("status")).out
+        unknown = await shell.run("cancel", "never")
+        assert (unknown.code, "UNKNOWN_REQUEST" in unknown.err) == (3, True)
+
+
 async def test_a_refused_job(tmp_path: Path) -> None:
     """A refusal names the line of the file; options about a reader are refused beside --job (A05)."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url), max_prompt_bytes=100) as service:

@@ -12,6 +12,8 @@ import pytest
 from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.interceptors.observe import ObserveInterceptor
 from expresslane.telemetry.spans import Tracer
+from expresslane_client import RefusedError as ToldError
+from expresslane_client.errors import from_rpc_error
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
@@ -220,14 +222,17 @@ async def test_open_calls_are_counted_to_their_end(observed: Observed) -> None:
 
 
 async def test_calls_that_are_cut_are_unavailable(observed: Observed) -> None:
-    """A call that the stopping server cuts is UNAVAILABLE in its span and to its caller."""
+    """A call that is cut is UNAVAILABLE in its span and to its caller, who learns why and when to come back."""
     waiting = observed.unary("wait")
     await observed.handlers.running.wait()
-    observed.observer.cutting = True
-    await observed.server.stop(0)
+    observed.observer.cut()
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await waiting
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    error = from_rpc_error(raised.value)
+    assert isinstance(error, ToldError)
+    assert (error.reason, error.retry_after_s) == ("DRAINING", 1.0)
+    await asyncio.wait_for(observed.observer.idle(), 10)
     assert _of(await observed.span())["rpc.response.status_code"] == "UNAVAILABLE"
 
 

@@ -176,7 +176,7 @@ async def test_drain() -> None:
         call = service.client.generate_batch(["a", "b", "c"])
         reading = asyncio.ensure_future(anext(call))
         await fake.wait_for_generations(1)
-        async with service.client.stream_prompts() as session, service.client.stream_prompts() as idle:
+        async with service.client.stream_prompts(resume=False) as session, service.client.stream_prompts() as idle:
             await session.send(Prompt("early", "x"))
             while (await service.client.get_snapshot()).open_batches < 3 or not session.accepted:
                 pass
@@ -193,6 +193,7 @@ async def test_drain() -> None:
             refused = await anext(session)
             assert refused.error is not None
             assert (refused.error.reason, refused.error.retryable) == ("DRAINING", True)
+            assert refused.error.retry_after_s == raised.value.retry_after_s
             await service.client.drain()
             gate.set()
             assert [one.custom_id async for one in session if one.ok] == ["early"]
@@ -200,6 +201,26 @@ async def test_drain() -> None:
         assert (await reading).ok
         assert [one.ok async for one in call] == [True, True]
         assert (await service.client.get_snapshot()).draining
+
+
+async def test_health_turns_before_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops is NOT_SERVING first: until that is told a call is still let in, after it no more (T12)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        told: list[int] = []
+        turn_over = service.app.server.not_serving
+
+        async def turned_over() -> None:
+            await turn_over()
+            told.append(await health(service))
+            (result,) = await service.client.generate_batch(["in time"]).collect()
+            assert result.ok
+
+        with monkeypatch.context() as patched:
+            patched.setattr(service.app.server, "not_serving", turned_over)
+            await service.app.drain()
+        assert told == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        with pytest.raises(RefusedError, match="draining"):
+            await service.client.collect_batch(["late"])
 
 
 async def test_health() -> None:

@@ -69,6 +69,7 @@ async def test_nothing_of_a_storm_stays() -> None:
             # What a call held goes with the last turn of its handler; what leaks never goes.
             await until(lambda: not kept() - of_other_tests)
             assert service.app.intake._held.total == Amount()
+            assert service.app.intake.tenants.unread.results == 0
 
 
 def kept() -> Counter[str]:

@@ -266,6 +266,84 @@ async def test_full() -> None:
         await Heard(service.client, batch("a", request_id="q")).hear()
 
 
+async def test_cancelled_by_name() -> None:
+    """Its owner cancels it: the rest ends CANCELLED in-band, results stay, again is no error; others cannot."""
+    records = {tenant: new_key() for tenant in ("acme", "globex")}
+    tenants = {tenant: {"keys": str(record)} for tenant, (_, record) in records.items()}
+    async with (
+        FakeBackend() as fake,
+        Service(fake=backend(fake.url, cap=2), tenants=tenants) as service,
+        Client(service.address, api_key=records["acme"][0]) as acme,
+        Client(service.address, api_key=records["globex"][0], tenant="acme") as globex,
+    ):
+        fake.on(gated(asyncio.Event()))
+        async with Client(service.address, api_key=records["acme"][0]) as lost:
+            await Heard(lost, batch(*FEW)).hear(1)
+        attached = await Heard(acme, batch(*FEW)).hear(1)
+        await fake.wait_for_generations(3)
+        with pytest.raises(RefusedError) as raised:
+            await globex.cancel_batch("r")
+        assert (raised.value.code, raised.value.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_REQUEST")
+        cancelled = await acme.cancel_batch("r")
+        assert (cancelled.progress.queued, cancelled.progress.finished + cancelled.progress.in_flight) == (0, 3)
+        await attached.hear()
+        assert attached.outcomes == {types_pb2.OUTCOME_SUCCEEDED, types_pb2.OUTCOME_CANCELLED}
+        assert attached.summary is not None
+        assert attached.summary.state == pb.BATCH_STATE_CANCELLED
+        await asyncio.gather(*[one.cancelled.wait() for one in fake.generations if b"stuck" in one.body])
+        again = await acme.cancel_batch("r")
+        assert again.summary is not None
+        assert (again.progress.finished, again.summary.succeeded, again.summary.cancelled) == (3, 1, 2)
+        late = await Heard(acme, batch(*FEW)).hear()
+        assert (late.accepted.attached, late.ids) == (True, attached.ids)
+        for request_id, reason in (("never", "UNKNOWN_REQUEST"), ("", "INVALID_FIELD")):
+            with pytest.raises(RefusedError) as raised:
+                await acme.cancel_batch(request_id)
+            assert raised.value.reason == reason
+        assert len(fake.generations) == 3
+
+
+async def test_what_is_not_kept_is_not_found() -> None:
+    """A batch without KEEP has no key: it cannot be cancelled by name, and runs on."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        fake.on(gated(gate))
+        running = await Heard(service.client, batch(*FEW, on_disconnect=0)).hear(1)
+        with pytest.raises(RefusedError) as raised:
+            await service.client.cancel_batch("r")
+        assert raised.value.reason == "UNKNOWN_REQUEST"
+        gate.set()
+        assert (await running.hear()).outcomes == {types_pb2.OUTCOME_SUCCEEDED}
+
+
+async def test_a_name_of_a_running_batch_can_be_used_again() -> None:
+    """Who repeats a call before the service has seen the first one go is served at once, and its end hurts nobody.
+
+    The first call's connection is silent, not closed: the service cannot know that its caller is gone.
+    """
+    gate = asyncio.Event()
+    async with (
+        FakeBackend() as fake,
+        Service(fake=backend(fake.url)) as service,
+        Relay(service.address) as relay,
+        Client(relay.address) as gone,
+    ):
+        fake.on(gated(gate))
+        await Heard(gone, batch(*FEW, on_disconnect=0)).hear(1)
+        await fake.wait_for_generations(3)
+        relay.open.clear()
+        again = await Heard(service.client, batch("quick", "stuck again", on_disconnect=0)).hear(1)
+        assert not again.accepted.attached
+        await fake.wait_for_generations(5)
+        await relay.cut()
+        await until(lambda: fake.cancelled == 2)
+        gate.set()
+        await again.hear()
+        assert (sorted(again.ids), again.outcomes) == (["0", "1"], {types_pb2.OUTCOME_SUCCEEDED})
+        kept = await Heard(service.client, batch("quick")).hear()
+        assert (kept.accepted.attached, kept.ids) == (False, ["0"])
+
+
 async def test_a_draining_service() -> None:
     """A draining service still lets a caller come back to what is kept; it waits for that, and accepts nothing new."""
     gate = asyncio.Event()

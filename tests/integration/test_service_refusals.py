@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 import pytest
 from expresslane.batches.held import Amount
-from expresslane_client import MessageTooLargeError, Outcome, Prompt, RefusedError
+from expresslane.settings import BackendSettings
+from expresslane_client import MessageTooLargeError, Outcome, Prompt, PromptClass, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
 from google.rpc import error_details_pb2
@@ -148,6 +149,25 @@ async def test_queue_full() -> None:
             results = [await waiting] + [result async for result in running]
             assert {result.outcome for result in results} == {Outcome.SUCCEEDED}
         assert len(fake.generations) == 10
+
+
+async def test_queue_too_long() -> None:
+    """With a bound in time a call that would wait longer is refused, by the rate that was measured, before it waits."""
+    slow = {"kind": "simulated", "cap": 1, "simulated": {"step_s": 0.01, "output_tokens": 10}}
+    async with Service(slow=BackendSettings.model_validate(slow), queue_limit_s=1.0) as service:
+        running = service.client.generate_batch([Prompt(str(number), "x") for number in range(60)])
+        for _ in range(20):
+            await anext(running)
+        code, info, _, retries, details = await refusal(service.client.inference.GenerateBatch(batch(prompt())))
+        assert (code, info.reason, retries) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", True)
+        assert "more than the 1.0 s that prompts may wait (queue_limit_s)" in details
+        many = batch(*[prompt(str(number)) for number in range(60)])
+        code, info, _, retries, details = await refusal(service.client.inference.GenerateBatch(many))
+        assert (code, info.reason, retries) == (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE", False)
+        assert "StreamPrompts" in details
+        async with service.client.stream_prompts([Prompt("a", "x", prompt_class=PromptClass.INTERACTIVE)]) as session:
+            assert [result.outcome async for result in session] == [Outcome.SUCCEEDED]
+        await running.cancel()
 
 
 async def test_queue_full_of_bytes() -> None:

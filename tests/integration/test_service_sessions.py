@@ -9,7 +9,7 @@ import grpc
 import pytest
 from expresslane import deadlines
 from expresslane.servicers.decode import PromptDecoder
-from expresslane_client import BatchState, Outcome, Prompt
+from expresslane_client import BatchState, Outcome, Prompt, SessionEndedError
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
 from google.rpc import error_details_pb2
@@ -130,12 +130,52 @@ async def test_cancels_do_not_queue_behind_prompts() -> None:
         assert seen.summary.cancelled == 3
 
 
+async def test_cancels_after_the_last_prompt() -> None:
+    """`no_more_prompts` leaves the way open for cancels, and ends the session after the last result."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.on(lambda _: Script(before_headers=asyncio.Event()))
+        session = Raw(service)
+        last = prompts("b", "c")
+        last.no_more_prompts = True
+        await session.send(CONFIG, prompts("a"), last)
+        await fake.wait_for_generations(1)
+        await session.send(pb.StreamPromptsRequest(cancel=["b", "a"]))
+        seen = await session.until(lambda seen: len(seen.results) == 2)
+        assert {one.outcome for one in seen.results} == {types_pb2.OUTCOME_CANCELLED}
+        await session.send(pb.StreamPromptsRequest(cancel=["c"]))
+        seen = await session.until(lambda seen: seen.HasField("summary"))
+        assert (seen.summary.total, seen.summary.cancelled) == (3, 3)
+        assert await session.call.code() is grpc.StatusCode.OK
+
+
+async def test_the_client_cancels_after_done_sending() -> None:
+    """`cancel` does after `done_sending` what it did before; of a session that has ended it asks for nothing."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"stuck" in request.body else None)
+        async with service.client.stream_prompts() as session:
+            await session.send(Prompt("a", "stuck"), Prompt("b", "quick"), Prompt("c", "stuck too"))
+            await session.done_sending()
+            with pytest.raises(SessionEndedError, match="after done_sending"):
+                await session.send("d")
+            await fake.wait_for_generations(1)
+            await session.cancel("a", "c", "unknown")
+            results = {result.custom_id: result.outcome async for result in session}
+            assert results == {"a": Outcome.CANCELLED, "b": Outcome.SUCCEEDED, "c": Outcome.CANCELLED}
+            await session.cancel("a")
+            assert (session.summary.succeeded, session.summary.cancelled) == (1, 2)
+
+
+ALL_SENT = pb.StreamPromptsRequest(no_more_prompts=True)
 VIOLATIONS = {
     "prompts first": ([prompts("a")], "PROTOCOL_VIOLATION"),
     "cancel first": ([pb.StreamPromptsRequest(cancel=["a"])], "PROTOCOL_VIOLATION"),
     "nothing in the first": ([pb.StreamPromptsRequest()], "PROTOCOL_VIOLATION"),
     "prompts beside the configuration": (
         [pb.StreamPromptsRequest(config=pb.BatchConfig(), prompts=prompts("a").prompts)],
+        "PROTOCOL_VIOLATION",
+    ),
+    "no more prompts beside the configuration": (
+        [pb.StreamPromptsRequest(config=pb.BatchConfig(), no_more_prompts=True)],
         "PROTOCOL_VIOLATION",
     ),
     "configuration twice": ([CONFIG, CONFIG], "PROTOCOL_VIOLATION"),
@@ -155,6 +195,19 @@ async def test_protocol_violation(case: str) -> None:
         await session.send(*messages)
         assert await session.refusal() == ("INVALID_ARGUMENT", reason)
         assert fake.generations == []
+
+
+async def test_prompts_after_the_last() -> None:
+    """Prompts after `no_more_prompts` end the session, and what it had is cancelled."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        fake.on(lambda _: Script(before_headers=asyncio.Event()))
+        session = Raw(service)
+        await session.send(CONFIG, prompts("a"), ALL_SENT)
+        (request,) = await fake.wait_for_generations(1)
+        await session.send(prompts("b"))
+        assert await session.refusal() == ("INVALID_ARGUMENT", "PROTOCOL_VIOLATION")
+        await request.cancelled.wait()
+        assert len(fake.generations) == 1
 
 
 async def test_a_session_that_sends_nothing() -> None:
@@ -263,6 +316,24 @@ async def test_a_failure_ends_a_fail_fast_session() -> None:
             await session.send(Prompt("a", "slow"), Prompt("b", "bad"), Prompt("c", "slow"))
             results = {result.custom_id: result.outcome async for result in session}
         assert results == {"a": Outcome.CANCELLED, "b": Outcome.FAILED, "c": Outcome.CANCELLED}
+        assert session.summary.state is BatchState.FAILED_FAST
+
+
+async def test_too_many_failures_end_a_session() -> None:
+    """A session with a failure rate ends by itself once too many failed, and by that rate when its input ends (T16)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.on(lambda _: Script(status=400))
+        async with service.client.stream_prompts(max_failure_rate=0.1) as session:
+            await session.send(*[Prompt(f"p{number}", "x") for number in range(100)])
+            outcomes = [result.outcome async for result in session]
+        assert (outcomes.count(Outcome.FAILED), outcomes.count(Outcome.CANCELLED)) == (20, 80)
+        assert session.summary.state is BatchState.FAILED_FAST
+        async with service.client.stream_prompts(max_failure_rate=0.1) as session:
+            await session.send(*[Prompt(f"p{number}", "x") for number in range(10)])
+            outcomes = [(await anext(session)).outcome for _ in range(10)]
+            await session.done_sending()
+            assert [one async for one in session] == []
+        assert set(outcomes) == {Outcome.FAILED}
         assert session.summary.state is BatchState.FAILED_FAST
 
 

@@ -37,18 +37,18 @@ async def test_stop_tells_what_it_could_not_finish() -> None:
     """What is unfinished at the end of the grace ends in-band as CANCELLED by the service, and the call ends OK."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
         fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"stuck" in request.body else None)
-        call = service.client.generate_batch(["quick", "stuck " * 10, "stuck " * 20])
+        call = service.client.generate_batch(["quick", "stuck " * 10, "stuck " * 20], resume=False)
         first = await anext(call)
         assert first.ok
         await fake.wait_for_generations(2)
-        async with service.client.stream_prompts() as session:
+        async with service.client.stream_prompts(resume=False) as session:
             await session.send(Prompt("mine", "stuck " * 30))
             while (await service.client.get_snapshot()).submitted < 4:
                 pass
             stopping = asyncio.ensure_future(service.app.stop(0.05))
             rest = [one async for one in call]
             assert [one.outcome for one in rest] == [Outcome.CANCELLED] * 2
-            assert {one.error.reason for one in rest if one.error} == {"DRAINING"}
+            assert {(one.error.reason, one.error.retry_after_s) for one in rest if one.error} == {("DRAINING", 1.0)}
             assert call.summary.state is BatchState.CANCELLED
             mine = [one async for one in session]
             assert [one.outcome for one in mine] == [Outcome.CANCELLED]

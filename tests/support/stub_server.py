@@ -82,11 +82,15 @@ def answer(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
 class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServicer):
     """What the stub does and what it has seen. By default every prompt succeeds, the last one first.
 
-    `failing` custom_ids fail. `refusal` ends every inference and admin call. `break_after` ends a stream with
+    `failing` custom_ids fail, `twice` are answered twice and `never` not at all; those in `cut_off` end as in a
+    stopping service, the first time. `refusal` ends every inference and admin call. `break_after` ends a stream with
     UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up.
     """
 
     failing: set[str] = field(default_factory=set)
+    twice: set[str] = field(default_factory=set)
+    never: set[str] = field(default_factory=set)
+    cut_off: set[str] = field(default_factory=set)
     refusal: Refusal | None = None
     break_after: int | None = None
     hold_after: int | None = None
@@ -98,6 +102,9 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     metadata: dict[str, str | bytes] = field(default_factory=dict)
     time_remaining_s: float | None = None
     unfinished_max: int = 0
+    uptime_s: int = 90
+    succeeded: int = 9
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     backends: dict[str, admin_pb2.Backend] = field(default_factory=dict)
@@ -146,14 +153,18 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     ) -> inference_pb2.CollectBatchResponse:
         """All results at once, in request order."""
         await self._enter(request, context)
+        await context.send_initial_metadata((("x-expresslane-accepted", str(len(request.prompts))),))
         results = self._results(request.prompts)
+        await self._interrupt(len(results), context)
         return inference_pb2.CollectBatchResponse(results=results, summary=_summary(request.config, results))
 
     async def Generate(  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: _Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        """Two deltas and a result."""
+        """The acceptance, two deltas and a result."""
         await self._enter(request, context)
+        yield inference_pb2.GenerateResponse(events=[inference_pb2.Event(accepted=inference_pb2.Accepted(prompts=1))])
+        await self._interrupt(0, context)
         result = self._results([request.prompt])[0]
         for piece in result.choices[0].text.split(" ", 1) if result.choices else ():
             delta = inference_pb2.Delta(custom_id=result.custom_id, text=piece)
@@ -174,6 +185,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
                 yield inference_pb2.StreamPromptsResponse(credits=self.credits)
             if request.cancel:
                 self.requests.append(request)
+            if request.no_more_prompts:
+                break
             if not request.prompts:
                 continue
             self.unfinished_max = max(self.unfinished_max, len(request.prompts))
@@ -185,11 +198,24 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
                 yield inference_pb2.StreamPromptsResponse(results=[result], credits=1, accepted=accepted)
         yield inference_pb2.StreamPromptsResponse(summary=_summary(config, results))
 
+    async def CancelBatch(  # noqa: N802
+        self, request: inference_pb2.CancelBatchRequest, context: _Context
+    ) -> inference_pb2.CancelBatchResponse:
+        """Nothing is kept here."""
+        await self._enter(request, context)
+        await Refusal(grpc.StatusCode.NOT_FOUND, "nothing is kept", "UNKNOWN_REQUEST").abort(context)
+        raise AssertionError("abort always raises")
+
     def _results(self, prompts: Iterable[types_pb2.Prompt], first: int = 0) -> list[types_pb2.Result]:
         results = []
         for index, prompt in enumerate(prompts, first):
             self.prompts.append(prompt)
-            results.append(_failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index))
+            if prompt.custom_id in self.cut_off:
+                self.cut_off.discard(prompt.custom_id)
+                results.append(_stopped(prompt, index))
+                continue
+            result = _failure(prompt, index) if prompt.custom_id in self.failing else answer(prompt, index)
+            results += [result] * ((prompt.custom_id not in self.never) + (prompt.custom_id in self.twice))
         return results
 
     async def _enter(self, request: object, context: _Context) -> None:
@@ -243,13 +269,14 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     async def GetSnapshot(  # noqa: N802
         self, request: admin_pb2.GetSnapshotRequest, context: _Context
     ) -> admin_pb2.Snapshot:
-        """A busy service."""
+        """A busy service: up for `uptime_s`, with so many `succeeded`. `looked` is set each time."""
         await self._enter(request, context)
+        self.looked.set()
         depth = admin_pb2.ClassDepth(queued=7)
         setattr(depth, "class", types_pb2.PROMPT_CLASS_STANDARD)
         return admin_pb2.Snapshot(
             version="0.1.0",
-            uptime=Duration(seconds=90),
+            uptime=Duration(seconds=self.uptime_s),
             policy="hrrn",
             queue_limit=200_000,
             queued=7,
@@ -258,7 +285,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
             queued_by_class=[depth],
             queued_by_model={"stub-model": 7},
             submitted=20,
-            succeeded=9,
+            succeeded=self.succeeded,
             failed=1,
             drain_rate_per_s=2.5,
             open_batches=1,
@@ -337,12 +364,21 @@ def _failure(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
     return result
 
 
+def _stopped(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
+    error = types_pb2.PromptError(code=14, reason="DRAINING", message="the service is stopping", retryable=True)
+    error.retry_delay.FromMilliseconds(1)
+    result = types_pb2.Result(custom_id=prompt.custom_id, index=index, outcome=types_pb2.OUTCOME_CANCELLED)
+    result.error.CopyFrom(error)
+    return result
+
+
 def _summary(config: inference_pb2.BatchConfig, results: list[types_pb2.Result]) -> inference_pb2.BatchSummary:
     succeeded = sum(result.outcome == types_pb2.OUTCOME_SUCCEEDED for result in results)
     failed = len(results) - succeeded
+    stopped = any(result.error.reason == "DRAINING" for result in results)
     summary = inference_pb2.BatchSummary(
         request_id=config.request_id or "made-up",
-        state=inference_pb2.BATCH_STATE_COMPLETED,
+        state=inference_pb2.BATCH_STATE_CANCELLED if stopped else inference_pb2.BATCH_STATE_COMPLETED,
         total=len(results),
         succeeded=succeeded,
         failed=failed,

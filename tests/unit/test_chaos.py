@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import orjson
@@ -13,7 +14,8 @@ from tests.chaos.faults import long_answer
 from tests.chaos.ledger import Ledger
 from tests.chaos.levels import Levels
 from tests.chaos.overlap import exceeded
-from tests.chaos.soak import growth
+from tests.chaos.session import flatness
+from tests.chaos.soak import growth, success_ratio
 from tests.chaos.verdict import missed
 
 MS = 1_000_000
@@ -65,12 +67,14 @@ def test_what_came_twice_is_duplicated() -> None:
 
 
 def test_what_was_never_asked_for_is_foreign() -> None:
-    """A result with a custom_id of another call, or with another prompt's text, is a mix-up."""
+    """A result with a custom_id of another call, or with another prompt's text, is a mix-up; its rate is told (P30)."""
     ledger = Ledger()
     mixed = call(("a", "succeeded"), ("z", "succeeded"), sent="a")
     mixed["results"][0][4] = False
     ledger.add(mixed)
     assert ledger.foreign == ["a", "z"]
+    ledger.add(call(("a", "succeeded"), ("b", "failed")))
+    assert ledger.mismatch_rate == 2 / 4
 
 
 def test_who_gives_up_early_is_told() -> None:
@@ -94,6 +98,22 @@ def test_one_caller_in_a_hundred() -> None:
     kinds = list(behaviours(400, 0.01))
     assert {kind: kinds.count(kind) for kind in kinds} == {"stays": 392, "leaves": 2, "cancels": 2, "slow": 4}
     assert set(behaviours(100, 0.01)) == {"stays", "leaves", "slow"}
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.25, 0.5])
+def test_the_rate_of_those_who_cancel(rate: float) -> None:
+    """The command line's rate of callers that leave or cancel, half of them each, is what happens (P13)."""
+    kinds = Counter(behaviours(1_000, rate))
+    assert kinds["leaves"] + kinds["cancels"] == kinds["slow"] == 1_000 * rate
+    assert abs(kinds["leaves"] - kinds["cancels"]) <= 1
+
+
+@pytest.mark.parametrize("wrong", ["0.6", "-1", "nan", "x"])
+def test_a_wrong_rate(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate that cannot be is refused before anything is started."""
+    with pytest.raises(SystemExit):
+        chaos.main(["--misbehave", wrong])
+    assert f"--misbehave: invalid rate value: '{wrong}'" in capsys.readouterr().err
 
 
 EMPTY = Levels(0, 0, 0, 0, 8, 20, 10, 0, 100_000_000)
@@ -122,6 +142,22 @@ def test_growth_of_memory() -> None:
     assert growth(flat, 10, 60, 10) == 0
     rising = [(float(at), 100_000 + 100 * at) for at in range(60)]
     assert growth(rising, 10, 60, 10) == pytest.approx(4_000 / 101_450)
+
+
+OFFERED = {
+    "all in time": ({"succeeded": 995, "failed": 5}, 0.995, []),
+    "all refused": ({"refused": 1_000}, 0.0, ["success_ratio = 0.0, at least 0.99"]),
+    "late": ({"succeeded": 900, "late": 100}, 0.9, ["success_ratio = 0.9, at least 0.99"]),
+    "without a result": ({"succeeded": 980}, 0.98, ["success_ratio = 0.98, at least 0.99"]),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "ratio", "lines"), OFFERED.values(), ids=OFFERED.keys())
+def test_a_soak_that_does_nothing_misses(outcomes: dict[str, int], ratio: float, lines: list[str]) -> None:
+    """Memory that stays flat is worth nothing unless what was offered was done, and in time."""
+    found = success_ratio({"offered": 1_000, "outcomes": outcomes})
+    assert found == ratio
+    assert missed({"rss_growth": 0.0, "cap_exceeded": 0, "success_ratio": found}) == lines
 
 
 def test_targets() -> None:
@@ -159,3 +195,13 @@ def test_exit_code_follows_the_verdict(
         assert chaos.main([what]) == code
         printed = orjson.loads(capsys.readouterr().out)
         assert (bool(printed["missed"]), printed | result) == (bool(code), printed)
+
+
+def test_flat_memory_of_a_session() -> None:
+    """What comes before the warm-up's end does not count; after it, growth is told as a part and in bytes a prompt."""
+    flat = [(ended, 50 if ended < 5_000 else 100) for ended in range(500, 20_001, 500)]
+    assert flatness(flat, 5_000) == (0, 0)
+    rising = [(ended, 1_000_000 + 10 * ended) for ended in range(500, 20_001, 500)]
+    share, bytes_per_prompt = flatness(rising, 5_000)
+    assert bytes_per_prompt == 10
+    assert share == pytest.approx(0.12, abs=0.01)

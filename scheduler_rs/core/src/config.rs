@@ -14,6 +14,9 @@ pub struct Config {
     pub policy: Policy,
     /// Most tickets waiting at once, 1 to [`QUEUE_LIMIT_MAX`].
     pub queue_limit: u32,
+    /// Longest that a prompt may be foreseen to wait when it is submitted; 0 = no limit. It does not count while too
+    /// little is known of the rate at which the model's prompts are released.
+    pub queue_limit_ns: u64,
     /// Most tickets in flight over all backends; 0 = no limit.
     pub in_flight_limit: u32,
     /// How long work waits while every backend that it may go to is down; 0 = it expires at once.
@@ -38,6 +41,7 @@ impl Default for Config {
         Self {
             policy: Policy::Hrrn,
             queue_limit: 200_000,
+            queue_limit_ns: 0,
             in_flight_limit: 0,
             no_backend_timeout_ns: 10_000_000_000,
             max_wait_ns: 0,
@@ -260,4 +264,6 @@ pub struct BatchOptions {
     pub tenant: TenantId,
     /// The tenant's share of each class, relative to the weights of others; 0 = 1.
     pub weight: u32,
+    /// Whether its prompts are taken however long they will wait: a session's, whose credits hold it back.
+    pub may_wait: bool,
 }

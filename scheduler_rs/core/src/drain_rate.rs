@@ -1,4 +1,4 @@
-//! How fast tickets end: an exponentially weighted mean over one-second windows.
+//! How fast things end, such as tickets: an exponentially weighted mean over one-second windows.
 
 use std::time::Duration;
 
@@ -8,17 +8,21 @@ const MEMORY_S: f64 = 10.0;
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(1));
 const RETRY_AFTER_UNKNOWN: Duration = Duration::from_secs(1);
 
+/// Counts ends and says when there will be room. Times are monotonic nanoseconds; an earlier one counts as the latest.
+///
+/// The core has one for its tickets. A driver that bounds something of its own measures it in the same way.
 #[derive(Debug, Default)]
-pub(crate) struct DrainRate {
+pub struct DrainRate {
     window_start_ns: Option<u64>,
     in_window: u64,
     mean_per_s: Option<f64>,
 }
 
 impl DrainRate {
-    pub(crate) fn record(&mut self, now_ns: u64) {
+    /// One more has ended.
+    pub fn record(&mut self, now_ns: u64) {
         let start_ns = *self.window_start_ns.get_or_insert(now_ns);
-        if now_ns - start_ns >= WINDOW_NS {
+        if now_ns.saturating_sub(start_ns) >= WINDOW_NS {
             self.mean_per_s = Some(self.per_s(now_ns));
             self.window_start_ns = Some(now_ns);
             self.in_window = 0;
@@ -26,8 +30,9 @@ impl DrainRate {
         self.in_window += 1;
     }
 
-    /// Tickets ended per second; 0 before anything has ended.
-    pub(crate) fn per_s(&self, now_ns: u64) -> f64 {
+    /// Ends per second; 0 before the first.
+    #[must_use]
+    pub fn per_s(&self, now_ns: u64) -> f64 {
         let Some(start_ns) = self.window_start_ns else { return 0.0 };
         let elapsed_ns = now_ns.saturating_sub(start_ns);
         let elapsed_s = elapsed_ns as f64 / 1e9;
@@ -42,15 +47,20 @@ impl DrainRate {
     }
 
     /// When `places` more may be free: from 0.1 to 60 s, 1 s while nothing is known.
-    pub(crate) fn retry_after(&self, now_ns: u64, places: usize) -> Duration {
+    #[must_use]
+    pub fn retry_after(&self, now_ns: u64, places: usize) -> Duration {
         let per_s = self.per_s(now_ns);
         if per_s <= 0.0 {
             return RETRY_AFTER_UNKNOWN;
         }
-        let (shortest, longest) = RETRY_AFTER;
-        Duration::try_from_secs_f64(places as f64 / per_s)
-            .map_or(longest, |wait| wait.clamp(shortest, longest))
+        hint(places as f64 / per_s)
     }
+}
+
+/// When to come back after so long, which may be endless: from 0.1 to 60 s.
+pub(crate) fn hint(wait_s: f64) -> Duration {
+    let (shortest, longest) = RETRY_AFTER;
+    Duration::try_from_secs_f64(wait_s).map_or(longest, |wait| wait.clamp(shortest, longest))
 }
 
 #[cfg(test)]

@@ -37,6 +37,37 @@ pub enum Error {
         /// When it may fit, from the measured drain rate.
         retry_after_ns: u64,
     },
+    /// The batch alone would wait longer than anything may.
+    #[error(
+        "a batch of {prompts} prompts would take {:.1} s to be released even if nothing else waited, more than the \
+         {:.1} s that prompts may wait (queue_limit_s)",
+        *wait_ns as f64 / 1e9,
+        *limit_ns as f64 / 1e9
+    )]
+    BatchTooLong {
+        /// Prompts in the batch.
+        prompts: usize,
+        /// How long its last prompt would wait, at most a day.
+        wait_ns: u64,
+        /// The bound.
+        limit_ns: u64,
+    },
+    /// The batch would now wait too long.
+    #[error(
+        "{prompts} prompts would wait up to {:.1} s, more than the {:.1} s that prompts may wait (queue_limit_s)",
+        *wait_ns as f64 / 1e9,
+        *limit_ns as f64 / 1e9
+    )]
+    WaitTooLong {
+        /// Prompts in the batch.
+        prompts: usize,
+        /// How long its last prompt would wait, rarely more; at most a day.
+        wait_ns: u64,
+        /// The bound.
+        limit_ns: u64,
+        /// When it may fit, from the measured rate of release.
+        retry_after_ns: u64,
+    },
     /// A prompt is larger than a whole limit of tokens per minute, its tenant's or that of every backend of its model;
     /// it could never be released.
     #[error(

@@ -14,6 +14,7 @@
 
 mod account;
 mod backend;
+mod backlog;
 mod batch;
 mod breaker;
 mod class_shares;
@@ -34,6 +35,7 @@ mod lane_defaults;
 mod lanes;
 mod limits;
 mod loaded;
+mod margin;
 mod opening;
 mod ordering;
 mod outcome;
@@ -42,6 +44,7 @@ mod promotion;
 mod queue;
 mod ramp;
 mod ratios;
+mod release_rate;
 mod reservation;
 mod retry_budget;
 mod scheduler;
@@ -54,6 +57,7 @@ mod tight;
 mod timers;
 pub mod token_buckets;
 mod window;
+mod work;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use config::{BackendConfig, BatchOptions, Config, ModelRoute, Prompt, TTFT_DEADLINE_MAX_NS};
@@ -61,6 +65,7 @@ pub use decision::{
     AttemptDeadline, Cancelled, Decisions, Dispatch, Expired, ExpiryReason, Holder, LimitKind, Limited,
     Overdue, OverdueReason,
 };
+pub use drain_rate::DrainRate;
 pub use error::Error;
 pub use fairness::{Fairness, POOLED_MAX};
 pub use histogram::BOUNDS_NS;

@@ -1,6 +1,7 @@
 //! The state machine: what there is. What happens to it stands in one file for each call.
 
 mod attempt;
+mod backlog;
 mod barrier;
 mod breaker;
 mod bypass;
@@ -24,6 +25,7 @@ mod tenant_limit;
 mod update_backend;
 
 use crate::backend::Backend;
+use crate::backlog::Backlog;
 use crate::batch::Batches;
 use crate::class_shares::ClassShares;
 use crate::counters::Counters;
@@ -37,7 +39,7 @@ use crate::slab::Slab;
 use crate::tenant_limits::TenantLimits;
 use crate::ticket::{Place, TicketId};
 use crate::timers::Timers;
-use crate::{BackendId, Config, Decisions, Error, TenantId};
+use crate::{BackendId, Config, Decisions, Error, ModelId, TenantId};
 use std::collections::BTreeMap;
 
 /// Decides when each waiting prompt is released and to which backend.
@@ -70,6 +72,10 @@ pub struct Scheduler {
     ordering: Ordering,
     class_shares: ClassShares,
     drain_rate: DrainRate,
+    /// What waits by model, where waits are limited.
+    backlogs: BTreeMap<ModelId, Backlog>,
+    /// How long a ticket in a bucket was foreseen to wait, if what it really waits tells how good that was.
+    foreseen_ns: BTreeMap<TicketId, f64>,
     counters: Counters,
     /// Empty between calls: its memory is used again.
     kept: Vec<Reservation>,
@@ -99,6 +105,8 @@ impl Scheduler {
             timers: Timers::default(),
             ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
+            backlogs: BTreeMap::new(),
+            foreseen_ns: BTreeMap::new(),
             counters: Counters::default(),
             kept: Vec::new(),
         })

@@ -20,7 +20,7 @@ create_exception!(
     expresslane._scheduler,
     BatchTooLargeError,
     SchedulerError,
-    "The batch alone is larger than the queue bound: it can never fit."
+    "The batch alone is larger than the queue, or would wait too long: it can never fit."
 );
 create_exception!(
     expresslane._scheduler,
@@ -41,9 +41,11 @@ pub(crate) fn to_py(error: Error) -> PyErr {
     let message = error.to_string();
     match error {
         Error::InvalidConfig { .. } => InvalidConfigError::new_err(message),
-        Error::BatchTooLarge { .. } => BatchTooLargeError::new_err(message),
+        Error::BatchTooLarge { .. } | Error::BatchTooLong { .. } => BatchTooLargeError::new_err(message),
         Error::AboveLimit { .. } => AboveLimitError::new_err(message),
-        Error::QueueFull { retry_after_ns, .. } => QueueFullError::new_err((message, retry_after_ns)),
+        Error::QueueFull { retry_after_ns, .. } | Error::WaitTooLong { retry_after_ns, .. } => {
+            QueueFullError::new_err((message, retry_after_ns))
+        }
         Error::UnknownTicket { .. } => UnknownTicketError::new_err(message),
     }
 }

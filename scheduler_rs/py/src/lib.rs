@@ -2,6 +2,7 @@
 
 mod convert;
 mod decisions;
+mod drain_rate;
 mod errors;
 mod scheduler;
 mod snapshot;
@@ -12,6 +13,8 @@ use pyo3::prelude::*;
 mod module {
     #[pymodule_export]
     use crate::decisions::{CancelResult, Decisions, Limited};
+    #[pymodule_export]
+    use crate::drain_rate::DrainRate;
     #[pymodule_export]
     use crate::errors::{
         AboveLimitError, BatchTooLargeError, InvalidConfigError, QueueFullError, SchedulerError,

@@ -28,6 +28,7 @@ impl Scheduler {
         *,
         policy = "hrrn",
         queue_limit = 200_000,
+        queue_limit_ns = 0,
         in_flight_limit = 0,
         no_backend_timeout_ns = 10_000_000_000,
         max_wait_ns = 0,
@@ -41,6 +42,7 @@ impl Scheduler {
     fn new(
         policy: &str,
         queue_limit: u32,
+        queue_limit_ns: u64,
         in_flight_limit: u32,
         no_backend_timeout_ns: u64,
         max_wait_ns: u64,
@@ -54,6 +56,7 @@ impl Scheduler {
         let config = Config {
             policy,
             queue_limit,
+            queue_limit_ns,
             in_flight_limit,
             no_backend_timeout_ns,
             max_wait_ns,
@@ -200,6 +203,7 @@ impl Scheduler {
         deadline_ns = 0,
         tenant = 0,
         weight = 1,
+        may_wait = false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn submit(
@@ -211,9 +215,10 @@ impl Scheduler {
         deadline_ns: u64,
         tenant: u32,
         weight: u32,
+        may_wait: bool,
     ) -> PyResult<Vec<u64>> {
         let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
-        let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight };
+        let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight, may_wait };
         let tickets = self.lock().submit(now_ns, batch, &prompts, options).map_err(to_py)?;
         Ok(tickets.into_iter().map(|ticket| ticket.0).collect())
     }

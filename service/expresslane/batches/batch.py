@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "BatchOptions"]
 
 _ids = itertools.count(1)
+JUDGED_FROM = 20
+"""Results that an open batch must have before its failure rate says anything: one of the first two is not a half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ class Batch:
         self.trace = trace
         self.tenant = tenant
         self.outbox = outbox or Outbox(
-            window=options.reorder_window, limit=options.outbox_limit, limit_bytes=options.outbox_limit_bytes
+            window=options.reorder_window,
+            limit=options.outbox_limit,
+            limit_bytes=options.outbox_limit_bytes,
+            unread=tenant.unread,
         )
         self.held = held or Held()
         self.tally = Tally()
@@ -96,10 +101,11 @@ class Batch:
         self.total += count
         return first
 
-    def end_input(self) -> None:
-        """No more prompts will come."""
+    def end_input(self) -> bool:
+        """No more prompts will come. Returns True when, by that, too much has failed: then cancel what is left."""
         self.open = False
         self._close_if_over()
+        return self.stopped is None and self._failed_too_much()
 
     def complete(self, result: Result, now_ns: int) -> bool:
         """Deliver a prompt's one result. Returns True when the batch must now cancel what is left."""
@@ -133,7 +139,8 @@ class Batch:
         if not failures:
             return False
         limit = self.options.max_failure_rate
-        return self.options.fail_fast or (limit > 0 and not self.open and failures > limit * self.total)
+        known = not self.open or self.tally.finished >= JUDGED_FROM
+        return self.options.fail_fast or (limit > 0 and known and failures > limit * self.total)
 
     def _close_if_over(self) -> None:
         if not self.open and not self.unfinished:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from expresslane.variables import environment_name
+
 __all__ = ["Amount", "Bounds", "Held", "Shortage"]
 
 
 @dataclass(slots=True)
 class Amount:
-    """So many prompts of so many bytes together."""
+    """So many, of so many bytes together."""
 
-    prompts: int = 0
+    count: int = 0
     bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The most that may be held; 0: no such bound."""
+    """The most that may be held, so many and so many bytes together; 0: no such bound."""
 
-    prompts: int = 0
+    count: int = 0
     bytes: int = 0
 
 
@@ -47,35 +49,41 @@ class Held:
         """Prompts were accepted."""
         own = self._tenants.setdefault(tenant, Amount())
         for amount in (self.total, own):
-            amount.prompts += prompts
+            amount.count += prompts
             amount.bytes += size_bytes
         self._forget(tenant)
 
     def give_back(self, tenant: str, size_bytes: int) -> None:
         """One of them has its result."""
         for amount in (self.total, self._tenants[tenant]):
-            amount.prompts -= 1
+            amount.count -= 1
             amount.bytes -= size_bytes
         self._forget(tenant)
 
     def shortage(self, tenant: str, more: Amount, bounds: Bounds, own_bounds: Bounds) -> Shortage | None:
         """Why `more` does not fit, if it does not, within the bounds of all and within the tenant's own."""
         own = self.of(tenant)
-        for held, limits, whose in ((own, own_bounds, "of this tenant"), (self.total, bounds, "of all tenants")):
-            for unit in ("prompts", "bytes"):
-                have, wanted, limit = getattr(held, unit), getattr(more, unit), getattr(limits, unit)
-                noun = "prompts" if unit == "prompts" else "bytes of prompts"
-                if limit and wanted > limit:
-                    return Shortage(f"{wanted:,} {noun} are more than may ever wait or run {whose} ({limit:,})", None)
-                if limit and have + wanted > limit:
-                    message = f"{have:,} {noun} {whose} wait or run; {wanted:,} more exceed {limit:,}"
-                    return Shortage(message, self._places(have + wanted - limit, have))
+        for held, limits, whose, path in (
+            (own, own_bounds, "of this tenant", f"tenants.{tenant}."),
+            (self.total, bounds, "of all tenants", ""),
+        ):
+            for noun, unit, have, wanted, limit in (
+                ("prompts", "prompts", held.count, more.count, limits.count),
+                ("bytes of prompts", "bytes", held.bytes, more.bytes, limits.bytes),
+            ):
+                if not limit or have + wanted <= limit:
+                    continue
+                named = f"{limit:,}, {environment_name(f'{path}queue_limit_{unit}')}"
+                if wanted > limit:
+                    return Shortage(f"{wanted:,} {noun} are more than may ever wait or run {whose} ({named})", None)
+                message = f"{have:,} {noun} {whose} wait or run; {wanted:,} more exceed the bound ({named})"
+                return Shortage(message, self._places(have + wanted - limit, have))
         return None
 
     def _places(self, missing: int, have: int) -> int:
         """How many prompts, of any tenant, end until so much of `have` is free, if what is held ends evenly."""
-        return math.ceil(missing * self.total.prompts / have)
+        return math.ceil(missing * self.total.count / have)
 
     def _forget(self, tenant: str) -> None:
-        if not self._tenants[tenant].prompts:
+        if not self._tenants[tenant].count:
             del self._tenants[tenant]

@@ -21,27 +21,36 @@ RESULT_BYTES = 1_024
 
 
 class Budget:
-    """Bytes that all logs together may keep; `changed` is called soon after it became full or has room again.
+    """Bytes that logs together may keep; `changed` is called soon after they are used up or there is room again.
 
     Being full holds what has not been released. Answers that are under way still come, so `used` may exceed `limit`.
+    `limit_bytes` 0: no bound of its own. `whole`: what this is a tenant's part of.
     """
 
-    def __init__(self, limit_bytes: int, changed: Callable[[], object]) -> None:
+    def __init__(self, limit_bytes: int, changed: Callable[[], object], whole: Budget | None = None) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._changed = changed
+        self._whole = whole
+
+    @property
+    def used_up(self) -> bool:
+        """Whether its own bound is reached."""
+        return 0 < self.limit_bytes <= self.used_bytes
 
     @property
     def full(self) -> bool:
         """Whether nothing more should be started."""
-        return self.used_bytes >= self.limit_bytes
+        return self.used_up or (self._whole is not None and self._whole.full)
 
     def add(self, size_bytes: int) -> None:
         """Count bytes that are kept from now on; a negative number, that are no longer."""
-        was_full = self.full
+        was_used_up = self.used_up
         self.used_bytes += size_bytes
-        if self.full != was_full:
+        if self.used_up != was_used_up:
             asyncio.get_running_loop().call_soon(self._changed)
+        if self._whole is not None:
+            self._whole.add(size_bytes)
 
 
 class Log(Outbox):
@@ -101,6 +110,9 @@ class Log(Outbox):
         if not self._closing:
             self._closing = True
             asyncio.get_running_loop().call_soon(self._settle)
+
+    def leave(self) -> None:
+        """Nothing to do: it is not for one reader, and its keeper decides when it goes."""
 
     def discard(self) -> None:
         """Give everything up, also what is still to come; there must be no reader left."""
@@ -165,6 +177,9 @@ class Cursor:
             if not await self._log.news(end_s - loop.time()):
                 return False
         return True
+
+    def written(self) -> None:
+        """Nothing to do: the log keeps what was read."""
 
     def take(self) -> Parcel:
         """The next results, perhaps none."""

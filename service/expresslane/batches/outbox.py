@@ -6,6 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from expresslane.batches.held import Bounds
+from expresslane.batches.unread import Unread
+
 if TYPE_CHECKING:
     from expresslane.results import Result
 
@@ -36,9 +39,20 @@ class Outbox:
     `window` > 0: results are handed out by index, and `horizon` lets at most `window` or `limit` prompts be ahead of
     the reader; else as they complete, and the horizon falls to 0 while `limit` results or more wait. While
     `limit_bytes` of answers or more wait, nothing starts but an in-order batch's next due. One reader at a time.
+
+    `unread`: where what waits here is counted together with the rest of its tenant's and all others', until its reader
+    comes back for more. While that is full, anything that waits holds the batch as the limits do.
     """
 
-    def __init__(self, *, window: int, limit: int, limit_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, *, window: int, limit: int, limit_bytes: int = 64 * 1024 * 1024, unread: Unread | None = None
+    ) -> None:
+        self._unread = unread or Unread(Bounds())
+        self._counted = 0
+        self._counted_bytes = 0
+        self._taken = 0
+        self._taken_bytes = 0
+        self._left = False
         self._window = min(window, limit)
         self._limit = limit
         self._limit_bytes = limit_bytes
@@ -55,6 +69,9 @@ class Outbox:
 
     def put(self, result: Result) -> None:
         """Add a finished prompt's result."""
+        if self._left:
+            return
+        self._count(1, result.answer_bytes)
         if self._window and result.index != self._next:
             self._early[result.index] = result
             self._early_bytes += result.answer_bytes
@@ -72,6 +89,9 @@ class Outbox:
 
     def put_delta(self, custom_id: str, index: int, text: str, reasoning: str) -> None:
         """Add a piece of a running prompt's output."""
+        if self._left:
+            return
+        self._count(0, len(text) + len(reasoning))
         delta = self._deltas.get(index)
         if delta is None:
             delta = self._deltas[index] = Delta(custom_id, index)
@@ -92,6 +112,13 @@ class Outbox:
         self.closed = True
         self._wake()
 
+    def leave(self) -> None:
+        """Its reader is gone for good: what waits, and what still comes, is for nobody."""
+        self._left = True
+        self._ready, self._early, self._deltas = [], {}, {}
+        self._ready_bytes = self._early_bytes = self._taken = self._taken_bytes = 0
+        self._count(-self._counted, -self._counted_bytes)
+
     @property
     def empty(self) -> bool:
         """Whether nothing is ready."""
@@ -100,10 +127,18 @@ class Outbox:
     def take(self) -> Parcel:
         """Everything that is ready now, perhaps nothing."""
         self._news = False
+        self._taken += len(self._ready)
+        self._taken_bytes += self._ready_bytes
         self._ready_bytes = 0
         results, self._ready = self._ready, []
         deltas, self._deltas = self._deltas, {}
         return Parcel(results, list(deltas.values()))
+
+    def written(self) -> None:
+        """The reader has got rid of what it took."""
+        if self._taken or self._taken_bytes:
+            self._count(-self._taken, -self._taken_bytes)
+            self._taken = self._taken_bytes = 0
 
     async def wait(self, timeout_s: float) -> bool:
         """Return True once something is ready or the outbox is closed, False when `timeout_s` went by without."""
@@ -119,18 +154,28 @@ class Outbox:
             self._waiter = None
 
     def horizon(self) -> int | None:
-        """Prompts numbered from here on must not start yet; None: no bound. Ask after `put` and after `take`."""
+        """Prompts numbered from here on must not start yet; None: no bound.
+
+        Ask after `put`, `take` and `written`, and when `unread` becomes full or has room again.
+        """
         waiting_bytes = self._ready_bytes + self._early_bytes
         waiting = len(self._ready)
+        pressed = self._unread.pressed and bool(self._counted or self._counted_bytes)
         if self._window:
-            self._held = waiting_bytes >= self._limit_bytes or (self._held and waiting_bytes > self._limit_bytes // 2)
+            held_on = self._held and waiting_bytes > self._limit_bytes // 2
+            self._held = pressed or waiting_bytes >= self._limit_bytes or held_on
             horizon = self._next - waiting + self._window
             # With nothing to read, only the next due can bring the reader on: it is never held.
             return min(horizon, self._next if waiting else self._next + 1) if self._held else horizon
-        full = waiting >= self._limit or waiting_bytes >= self._limit_bytes
+        full = pressed or waiting >= self._limit or waiting_bytes >= self._limit_bytes
         half_full = waiting > self._limit // 2 or waiting_bytes > self._limit_bytes // 2
         self._held = full or (self._held and half_full)
         return 0 if self._held else None
+
+    def _count(self, results: int, size_bytes: int) -> None:
+        self._counted += results
+        self._counted_bytes += size_bytes
+        self._unread.add(results, size_bytes)
 
     def _wake(self, ready: bool = True) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from expresslane.batches.samples import Percentiles, Samples
 from expresslane.results import Outcome, Result, Usage
 
 if TYPE_CHECKING:
     from expresslane.errors import Reason
 
-__all__ = ["BatchState", "ErrorKind", "Percentiles", "Summary", "Tally", "percentiles"]
+__all__ = ["BatchState", "ErrorKind", "Percentiles", "Summary", "Tally"]
 
-MAX_SAMPLES = 1_000_000
 MAX_ERROR_KINDS = 100
 """A backend may answer with any status; further kinds are counted without status and backend."""
 
@@ -27,17 +26,6 @@ class BatchState(Enum):
     FAILED_FAST = "failed_fast"
     PARTIAL_DEADLINE = "partial_deadline"
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Exact nearest-rank percentiles of `count` durations, in nanoseconds; all zero when there are none."""
-
-    count: int = 0
-    p50_ns: int = 0
-    p99_ns: int = 0
-    max_ns: int = 0
-    mean_ns: int = 0
 
 
 class ErrorKind(NamedTuple):
@@ -88,28 +76,9 @@ class Summary:
         return self.outcomes[Outcome.SUCCEEDED] * 1e9 / self.wall_ns if self.wall_ns else 0.0
 
 
-def percentiles(values: array[int]) -> Percentiles:
-    """Nearest rank: the smallest value that at least p % of the values do not exceed."""
-    if not values:
-        return Percentiles()
-    ordered = sorted(values)
-    count = len(ordered)
-    return Percentiles(
-        count=count,
-        p50_ns=ordered[(count * 50 + 99) // 100 - 1],
-        p99_ns=ordered[(count * 99 + 99) // 100 - 1],
-        max_ns=ordered[-1],
-        mean_ns=sum(ordered) // count,
-    )
-
-
-def _samples() -> array[int]:
-    return array("q")
-
-
 @dataclass(slots=True)
 class Tally:
-    """Adds results up. Durations are kept exactly for the first million results of a batch and no longer after that."""
+    """Adds results up, in bounded memory however many there are."""
 
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     errors: Counter[ErrorKind] = field(default_factory=Counter)
@@ -121,11 +90,11 @@ class Tally:
     input_estimated: bool = False
     output_estimated: bool = False
     simulated: bool = False
-    queue_waits: array[int] = field(default_factory=_samples)
-    ttfts: array[int] = field(default_factory=_samples)
-    tpots: array[int] = field(default_factory=_samples)
-    totals: array[int] = field(default_factory=_samples)
-    finished_at: array[int] = field(default_factory=_samples)
+    queue_waits: Samples = field(default_factory=Samples)
+    ttfts: Samples = field(default_factory=Samples)
+    tpots: Samples = field(default_factory=Samples)
+    totals: Samples = field(default_factory=Samples)
+    finished_at: Samples = field(default_factory=Samples)
 
     def add(self, result: Result, elapsed_ns: int) -> None:
         """Count one result, `elapsed_ns` after the batch was accepted."""
@@ -143,17 +112,15 @@ class Tally:
         timings = result.timings
         if result.outcome is Outcome.SUCCEEDED:
             self.sequential_ns += timings.attempt_ns or 0
-        if self.finished > MAX_SAMPLES:
-            return
-        self.finished_at.append(elapsed_ns)
+        self.finished_at.add(elapsed_ns)
         if result.attempts:
-            self.queue_waits.append(timings.queue_wait_ns)
+            self.queue_waits.add(timings.queue_wait_ns)
         if timings.ttft_ns is not None:
-            self.ttfts.append(timings.ttft_ns)
+            self.ttfts.add(timings.ttft_ns)
         if timings.tpot_ns is not None:
-            self.tpots.append(timings.tpot_ns)
+            self.tpots.add(timings.tpot_ns)
         if result.outcome is Outcome.SUCCEEDED:
-            self.totals.append(timings.total_ns)
+            self.totals.add(timings.total_ns)
 
     def _add_error(self, kind: ErrorKind) -> None:
         if len(self.errors) >= MAX_ERROR_KINDS and kind not in self.errors:
@@ -171,12 +138,12 @@ class Tally:
             errors=dict(self.errors.most_common()),
             wall_ns=wall_ns,
             sequential_ns=self.sequential_ns,
-            first_result_ns=at[0] if at else None,
-            median_result_ns=at[(len(at) + 1) // 2 - 1] if at else None,
-            queue_wait=percentiles(self.queue_waits),
-            ttft=percentiles(self.ttfts),
-            tpot=percentiles(self.tpots),
-            total_time=percentiles(self.totals),
+            first_result_ns=at.first if at.count else None,
+            median_result_ns=at.median() if at.count else None,
+            queue_wait=self.queue_waits.percentiles(),
+            ttft=self.ttfts.percentiles(),
+            tpot=self.tpots.percentiles(),
+            total_time=self.totals.percentiles(),
             usage=Usage(
                 self.input_tokens,
                 self.cached_input_tokens,

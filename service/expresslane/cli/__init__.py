@@ -54,6 +54,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(run_options(arguments))
 
 
+def _cancel(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.cancel import cancel_batch  # noqa: PLC0415
+    from expresslane.cli.connection import connection  # noqa: PLC0415
+
+    return cancel_batch(connection(arguments), arguments.request_id, as_json=arguments.as_json)
+
+
 def _jobs(arguments: argparse.Namespace) -> int:
     from expresslane.cli.connection import connection  # noqa: PLC0415
     from expresslane.cli.jobs import cancel_job, delete_job, list_jobs, show_job  # noqa: PLC0415
@@ -158,6 +165,7 @@ def _demo(_arguments: argparse.Namespace) -> int:
 _COMMANDS = {
     "serve": _serve,
     "run": _run,
+    "cancel": _cancel,
     "jobs": _jobs,
     "backends": _backends,
     "tenants": _tenants,

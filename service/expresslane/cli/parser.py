@@ -153,6 +153,7 @@ def build_parser() -> Parser:
         usage="expresslane run PROMPTS.jsonl [options]",
     )
     add_run_arguments(run)
+    _add_cancel(commands)
     _add_jobs(commands)
     _add_backends(commands)
     _add_tenants(commands)
@@ -167,6 +168,15 @@ def build_parser() -> Parser:
     _add(commands, "version", "versions of service, core, Python and libraries", json=True)
     _add(commands, "demo", "a service of its own, a sample batch, the results")
     return parser
+
+
+def _add_cancel(commands: argparse._SubParsersAction[Parser]) -> None:
+    cancel = _add(
+        commands, "cancel", "end what is unfinished of a batch that the service keeps (run --keep)", json=True
+    )
+    cancel.example = "expresslane cancel nightly-2031"
+    cancel.add_argument("request_id", metavar="REQUEST_ID", help="the name that the batch was sent under")
+    add_connection(cancel)
 
 
 def _add_jobs(commands: argparse._SubParsersAction[Parser]) -> None:

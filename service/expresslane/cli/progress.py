@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
+from expresslane_client import RefusedError
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -82,10 +83,12 @@ class RunProgress:
         return "; ".join(left)
 
     def resuming(self, resuming: Resuming) -> None:
-        """The connection is lost, and the rest is asked for again: said once for each loss."""
+        """The connection is lost, or the service stops, and the rest is asked for again: said once for each loss."""
         if resuming.attempt == 1 and not self._quiet:
             rest = f"{resuming.unfinished} of {resuming.total} prompts"
-            self._console.print(f"connection lost, resuming {rest}", soft_wrap=True)
+            stopping = isinstance(resuming.error, RefusedError) and resuming.error.reason == "DRAINING"
+            what = "the service is stopping" if stopping else "connection lost"
+            self._console.print(f"{what}, resuming {rest}", soft_wrap=True)
 
     def tick(self) -> None:
         """Write a line where there is no bar, if the last one was long ago."""

@@ -153,7 +153,10 @@ class Run:
         if self._interrupted:
             console.print(f"interrupted: {self._results.succeeded} succeeded, {self._results.unfinished} not finished")
             if self._sent_kept:
-                console.print("the service goes on with the batch for as long as --keep says", soft_wrap=True)
+                console.print(
+                    "the service goes on with the batch for as long as --keep says; to end it:", soft_wrap=True
+                )
+                console.print(f"  expresslane cancel {one_line(self._options.batch['request_id'])}", soft_wrap=True)
         code = problem(self._error) if self._error else Exit.OK
         left = self._leave_failures()
         if self._interrupted:

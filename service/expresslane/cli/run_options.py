@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,7 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         batch["max_failure_rate"] = arguments.max_failure_rate
     if arguments.keep is not None:
         batch["keep_s"] = arguments.keep
+        batch["request_id"] = arguments.request_id or uuid.uuid4().hex  # for whoever wants to cancel it
     return RunOptions(
         source=source,
         output=output,

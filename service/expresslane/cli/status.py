@@ -18,7 +18,7 @@ from expresslane.cli.summary_table import seconds
 from expresslane.cli.tenants import DEFAULT_TENANT, tenants_table
 
 if TYPE_CHECKING:
-    from expresslane_client import Snapshot
+    from expresslane_client import Holdings, Snapshot
     from rich.console import RenderableType
 
     from expresslane.cli.connection import Connection
@@ -65,6 +65,7 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
         "queued_by_model": dict(snapshot.queued_by_model),
         "policies": [dataclasses.asdict(one) for one in snapshot.policies],
         "tenants": [dataclasses.asdict(one) for one in snapshot.tenants],
+        "holdings": dataclasses.asdict(snapshot.holdings),
         "backends": [backend_fields(backend) for backend in snapshot.backends],
     }
 
@@ -103,6 +104,8 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
         policies = joined(f"{one_line(one.scope, 60)} {one_line(one.policy)}" for one in snapshot.policies)
         table.add_row("policies", "", policies)
     cap = f"of {snapshot.in_flight_limit:,}" if snapshot.in_flight_limit else ""
+    if held := _held(snapshot.holdings):
+        table.add_row("held", "", held)
     table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open batches")))
     rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
     left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
@@ -111,6 +114,21 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
     counts = joined(f"{getattr(snapshot, name):,} {name.replace('_', ' ')}" for name in ends if getattr(snapshot, name))
     table.add_row("since start", f"{snapshot.submitted:,}", joined(("submitted", counts)))
     return table
+
+
+def _held(holdings: Holdings) -> str:
+    """What else is in memory for callers, as far as there is any."""
+    parts = (
+        (holdings.jobs, f"{holdings.jobs:,} jobs with {_size(holdings.job_result_bytes)}"),
+        (holdings.kept_batches, f"{holdings.kept_batches:,} kept batches with {_size(holdings.kept_result_bytes)}"),
+        (holdings.unread_results, f"{holdings.unread_results:,} unread results of {_size(holdings.unread_bytes)}"),
+    )
+    return joined(text for count, text in parts if count)
+
+
+def _size(count: int) -> str:
+    """Bytes for a person."""
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
 
 
 def _rate(snapshot: Snapshot, before: Snapshot) -> float:

@@ -53,8 +53,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         self._access = access
         self._refused = refused
-        self.open_calls = OpenCalls(max_open_calls, self._limit_of)
-        self.open_streams = OpenCalls(OPEN_STREAMS_MAX, lambda _: None)
+        self.open_calls = OpenCalls(max_open_calls, access.max_open_calls, setting="EXPRESSLANE_MAX_OPEN_CALLS")
+        self.open_streams = OpenCalls(OPEN_STREAMS_MAX)
 
     async def intercept_service(
         self,
@@ -115,10 +115,6 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             message = "this service is for administrators"
             raise DeniedError(Reason.NOT_PERMITTED, message, "no administrator", caller.key_id, caller.tenant)
         return caller
-
-    def _limit_of(self, tenant: str) -> int | None:
-        configured = self._access.tenant(tenant)
-        return configured.max_open_calls if configured is not None else None
 
     def _tell(self, method: str, context: Context, refusal: RefusedError, caller: Caller) -> None:
         """One limited line for each kind of refusal: the log must not grow with what strangers send."""

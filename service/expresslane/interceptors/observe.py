@@ -18,7 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode, TracerProvider, set_span_in_context
 
-from expresslane.errors import Reason, RefusedError, status_code
+from expresslane.errors import DRAIN_RETRY_NS, Reason, RefusedError, status_code
 from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
 from expresslane.telemetry import names
@@ -71,8 +71,8 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
             "Duration of a call, from its arrival to its end",
             explicit_bucket_boundaries_advisory=_BOUNDS_S,
         )
-        self.cutting = False
-        """The service stops and cuts the calls that are left: their callers are told UNAVAILABLE."""
+        self._cutting = False
+        self._handlers: set[asyncio.Task[Any]] = set()
         self.open_calls = 0
         """Calls whose last byte has not been sent."""
         self._none_open = asyncio.Event()
@@ -81,6 +81,12 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
     async def idle(self) -> None:
         """Return once no call is open."""
         await self._none_open.wait()
+
+    def cut(self) -> None:
+        """End every call that is left with UNAVAILABLE (DRAINING): the service stops."""
+        self._cutting = True
+        for handler in self._handlers:
+            handler.cancel()
 
     async def intercept_service(
         self,
@@ -107,15 +113,20 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
         async def observed(request: Any, context: Context) -> Any:
             call = _Call(self, name, context)
             self._opened(context)
+            handler = asyncio.current_task()
+            assert handler is not None
+            self._handlers.add(handler)
             try:
                 response = await run(request, context)
             except BaseException as error:
-                await call.failed(error)
+                self._handlers.discard(handler)  # it is ending: it must not be cut on its last words
+                await call.failed(error, cut=self._cutting)
                 raise
             else:
                 call.ended(_code_of(context))
                 return response
             finally:
+                self._handlers.discard(handler)
                 call.detach()
 
         return observed
@@ -173,10 +184,12 @@ class _Call:
         """Take the span out of the current context again."""
         otel_context.detach(self._token)
 
-    async def failed(self, error: BaseException) -> None:
-        """End the call with what its handler raised. An unhandled exception is answered here."""
+    async def failed(self, error: BaseException, *, cut: bool = False) -> None:
+        """End the call with what its handler raised. An unhandled exception is answered here, and a cut."""
         if isinstance(error, grpc.aio.AbortError):
             self.ended(_code_of(self._context))
+        elif isinstance(error, asyncio.CancelledError) and cut:
+            await self._answer(RefusedError(Reason.DRAINING, "the service has stopped", retry_after_ns=DRAIN_RETRY_NS))
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit, grpc.aio.InternalError)):
             # InternalError: a message could not be sent, because the caller went away just then
             self.ended(self._cancelled_code())
@@ -187,9 +200,7 @@ class _Call:
             await self._answer(RefusedError(Reason.INTERNAL, "internal error"), type(error).__qualname__)
 
     def _cancelled_code(self) -> grpc.StatusCode:
-        """Why a call was cancelled: by us, by its deadline, or by its caller."""
-        if self._observer.cutting:
-            return grpc.StatusCode.UNAVAILABLE
+        """Why a call was cancelled: by its deadline, or by its caller."""
         if self._allowed_s is not None and time.monotonic() - self._start_s >= self._allowed_s - self._slack_s():
             return grpc.StatusCode.DEADLINE_EXCEEDED
         return grpc.StatusCode.CANCELLED

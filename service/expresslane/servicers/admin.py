@@ -14,7 +14,9 @@ from expresslane.policies import POLICY_NAMES, Scope
 from expresslane.servicers.admin_messages import (
     CLASSES,
     PREFIX,
+    Holdings,
     backend_message,
+    holdings_message,
     policy_messages,
     tenant_messages,
 )
@@ -25,11 +27,12 @@ from expresslane.v1 import admin_pb2 as pb
 from expresslane.variables import is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from expresslane.fleet import Fleet, Member
     from expresslane.intake import Intake
     from expresslane.scheduling import Scheduling
+    from expresslane.tenants import Tenant
 
 __all__ = ["AdminServicer"]
 
@@ -53,19 +56,25 @@ _SCOPES = {message: prompt_class for prompt_class, message in CLASSES.items()}
 
 
 class AdminServicer:
-    """Serves expresslane.v1.Admin. `drain()` is called when the service shall accept nothing more."""
+    """Serves expresslane.v1.Admin.
+
+    `drain()` is awaited when the service shall accept nothing more; `holdings` says what is held for a tenant, or for
+    all.
+    """
 
     def __init__(
         self,
         fleet: Fleet,
         scheduling: Scheduling,
         intake: Intake,
-        drain: Callable[[], object],
+        drain: Callable[[], Awaitable[None]],
         *,
+        holdings: Callable[[Tenant | None], Holdings],
         fairness: str = "tenant_batch",
         clock: Clock = monotonic_ns,
     ) -> None:
         self._fairness = fairness
+        self._holdings = holdings
         self._fleet = fleet
         self._scheduling = scheduling
         self._intake = intake
@@ -128,7 +137,7 @@ class AdminServicer:
             self._update_tenant(request)
         except RefusedError as refusal:
             await abort(context, refusal)
-        messages = tenant_messages(self._intake.tenants, self._scheduling, self._clock(), only=name)
+        messages = tenant_messages(self._intake.tenants, self._scheduling, self._holdings, self._clock(), only=name)
         return messages[0]
 
     def _update_tenant(self, request: pb.UpdateTenantRequest) -> None:
@@ -209,14 +218,15 @@ class AdminServicer:
             open_batches=self._intake.open_batches,
             backends=self._describe(self._fleet.members),
             policies=policy_messages(now.policy, self._scheduling.policies)[1:],
-            tenants=tenant_messages(tenants, self._scheduling, self._clock()),
+            tenants=tenant_messages(tenants, self._scheduling, self._holdings, self._clock()),
             tenants_total=len(tenants.known()),
             fairness=self._fairness,
+            holdings=holdings_message(self._holdings(None)),
         )
 
     async def Drain(self, _: pb.DrainRequest, context: Any) -> pb.DrainResponse:  # noqa: ARG002, N802
         """Stop accepting work; what was accepted goes on."""
-        self._drain()
+        await self._drain()
         now = self._scheduling.snapshot()
         return pb.DrainResponse(queued=now.queued, in_flight=now.in_flight)
 

@@ -14,16 +14,26 @@ from expresslane.v1 import admin_pb2 as pb
 from expresslane.v1 import types_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from expresslane._scheduler import BackendSnapshot, BreakerSnapshot, TenantLimitSnapshot
+    from expresslane.batches.held import Amount
+    from expresslane.batches.unread import Unread
     from expresslane.fleet import Fleet, Member
     from expresslane.rate_limits import RateLimits
     from expresslane.scheduling import Scheduling
     from expresslane.tenants import Tenant, Tenants
     from expresslane.token_estimates import ModelEstimate, TokenEstimates
 
-__all__ = ["CLASSES", "PREFIX", "backend_message", "policy_messages", "tenant_messages"]
+__all__ = [
+    "CLASSES",
+    "PREFIX",
+    "Holdings",
+    "backend_message",
+    "holdings_message",
+    "policy_messages",
+    "tenant_messages",
+]
 
 PREFIX = "backends/"
 TENANTS_MAX = 100
@@ -32,6 +42,29 @@ CLASSES = {
     PromptClass.STANDARD: types_pb2.PROMPT_CLASS_STANDARD,
     PromptClass.BATCH: types_pb2.PROMPT_CLASS_BATCH,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What is held in memory for callers, beside prompts that wait or run."""
+
+    open_calls: int
+    unread: Unread
+    jobs: Amount
+    kept: Amount
+
+
+def holdings_message(held: Holdings) -> pb.Holdings:
+    """What is held, as a message."""
+    return pb.Holdings(
+        open_calls=held.open_calls,
+        unread_results=held.unread.results,
+        unread_bytes=held.unread.bytes,
+        jobs=held.jobs.count,
+        job_result_bytes=held.jobs.bytes,
+        kept_batches=held.kept.count,
+        kept_result_bytes=held.kept.bytes,
+    )
 
 
 def policy_messages(default: str, policies: Mapping[Scope, str]) -> list[pb.Policy]:
@@ -46,10 +79,17 @@ def _policy(scope: Scope, policy: str) -> pb.Policy:
     return message
 
 
-def tenant_messages(tenants: Tenants, scheduling: Scheduling, now_ns: int, *, only: str = "") -> list[pb.Tenant]:
-    """Those with settings of their own, with work or with service that the core remembers; or just one.
+def tenant_messages(
+    tenants: Tenants,
+    scheduling: Scheduling,
+    holdings: Callable[[Tenant], Holdings],
+    now_ns: int,
+    *,
+    only: str = "",
+) -> list[pb.Tenant]:
+    """Those with settings of their own, with work, with service that the core remembers or with results that are kept.
 
-    Most waiting prompts first.
+    Most waiting prompts first; or just one.
     """
     counts: defaultdict[str, _Counts] = defaultdict(_Counts)
     for batch in scheduling.open_batches:
@@ -62,10 +102,18 @@ def tenant_messages(tenants: Tenants, scheduling: Scheduling, now_ns: int, *, on
         if (tenant := tenants.by_number(limited.tenant)) is not None:
             counts[tenant.name].limits = limited
     if only:
-        return [_tenant(tenants.find(only), counts[only], now_ns)]
-    shown = [one for one in tenants.known() if one.open or one.name in counts or tenants.is_configured(one)]
+        return [_tenant(tenants.find(only), counts[only], holdings, now_ns)]
+    shown = [
+        one
+        for one in tenants.known()
+        if one.open or one.name in counts or tenants.is_configured(one) or _keeps(holdings(one))
+    ]
     shown.sort(key=lambda one: (*counts[one.name].order, one.name))
-    return [_tenant(one, counts[one.name], now_ns) for one in shown[:TENANTS_MAX]]
+    return [_tenant(one, counts[one.name], holdings, now_ns) for one in shown[:TENANTS_MAX]]
+
+
+def _keeps(held: Holdings) -> bool:
+    return bool(held.jobs.count or held.kept.count)
 
 
 @dataclass(slots=True)
@@ -83,7 +131,7 @@ class _Counts:
         return -self.queued, -self.in_flight, -self.used_tokens
 
 
-def _tenant(tenant: Tenant, counts: _Counts, now_ns: int) -> pb.Tenant:
+def _tenant(tenant: Tenant, counts: _Counts, holdings: Callable[[Tenant], Holdings], now_ns: int) -> pb.Tenant:
     message = pb.Tenant(
         tenant=tenant.name,
         weight=tenant.weight,
@@ -96,6 +144,7 @@ def _tenant(tenant: Tenant, counts: _Counts, now_ns: int) -> pb.Tenant:
         tokens_per_min=tenant.tokens_per_min,
         rate_limited_times=tenant.tally.times,
         rate_limited_time=duration(tenant.tally.total_ns),
+        holdings=holdings_message(holdings(tenant)),
     )
     if (limits := counts.limits) is not None:
         message.requests_in_window = limits.requests_in_window

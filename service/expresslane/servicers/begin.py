@@ -93,6 +93,7 @@ class Beginnings:
                 yield Reader(begun.batch, self._scheduling, clock=self._clock)
             finally:
                 self._intake.close(begun.batch)
+                begun.batch.outbox.leave()
             return
         with self._kept.attached(begun.kept):
             cursor = CallCursor(begun.kept.log, in_order=options.reorder_window > 0, deltas=options.stream_deltas)

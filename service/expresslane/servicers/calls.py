@@ -27,16 +27,32 @@ if TYPE_CHECKING:
     from expresslane.tenants import Tenant
     from expresslane.v1 import types_pb2
 
-__all__ = ["batch_options", "check_heartbeat", "decode_batch", "read_request"]
+__all__ = ["batch_options", "check_heartbeat", "decode_batch", "read_first", "read_request"]
 
 TURN = 256
 MAX_WINDOW = 100_000
 HEARTBEATS = "1 s to 10 min"
 
 
-async def read_request(context: Any) -> Any:
-    """The one request of a streaming call. Raises RefusedError when there is none."""
-    request = await context.read()
+async def read_first(context: Any, timeout_s: float) -> Any:
+    """The first message of a call, or EOF; its place is kept for it no longer than this.
+
+    Raises RefusedError (FIRST_MESSAGE_TIMEOUT).
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await context.read()
+    except TimeoutError:
+        message = (
+            f"the call's first message did not come within {timeout_s:g} s, or not the whole of it "
+            "(EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S)"
+        )
+        raise RefusedError(Reason.FIRST_MESSAGE_TIMEOUT, message) from None
+
+
+async def read_request(context: Any, timeout_s: float) -> Any:
+    """The one request of a call. Raises RefusedError when there is none, or none in time."""
+    request = await read_first(context, timeout_s)
     if request is grpc.aio.EOF:
         raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
     return request

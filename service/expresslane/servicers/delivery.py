@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from expresslane.scheduling import Scheduling
     from expresslane.v1 import inference_pb2
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "progress_of"]
 
 LINGER_NS = 2_000_000
 
@@ -45,7 +45,12 @@ class Reader:
         self._told: dict[tuple[str, str, str], Limit] = {}
 
     async def next(self) -> Parcel | None:
-        """The next parcel, perhaps empty when the batch is over; None when a heartbeat is due."""
+        """The next parcel, perhaps empty when the batch is over; None when a heartbeat is due.
+
+        Ask when the last one is written: until then it counts as unread.
+        """
+        self._source.written()
+        self._scheduling.reader_moved(self._batch)
         if not await self._source.wait(self._heartbeat_s):
             return None
         early_ns = self._last_ns + LINGER_NS - self._clock()
@@ -70,10 +75,14 @@ class Reader:
 
     def progress(self) -> inference_pb2.Event:
         """How far the batch is."""
-        batch = self._batch
-        return progress_event(
-            queued=batch.unfinished - batch.in_flight,
-            in_flight=batch.in_flight,
-            finished=batch.tally.finished,
-            elapsed_ns=self._clock() - batch.accepted_ns,
-        )
+        return progress_of(self._batch, self._clock())
+
+
+def progress_of(batch: Batch, now_ns: int) -> inference_pb2.Event:
+    """How far a batch is, as an event."""
+    return progress_event(
+        queued=batch.unfinished - batch.in_flight,
+        in_flight=batch.in_flight,
+        finished=batch.tally.finished,
+        elapsed_ns=now_ns - batch.accepted_ns,
+    )

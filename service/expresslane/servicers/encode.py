@@ -210,6 +210,7 @@ def _error(error: PromptError) -> types_pb2.PromptError:
         provider_request_id=error.provider_request_id,
         history=[_attempt_error(attempt) for attempt in error.history],
         field=error.field,
+        retry_delay=_optional(error.retry_after_ns),
     )
 
 

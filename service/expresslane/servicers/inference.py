@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
+from expresslane.identity import tenant_of
 from expresslane.servicers import encode
 from expresslane.servicers.begin import Beginnings, Begun
 from expresslane.servicers.calls import batch_options, decode_batch, read_request
 from expresslane.servicers.collect import Collector, check_collectable
+from expresslane.servicers.delivery import progress_of
 from expresslane.servicers.session import Session
-from expresslane.servicers.status import abort
+from expresslane.servicers.status import abort, invalid
 from expresslane.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from expresslane.settings import Settings
 
 __all__ = ["InferenceServicer"]
+
+ACCEPTED_METADATA = "x-expresslane-accepted"
 
 
 class InferenceServicer:
@@ -41,6 +45,7 @@ class InferenceServicer:
         clock: Clock = monotonic_ns,
     ) -> None:
         self._beginnings = Beginnings(intake, scheduling, kept, clock)
+        self._kept = kept
         self._intake = intake
         self._scheduling = scheduling
         self._settings = settings
@@ -49,7 +54,7 @@ class InferenceServicer:
     async def GenerateBatch(self, _: object, context: Any) -> None:  # noqa: N802
         """Run a batch and stream each result back as it finishes."""
         try:
-            begun = await self._begin(await read_request(context), context)
+            begun = await self._begin(await self._read(context), context)
         except RefusedError as refusal:
             await abort(context, refusal)
         with self._beginnings.reading(begun) as reader:
@@ -69,6 +74,9 @@ class InferenceServicer:
             await context.write(pb.GenerateBatchResponse(summary=encode.summary_message(begun.summary())))
             begun.read_to_its_end()
 
+    async def _read(self, context: Any) -> Any:
+        return await read_request(context, self._settings.first_message_timeout_s)
+
     async def _begin(self, request: pb.GenerateBatchRequest, context: Any) -> Begun:
         options = batch_options(request.config, self._settings, context, self._clock())
         prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
@@ -86,6 +94,7 @@ class InferenceServicer:
         except RefusedError as refusal:
             await abort(context, refusal)
         with self._beginnings.reading(begun) as reader:
+            await context.send_initial_metadata(((ACCEPTED_METADATA, str(begun.batch.total)),))
             collector = Collector(self._settings.collect_limit_bytes)
             while not reader.over:
                 parcel = await reader.next()
@@ -97,7 +106,7 @@ class InferenceServicer:
     async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
         """Run one prompt, token by token."""
         try:
-            request: pb.GenerateRequest = await read_request(context)
+            request: pb.GenerateRequest = await self._read(context)
             config = pb.BatchConfig(
                 request_id=request.request_id,
                 stream_deltas=True,
@@ -126,3 +135,16 @@ class InferenceServicer:
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""
         await Session(self._intake, self._scheduling, self._settings, context, clock=self._clock).run()
+
+    async def CancelBatch(self, request: pb.CancelBatchRequest, context: Any) -> pb.CancelBatchResponse:  # noqa: N802
+        """Cancel what is unfinished of a kept batch."""
+        try:
+            if not request.request_id:
+                raise invalid("request_id", "required: the name that the batch is kept under")
+            kept = self._kept.cancel_named(tenant_of(context), request.request_id)
+        except RefusedError as refusal:
+            await abort(context, refusal)
+        batch = kept.batch
+        progress = progress_of(batch, self._clock()).progress
+        summary = None if batch.unfinished else encode.summary_message(batch.summary())
+        return pb.CancelBatchResponse(progress=progress, summary=summary)

@@ -82,7 +82,7 @@ class JobsServicer:
     async def WatchJob(self, _: object, context: Any) -> None:  # noqa: N802
         """Stream a job's results from a position on, then the summary."""
         try:
-            request: pb.WatchJobRequest = await read_request(context)
+            request: pb.WatchJobRequest = await read_request(context, self._settings.first_message_timeout_s)
             job = self._find(request.name, context)
             if not 0 <= request.after <= job.batch.total:
                 raise invalid("after", f"0 to the job's {job.batch.total:,} prompts")

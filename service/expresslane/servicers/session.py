@@ -12,7 +12,7 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError
 from expresslane.servicers import encode
-from expresslane.servicers.calls import batch_options
+from expresslane.servicers.calls import batch_options, read_first
 from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.status import abort
@@ -61,6 +61,8 @@ class Session:
         self._live: dict[str, Ticket | None] = {}
         self._acknowledged: list[str] = []
         self._credits = settings.stream_credits
+        self._all_sent = False
+        """Only cancels may come."""
         self._refusal: RefusedError | None = None
         self._defect: Exception | None = None
 
@@ -86,6 +88,7 @@ class Session:
                 ending.cancel()
             reading.cancel()
             self._intake.close(batch)
+            batch.outbox.leave()
         if self._defect is not None:
             raise self._defect
         if self._refusal is not None:
@@ -99,8 +102,9 @@ class Session:
         batch.end_input()
 
     async def _open(self) -> Batch:
-        first = await self._context.read()
-        if first is grpc.aio.EOF or not first.HasField("config") or first.prompts or first.cancel:
+        first = await read_first(self._context, self._settings.first_message_timeout_s)
+        alone = first is not grpc.aio.EOF and not (first.prompts or first.cancel or first.no_more_prompts)
+        if not alone or not first.HasField("config"):
             message = "the first message must carry the configuration (it may be empty) and nothing else"
             raise RefusedError(Reason.PROTOCOL_VIOLATION, message)
         if first.config.on_disconnect == pb.ON_DISCONNECT_KEEP:
@@ -122,7 +126,7 @@ class Session:
 
     async def _read(self, batch: Batch) -> None:
         try:
-            while batch.open and (message := await self._context.read()) is not grpc.aio.EOF:
+            while (batch.open or self._all_sent) and (message := await self._context.read()) is not grpc.aio.EOF:
                 self._handle(batch, message)
                 if self._acknowledged:  # the reader is not woken in vain: its heartbeat counts from its last message
                     batch.outbox.nudge()
@@ -133,7 +137,7 @@ class Session:
             self._defect = error
             batch.outbox.nudge()
         else:
-            batch.end_input()
+            self._scheduling.end_input(batch)
 
     def _handle(self, batch: Batch, message: pb.StreamPromptsRequest) -> None:
         if message.HasField("config"):
@@ -141,6 +145,8 @@ class Session:
         for custom_id in message.cancel:
             if (ticket := self._live.get(custom_id)) is not None:
                 self._scheduling.cancel(ticket)
+        if self._all_sent and message.prompts:
+            raise RefusedError(Reason.PROTOCOL_VIOLATION, "no prompts may come after no_more_prompts")
         self._credits -= len(message.prompts)
         if self._credits < 0:
             excess = f"{-self._credits} prompts more than credits were granted"
@@ -151,6 +157,9 @@ class Session:
                 break
             self._take(batch, prompt, good)
         self._accept(batch, good)
+        if message.no_more_prompts:
+            self._all_sent = True
+            self._scheduling.end_input(batch)
 
     def _take(self, batch: Batch, message: types_pb2.Prompt, good: list[tuple[Prompt, int]]) -> None:
         """Check one prompt; a bad one gets a failed result and hurts no other."""
@@ -191,7 +200,9 @@ class Session:
             for prompt, _ in good:
                 del self._live[prompt.custom_id]
                 retryable = refusal.reason not in (Reason.BATCH_TOO_LARGE, Reason.ABOVE_RATE_LIMIT)
-                error = PromptError(refusal.reason, refusal.message, retryable=retryable)
+                error = PromptError(
+                    refusal.reason, refusal.message, retryable=retryable, retry_after_ns=refusal.retry_after_ns
+                )
                 self._intake.reject(batch, prompt.custom_id, error)
         else:
             queued = {ticket.prompt.custom_id: ticket for ticket in tickets}

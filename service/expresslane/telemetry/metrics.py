@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics"]
 
 _FRESH_NS = 50_000_000
+_BREAKER_STATES = ("closed", "open", "half_open")
 _CLASSES = tuple(prompt_class.name.lower() for prompt_class in PromptClass)
 
 
@@ -64,7 +65,7 @@ class Metrics:
         self._backend_name = backend_name
         self._model_name = model_name
         meter = provider.get_meter(names.SCOPE, version)
-        for instrument in (*self._queue(), *self._prompts(), *self._backends()):
+        for instrument in (*self._queue(), *self._prompts(), *self._backends(), *self._breakers()):
             create = meter.create_observable_counter if instrument.counter else meter.create_observable_gauge
             create(instrument.name, [self._callback(instrument)], instrument.unit, instrument.description)
         estimates = estimates or TokenEstimates()
@@ -213,12 +214,6 @@ class Metrics:
                 each(lambda now: now.model_loads),
                 counter=True,
             ),
-            gauge(
-                names.BACKEND_BREAKER_OPEN,
-                "1",
-                "1 while it is left alone because it fails",
-                lambda now: int(now.breaker is not None and now.breaker.state == "open"),
-            ),
             limited(
                 names.BACKEND_LIMITED, "{time}", "How often a limit kept prompts waiting", lambda tally: tally.times
             ),
@@ -246,6 +241,32 @@ class Metrics:
             for model, cap in backend.cap_by_model:
                 of = {names.BACKEND: self._backend_name(backend.backend), names.MODEL: self._model_name(model)}
                 yield Observation(cap, of)
+
+    def _breakers(self) -> Sequence[_Instrument]:
+        def breakers(now: Snapshot) -> Iterator[Observation]:
+            for backend in now.backends:
+                if backend.breaker is not None:
+                    of = self._backend_name(backend.backend)
+                    for state in _BREAKER_STATES:
+                        attributes = {names.BACKEND: of, names.STATE: state}
+                        yield Observation(int(backend.breaker.state == state), attributes)
+
+        def openings(now: Snapshot) -> Iterator[Observation]:
+            for backend in now.backends:
+                if backend.breaker is not None:
+                    yield Observation(backend.breaker.opened, {names.BACKEND: self._backend_name(backend.backend)})
+
+        return (
+            _Instrument(
+                names.BACKEND_BREAKER,
+                "1",
+                "1 for the state of its breaker: closed, open (left alone because it fails) or half_open (tried)",
+                breakers,
+            ),
+            _Instrument(
+                names.BACKEND_BREAKER_OPENINGS, "{time}", "How often its breaker opened", openings, counter=True
+            ),
+        )
 
 
 class _Snapshots:

@@ -573,6 +573,7 @@ class Snapshot(_message.Message):
     TENANTS_TOTAL_FIELD_NUMBER: _builtins.int
     FAIRNESS_FIELD_NUMBER: _builtins.int
     RETRIES_DENIED_FIELD_NUMBER: _builtins.int
+    HOLDINGS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the service."""
     policy: _builtins.str
@@ -639,6 +640,10 @@ class Snapshot(_message.Message):
     def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tenant]:
         """Tenants with work or with work not long ago, those with most waiting prompts first; at most 100."""
 
+    @_builtins.property
+    def holdings(self) -> Global___Holdings:
+        """What is held for all callers, each part within its bound."""
+
     def __init__(
         self,
         *,
@@ -669,14 +674,61 @@ class Snapshot(_message.Message):
         tenants_total: _builtins.int = ...,
         fairness: _builtins.str = ...,
         retries_denied: _builtins.int = ...,
+        holdings: Global___Holdings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "holdings", b"holdings", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class Holdings(_message.Message):
+    """What is held in memory for callers, beside prompts that wait or run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_CALLS_FIELD_NUMBER: _builtins.int
+    UNREAD_RESULTS_FIELD_NUMBER: _builtins.int
+    UNREAD_BYTES_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    JOB_RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    KEPT_BATCHES_FIELD_NUMBER: _builtins.int
+    KEPT_RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    open_calls: _builtins.int
+    """Open calls, sessions included, those too that have sent nothing yet. Admin and health are not counted."""
+    unread_results: _builtins.int
+    """Results that wait for readers of calls."""
+    unread_bytes: _builtins.int
+    """Bytes of answers that wait for readers of calls."""
+    jobs: _builtins.int
+    """Jobs, running and ended."""
+    job_result_bytes: _builtins.int
+    """Memory of their results, about."""
+    kept_batches: _builtins.int
+    """Batches that are kept for callers that may come back, running and ended."""
+    kept_result_bytes: _builtins.int
+    """Memory of their results, about."""
+    def __init__(
+        self,
+        *,
+        open_calls: _builtins.int = ...,
+        unread_results: _builtins.int = ...,
+        unread_bytes: _builtins.int = ...,
+        jobs: _builtins.int = ...,
+        job_result_bytes: _builtins.int = ...,
+        kept_batches: _builtins.int = ...,
+        kept_result_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_result_bytes", b"job_result_bytes", "jobs", b"jobs", "kept_batches", b"kept_batches", "kept_result_bytes", b"kept_result_bytes", "open_calls", b"open_calls", "unread_bytes", b"unread_bytes", "unread_results", b"unread_results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holdings: _TypeAlias = Holdings  # noqa: Y015
 
 @_typing.final
 class Policy(_message.Message):
@@ -729,6 +781,7 @@ class Tenant(_message.Message):
     RATE_LIMITED_TIME_FIELD_NUMBER: _builtins.int
     RETRIES_ALLOWED_FIELD_NUMBER: _builtins.int
     RETRIES_DENIED_FIELD_NUMBER: _builtins.int
+    HOLDINGS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Its name; `default` is that of calls that name none."""
     weight: _builtins.int
@@ -767,6 +820,10 @@ class Tenant(_message.Message):
     def rate_limited_time(self) -> _duration_pb2.Duration:
         """For how long in all."""
 
+    @_builtins.property
+    def holdings(self) -> Global___Holdings:
+        """What is held for its callers."""
+
     def __init__(
         self,
         *,
@@ -786,10 +843,11 @@ class Tenant(_message.Message):
         rate_limited_time: _duration_pb2.Duration | None = ...,
         retries_allowed: _builtins.int = ...,
         retries_denied: _builtins.int = ...,
+        holdings: Global___Holdings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "limited_by", b"limited_by", "max_class", b"max_class", "open_batches", b"open_batches", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "in_flight", b"in_flight", "limited_by", b"limited_by", "max_class", b"max_class", "open_batches", b"open_batches", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,7 +57,7 @@ def test_tenants_come_from_their_variables() -> None:
         ({"TENANTS__A__KEYS": KEY}, "entry 1 is a key itself"),
         ({"TENANTS__A__KEYS": f"{RECORD},x"}, "entry 2 is not sha256:ID:HEX"),
         ({"TENANTS__A__MODELS": "a,,b"}, "an entry is empty"),
-        ({"TENANTS__A__MAX_OPEN_CALLS": "0"}, "a whole number from 1"),
+        ({"TENANTS__A__MAX_OPEN_CALLS": "-1"}, "a whole number from 0"),
         ({"TENANTS__A__KEYS": str(RECORD), "TENANTS__B__KEYS": str(RECORD)}, "which is the tenant a's"),
         ({"TENANTS__A__CERTIFICATES": "x"}, "needs EXPRESSLANE_TLS__CLIENT_CA_FILE as well"),
         ({"TLS__CERT_FILE": "c"}, "EXPRESSLANE_TLS__CERT_FILE='c' needs EXPRESSLANE_TLS__KEY_FILE as well"),

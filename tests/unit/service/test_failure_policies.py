@@ -69,11 +69,44 @@ async def test_fail_fast() -> None:
 )
 @virtual_time
 async def test_max_failure_rate(bad: int, rate: float, state: BatchState) -> None:
-    """More failures than the rate allows, of the whole batch, cancel the rest; as many as it allows do not (T16)."""
+    """More failures than the rate allows, of the whole batch, cancel the rest; as many as it allows do not (A31)."""
     async with World(ScriptedBackend(default=by_text)) as world:
         _, summary = await world.run(mixed(bad, 8 - bad), max_failure_rate=rate)
         assert summary.state is state
         assert sum(summary.outcomes.values()) == 8
+
+
+@pytest.mark.parametrize(
+    ("taken_in", "rate", "failed", "ended"),
+    [(100, 0.1, 20, True), (100, 0.3, 31, True), (19, 0.1, 19, False), (30, 1.0, 30, False)],
+)
+@virtual_time
+async def test_max_failure_rate_of_an_open_batch(taken_in: int, rate: float, failed: int, ended: bool) -> None:
+    """A session ends once more of what it took in has failed than may; below 20 results nothing is judged (T16)."""
+    async with World(ScriptedBackend(default=by_text), settings={"cap": 1}) as world:
+        batch = world.submit(mixed(taken_in, 0), is_open=True, max_failure_rate=rate)
+        results = await drain(world, batch, taken_in)
+        outcomes = [one.outcome for one in results]
+        assert (outcomes.count(Outcome.FAILED), batch.open) == (failed, not ended)
+        assert outcomes.count(Outcome.CANCELLED) == taken_in - failed
+        assert (batch.stopped is BatchState.FAILED_FAST) is ended
+
+
+@pytest.mark.parametrize(
+    ("bad", "rate", "state"),
+    [(5, 0.9, BatchState.FAILED_FAST), (2, 0.5, BatchState.COMPLETED), (5, 1.0, BatchState.COMPLETED)],
+)
+@virtual_time
+async def test_max_failure_rate_when_the_input_ends(bad: int, rate: float, state: BatchState) -> None:
+    """When a session's input ends its rate is that of all its prompts, however few, and whenever they failed (T16)."""
+    async with World(ScriptedBackend(default=by_text)) as world:
+        batch = world.submit(mixed(bad, 5 - bad), is_open=True, max_failure_rate=rate)
+        await drain(world, batch, bad)
+        assert batch.open
+        world.scheduling.end_input(batch)
+        await drain(world, batch)
+        assert batch.summary().state is state
+        assert sum(batch.summary().outcomes.values()) == 5
 
 
 @virtual_time

@@ -70,6 +70,21 @@ async def test_when_to_come_back_for_bytes() -> None:
 
 
 @virtual_time
+async def test_when_to_come_back_for_a_batch() -> None:
+    """With as many batches open as may be, the time to come back is that in which one more will have ended (A26)."""
+    async with World(ScriptedBackend(default=second(4)), max_open_batches=1) as world:
+        for number in range(20):
+            await world.run([prompt(str(number))])
+        batch = world.submit([prompt("last")])
+        with pytest.raises(RefusedError) as raised:
+            world.submit([prompt("late")])
+        assert raised.value.reason is Reason.QUEUE_FULL
+        assert raised.value.retry_after_ns == pytest.approx(4 * SECOND, rel=0.1)
+        await drain(world, batch)
+        world.intake.close(batch)
+
+
+@virtual_time
 async def test_a_tenants_own_bounds() -> None:
     """A tenant at its bounds is refused, by count and by bytes, while the others are not; what never fits, for good."""
     tenants = {"greedy": TenantSettings(queue_limit_prompts=3, queue_limit_bytes=1_000)}
@@ -99,3 +114,29 @@ async def test_a_refusal_takes_nothing() -> None:
         with pytest.raises(RefusedError):
             world.submit([prompt(name) for name in "abc"], tenant="t")
         assert world.intake._held.of("t") == Amount()
+
+
+@virtual_time
+async def test_a_wait_above_the_bound() -> None:
+    """What would wait longer than the bound is refused with a time to come back; alone too long, for good (A07)."""
+    backend = ScriptedBackend(default=second(0.5), default_cap=1)
+    async with World(backend, queue_limit_ns=10 * SECOND) as world:
+        first = world.submit([prompt(str(number)) for number in range(40)])
+        await drain(world, first, 20)
+        with pytest.raises(RefusedError) as raised:
+            world.submit([prompt("late")])
+        assert raised.value.reason is Reason.QUEUE_FULL
+        assert "more than the 10.0 s that prompts may wait (queue_limit_s)" in raised.value.message
+        assert 0 < (raised.value.retry_after_ns or 0) < 5 * SECOND
+        with pytest.raises(RefusedError) as raised:
+            world.submit([prompt(f"late {number}") for number in range(40)])
+        assert (raised.value.reason, raised.value.retry_after_ns) == (Reason.BATCH_TOO_LARGE, None)
+        assert "(queue_limit_s); send it through StreamPrompts" in raised.value.message
+        session = world.submit([prompt(f"session {number}") for number in range(40)], is_open=True)
+        assert session.unfinished == 40
+        world.intake.close(session)
+        await drain(world, first)
+        world.intake.close(first)
+        again = world.submit([prompt("late")])
+        await drain(world, again)
+        world.intake.close(again)

@@ -11,6 +11,7 @@ from expresslane.batches.summary import BatchState
 from expresslane.errors import BackendError, Reason, RefusedError
 from expresslane.jobs import Job, JobStore
 from expresslane.results import Outcome
+from expresslane.settings import TenantSettings
 
 from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.world import SECOND, ScriptedBackend, World, prompt, second
@@ -136,6 +137,29 @@ async def test_most_jobs() -> None:
         jobs.delete(jobs.get("a"))
         create(jobs, 1, "c")
         assert [job.id for job in jobs.newest(9)] == ["c", "b"]
+
+
+@virtual_time
+async def test_a_tenants_own_bounds() -> None:
+    """A tenant at its bound of jobs, or of their results, is refused and held; others are not (A05, A07)."""
+    tenants = {"many": TenantSettings(job_limit=2), "large": TenantSettings(job_results_limit_bytes=50_000)}
+    async with World(ScriptedBackend(default=large, default_cap=2), tenants=tenants) as world:
+        jobs = store(world)
+        own = [create(jobs, 1, tenant="many") for _ in range(2)]
+        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANTS__MANY__JOB_LIMIT") as raised:
+            create(jobs, 1, tenant="many")
+        assert raised.value.reason is Reason.JOBS_FULL
+        big = create(jobs, 20, tenant="large")
+        await asyncio.sleep(60)
+        assert (big.batch.in_flight, big.summary) == (0, None)
+        assert 50_000 <= jobs.kept("large").bytes < 80_000
+        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANTS__LARGE__JOB_RESULTS_LIMIT_BYTES"):
+            create(jobs, 1, tenant="large")
+        jobs.delete(own[0])
+        for tenant in ("many", "modest"):
+            assert len(await watched(jobs, create(jobs, 1, tenant=tenant))) == 1
+        jobs.delete(big)
+        assert len(await watched(jobs, create(jobs, 1, tenant="large"))) == 1
 
 
 @virtual_time

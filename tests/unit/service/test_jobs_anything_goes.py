@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from expresslane.batches.held import Amount
 from expresslane.errors import BackendError, Reason, RefusedError
+from expresslane.settings import TenantSettings
 
 from tests.support.virtual_time import virtual_time
 from tests.unit.service.test_jobs import create, store, watched
@@ -71,7 +73,9 @@ class Users:
 async def test_nothing_is_lost_and_nothing_stays(seed: int) -> None:
     """Each watch brings each result once, each job ends, and at last nothing is kept (A05); the seed is the test's."""
     chance = random.Random(seed)
-    async with World(ScriptedBackend(default=anything(chance), default_cap=chance.choice((1, 3, 10)))) as world:
+    bounds = TenantSettings(job_limit=seed % 2 * 4, job_results_limit_bytes=seed % 3 * 8_000)  # 0: none of its own
+    backend = ScriptedBackend(default=anything(chance), default_cap=chance.choice((1, 3, 10)))
+    async with World(backend, tenants={"default": bounds}) as world:
         room = chance.choice((20_000, 100_000))
         jobs = store(world, limit=10, results_limit_bytes=room, retention_s=chance.choice((5.0, 30.0)))
         users = Users(jobs, chance)
@@ -82,6 +86,7 @@ async def test_nothing_is_lost_and_nothing_stays(seed: int) -> None:
             assert len(set(indexes)) == len(indexes) == job.batch.total - after
         await asyncio.sleep(1_000)
         assert (jobs.newest(1), jobs.kept_bytes, world.intake.open_batches) == ([], 0, 0)
+        assert (jobs.kept(), jobs._parts) == (Amount(), {})
         for job in users.made:
             assert job.summary is not None
             assert sum(job.summary.outcomes.values()) == job.batch.total

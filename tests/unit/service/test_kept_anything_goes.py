@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.batches.call_cursor import CallCursor
+from expresslane.batches.held import Amount
 from expresslane.errors import BackendError, Reason, RefusedError
+from expresslane.settings import TenantSettings
 
 from tests.support.virtual_time import virtual_time
 from tests.unit.service.test_kept_batches import create, store
@@ -76,6 +78,9 @@ class Callers:
                 await self._call(self.made[-1])
         elif chance.random() < 0.6:
             await self._call(chance.choice(known))
+        elif chance.random() < 0.2:
+            kept = chance.choice(known)
+            assert self._batches.cancel_named("default", kept.batch.options.request_id) is kept
         elif self.calls:
             self.calls.pop(chance.randrange(len(self.calls)))[2].cancel()
 
@@ -91,7 +96,9 @@ class Callers:
 async def test_nothing_is_lost_and_nothing_stays(seed: int) -> None:
     """Who stays hears every result once, in the order asked for; who leaves costs nothing for long."""
     chance = random.Random(seed)
-    async with World(ScriptedBackend(default=anything(chance), default_cap=chance.choice((1, 3, 10)))) as world:
+    bounds = TenantSettings(kept_limit=seed % 2 * 4, kept_results_limit_bytes=seed % 3 * 8_000)  # 0: none of its own
+    backend = ScriptedBackend(default=anything(chance), default_cap=chance.choice((1, 3, 10)))
+    async with World(backend, tenants={"default": bounds}) as world:
         batches = store(world, limit=10, results_limit_bytes=chance.choice((20_000, 100_000)))
         callers = Callers(batches, chance)
         for _ in range(80):
@@ -102,6 +109,7 @@ async def test_nothing_is_lost_and_nothing_stays(seed: int) -> None:
             assert not in_order or indexes == sorted(indexes)
         await asyncio.sleep(1_000)
         assert (batches.kept_bytes, world.intake.open_batches) == (0, 0)
+        assert (batches.kept(), batches._parts) == (Amount(), {})
         for kept in callers.made:
             assert kept.summary is not None
             assert sum(kept.summary.outcomes.values()) == kept.batch.total

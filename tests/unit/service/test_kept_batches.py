@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from expresslane.batches.batch import BatchOptions
 from expresslane.batches.call_cursor import CallCursor
+from expresslane.batches.held import Amount
+from expresslane.batches.summary import BatchState
 from expresslane.errors import Reason, RefusedError
 from expresslane.kept_batches import KeptBatch, KeptBatches
 from expresslane.results import Outcome
 from expresslane.servicers.payload import payload_digest
+from expresslane.settings import TenantSettings
 
 from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.world import SECOND, ScriptedBackend, World, prompt, second
@@ -184,6 +187,94 @@ async def test_full_of_results() -> None:
         results = await reading
         assert sorted(one.index for one in results) == list(range(12))
         assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+
+
+@virtual_time
+async def test_a_tenant_at_its_own_bound_keeps_out_nobody_else() -> None:
+    """By count: its own read batch goes first, another of its own is refused by setting and time, others are not."""
+    tenants = {"greedy": TenantSettings(kept_limit=2)}
+    async with World(ScriptedBackend(default=second(1)), tenants=tenants) as world:
+        batches = store(world, limit=5)
+        modest = create(batches, 1, "mine", tenant="modest")
+        await read(batches, modest)
+        modest.spent = True
+        one = create(batches, 1, "one", tenant="greedy")
+        two = create(batches, 1, "two", tenant="greedy", keep_s=30.0)
+        with pytest.raises(RefusedError, match="2 batches are kept, the most this tenant may have") as raised:
+            create(batches, 1, "three", tenant="greedy")
+        assert raised.value.reason is Reason.KEPT_FULL
+        assert "EXPRESSLANE_TENANTS__GREEDY__KEPT_LIMIT" in raised.value.message
+        await read(batches, one)
+        assert batches.kept("greedy") == Amount(2, one.log._bytes + two.log._bytes)
+        one.spent = True
+        create(batches, 1, "three", tenant="greedy")
+        assert (batches.find("greedy", "one"), batches.find("modest", "mine")) == (None, modest)
+        create(batches, 1, "other", tenant="modest")
+        assert (batches.kept("greedy").count, batches.kept("modest").count, batches.kept().count) == (2, 2, 4)
+
+
+@virtual_time
+async def test_room_is_made_of_the_tenants_own_first() -> None:
+    """At the bound of all, who wants room gives up its own read batch before another tenant's older one does."""
+    async with World(ScriptedBackend(default=second(1))) as world:
+        batches = store(world, limit=2)
+        older, own = create(batches, 1, "a", tenant="modest"), create(batches, 1, "b", tenant="greedy")
+        for kept in (older, own):
+            await read(batches, kept)
+            kept.spent = True
+        create(batches, 1, "c", tenant="greedy")
+        assert (batches.find("modest", "a"), batches.find("greedy", "b")) == (older, None)
+        create(batches, 1, "d", tenant="greedy")
+        assert batches.find("modest", "a") is None
+
+
+@virtual_time
+async def test_a_tenant_full_of_results_is_held_alone() -> None:
+    """By bytes: only batches of the tenant whose results fill its bound are held and refused; expiry lets it go on."""
+    tenants = {"greedy": TenantSettings(kept_results_limit_bytes=60_000)}
+    async with World(ScriptedBackend(default=large, default_cap=2), tenants=tenants) as world:
+        batches = store(world)
+        old = create(batches, 4, "old", tenant="greedy", keep_s=100.0)
+        await read(batches, old)
+        running = create(batches, 12, "running", tenant="greedy")
+        reading = asyncio.ensure_future(read(batches, running))
+        await asyncio.sleep(30)
+        assert (running.batch.in_flight, running.summary) == (0, None)
+        assert 60_000 <= batches.kept("greedy").bytes < 90_000
+        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANTS__GREEDY__KEPT_RESULTS_LIMIT_BYTES") as raised:
+            create(batches, 1, "late", tenant="greedy")
+        assert raised.value.retry_after_ns == pytest.approx(70 * SECOND, abs=SECOND)
+        modest = create(batches, 12, "modest", tenant="modest")
+        assert len(await read(batches, modest)) == 12
+        await asyncio.sleep(80)
+        assert batches.find("greedy", "old") is None
+        assert running.batch.tally.finished > 4
+        world.intake.cancel(running.batch)
+        await reading
+
+
+@virtual_time
+async def test_a_cancelled_batch_is_the_first_to_go() -> None:
+    """Cancelled by name, what is unfinished ends in-band, once; results stay until room is needed."""
+    backend = ScriptedBackend(default=second(10), default_cap=1)
+    async with World(backend) as world:
+        batches = store(world, limit=1)
+        kept = create(batches, 4)
+        results = await read(batches, kept, 1)
+        for _ in range(2):
+            assert batches.cancel_named("default", "r") is kept
+        assert (kept.batch.unfinished, kept.batch.in_flight) == (1, 1)
+        results = await read(batches, kept)
+        assert [one.outcome for one in results] == [Outcome.SUCCEEDED] + [Outcome.CANCELLED] * 3
+        assert {one.error.reason for one in results if one.error} == {Reason.CANCELLED}
+        assert kept.summary is not None
+        assert kept.summary.state is BatchState.CANCELLED
+        assert batches.cancel_named("default", "r").summary is kept.summary
+        create(batches, 1, "another")
+        for tenant, request_id in (("default", "r"), ("other", "another"), ("default", "never")):
+            with pytest.raises(RefusedError) as raised:
+                batches.cancel_named(tenant, request_id)
+            assert raised.value.reason is Reason.UNKNOWN_REQUEST
 
 
 @virtual_time

@@ -73,7 +73,7 @@ async def test_back_off_holds_no_slot() -> None:
 
 @virtual_time
 async def test_history_of_attempts() -> None:
-    """After the last attempt the error is that attempt's, and the earlier ones are told, oldest first (A12)."""
+    """After the last attempt the error is that attempt's, and the earlier ones are told, oldest first (A12, A21)."""
     backend = ScriptedBackend()
     backend.plays = [
         failing(Reason.BACKEND_ERROR, http_status=409),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from array import array
 
 import pytest
-from expresslane.batches.summary import MAX_ERROR_KINDS, BatchState, ErrorKind, Percentiles, Tally, percentiles
+from expresslane.batches.samples import SAMPLES_MAX, Percentiles, Samples
+from expresslane.batches.summary import MAX_ERROR_KINDS, BatchState, ErrorKind, Tally
 from expresslane.errors import PromptError, Reason
 from expresslane.results import Outcome, Result, Timings, Usage
 
@@ -20,11 +20,38 @@ def test_nothing_at_all() -> None:
     assert summary.usage == Usage()
 
 
+def kept(values: list[int]) -> Samples:
+    """The values, one after the other."""
+    samples = Samples()
+    for value in values:
+        samples.add(value)
+    return samples
+
+
+@pytest.mark.parametrize("count", [SAMPLES_MAX - 1, SAMPLES_MAX, SAMPLES_MAX + 1, 100_000, 250_000])
+def test_durations_of_any_number_of_results(count: int) -> None:
+    """A16: bounded memory, percentiles over all results within 2 % of the exact ones, and the rest exact."""
+    chance = random.Random(count)
+    values = [round(chance.uniform(1, 2) * 1e9) for _ in range(count)]
+    samples = kept(values)
+    assert len(samples._kept) < SAMPLES_MAX
+    found, ordered = samples.percentiles(), sorted(values)
+    assert (found.count, found.max_ns, found.mean_ns) == (count, ordered[-1], sum(values) // count)
+    assert samples.first == values[0]
+    assert found.p50_ns == pytest.approx(ordered[count // 2], rel=0.02)
+    assert found.p99_ns == pytest.approx(ordered[count * 99 // 100], rel=0.02)
+    in_turns = kept([number % 2 for number in range(count)])
+    assert sum(in_turns._kept) == pytest.approx(len(in_turns._kept) / 2, rel=0.1)
+    rising = kept(list(range(count)))
+    assert rising.median() == pytest.approx(count / 2, rel=0.01)
+    assert rising.percentiles().p99_ns == pytest.approx(count * 0.99, rel=0.01)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 50, 99, 100, 101, 1_000])
 def test_nearest_rank(count: int) -> None:
     """A percentile is the smallest value that at least that share of the values does not exceed (A14)."""
     values = random.Random(count).choices(range(10_000), k=count)
-    found = percentiles(array("q", values))
+    found = kept(values).percentiles()
     for share, value in ((0.5, found.p50_ns), (0.99, found.p99_ns)):
         reached = [one for one in sorted(values) if sum(other <= one for other in values) >= share * count]
         assert value == reached[0]

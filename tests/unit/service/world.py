@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from expresslane import _scheduler
 from expresslane.backends.base import Answer, Backend, Call, Capabilities, Discovery
 from expresslane.batches.batch import Batch, BatchOptions
-from expresslane.batches.held import Amount
+from expresslane.batches.held import Amount, Bounds
 from expresslane.dispatch import Dispatcher
 from expresslane.fleet import Fleet
 from expresslane.intake import Intake
@@ -118,6 +118,7 @@ class World:
         max_open_batches: int = 100,
         registry: ModelRegistry | None = None,
         tenants: dict[str, TenantSettings] | None = None,
+        unread_bounds: Bounds | None = None,
         **core: Any,
     ) -> None:
         plain = {"kind": "openai", "url": "http://127.0.0.1:1", "models": (("m", "m"),), "attempt_timeout_s": 600.0}
@@ -132,7 +133,12 @@ class World:
             backend_name=lambda number: self.fleet.members[number].id,
             clock=now_ns,
         )
-        self.tenants = Tenants(tenants, put_in_force=self.scheduling.limit_tenant)
+        self.tenants = Tenants(
+            tenants,
+            put_in_force=self.scheduling.limit_tenant,
+            unread_bounds=unread_bounds or Bounds(),
+            readers_moved=self.scheduling.readers_moved,
+        )
         self.estimates = TokenEstimates()
         policy = retries or RetryPolicy(attempts=3, base_s=0.5, cap_s=30)
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, policy, estimates=self.estimates, clock=now_ns)
@@ -188,8 +194,10 @@ async def drain(world: World, batch: Batch, count: int = 10**9) -> list[Result]:
     """Read a batch's results, as its caller would, until it is over or there are `count`."""
     results: list[Result] = []
     outbox = batch.outbox
+    outbox.written()
     while len(results) < count and not (outbox.closed and outbox.empty):
         await outbox.wait(86_400)
         results += outbox.take().results
+        outbox.written()
         world.scheduling.reader_moved(batch)
     return results

@@ -18,6 +18,7 @@ class FakeHistogram:
 @dataclass
 class FakeBreaker:
     state: str
+    opened: int = 6
 
 
 @dataclass

@@ -28,7 +28,7 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
-from tests.unit.telemetry.fake_snapshot import FakeHistogram, FakeSnapshot
+from tests.unit.telemetry.fake_snapshot import FakeBreaker, FakeHistogram, FakeSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,14 +129,30 @@ def test_every_counter_of_the_core_is_a_metric() -> None:
         "expresslane.backend.long_slots": {("gpu",): 2},
         "expresslane.backend.loaded_models": {("gpu",): 2},
         "expresslane.backend.model_loads": {("gpu",): 4},
-        "expresslane.backend.breaker_open": {("gpu",): 1},
         "expresslane.backend.model_cap": {("gpu", "small"): 4, ("gpu", "big"): 8},
         "expresslane.backend.turned_away": {("gpu",): 2},
+        "expresslane.backend.breaker": {("gpu", "closed"): 0, ("gpu", "open"): 1, ("gpu", "half_open"): 0},
+        "expresslane.backend.breaker_openings": {("gpu",): 6},
         "expresslane.backend.rate_limited": {("gpu",): 2},
         "expresslane.backend.rate_limited_time": {("gpu",): 12.0},
         "expresslane.attempts.started": {("gpu",): 40},
         "expresslane.attempts.ended": {("gpu", "success"): 30, ("gpu", "failed"): 4, ("gpu", "retry"): 3},
     }
+
+
+@pytest.mark.parametrize("state", ["closed", "half_open", None])
+def test_the_state_of_a_breaker(state: str | None) -> None:
+    """Each state shows as a 1 of its own, half-open too; a backend without a breaker shows none."""
+    snapshot = FakeSnapshot()
+    snapshot.backends[0].breaker = None if state is None else FakeBreaker(state)
+    reader = InMemoryMetricReader()
+    register(MeterProvider([reader], shutdown_on_exit=False), CoreHistograms(), lambda: snapshot)
+    seen = values(reader.get_metrics_data())
+    if state is None:
+        assert not [name for name in seen if "breaker" in name]
+        return
+    shown = {key: value for key, value in seen["expresslane.backend.breaker"].items() if value}
+    assert shown == {("gpu", state): 1}
 
 
 def test_one_collection_takes_one_snapshot() -> None:

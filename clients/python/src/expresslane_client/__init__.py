@@ -6,6 +6,7 @@ from expresslane_client.backends import (
     BackendModel,
     Breaker,
     Drained,
+    Holdings,
     Limit,
     Policy,
     Snapshot,
@@ -13,7 +14,7 @@ from expresslane_client.backends import (
 )
 from expresslane_client.batches import BatchCall
 from expresslane_client.chats import RawJson
-from expresslane_client.client import Client, Collected
+from expresslane_client.client import CancelledBatch, Client, Collected
 from expresslane_client.credentials import Tls
 from expresslane_client.errors import (
     CallError,
@@ -50,6 +51,7 @@ __all__ = [
     "BatchState",
     "Breaker",
     "CallError",
+    "CancelledBatch",
     "Choice",
     "Client",
     "Collected",
@@ -63,6 +65,7 @@ __all__ = [
     "FieldViolation",
     "FinishReason",
     "GenerateCall",
+    "Holdings",
     "InputError",
     "Job",
     "JobState",

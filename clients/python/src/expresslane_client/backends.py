@@ -22,6 +22,7 @@ __all__ = [
     "BackendModel",
     "Breaker",
     "Drained",
+    "Holdings",
     "Limit",
     "Policy",
     "Snapshot",
@@ -125,6 +126,24 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the service holds in memory for callers, beside prompts; admin.proto says what each field means."""
+
+    open_calls: int
+    unread_results: int
+    unread_bytes: int
+    jobs: int
+    job_result_bytes: int
+    kept_batches: int
+    kept_result_bytes: int
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.Holdings) -> Holdings:
+        """From the contract's message."""
+        return _value(cls, message)
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """A tenant as it is now; admin.proto says what each field means."""
 
@@ -144,6 +163,7 @@ class Tenant:
     rate_limited_ms: float
     retries_allowed: int
     retries_denied: int
+    holdings: Holdings
 
     @classmethod
     def from_proto(cls, message: admin_pb2.Tenant) -> Tenant:
@@ -154,6 +174,7 @@ class Tenant:
             max_class=_class_name(message.max_class),
             limited_by=_limit(message.limited_by) if message.HasField("limited_by") else None,
             rate_limited_ms=milliseconds(message.rate_limited_time),
+            holdings=Holdings.from_proto(message.holdings),
         )
 
 
@@ -247,6 +268,7 @@ class Snapshot:
     tenants: tuple[Tenant, ...]
     tenants_total: int
     fairness: str
+    holdings: Holdings
 
     @property
     def general_policy(self) -> Policy:
@@ -266,6 +288,7 @@ class Snapshot:
             backends=tuple(Backend.from_proto(one) for one in message.backends),
             policies=tuple(map(Policy.from_proto, message.policies)),
             tenants=tuple(map(Tenant.from_proto, message.tenants)),
+            holdings=Holdings.from_proto(message.holdings),
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from expresslane_client.calls import StreamCall
+from expresslane_client.calls import Readable, StreamCall
 from expresslane_client.errors import CallError, RefusedError
 from expresslane_client.inbox import Inbox, OnDelta, OnEvent
 from expresslane_client.resuming import OnResume, Resume, Resumption
@@ -17,8 +17,6 @@ from expresslane_client.v1 import inference_pb2
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from grpc import aio
-
     from expresslane_client.results import Result
     from expresslane_client.summaries import Summary
     from expresslane_client.unfinished import Unfinished
@@ -27,7 +25,7 @@ __all__ = ["BatchCall"]
 
 _Request: TypeAlias = inference_pb2.GenerateBatchRequest
 _Response: TypeAlias = inference_pb2.GenerateBatchResponse
-_Ask = Callable[[_Request, float | None], "aio.UnaryStreamCall[_Request, _Response]"]
+_Ask = Callable[[_Request, float | None], Readable]
 _KEPT = "REQUEST_EXISTS"
 
 
@@ -53,17 +51,20 @@ class BatchCall:
     ) -> None:
         self._ask = ask
         self._end_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        self._call = StreamCall(ask(request, timeout_s))
+        self._call: StreamCall[_Response] = StreamCall(ask(request, timeout_s))
         self._unfinished = unfinished
         self._resumption = Resumption(resume, on_resume) if resume is not None and unfinished.whole else None
         self._tally = Tally()
         self._resumed = False
+        self._state = BatchState.COMPLETED
         self._asked_for_rest = False
         self._inbox = Inbox(on_event, on_delta)
         if self._resumption is not None:
-            self._inbox = Inbox(on_event, on_delta, admit=self._admit, wants=unfinished.wants)
+            in_order = request.config.delivery == inference_pb2.DELIVERY_IN_ORDER
+            self._inbox = Inbox(on_event, on_delta, admit=self._admit, wants=unfinished.wants, in_order=in_order)
         self._ended = False
         self._cancelled = False
+        self._error: CallError | None = None
 
     @property
     def summary(self) -> Summary:
@@ -76,7 +77,7 @@ class BatchCall:
         if not self._ended or self._unfinished:
             raise RuntimeError("there is no summary: it comes after the last result")
         last = self._inbox.summary
-        return self._tally.summary(self._unfinished.request_id, last.state if last else BatchState.COMPLETED)
+        return self._tally.summary(self._unfinished.request_id, last.state if last else self._state)
 
     @property
     def cancelled(self) -> bool:
@@ -88,6 +89,9 @@ class BatchCall:
 
     async def __anext__(self) -> Result:
         while not self._inbox.results:
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
             if self._ended:
                 raise StopAsyncIteration
             await self._read()
@@ -107,6 +111,8 @@ class BatchCall:
             raise
         if response is None:
             self._ended = True
+            if self._resumption is not None and self._unfinished.cut_off:
+                await self._resume(self._resumption, self._unfinished.cut_off.error)
             return
         if self._resumption is not None and response.events and response.events[0].HasField("accepted"):
             self._resumption.ready = True
@@ -117,7 +123,7 @@ class BatchCall:
         """Ask for what has no result yet."""
         unfinished = self._unfinished
         self._ended = True
-        if self._inbox.summary is not None:  # everything is here but gRPC's own last word
+        if self._inbox.summary is not None and not unfinished.cut_off:  # all is here but gRPC's own last word
             return
         if resumption.ready and not unfinished:  # only the summary was lost
             self._resumed = True
@@ -126,14 +132,34 @@ class BatchCall:
         if not kept:
             if unfinished.given_up:
                 resumption.stop()
-            await resumption.pause(error, len(unfinished), unfinished.total, end_s=self._end_s)
+            try:
+                await resumption.pause(error, len(unfinished), unfinished.total, end_s=self._end_s)
+            except CallError as last:
+                self._give_up(last)
+                return
             if self._cancelled:
+                self._deliver_cut_off()
                 return
         self._resumed = True
+        self._inbox.summary = None
         self._asked_for_rest = not kept
         left_s = None if self._end_s is None else self._end_s - asyncio.get_running_loop().time()
         self._call = StreamCall(self._ask(unfinished.again() if kept else unfinished.rest(), left_s))
         self._ended = False
+
+    def _give_up(self, error: CallError) -> None:
+        """What a stopping service has said is final now; prompts of which nothing is known make it an error."""
+        self._deliver_cut_off()
+        self._state = BatchState.CANCELLED
+        self._resumed |= self._inbox.summary is None
+        if self._unfinished:
+            self._error = error
+
+    def _deliver_cut_off(self) -> None:
+        for result in self._unfinished.give_up():
+            self._tally.add(result)
+            self._inbox.put(result)
+        self._inbox.flush()
 
     def _admit(self, result: Result) -> Result | None:
         admitted = self._unfinished.admit(result)

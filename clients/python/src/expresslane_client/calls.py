@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from grpc import aio
 
@@ -11,16 +11,18 @@ from expresslane_client.channels import translated_errors
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["StreamCall"]
+    from expresslane_client.collecting import CollectCall
 
-Request = TypeVar("Request", bound="Message")
+__all__ = ["Readable", "StreamCall"]
+
 Response = TypeVar("Response", bound="Message")
+Readable: TypeAlias = "aio.UnaryStreamCall[Any, Any] | CollectCall"
 
 
-class StreamCall(Generic[Request, Response]):
+class StreamCall(Generic[Response]):
     """A call with one request and a stream of responses."""
 
-    def __init__(self, call: aio.UnaryStreamCall[Request, Response]) -> None:
+    def __init__(self, call: Readable) -> None:
         self._call = call
         self.cancelled = False
         """Whether cancel() ended it."""

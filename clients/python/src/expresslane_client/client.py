@@ -18,14 +18,15 @@ from expresslane_client.channels import (
     translated_errors,
     with_trace_context,
 )
+from expresslane_client.collecting import CollectCall
 from expresslane_client.credentials import Tls, key_metadata
 from expresslane_client.errors import InputError
+from expresslane_client.events import Progress
 from expresslane_client.generations import GenerateCall
 from expresslane_client.health import wait_until_serving
 from expresslane_client.jobs import Job, job_name
 from expresslane_client.options import BatchOptions, batch_config
 from expresslane_client.prompts import PromptLike, prompt_message, prompt_messages
-from expresslane_client.results import Result
 from expresslane_client.resuming import OnResume, Resume
 from expresslane_client.sessions import Prompts, PromptSession
 from expresslane_client.summaries import Summary
@@ -45,11 +46,12 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from expresslane_client.inbox import OnDelta, OnEvent
+    from expresslane_client.results import Result
     from expresslane_client.v1.admin_pb2_grpc import AdminAsyncStub
     from expresslane_client.v1.inference_pb2_grpc import InferenceAsyncStub
     from expresslane_client.v1.jobs_pb2_grpc import JobsAsyncStub
 
-__all__ = ["Client", "Collected"]
+__all__ = ["CancelledBatch", "Client", "Collected"]
 
 
 TENANT_METADATA = "x-expresslane-tenant"
@@ -61,6 +63,14 @@ class Collected:
 
     results: tuple[Result, ...]
     summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledBatch:
+    """A kept batch after it was cancelled; what is in flight is being aborted, and until then there is no summary."""
+
+    progress: Progress
+    summary: Summary | None
 
 
 class Client:
@@ -176,20 +186,41 @@ class Client:
         prompts: Iterable[PromptLike],
         *,
         timeout_s: float | None = None,
+        resume: Resume | bool = True,
+        on_resume: OnResume | None = None,
         **options: Unpack[BatchOptions],
     ) -> Collected:
-        """Run a batch whose declared answer fits in one message, and return everything at once, in request order."""
-        request = inference_pb2.CollectBatchRequest(prompts=prompt_messages(prompts), config=batch_config(**options))
+        """Run a batch whose declared answer fits in one message, and return everything at once, in request order.
+
+        After a lost connection what has no result yet is asked for again, under the conditions of generate_batch.
+        """
+        messages = prompt_messages(prompts)
+        config = batch_config(**options)
+        request = inference_pb2.GenerateBatchRequest(prompts=messages, config=config)
         check_size(request, self._message_bytes_max)
-        with translated_errors():
-            answer = await self.inference.CollectBatch(request, timeout=timeout_s, metadata=self._call_metadata())
-        return Collected(tuple(map(Result.from_proto, answer.results)), Summary.from_proto(answer.summary))
+
+        def ask(request: inference_pb2.GenerateBatchRequest, timeout_s: float | None) -> CollectCall:
+            return CollectCall(self.channel, request, timeout=timeout_s, metadata=self._call_metadata())
+
+        unfinished = Unfinished(messages, config)
+        bounds = _bounds(resume)
+        call = BatchCall(ask, request, unfinished, timeout_s=timeout_s, resume=bounds, on_resume=on_resume)
+        results = sorted(await call.collect(), key=lambda result: result.index)
+        return Collected(tuple(results), call.summary)
 
     def generate(
-        self, prompt: PromptLike, *, request_id: str = "", keep_s: float | None = None, timeout_s: float | None = None
+        self,
+        prompt: PromptLike,
+        *,
+        request_id: str = "",
+        keep_s: float | None = None,
+        timeout_s: float | None = None,
+        resume: Resume | bool = True,
+        on_resume: OnResume | None = None,
     ) -> GenerateCall:
         """Answer one prompt token by token: `async for delta in client.generate("Why?")`.
 
+        After a lost connection it is asked for again if no delta has come yet, else the loss is an error.
         With `keep_s` and a `request_id` the service goes on for so long after a lost connection: the same call again
         gets the output from its beginning, without a second generation.
         """
@@ -198,8 +229,25 @@ class Client:
             request.on_disconnect = inference_pb2.ON_DISCONNECT_KEEP
             request.keep_for.CopyFrom(duration(keep_s))
         check_size(request, self._message_bytes_max)
-        call = self.inference.Generate(request, timeout=timeout_s, metadata=self._call_metadata())
-        return GenerateCall(call)
+
+        def ask(
+            timeout_s: float | None,
+        ) -> aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]:
+            return self.inference.Generate(request, timeout=timeout_s, metadata=self._call_metadata())
+
+        return GenerateCall(ask, timeout_s=timeout_s, resume=_bounds(resume), on_resume=on_resume)
+
+    async def cancel_batch(self, request_id: str) -> CancelledBatch:
+        """Cancel what is unfinished of a batch that the service keeps (`keep_s`), whether a call is attached or not.
+
+        Its results stay until its time is over or room is needed. Safe to repeat. One that is not kept is refused with
+        the reason UNKNOWN_REQUEST: it ends with its call, `await call.cancel()`.
+        """
+        with translated_errors():
+            request = inference_pb2.CancelBatchRequest(request_id=request_id)
+            answer = await self.inference.CancelBatch(request, metadata=self._call_metadata())
+        summary = Summary.from_proto(answer.summary) if answer.HasField("summary") else None
+        return CancelledBatch(Progress.from_proto(answer.progress), summary)
 
     def stream_prompts(
         self,

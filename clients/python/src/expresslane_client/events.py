@@ -34,6 +34,11 @@ class Progress:
     finished: int
     elapsed_ms: float
 
+    @classmethod
+    def from_proto(cls, message: inference_pb2.Progress) -> Progress:
+        """From the contract's message."""
+        return cls(message.queued, message.in_flight, message.finished, milliseconds(message.elapsed))
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimited:
@@ -79,8 +84,7 @@ def event_from_proto(message: inference_pb2.Event) -> Event | None:
             accepted = message.accepted
             return Accepted(accepted.request_id, accepted.prompts, accepted.attached)
         case "progress":
-            now = message.progress
-            return Progress(now.queued, now.in_flight, now.finished, milliseconds(now.elapsed))
+            return Progress.from_proto(message.progress)
         case "rate_limited":
             limit = message.rate_limited
             return RateLimited(limit.backend, limit.tenant, limit.limit, milliseconds(limit.reset_in))

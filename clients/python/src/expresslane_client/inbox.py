@@ -19,7 +19,10 @@ _Response = inference_pb2.GenerateBatchResponse | inference_pb2.StreamPromptsRes
 
 
 class Inbox:
-    """Sorts messages. `admit` may change a result or keep it out (None), `wants` keep out deltas of a prompt."""
+    """Sorts messages. `admit` may change a result or keep it out (None), `wants` keep out deltas of a prompt.
+
+    With `in_order` a result waits for those before it: they may have been kept out, and come by another call.
+    """
 
     def __init__(
         self,
@@ -28,12 +31,16 @@ class Inbox:
         *,
         admit: Callable[[Result], Result | None] | None = None,
         wants: Callable[[str], bool] = lambda _: True,
+        in_order: bool = False,
     ) -> None:
         self.results: deque[Result] = deque()
         self.summary: Summary | None = None
         self._on_event = on_event
         self._on_delta = on_delta
         self._admit = admit
+        self._in_order = in_order
+        self._early: dict[int, Result] = {}
+        self._next = 0
         self._wants = wants
 
     def take(self, response: _Response) -> None:
@@ -47,13 +54,27 @@ class Inbox:
                 event = event_from_proto(message)
                 if event is not None:
                     self._on_event(event)
-        results = map(Result.from_proto, response.results)
-        if self._admit is None:
-            self.results.extend(results)
-        else:
-            self.results.extend(result for result in map(self._admit, results) if result is not None)
+        for result in map(Result.from_proto, response.results):
+            admitted = result if self._admit is None else self._admit(result)
+            if admitted is not None:
+                self.put(admitted)
         if response.HasField("summary"):
             self.summary = Summary.from_proto(response.summary)
+
+    def put(self, result: Result) -> None:
+        """One more result to be read."""
+        if not self._in_order:
+            self.results.append(result)
+            return
+        self._early[result.index] = result
+        while (due := self._early.pop(self._next, None)) is not None:
+            self.results.append(due)
+            self._next += 1
+
+    def flush(self) -> None:
+        """Nothing more will come: what waits for others waits in vain."""
+        self.results.extend(self._early[index] for index in sorted(self._early))
+        self._early.clear()
 
     def require_summary(self) -> Summary:
         """The summary, or RuntimeError that says when there is one."""

@@ -16,8 +16,9 @@ class BatchOptions(TypedDict, total=False):
 
     `request_id` names the batch in logs and traces. `in_order` delivers results in the order of the prompts, else each
     comes as soon as it is finished; `reorder_window` is how many may be finished ahead. `fail_fast` cancels the rest
-    when one fails, `max_failure_rate` once more than that share (above 0, at most 1) has failed. `stream_deltas` asks
-    for output as it is generated (implied by on_delta). `heartbeat_s`: longest silence before a Progress event.
+    when one fails, `max_failure_rate` once more than that share (above 0, at most 1) has failed; of a session,
+    that share of what was sent so far, from 20 results on. `stream_deltas` asks for output as it is generated (implied
+    by on_delta). `heartbeat_s`: longest silence before a Progress event.
     `keep_s`: the batch goes on when the connection ends, and the service keeps it for so long while no call is
     attached; the same prompts under the same `request_id` (made up if there is none) attach to it. Not for sessions.
     """

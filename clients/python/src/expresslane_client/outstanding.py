@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from expresslane_client.resuming import CutOff
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -16,9 +18,15 @@ __all__ = ["Outstanding"]
 
 
 class Outstanding:
-    """Numbers prompts in the order of sending. A call counts its own from 0, so each call has its own translation."""
+    """Numbers prompts in the order of sending. A call counts its own from 0, so each call has its own translation.
 
-    def __init__(self) -> None:
+    `hold`: whether results of a stopping service are held back, because the prompts may be sent again.
+    """
+
+    def __init__(self, *, hold: bool) -> None:
+        self._hold = hold
+        self.cut_off = CutOff()
+        """Results that are held back: their prompts are outstanding until they are given up."""
         self.sent = 0
         """Prompts sent so far, each counted once."""
         self._left: dict[int, types_pb2.Prompt] = {}
@@ -66,15 +74,27 @@ class Outstanding:
         return [prompt.custom_id for prompt in prompts if prompt.custom_id in self._cancelled]
 
     def admit(self, result: Result) -> Result | None:
-        """The result with its prompt's number in the session."""
+        """The result with its prompt's number in the session; None: it is held back."""
         number = self._places.pop(result.index, None)
         if number is None:
             return result
-        self._left.pop(number, None)
+        numbered = result if number == result.index else replace(result, index=number)
+        if self._hold and result.cut_off:
+            self.cut_off.hold(number, numbered)
+            return None
+        return self._finish(numbered)
+
+    def give_up(self) -> list[Result]:
+        """What was held back, final now."""
+        return [self._finish(result) for result in self.cut_off.give_up()]
+
+    def _finish(self, result: Result) -> Result:
+        self._left.pop(result.index, None)
+        self.cut_off.drop(result.index)
         self._cancelled.discard(result.custom_id)
         if not self._left:
             self._cancelled.clear()
-        return result if number == result.index else replace(result, index=number)
+        return result
 
     def _place(self, number: int) -> None:
         self._places[self._sent_in_call] = number

@@ -37,6 +37,8 @@ class FinishReason(StrEnum):
     OTHER = "other"
 
 
+STOPPING = "DRAINING"
+"""The reason of a stopping service, for a call and for a prompt."""
 _OUTCOMES = {types_pb2.Outcome.Value(f"OUTCOME_{one.name}"): one for one in Outcome}
 _FINISH_REASONS = {types_pb2.FinishReason.Value(f"FINISH_REASON_{one.name}"): one for one in FinishReason}
 _DEADLINES = {
@@ -89,7 +91,10 @@ class AttemptError:
 
 @dataclass(frozen=True, slots=True)
 class PromptError:
-    """Why one prompt did not succeed. `deadline`: queue, first_token, idle, attempt, caller, no_backend, or empty."""
+    """Why one prompt did not succeed. `deadline`: queue, first_token, idle, attempt, caller, no_backend, or empty.
+
+    `retry_after_s`: how long to wait before sending it again (None: nobody knows, or that does not help).
+    """
 
     code: int
     reason: str
@@ -102,6 +107,7 @@ class PromptError:
     provider_request_id: str = ""
     field: str = ""
     history: tuple[AttemptError, ...] = ()
+    retry_after_s: float | None = None
 
     @classmethod
     def from_proto(cls, message: types_pb2.PromptError) -> PromptError:
@@ -122,6 +128,7 @@ class PromptError:
             provider_request_id=message.provider_request_id,
             field=message.field,
             history=tuple(history),
+            retry_after_s=milliseconds(message.retry_delay) / 1e3 if message.HasField("retry_delay") else None,
         )
 
 
@@ -191,6 +198,11 @@ class Result:
     def text(self) -> str:
         """The answer's text; after a failure, whatever had come."""
         return self.choice.text
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether a stopping service has ended it: the prompt may well be run by another one, or by the next."""
+        return self.error is not None and self.error.reason == STOPPING
 
     @classmethod
     def from_proto(cls, message: types_pb2.Result) -> Result:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import grpc
 
 from expresslane_client.errors import CallError, RefusedError, UnavailableError
+from expresslane_client.results import STOPPING, Result
 
-__all__ = ["OnResume", "Resume", "Resuming", "Resumption"]
+__all__ = ["CutOff", "OnResume", "Resume", "Resuming", "Resumption"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,41 @@ class Resuming:
 OnResume = Callable[[Resuming], object]
 
 _WORTH_WAITING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+class CutOff:
+    """Results of a stopping service, held back while another may give better ones; the keys tell prompts apart."""
+
+    def __init__(self) -> None:
+        self._results: dict[str | int, Result] = {}
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def hold(self, key: str | int, result: Result) -> None:
+        """This is the prompt's result if there is no better one."""
+        self._results[key] = result
+
+    def drop(self, key: str | int) -> None:
+        """There is a better one."""
+        self._results.pop(key, None)
+
+    def give_up(self) -> list[Result]:
+        """The results, which are final now."""
+        results = list(self._results.values())
+        self._results.clear()
+        return results
+
+    @property
+    def error(self) -> RefusedError:
+        """What has happened, as an error of the call."""
+        delays = [one.error.retry_after_s for one in self._results.values() if one.error and one.error.retry_after_s]
+        return RefusedError(
+            grpc.StatusCode.UNAVAILABLE,
+            "the service is stopping",
+            reason=STOPPING,
+            retry_after_s=max(delays, default=None),
+        )
 
 
 class Resumption:

@@ -16,6 +16,7 @@ from expresslane_client.inbox import Inbox, OnDelta, OnEvent
 from expresslane_client.outstanding import Outstanding
 from expresslane_client.prompts import PromptLike, prompt_message
 from expresslane_client.resuming import OnResume, Resume, Resumption
+from expresslane_client.summaries import BatchState
 from expresslane_client.tallies import Tally
 from expresslane_client.v1 import inference_pb2, types_pb2
 
@@ -64,18 +65,22 @@ class PromptSession:
         self._end_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         self._call = ask(timeout_s)
         self._resumption = None if resume is None else Resumption(resume, on_resume)
-        self._outstanding = Outstanding()
+        self._outstanding = Outstanding(hold=resume is not None)
         self._tally = Tally()
         self._resumed = False
+        self._given_up = False
+        self._told = False
+        """Whether a stopping service has said so, and nothing has come since."""
         self._config = config
         self._prompts = prompts
         self._message_bytes_max = message_bytes_max
-        self._inbox = Inbox(on_event, on_delta, admit=self._admit)
+        in_order = resume is not None and config.delivery == inference_pb2.DELIVERY_IN_ORDER
+        self._inbox = Inbox(on_event, on_delta, admit=self._admit, in_order=in_order)
         self._credits = 0
         self._accepted = 0
         self._failed = False
         self._closing = False
-        self._half_closed = False
+        self._told_end = False
         self._ended = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
@@ -88,6 +93,8 @@ class PromptSession:
 
         Of a session that was resumed it is counted here, from all its results.
         """
+        if self._given_up and self._inbox.summary is None:
+            return self._tally.summary(self._config.request_id, BatchState.CANCELLED)
         summary = self._inbox.require_summary()
         return self._tally.summary(self._config.request_id, summary.state) if self._resumed else summary
 
@@ -105,8 +112,10 @@ class PromptSession:
         """Send prompts, waiting for credits. Raises SessionEndedError when the service takes no more."""
         messages = [prompt_message(prompt, self.sent + ahead) for ahead, prompt in enumerate(prompts)]
         while messages:
-            await self._until(lambda: self._credits > 0 and not self._outstanding.due)
+            await self._until(lambda: self._closing or (self._credits > 0 and not self._outstanding.due))
             self._raise_if_over()
+            if self._closing:
+                raise SessionEndedError("no prompts can be sent after done_sending()")
             group = self._cut(messages)
             request = inference_pb2.StreamPromptsRequest(prompts=group)
             check_size(request, self._message_bytes_max)
@@ -116,12 +125,17 @@ class PromptSession:
             await self._write(request)
 
     async def cancel(self, *custom_ids: str) -> None:
-        """Cancel prompts by custom_id; unknown and finished ones are ignored. Needs no credit."""
-        if not self._ended:
-            if self._resumption is not None:
-                self._outstanding.cancel(custom_ids)
-            request = inference_pb2.StreamPromptsRequest(cancel=custom_ids)
-            check_size(request, self._message_bytes_max)
+        """Cancel prompts by custom_id, after done_sending() too; unknown and finished ones are ignored.
+
+        Needs no credit.
+        """
+        if self._ended:
+            return
+        if self._resumption is not None:
+            self._outstanding.cancel(custom_ids)
+        request = inference_pb2.StreamPromptsRequest(cancel=custom_ids)
+        check_size(request, self._message_bytes_max)
+        with suppress(SessionEndedError):  # it has just ended, and with it every prompt
             await self._write(request)
 
     async def done_sending(self) -> None:
@@ -129,7 +143,8 @@ class PromptSession:
         if self._closing or self._ended:
             return
         self._closing = True
-        await self._half_close()
+        self._changed.set()
+        await self._end_input()
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self
@@ -187,27 +202,52 @@ class PromptSession:
                         await self._send_again()
                     self._changed.set()
         except CallError as error:
-            if self._resumption is None or self._ended or self._failed:
+            if self._resumption is None or self._ended:
                 raise
-            if self._inbox.summary is not None:  # everything is here but gRPC's own last word
+            if self._inbox.summary is not None and not self._cut_short:  # all is here but gRPC's own last word
                 return True
-            await self._resume(self._resumption, error)
-            return False
+            return not await self._resume(self._resumption, error)
+        if self._resumption is not None and self._cut_short and not self._ended:
+            return not await self._resume(self._resumption, self._outstanding.cut_off.error)
         return True
 
-    async def _resume(self, resumption: Resumption, error: CallError) -> None:
-        """Another call in the place of the one that broke."""
+    @property
+    def _cut_short(self) -> bool:
+        """Whether a stopping service has ended the session although there is something left to do."""
+        if self._outstanding.cut_off:
+            return True
+        stopped = self._inbox.summary is not None and self._inbox.summary.state is BatchState.CANCELLED
+        more = self._prompts is not None and not self._closing
+        return stopped and (more or len(self._outstanding) > 0)
+
+    async def _resume(self, resumption: Resumption, error: CallError) -> bool:
+        """Another call in the place of the one that ended. Returns False when there is none, and none is needed."""
+        self._told |= self._cut_short
         self._credits = 0
         self._outstanding.lost()
         self._accepted = min(self._accepted, self.sent - len(self._outstanding))
-        await resumption.pause(error, len(self._outstanding), self.sent, end_s=self._end_s)
+        if self._failed:
+            resumption.stop()
+        try:
+            await resumption.pause(error, len(self._outstanding), self.sent, end_s=self._end_s)
+        except CallError:
+            self._given_up = True
+            for result in self._outstanding.give_up():
+                self._tally.add(result)
+                self._inbox.put(result)
+            self._inbox.flush()
+            if self._outstanding or not self._told:
+                raise
+            return False
         self._resumed = True
+        self._inbox.summary = None
         left_s = None if self._end_s is None else self._end_s - asyncio.get_running_loop().time()
         async with self._writing:
-            self._half_closed = False
+            self._told_end = False
             self._call = self._ask(left_s)
             with suppress(aio.AioRpcError, asyncio.InvalidStateError):  # the next read says so too
                 await self._call.write(inference_pb2.StreamPromptsRequest(config=self._config))
+        return True
 
     async def _send_again(self) -> None:
         """Send what an earlier call has lost, as credits allow; then what was put off meanwhile."""
@@ -219,20 +259,20 @@ class PromptSession:
             if cancel := self._outstanding.cancelled(group):
                 await self._write(inference_pb2.StreamPromptsRequest(cancel=cancel))
         if self._closing:
-            await self._half_close()
+            await self._end_input()
 
-    async def _half_close(self) -> None:
-        async with self._writing:
-            if self._half_closed or self._outstanding.due:
-                return
-            self._half_closed = True
-            with suppress(asyncio.InvalidStateError):
-                await self._guarded(self._call.done_writing())
+    async def _end_input(self) -> None:
+        """Say it in a message: half-closing the call would end cancels too."""
+        if self._told_end or self._outstanding.due:
+            return
+        self._told_end = True
+        await self._write(inference_pb2.StreamPromptsRequest(no_more_prompts=True))
 
     def _admit(self, result: Result) -> Result | None:
         admitted = self._outstanding.admit(result)
         if admitted is not None and self._resumption is not None:
             self._resumption.progress()
+            self._told = False
             self._tally.add(admitted)
             self._failed |= not admitted.ok and self._config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST
         return admitted
@@ -289,9 +329,8 @@ class PromptSession:
                 await self._guarded(call.write(request))
             except asyncio.InvalidStateError:
                 self._raise_if_over()
-                if self._half_closed or self._resumption is None:
-                    closed = "the session is closed: prompts cannot be sent after done_sending()"
-                    raise SessionEndedError(closed) from None
+                if self._resumption is None:
+                    raise SessionEndedError("the session has ended: it takes no more prompts") from None
 
     async def _guarded(self, writing: Awaitable[None]) -> None:
         """A write that fails is told by the read too, which knows whether the session goes on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from expresslane_client.resuming import CutOff
 from expresslane_client.v1 import inference_pb2
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Unfinished:
         self._accepted: tuple[Sequence[types_pb2.Prompt], inference_pb2.BatchConfig] = (self._asked, config)
         self._asked_config = config
         self._failures = 0
+        self.cut_off = CutOff()
+        """Results of a service that was stopping: their prompts are unfinished until they are given up."""
         self.whole = len(self._places) == len(prompts)
         """Whether the prompts can be told apart."""
 
@@ -60,14 +63,27 @@ class Unfinished:
         return limit > 0 and self._failures > limit * self.total
 
     def admit(self, result: Result) -> Result | None:
-        """The result with its prompt's place in the whole batch; None for one that came before."""
+        """The result with its prompt's place in the whole batch; None for one that came before, or is held back."""
         place = self._places.get(result.custom_id)
         if place is None:
             return result
-        if self._left.pop(result.custom_id, None) is None:
+        if result.custom_id not in self._left:
             return None
+        placed = result if result.index == place else replace(result, index=place)
+        if result.cut_off:
+            self.cut_off.hold(result.custom_id, placed)
+            return None
+        return self._finish(placed)
+
+    def give_up(self) -> list[Result]:
+        """What was held back, final now."""
+        return [self._finish(result) for result in self.cut_off.give_up()]
+
+    def _finish(self, result: Result) -> Result:
+        del self._left[result.custom_id]
+        self.cut_off.drop(result.custom_id)
         self._failures += not result.ok
-        return result if result.index == place else replace(result, index=place)
+        return result
 
     def wants(self, custom_id: str) -> bool:
         """Whether output of this prompt is of use: it has no result yet."""

@@ -42,7 +42,7 @@ class JobWatch:
         on_resume: OnResume | None = None,
     ) -> None:
         self._ask = ask
-        self._call = StreamCall(ask(after))
+        self._call: StreamCall[jobs_pb2.WatchJobResponse] = StreamCall(ask(after))
         self._inbox = Inbox(on_event, None)
         self._resumption = Resumption(resume, on_resume) if resume is not None else None
         self._total = 0

@@ -71,6 +71,7 @@ impl Scheduler {
             if index < self.batches[batch].horizon {
                 break;
             }
+            self.leave_backlog(slot, false);
             self.flows.take(&mut self.groups, &mut self.tickets, slot);
             self.tickets[slot].place = Place::Held;
             self.batches[batch].held.insert((index, slot));

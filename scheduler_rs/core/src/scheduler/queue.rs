@@ -62,8 +62,8 @@ impl Scheduler {
         self.counters.queued += 1;
     }
 
-    /// Takes a waiting ticket from wherever it waits.
-    pub(super) fn take_queued(&mut self, slot: u32) {
+    /// Takes a waiting ticket from wherever it waits: to be released, or for another reason.
+    pub(super) fn take_queued(&mut self, slot: u32, is_release: bool) {
         let ticket = &self.tickets[slot];
         let (group, batch) = (ticket.group, ticket.batch);
         self.groups[group].queued -= 1;
@@ -71,7 +71,10 @@ impl Scheduler {
         self.batches[batch].queued -= 1;
         self.counters.queued -= 1;
         match ticket.place {
-            Place::InFifo | Place::InOrder => self.flows.take(&mut self.groups, &mut self.tickets, slot),
+            Place::InFifo | Place::InOrder => {
+                self.leave_backlog(slot, is_release);
+                self.flows.take(&mut self.groups, &mut self.tickets, slot);
+            }
             Place::Barred => _ = self.batches[batch].barred.remove(&ticket.id),
             Place::Held => {
                 self.batches[batch].held.remove(&(ticket.index, slot));
@@ -87,11 +90,12 @@ impl Scheduler {
     pub(super) fn return_to_bucket(&mut self, slot: u32) {
         self.tickets[slot].key = self.key_of(slot);
         self.flows.push(&mut self.groups, &mut self.tickets, slot);
+        self.enter_backlog(slot);
     }
 
     /// Ends a waiting ticket.
     pub(super) fn end_queued(&mut self, slot: u32, outcome: Outcome) {
-        self.take_queued(slot);
+        self.take_queued(slot, false);
         self.end(slot, outcome);
     }
 

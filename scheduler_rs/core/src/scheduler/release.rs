@@ -96,7 +96,7 @@ impl Scheduler {
             let tenant = self.tenant_of(slot);
             self.retry_budgets.first_attempt(tenant, self.config.retry_ratio);
         }
-        self.take_queued(slot);
+        self.take_queued(slot, true);
         self.charge_flow(slot);
         self.charge_tenant(slot);
         let ticket = &mut self.tickets[slot];

@@ -65,6 +65,7 @@ impl Scheduler {
     fn change_flow(&mut self, slot: u32, flow: u32) {
         let is_in_bucket = matches!(self.tickets[slot].place, Place::InFifo | Place::InOrder);
         if is_in_bucket {
+            self.leave_backlog(slot, false);
             self.flows.take(&mut self.groups, &mut self.tickets, slot);
         }
         // Entered before it is left, so that the tenant is not forgotten in between.

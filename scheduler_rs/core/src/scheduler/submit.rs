@@ -26,7 +26,10 @@ impl Scheduler {
         if prompts.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self.enqueue(batch, prompts, options))
+        let foreseen = self.foresee(batch, prompts, &options)?;
+        let tickets = self.enqueue(batch, prompts, options);
+        self.note_foreseen(foreseen, prompts, &tickets);
+        Ok(tickets)
     }
 
     fn admit(&mut self, prompts: usize) -> Result<(), Error> {

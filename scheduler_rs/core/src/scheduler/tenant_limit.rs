@@ -38,7 +38,7 @@ impl Scheduler {
         self.timers.disarm(limit.timer_ns);
         self.tenant_limits.closed.remove(&tenant);
         self.flows.reconsider.remove(&tenant);
-        self.flows.open(&mut self.groups, tenant);
+        self.open_tenant(tenant);
     }
 
     /// A prompt above the whole limit of its tenant is refused before it waits.
@@ -68,7 +68,7 @@ impl Scheduler {
             if limit.limits.closed.is_some() {
                 self.close_tenant(tenant);
             } else {
-                self.flows.open(&mut self.groups, tenant);
+                self.open_tenant(tenant);
             }
         }
     }
@@ -123,8 +123,14 @@ impl Scheduler {
         }
     }
 
+    fn open_tenant(&mut self, tenant: TenantId) {
+        self.flows.open(&mut self.groups, tenant);
+        self.close_in_backlogs(tenant, false);
+    }
+
     fn close_tenant(&mut self, tenant: TenantId) {
         self.flows.close(&mut self.groups, tenant);
+        self.close_in_backlogs(tenant, true);
         for backend in 0..self.backends.len() {
             let kept = self.backends[backend].reservation;
             if kept.is_some_and(|kept| self.tenant_of(kept.ticket.slot()) == tenant) {

@@ -50,6 +50,7 @@ impl Events {
             policy: policy(bytes),
             fairness: bytes.pick(&[Fairness::TenantBatch, Fairness::Tenant, Fairness::None]),
             queue_limit: 200,
+            queue_limit_ns: bytes.pick(&[0, 1_000_000_000]),
             in_flight_limit: bytes.pick(&[0, 0, 5]),
             class_min_shares: bytes.pick(&[[0.0; 3], [0.0, 0.2, 0.1]]),
             retry_ratio: bytes.pick(&[0.0, 0.5]),
@@ -165,6 +166,7 @@ impl Events {
             deadline_ns: bytes.time_ns(),
             tenant: bytes.small(),
             weight: bytes.small(),
+            may_wait: bytes.one_in(4),
         };
         let batch = bytes.number() % BATCHES;
         let Ok(tickets) = self.scheduler.submit(self.now_ns, batch, &prompts, options) else { return };

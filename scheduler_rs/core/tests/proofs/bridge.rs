@@ -19,9 +19,13 @@ pub(crate) fn policy(order: Order) -> Policy {
     }
 }
 
+const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
+
 #[allow(clippy::needless_update, reason = "what the model does not know keeps its default")]
 pub(crate) fn config(rules: &Rules) -> Config {
     Config {
+        // Refuses nothing, but all that waits is counted.
+        queue_limit_ns: YEAR,
         policy: policy(rules.order),
         queue_limit: rules.queue_limit,
         in_flight_limit: rules.in_flight_limit,
@@ -79,6 +83,7 @@ pub(crate) fn options(terms: BatchTerms) -> BatchOptions {
         deadline_ns: terms.deadline_ns,
         tenant: terms.tenant,
         weight: terms.weight,
+        may_wait: false,
     }
 }
 

@@ -39,7 +39,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 6
     """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
-    hold; use StreamPrompts.
+    hold, or would take longer than prompts may wait even if nothing else did; use StreamPrompts.
     """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
@@ -58,18 +58,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     backend of its model, or of its tenant. It could never be released.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
-    RetryInfo says when to come back, by the rate at which prompts end.
+    """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now, or
+    would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
-    """UNAVAILABLE: the service is draining or stopping."""
+    """UNAVAILABLE: the service is draining or stopping. Of a call: it was not let in, or was cut off at the end of the grace
+    (RetryInfo: when to look for another service). Of a prompt, which then is CANCELLED: it was not finished within the
+    grace, or came too late (PromptError.retry_delay).
+    """
     ERROR_REASON_CREDITS_EXCEEDED: _ErrorReason.ValueType  # 22
     """RESOURCE_EXHAUSTED: a session sent more prompts than it was granted credits."""
     ERROR_REASON_PROTOCOL_VIOLATION: _ErrorReason.ValueType  # 23
     """INVALID_ARGUMENT: a session's messages came in an order that the protocol does not allow."""
     ERROR_REASON_JOBS_FULL: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
-    next one expires. Deleting jobs makes room.
+    """RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may, in all or of the tenant; the
+    message names the setting, RetryInfo says when the next one expires. Deleting jobs makes room.
     """
     ERROR_REASON_CLASS_NOT_ALLOWED: _ErrorReason.ValueType  # 25
     """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
@@ -77,7 +80,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
     ERROR_REASON_KEPT_FULL: _ErrorReason.ValueType  # 27
     """RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
-    it may; RetryInfo says when the next one expires.
+    it may, in all or of the tenant; the message names the setting, RetryInfo says when the next one expires.
+    """
+    ERROR_REASON_UNREAD_FULL: _ErrorReason.ValueType  # 28
+    """RESOURCE_EXHAUSTED: results of the tenant wait for callers that do not read them, as many as may; the message names
+    the setting. Reading them, or ending those calls, makes room.
     """
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
@@ -91,6 +98,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: there is a job of this name."""
     ERROR_REASON_REQUEST_EXISTS: _ErrorReason.ValueType  # 35
     """ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
+    ERROR_REASON_UNKNOWN_REQUEST: _ErrorReason.ValueType  # 36
+    """NOT_FOUND: no batch of the tenant is kept under this request_id, or no longer."""
     ERROR_REASON_QUEUE_TIMEOUT: _ErrorReason.ValueType  # 40
     """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
     ERROR_REASON_FIRST_TOKEN_TIMEOUT: _ErrorReason.ValueType  # 41
@@ -103,6 +112,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED: the caller's own deadline was near."""
     ERROR_REASON_NO_BACKEND: _ErrorReason.ValueType  # 45
     """UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
+    ERROR_REASON_FIRST_MESSAGE_TIMEOUT: _ErrorReason.ValueType  # 46
+    """DEADLINE_EXCEEDED: the call's first message did not come, or was not complete, in time."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 50
     """CANCELLED: cancelled by the caller."""
     ERROR_REASON_BATCH_FAILED: _ErrorReason.ValueType  # 51
@@ -136,7 +147,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_NOT_PERMITTED: _ErrorReason.ValueType  # 82
     """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 83
-    """RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+    """RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back,
+    by the rate at which calls end.
+    """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 84
     """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 90
@@ -159,7 +172,7 @@ ERROR_REASON_PROMPT_TOO_LARGE: ErrorReason.ValueType  # 5
 """INVALID_ARGUMENT: the prompt, with everything of it that goes to the backend, is larger than the service accepts."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 6
 """INVALID_ARGUMENT: the batch, in prompts or in bytes, is larger than the queue, or the tenant's part of it, will ever
-hold; use StreamPrompts.
+hold, or would take longer than prompts may wait even if nothing else did; use StreamPrompts.
 """
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: CollectBatch's declared answer could exceed the message limit; use GenerateBatch."""
@@ -178,18 +191,21 @@ ERROR_REASON_ABOVE_RATE_LIMIT: ErrorReason.ValueType  # 11
 backend of its model, or of its tenant. It could never be released.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now;
-RetryInfo says when to come back, by the rate at which prompts end.
+"""RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now, or
+would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
-"""UNAVAILABLE: the service is draining or stopping."""
+"""UNAVAILABLE: the service is draining or stopping. Of a call: it was not let in, or was cut off at the end of the grace
+(RetryInfo: when to look for another service). Of a prompt, which then is CANCELLED: it was not finished within the
+grace, or came too late (PromptError.retry_delay).
+"""
 ERROR_REASON_CREDITS_EXCEEDED: ErrorReason.ValueType  # 22
 """RESOURCE_EXHAUSTED: a session sent more prompts than it was granted credits."""
 ERROR_REASON_PROTOCOL_VIOLATION: ErrorReason.ValueType  # 23
 """INVALID_ARGUMENT: a session's messages came in an order that the protocol does not allow."""
 ERROR_REASON_JOBS_FULL: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may; RetryInfo says when the
-next one expires. Deleting jobs makes room.
+"""RESOURCE_EXHAUSTED: the service keeps as many jobs, or bytes of their results, as it may, in all or of the tenant; the
+message names the setting, RetryInfo says when the next one expires. Deleting jobs makes room.
 """
 ERROR_REASON_CLASS_NOT_ALLOWED: ErrorReason.ValueType  # 25
 """PERMISSION_DENIED: a prompt asks for a higher class than its tenant may use; the message names that."""
@@ -197,7 +213,11 @@ ERROR_REASON_TENANTS_FULL: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED: so many tenants have settings of their own that no other can be given any at runtime."""
 ERROR_REASON_KEPT_FULL: ErrorReason.ValueType  # 27
 """RESOURCE_EXHAUSTED: the service keeps as many batches for callers that may come back, or bytes of their results, as
-it may; RetryInfo says when the next one expires.
+it may, in all or of the tenant; the message names the setting, RetryInfo says when the next one expires.
+"""
+ERROR_REASON_UNREAD_FULL: ErrorReason.ValueType  # 28
+"""RESOURCE_EXHAUSTED: results of the tenant wait for callers that do not read them, as many as may; the message names
+the setting. Reading them, or ending those calls, makes room.
 """
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
@@ -211,6 +231,8 @@ ERROR_REASON_JOB_EXISTS: ErrorReason.ValueType  # 34
 """ALREADY_EXISTS: there is a job of this name."""
 ERROR_REASON_REQUEST_EXISTS: ErrorReason.ValueType  # 35
 """ALREADY_EXISTS: a batch with other prompts or failure rules is kept under this request_id."""
+ERROR_REASON_UNKNOWN_REQUEST: ErrorReason.ValueType  # 36
+"""NOT_FOUND: no batch of the tenant is kept under this request_id, or no longer."""
 ERROR_REASON_QUEUE_TIMEOUT: ErrorReason.ValueType  # 40
 """DEADLINE_EXCEEDED: waited too long in the queue ("model request timeout")."""
 ERROR_REASON_FIRST_TOKEN_TIMEOUT: ErrorReason.ValueType  # 41
@@ -223,6 +245,8 @@ ERROR_REASON_CALLER_DEADLINE: ErrorReason.ValueType  # 44
 """DEADLINE_EXCEEDED: the caller's own deadline was near."""
 ERROR_REASON_NO_BACKEND: ErrorReason.ValueType  # 45
 """UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
+ERROR_REASON_FIRST_MESSAGE_TIMEOUT: ErrorReason.ValueType  # 46
+"""DEADLINE_EXCEEDED: the call's first message did not come, or was not complete, in time."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 50
 """CANCELLED: cancelled by the caller."""
 ERROR_REASON_BATCH_FAILED: ErrorReason.ValueType  # 51
@@ -256,7 +280,9 @@ ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 81
 ERROR_REASON_MODEL_NOT_PERMITTED: ErrorReason.ValueType  # 82
 """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 83
-"""RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back."""
+"""RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back,
+by the rate at which calls end.
+"""
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 84
 """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 90

@@ -182,14 +182,18 @@ class BatchConfig(_message.Message):
     """The caller's name for this batch, for logs and traces, at most 256 bytes. Empty: the service makes one up.
     Where a batch of the same tenant is kept under it (on_disconnect), the call attaches to that batch if it asks for the
     same prompts and failure rules, in the same order, and is refused with ALREADY_EXISTS (REQUEST_EXISTS) otherwise.
+    Otherwise it is a name only, and may be used again, also while another batch of that name runs: one without KEEP ends
+    with its connection and cannot be attached to, and a caller that repeats a call must not wait until the service has
+    noticed that the first connection is gone.
     """
     delivery: Global___Delivery.ValueType
     """In which order results are delivered. Unspecified (0): as they complete."""
     failure_policy: Global___FailurePolicy.ValueType
     """What a failed prompt does to the others. Unspecified (0): CONTINUE."""
     max_failure_rate: _builtins.float
-    """Cancel what is left once more than this share of the batch's prompts has failed: above 0, at most 1.
-    0: no such limit. Works beside either failure policy.
+    """Cancel what is left once more than this share of the batch's prompts has failed or expired: above 0, at most 1.
+    0: no such limit. Works beside either failure policy. Of a StreamPrompts session it is the share of the prompts that
+    were sent so far, from 20 results on; when its input ends, of all of them, however few.
     """
     stream_deltas: _builtins.bool
     """Whether to stream output as it is generated, beside the results. Default false."""
@@ -640,7 +644,10 @@ Global___ErrorCount: _TypeAlias = ErrorCount  # noqa: Y015
 
 @_typing.final
 class Percentiles(_message.Message):
-    """Percentiles of a set of durations: exact, nearest rank (the smallest value that at least p % do not exceed)."""
+    """Percentiles of a set of durations: nearest rank (the smallest value that at least p % do not exceed), exact up to
+    16,384 values. Of more, p50 and p99 are those of an even part of them, 8,192 values or more; count, max and mean are
+    exact always.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -829,6 +836,11 @@ class StreamPromptsRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    NO_MORE_PROMPTS_FIELD_NUMBER: _builtins.int
+    no_more_prompts: _builtins.bool
+    """No prompts come after those of this message; cancels still may. Half-closing says the same, but then nothing can be
+    sent any more. Not in the first message. Prompts in a later one are refused (PROTOCOL_VIOLATION).
+    """
     @_builtins.property
     def config(self) -> Global___BatchConfig:
         """How to run the prompts: required in the first message, refused in any other. A session ends with its connection, so
@@ -849,14 +861,67 @@ class StreamPromptsRequest(_message.Message):
         config: Global___BatchConfig | None = ...,
         prompts: _abc.Iterable[_types_pb2.Prompt] | None = ...,
         cancel: _abc.Iterable[_builtins.str] | None = ...,
+        no_more_prompts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "config", b"config", "prompts", b"prompts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "config", b"config", "no_more_prompts", b"no_more_prompts", "prompts", b"prompts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamPromptsRequest: _TypeAlias = StreamPromptsRequest  # noqa: Y015
+
+@_typing.final
+class CancelBatchRequest(_message.Message):
+    """Which kept batch to cancel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request_id it is kept under. Required."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelBatchRequest: _TypeAlias = CancelBatchRequest  # noqa: Y015
+
+@_typing.final
+class CancelBatchResponse(_message.Message):
+    """A kept batch as it is after the cancel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___Progress:
+        """How far it is: nothing is queued; what is in flight is being aborted."""
+
+    @_builtins.property
+    def summary(self) -> Global___BatchSummary:
+        """What became of it. Unset while something is in flight."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___Progress | None = ...,
+        summary: Global___BatchSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelBatchResponse: _TypeAlias = CancelBatchResponse  # noqa: Y015
 
 @_typing.final
 class StreamPromptsResponse(_message.Message):

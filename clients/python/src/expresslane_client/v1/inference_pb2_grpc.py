@@ -64,6 +64,11 @@ class InferenceStub(object):
                 request_serializer=expresslane_dot_v1_dot_inference__pb2.StreamPromptsRequest.SerializeToString,
                 response_deserializer=expresslane_dot_v1_dot_inference__pb2.StreamPromptsResponse.FromString,
                 _registered_method=True)
+        self.CancelBatch = channel.unary_unary(
+                '/expresslane.v1.Inference/CancelBatch',
+                request_serializer=expresslane_dot_v1_dot_inference__pb2.CancelBatchRequest.SerializeToString,
+                response_deserializer=expresslane_dot_v1_dot_inference__pb2.CancelBatchResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServicer(object):
@@ -90,7 +95,8 @@ class InferenceServicer(object):
         """Runs a batch and answers once, with all results in request order. For batches whose declared answer
         (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
         is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-        fail with ANSWER_OVER_LIMIT.
+        fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+        `x-expresslane-accepted`: how many prompts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +111,19 @@ class InferenceServicer(object):
 
     def StreamPrompts(self, request_iterator, context):
         """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
-        granted, and cancels at any time. Half-closing says that no more prompts come; the summary is the last message.
+        granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
+        no more prompts come; the summary is the last message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelBatch(self, request, context):
+        """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
+        attached or not: those prompts end CANCELLED in-band, and those at a backend are aborted, so some may still be in
+        flight in the answer. Results stay for whoever attaches, until the batch's time is over or room is needed. Safe to
+        repeat: a batch that has ended, or was cancelled, stays as it is. NOT_FOUND (UNKNOWN_REQUEST) where nothing is kept
+        under the name; a batch that is not kept is cancelled by ending its call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +151,11 @@ def add_InferenceServicer_to_server(servicer, server):
                     servicer.StreamPrompts,
                     request_deserializer=expresslane_dot_v1_dot_inference__pb2.StreamPromptsRequest.FromString,
                     response_serializer=expresslane_dot_v1_dot_inference__pb2.StreamPromptsResponse.SerializeToString,
+            ),
+            'CancelBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelBatch,
+                    request_deserializer=expresslane_dot_v1_dot_inference__pb2.CancelBatchRequest.FromString,
+                    response_serializer=expresslane_dot_v1_dot_inference__pb2.CancelBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -253,6 +276,33 @@ class Inference(object):
             '/expresslane.v1.Inference/StreamPrompts',
             expresslane_dot_v1_dot_inference__pb2.StreamPromptsRequest.SerializeToString,
             expresslane_dot_v1_dot_inference__pb2.StreamPromptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/expresslane.v1.Inference/CancelBatch',
+            expresslane_dot_v1_dot_inference__pb2.CancelBatchRequest.SerializeToString,
+            expresslane_dot_v1_dot_inference__pb2.CancelBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,13 +49,22 @@ class InferenceStub:
     """Runs a batch and answers once, with all results in request order. For batches whose declared answer
     (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
     is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-    fail with ANSWER_OVER_LIMIT.
+    fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+    `x-expresslane-accepted`: how many prompts.
     """
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Runs one prompt and streams its output token by token, the result last."""
     StreamPrompts: _grpc.StreamStreamMultiCallable[_inference_pb2.StreamPromptsRequest, _inference_pb2.StreamPromptsResponse]
     """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
-    granted, and cancels at any time. Half-closing says that no more prompts come; the summary is the last message.
+    granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
+    no more prompts come; the summary is the last message.
+    """
+    CancelBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]
+    """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
+    attached or not: those prompts end CANCELLED in-band, and those at a backend are aborted, so some may still be in
+    flight in the answer. Results stay for whoever attaches, until the batch's time is over or room is needed. Safe to
+    repeat: a batch that has ended, or was cancelled, stays as it is. NOT_FOUND (UNKNOWN_REQUEST) where nothing is kept
+    under the name; a batch that is not kept is cancelled by ending its call.
     """
 
 @_typing.type_check_only
@@ -79,13 +88,22 @@ class InferenceAsyncStub(InferenceStub):
     """Runs a batch and answers once, with all results in request order. For batches whose declared answer
     (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
     is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-    fail with ANSWER_OVER_LIMIT.
+    fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+    `x-expresslane-accepted`: how many prompts.
     """
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Runs one prompt and streams its output token by token, the result last."""
     StreamPrompts: _aio.StreamStreamMultiCallable[_inference_pb2.StreamPromptsRequest, _inference_pb2.StreamPromptsResponse]  # type: ignore[assignment]
     """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
-    granted, and cancels at any time. Half-closing says that no more prompts come; the summary is the last message.
+    granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
+    no more prompts come; the summary is the last message.
+    """
+    CancelBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]  # type: ignore[assignment]
+    """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
+    attached or not: those prompts end CANCELLED in-band, and those at a backend are aborted, so some may still be in
+    flight in the answer. Results stay for whoever attaches, until the batch's time is over or room is needed. Safe to
+    repeat: a batch that has ended, or was cancelled, stays as it is. NOT_FOUND (UNKNOWN_REQUEST) where nothing is kept
+    under the name; a batch that is not kept is cancelled by ending its call.
     """
 
 class InferenceServicer(metaclass=_abc_1.ABCMeta):
@@ -118,7 +136,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         """Runs a batch and answers once, with all results in request order. For batches whose declared answer
         (prompts x max_tokens) fits in one message; a larger one is refused before any work is done. Where the real answer
         is larger than declared, first error bodies and histories are left out; then the largest answers, whose prompts
-        fail with ANSWER_OVER_LIMIT.
+        fail with ANSWER_OVER_LIMIT. That the batch is accepted is told ahead of the answer, by the response's initial metadata
+        `x-expresslane-accepted`: how many prompts.
         """
 
     @_abc_1.abstractmethod
@@ -136,7 +155,21 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.StreamPromptsResponse], _abc.AsyncIterator[_inference_pb2.StreamPromptsResponse]]:
         """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
-        granted, and cancels at any time. Half-closing says that no more prompts come; the summary is the last message.
+        granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
+        no more prompts come; the summary is the last message.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelBatch(
+        self,
+        request: _inference_pb2.CancelBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.CancelBatchResponse, _abc.Awaitable[_inference_pb2.CancelBatchResponse]]:
+        """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
+        attached or not: those prompts end CANCELLED in-band, and those at a backend are aborted, so some may still be in
+        flight in the answer. Results stay for whoever attaches, until the batch's time is over or room is needed. Safe to
+        repeat: a batch that has ended, or was cancelled, stays as it is. NOT_FOUND (UNKNOWN_REQUEST) where nothing is kept
+        under the name; a batch that is not kept is cancelled by ending its call.
         """
 
 def add_InferenceServicer_to_server(servicer: InferenceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

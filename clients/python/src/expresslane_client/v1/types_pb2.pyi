@@ -689,6 +689,7 @@ class PromptError(_message.Message):
     PROVIDER_REQUEST_ID_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The google.rpc.Code that fits: 3 INVALID_ARGUMENT, 4 DEADLINE_EXCEEDED, 5 NOT_FOUND, 14 UNAVAILABLE, ..."""
     reason: _builtins.str
@@ -713,6 +714,13 @@ class PromptError(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
         """What the earlier attempts ended in, oldest first."""
 
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """How long to wait before the prompt is sent again: what the backend asked for (Retry-After), the time in which there
+        will be room in the queue, or, with DRAINING, when to look for another service. Unset: nobody knows, or sending it
+        again as it is does not help.
+        """
+
     def __init__(
         self,
         *,
@@ -727,10 +735,11 @@ class PromptError(_message.Message):
         provider_request_id: _builtins.str = ...,
         history: _abc.Iterable[Global___AttemptError] | None = ...,
         field: _builtins.str = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "deadline", b"deadline", "field", b"field", "history", b"history", "http_status", b"http_status", "message", b"message", "provider_body", b"provider_body", "provider_code", b"provider_code", "provider_request_id", b"provider_request_id", "reason", b"reason", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "deadline", b"deadline", "field", b"field", "history", b"history", "http_status", b"http_status", "message", b"message", "provider_body", b"provider_body", "provider_code", b"provider_code", "provider_request_id", b"provider_request_id", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,75 @@
+"""Very many prompts through one session that never ends by itself: credits keep the service's memory flat."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from tests.bench.processes import Child, rss_bytes
+from tests.chaos.faults import Plan
+from tests.chaos.world import World, say
+
+__all__ = ["LongSession", "flatness"]
+
+PLANS = (Plan(latency_s=(0.005, 0.02)),) * 2
+CAP = 64
+WARM_PROMPTS = 5_000
+"""Pools and buffers are filled, and what is learned is learned."""
+TELL_EVERY = 500
+
+
+def flatness(samples: list[tuple[int, int]], warm: int) -> tuple[float, float]:
+    """Growth of memory after the first `warm` prompts: as a part of what it was then, and in bytes a prompt.
+
+    Samples are (prompts ended, bytes). The median of the first fifth of what comes after against that of the last.
+    """
+    later = [(ended, size) for ended, size in samples if ended >= warm]
+    fifth = max(1, len(later) // 5)
+    (early_at, early), (late_at, late) = (
+        (median(at for at, _ in part), median(size for _, size in part)) for part in (later[:fifth], later[-fifth:])
+    )
+    return late / early - 1, (late - early) / max(1, late_at - early_at)
+
+
+@dataclass(frozen=True, slots=True)
+class LongSession:
+    """One StreamPrompts session whose caller always has more than it has credits for.
+
+    Once in a hundred prompts or so, when its credits are used up and it has to wait for more, the caller cancels the
+    prompt that it has sent last: the cancel has to overtake all that waits. It is late if that prompt is answered.
+    """
+
+    prompts: int
+    seed: int
+
+    def run(self) -> dict[str, Any]:
+        """Send everything, and look at memory as results come."""
+        with World(PLANS, cap=CAP, seed=self.seed, settings={}) as world:
+            samples: list[tuple[int, int]] = []
+            begun = time.monotonic()
+            with Child("long_caller", world.service.address, package="tests.chaos") as caller:
+                caller.start(prompts=self.prompts, tell_every=TELL_EVERY)
+                while not (said := caller.next()).get("done"):
+                    samples.append((said["ended"], rss_bytes(world.service.pid)))
+                    if said["ended"] % (10 * TELL_EVERY) == 0:
+                        say(f"session: {time.monotonic() - begun:.0f} s: ended {said['ended']:,}")
+            wall_s = time.monotonic() - begun
+            left = world.levels()
+        grown, bytes_per_prompt = flatness(samples, WARM_PROMPTS)
+        return {
+            "lost": said["lost"],
+            "duplicated": said["duplicated"],
+            "foreign": said["foreign"],
+            "late_cancels": said["late_cancels"],
+            "overtook_p50": said["overtook_p50"],
+            "rss_growth": round(grown, 4),
+            "bytes_per_prompt": round(bytes_per_prompt, 2),
+            "leaked": left.sessions + left.tickets + left.unaccounted + left.slots,
+            "prompts": self.prompts,
+            "wall_s": round(wall_s, 2),
+            "caller": said,
+            "rss_bytes": {f"{ended:,} ended": size for ended, size in samples[:: max(1, len(samples) // 10)]},
+            "conditions": {"warm_up_prompts": WARM_PROMPTS, "cap_per_backend": CAP, "plan": PLANS[0].values()},
+        }

@@ -1,0 +1,94 @@
+"""The fault harness's callers see what a bad service does: their log is what came, not what the client makes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from expresslane_client.v1 import inference_pb2
+
+from tests.chaos import caller
+from tests.chaos.caller import Caller
+from tests.chaos.ledger import Ledger
+from tests.support.stub_server import StubService, serve_stub
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KINDS = {
+    "batch": ("stays", 0.0, inference_pb2.GenerateBatchRequest),
+    "session": ("stays", 1.0, inference_pb2.StreamPromptsRequest),
+    "session with cancels": ("cancels", 0.0, inference_pb2.StreamPromptsRequest),
+    "slow batch": ("slow", 0.0, inference_pb2.GenerateBatchRequest),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
+    """One kind of call, for all callers; gives the message with which it begins."""
+    behaviour, sessions, message = KINDS[request.param]
+    monkeypatch.setattr(caller, "SESSION_SHARE", sessions)
+    monkeypatch.setattr(caller, "SLOW_READ_S", 0)
+    monkeypatch.setattr(caller, "behaviours", lambda calls, _: [behaviour] * calls)
+    return message
+
+
+async def told(service: StubService, folder: Path, *, calls: int = 2, cancel_after_s: float | None = None) -> Ledger:
+    """What the callers of some calls of ten prompts say afterwards."""
+    async with serve_stub(service) as address:
+        storm = {"calls": calls, "size": 10, "tenants": 1, "at_once": 1, "misbehave": 0.5}
+        log = folder / "calls.jsonl"
+        callers = Caller(address, 1)
+        await callers.carry_out("storm", name="s", log=str(log), cancel_after_s=cancel_after_s, **storm)
+    return Ledger.read(log)
+
+
+async def test_a_good_service(kind: type, tmp_path: Path) -> None:
+    """Every answer is verified; a service that does as it says leaves nothing to count (P30)."""
+    service = StubService()
+    ledger = await told(service, tmp_path)
+    assert {type(one) for one in service.requests} == {kind}
+    assert (ledger.lost, ledger.duplicated, ledger.foreign, ledger.errors) == ([], [], [], [])
+    assert (ledger.sent, ledger.outcomes["succeeded"]) == (20, 20)
+
+
+async def test_a_result_that_comes_twice(kind: type, tmp_path: Path) -> None:
+    """One doubled result of twenty: duplicated = 1, in every kind of call."""
+    ledger = await told(StubService(twice={"s1-7"}), tmp_path)
+    assert (ledger.duplicated, ledger.lost, ledger.errors) == (["s1-7"], [], []), kind
+
+
+async def test_a_result_that_never_comes(kind: type, tmp_path: Path) -> None:
+    """One missing result of twenty: lost = 1, in every kind of call."""
+    ledger = await told(StubService(never={"s0-2"}), tmp_path)
+    assert (ledger.lost, ledger.duplicated, ledger.errors) == (["s0-2"], [], []), kind
+
+
+async def test_a_connection_that_breaks(kind: type, tmp_path: Path) -> None:
+    """What had no result when the connection broke is lost and the call counts as broken: nobody asks again."""
+    service = StubService(break_after=4)
+    ledger = await told(service, tmp_path)
+    assert (len(ledger.lost), len(ledger.errors), ledger.duplicated) == (12, 2, [])
+    assert sum(isinstance(one, kind) for one in service.requests) >= 2
+    assert len({prompt.custom_id for prompt in service.prompts}) == len(service.prompts)
+
+
+async def test_leaving_after_a_delay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A caller that leaves after a time, not at a result, closes its call; what it did not get is not lost (P13)."""
+    monkeypatch.setattr(caller, "behaviours", lambda calls, _: ["leaves"] * calls)
+    for sessions in (0.0, 1.0):
+        monkeypatch.setattr(caller, "SESSION_SHARE", sessions)
+        service = StubService(hold_after=7)
+        ledger = await told(service, tmp_path, calls=1, cancel_after_s=0.2)
+        await service.cancelled.wait()
+        assert (ledger.lost, ledger.abandoned, ledger.errors) == ([], 3, [])
+
+
+async def test_cancelling_after_a_delay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A caller that cancels after a time asks for half of its prompts to be cancelled and reads to the end (P13)."""
+    monkeypatch.setattr(caller, "behaviours", lambda calls, _: ["cancels"] * calls)
+    service = StubService()
+    ledger = await told(service, tmp_path, calls=1, cancel_after_s=0.01)
+    (cancel,) = (one for one in service.requests if isinstance(one, inference_pb2.StreamPromptsRequest) and one.cancel)
+    assert list(cancel.cancel) == [f"s0-{number}" for number in range(5, 10)]
+    assert (ledger.lost, ledger.errors) == ([], [])
