@@ -7,6 +7,11 @@ fn after(from_ns: u64, timeout_ns: u64) -> u64 {
     if timeout_ns == 0 { NEVER } else { from_ns.saturating_add(timeout_ns) }
 }
 
+/// When a prompt's own time in the queue is over.
+pub(crate) fn own_queue_ns(item: &Item) -> u64 {
+    after(item.arrival_ns, item.request.queue_timeout_ns)
+}
+
 impl Reference {
     /// When a waiting prompt must end for this reason.
     pub(crate) fn expiry_ns(&self, item: &Item, why: Why) -> u64 {
@@ -20,16 +25,11 @@ impl Reference {
         }
     }
 
-    /// When a prompt's own time in the queue is over.
-    pub(crate) fn own_queue_ns(&self, item: &Item) -> u64 {
-        after(item.arrival_ns, item.request.queue_timeout_ns)
-    }
-
     /// When a prompt that waits since a time has waited too long, if no other of its batch ends before.
     pub(crate) fn queue_expiry_ns(&self, item: &Item, since_ns: u64) -> u64 {
         let group = self.group(item.batch);
         let timeout_ns = group.terms.queue_timeout_ns;
-        self.own_queue_ns(item).min(after(group.restarted_ns.max(since_ns), timeout_ns))
+        own_queue_ns(item).min(after(group.restarted_ns.max(since_ns), timeout_ns))
     }
 
     pub(crate) fn batch_expiry_ns(&self, item: &Item) -> u64 {

@@ -1,5 +1,6 @@
 //! The retry budget: a ratio of the first attempts of a tenant, beside a burst.
 
+use super::deadlines::own_queue_ns;
 use super::{Flight, Item, Reference};
 
 /// Retries before any first attempt counts, and the most that can be saved up.
@@ -23,8 +24,7 @@ impl Reference {
     fn wait_ends_ns(&self, item: &Item, flight: &Flight) -> u64 {
         let since_ns = if flight.turned_away { flight.waited_since_ns } else { self.now_ns };
         let has_others = self.items.iter().any(|other| other.batch == item.batch && other.id != item.id);
-        let queue_ns =
-            if has_others { self.own_queue_ns(item) } else { self.queue_expiry_ns(item, since_ns) };
+        let queue_ns = if has_others { own_queue_ns(item) } else { self.queue_expiry_ns(item, since_ns) };
         queue_ns.min(self.batch_expiry_ns(item))
     }
 
