@@ -473,7 +473,9 @@ class Scheduler:
         this part of the attempts that ended within `breaker_window_ns` were blamed on it (see `blame`), and at least
         `breaker_min_samples` succeeded or were blamed. Then as many prompts as `breaker_probes` try it: all must
         succeed or give a first token to close the breaker, one that is blamed opens it again, for twice as long each
-        time up to `breaker_open_max_ns`. Until it is closed the backend counts as down for `no_backend_timeout_ns`.
+        time up to `breaker_open_max_ns`. So does one without a first token or an end after four times of what its
+        answer is expected to take, and at least 30 s (doubled each time that this was in vain, at most 600 s). Until it
+        is closed the backend counts as down for `no_backend_timeout_ns`, but nothing expires while it is tried.
 
         `ramp`: once a ticket was `turned_away`, half as many of its model as were in flight there may be, one more for
         each round of as many successes, up to the caps.
@@ -589,8 +591,9 @@ class Scheduler:
         `exclude_backend` never again on the backend that just had it.
 
         Returns `queued`, or why not: `no_other_backend` (available or not, serves the model), `past_deadline` (its
-        batch's), `budget_exhausted` (its tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed,
-        and the caller ends it with `finish`. Raises UnknownTicketError.
+        batch's, its own for the queue, or the queue timeout where it is the last of its batch), `budget_exhausted` (its
+        tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed, and the caller ends it with
+        `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:

@@ -46,7 +46,7 @@ _BACKENDS_FAULT = frozenset(
         Reason.BACKEND_MALFORMED,
     }
 )
-"""What a breaker counts, beside time-outs that the service itself has set."""
+"""What a breaker counts, beside time-outs that the service itself has set; never a 4xx, which is about the request."""
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
 
 
@@ -213,7 +213,7 @@ class Dispatcher:
                 expired = stopped
             assert error is not None
             self._note_health(attempt.member, error)
-            if error.reason in _BACKENDS_FAULT or (stopped and not self._is_own(ticket, stopped)):
+            if self._is_backends_fault(error) or (stopped and not self._is_own(ticket, stopped)):
                 self._scheduling.blame(ticket, now)
             if self._retry(ticket, attempt, error, now):
                 return
@@ -224,6 +224,15 @@ class Dispatcher:
         if result.usage is not None and outcome is Outcome.SUCCEEDED:
             self._estimates.learn(ticket, result.usage)
         self._scheduling.finish(ticket, result, now)
+
+    @staticmethod
+    def _is_backends_fault(error: BackendError) -> bool:
+        """Whether the failure speaks against the backend.
+
+        A 408 and a 409 do not, though they are worth another attempt: what one caller sends slowly, or twice, must not
+        take the backend from the others.
+        """
+        return error.reason in _BACKENDS_FAULT and not 400 <= error.http_status < 500
 
     @staticmethod
     def _is_own(ticket: Ticket, deadline: str) -> bool:
@@ -243,10 +252,10 @@ class Dispatcher:
     def _pause(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> int | None:
         """Leave a backend alone after a rate limit of its, with all prompts of the model, not this one only.
 
-        Returns until when; None: this attempt counts. It does not if it was turned away at the door, as others would
-        have been in its place.
+        That is so too where this prompt is not to be repeated. Returns until when; None: this attempt counts. It does
+        not if it was turned away at the door, as others would have been in its place, and may be repeated.
         """
-        if error.reason is not Reason.BACKEND_RATE_LIMITED or not error.retryable or attempt.stopped:
+        if error.reason is not Reason.BACKEND_RATE_LIMITED or attempt.stopped:
             return None
         member = attempt.member
         until_ns = self._scheduling.limits.refusals.refused(
@@ -262,7 +271,7 @@ class Dispatcher:
             self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns)
             return None
         self._scheduling.turned_away(ticket, member.number, now_ns, until_ns)
-        return until_ns if ticket.turned_away < TURNED_AWAY_MAX else None
+        return until_ns if error.retryable and ticket.turned_away < TURNED_AWAY_MAX else None
 
     def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         paused_until_ns = self._pause(ticket, attempt, error, now_ns)
@@ -278,8 +287,7 @@ class Dispatcher:
         exclude = self._retries.excludes_backend(error)
         answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude)
         if answer != QUEUED:
-            if answer == "budget_exhausted":
-                error.message += " (not retried: the tenant's retry budget is used up)"
+            error.message += self._why_not(answer, delay_ns)
             return False
         duration_ns = now_ns - attempt.started_ns
         failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)
@@ -289,6 +297,16 @@ class Dispatcher:
         ticket.turned_away += paused_until_ns is not None
         ticket.attempt = None
         return True
+
+    @staticmethod
+    def _why_not(answer: str, delay_ns: int) -> str:
+        """What the error of an attempt that is not repeated says about that."""
+        match answer:
+            case "budget_exhausted":
+                return " (not retried: the tenant's retry budget is used up)"
+            case "past_deadline":
+                return f" (not retried: a wait of {delay_ns / 1e9:.3g} s would end after the prompt's deadline)"
+        return ""
 
     @staticmethod
     def _ended_early(ticket: Ticket, stopped: str) -> tuple[Outcome, PromptError]:

@@ -55,6 +55,10 @@ class _Backend:
     pauses: dict[int, Limit] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
+    def is_paused(self, model: int, now_ns: int) -> bool:
+        """Whether it asked to be left alone for a model."""
+        return model in self.pauses and self.pauses[model].reset_ns > now_ns
+
     def closed_by(self, model: int, now_ns: int) -> Limit | None:
         """What keeps prompts of a model from being released there now."""
         for limit in (self.limit, self.pauses.get(model)):
@@ -97,10 +101,12 @@ class RateLimits:
         others = (one for number, one in self._backends.items() if number != backend and model in one.models)
         return any(one.closed_by(model, now_ns) is None for one in others)
 
-    def refused_everywhere(self, model: int) -> bool:
+    def refused_everywhere(self, model: int, now_ns: int) -> bool:
         """Whether the last word of each backend that serves a model was that it had too many requests."""
-        serving = [number for number, one in self._backends.items() if model in one.models]
-        return bool(serving) and all(self.refusals.is_refusing(number, model) for number in serving)
+        serving = [(number, one) for number, one in self._backends.items() if model in one.models]
+        return bool(serving) and all(
+            self.refusals.is_refusing(number, model) or one.is_paused(model, now_ns) for number, one in serving
+        )
 
     def tally(self, backend: int) -> Tally:
         """How often and how long a backend's limits have kept work waiting."""

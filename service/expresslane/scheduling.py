@@ -430,7 +430,7 @@ class Scheduling:
     def _expire(self, ticket: Ticket, why: str, now_ns: int) -> None:
         if why == "batch":
             ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
-        if why == "queue" and self.limits.refused_everywhere(ticket.model_number):
+        if why == "queue" and self.limits.refused_everywhere(ticket.model_number, now_ns):
             why = "rate_limited"
         ticket.attempt = None
         self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, expired(why, ticket.history)), now_ns)

@@ -208,17 +208,33 @@ async def test_stale_connection(fake: FakeBackend, asker: Asker) -> None:
     assert len(fake.generations) == 2
 
 
-async def test_connection_that_dies_under_a_request(fake: FakeBackend, asker: Asker) -> None:
+class Clock:
+    """Goes on by so many nanoseconds each time that it is read."""
+
+    def __init__(self, by_ns: int) -> None:
+        self._by_ns = by_ns
+        self._now_ns = 0
+
+    def __call__(self) -> int:
+        self._now_ns += self._by_ns
+        return self._now_ns
+
+
+async def test_connection_that_dies_under_a_request(
+    fake: FakeBackend, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A kept connection that dies before the first byte is replaced once, on a connection of its own."""
     await asker.ask("one")
+    monkeypatch.setattr(http, "monotonic_ns", Clock(http.STALE_WINDOW_NS))
     fake.script(Script(cut_after=CUT_BEFORE_HEADERS))
     assert (await asker.ask("two")).text == echo_of("two")
     assert [seen.connection for seen in fake.generations] == [0, 0, 1]
 
 
-async def test_second_death_is_an_error(fake: FakeBackend, asker: Asker) -> None:
+async def test_second_death_is_an_error(fake: FakeBackend, asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new connection that dies as well is an error, not another try."""
     await asker.ask("one")
+    monkeypatch.setattr(http, "monotonic_ns", Clock(0))
     fake.script(Script(cut_after=CUT_BEFORE_HEADERS), Script(cut_after=CUT_BEFORE_HEADERS))
     assert (await asker.fail("two")).reason is Reason.BACKEND_DISCONNECTED
     assert len(fake.generations) == 3
@@ -227,12 +243,41 @@ async def test_second_death_is_an_error(fake: FakeBackend, asker: Asker) -> None
 async def test_late_death_is_no_stale_connection(
     fake: FakeBackend, asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kept connection that dies long after the request went out is an error: the server had taken the request."""
+    """T10: a kept connection that dies later than a round trip is an error: the server may have taken the request."""
     await asker.ask("one")
-    monkeypatch.setattr(http, "STALE_WINDOW_NS", 0)
+    monkeypatch.setattr(http, "monotonic_ns", Clock(http.STALE_WINDOW_NS + 1))
     fake.script(Script(cut_after=CUT_BEFORE_HEADERS))
     assert (await asker.fail("two")).reason is Reason.BACKEND_DISCONNECTED
     assert len(fake.generations) == 2
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Type: te"])
+async def test_an_answer_that_had_begun_is_no_stale_connection(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T10: a server that has sent the first bytes of an answer has the request: it is not sent again unnoticed."""
+    heads: list[bytes] = []
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for line in reader:
+            if b"POST /" in line:  # behind the body of the one before, which has no end of line
+                heads.append(line)
+            if line == b"\r\n" and len(heads) == 1:
+                body = b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}'
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+                )
+                writer.write(body)
+            elif line == b"\r\n" and len(heads) > 1:
+                writer.write(begun)
+                writer.close()
+                return
+
+    monkeypatch.setattr(http, "monotonic_ns", Clock(0))
+    async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with opened(f"http://127.0.0.1:{port}") as asker:
+            await asker.ask("one")
+            assert (await asker.fail("two")).reason is Reason.BACKEND_DISCONNECTED
+    assert len(heads) == 2
 
 
 async def test_restarted_server(fake: FakeBackend, asker: Asker) -> None:

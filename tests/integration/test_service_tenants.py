@@ -332,3 +332,32 @@ async def test_a_failing_backend_is_left_alone() -> None:
                 assert described.breaker is not None
                 assert (described.breaker.state, described.breaker.opened) == ("open", 1)
                 assert len(fake.generations) == 40
+
+
+async def test_a_slow_probe_is_waited_for() -> None:
+    """P33: while a prompt tries a backend nobody is told that there is none, however long its first token takes.
+
+    That the time for it is over shows at a backend that is left alone, where a prompt that came later ends for it.
+    """
+    gate = asyncio.Event()
+    async with FakeBackend() as slow, FakeBackend() as gone:
+        slow.script(Script(status=500), Script(before_headers=gate))
+        gone.script(Script(status=500))
+        described = {
+            "slow": backend(slow.url, models=(("slow", "slow"),), breaker_min_samples=1, breaker_open_s=0.05),
+            "gone": backend(gone.url, models=(("gone", "gone"),), breaker_min_samples=1, breaker_open_s=60.0),
+        }
+        async with Service(**described, retry_attempts=1, no_backend_timeout_s=0.2) as service:
+            await collect(service.client, [Prompt("slow", "x", model="slow"), Prompt("gone", "x", model="gone")])
+            waiting = asyncio.ensure_future(
+                collect(service.client, [Prompt(str(n), "x", model="slow") for n in range(10)])
+            )
+            await slow.wait_for_generations(2)
+            (late,) = await collect(service.client, [Prompt("late", "x", model="gone")])
+            assert late.error is not None
+            assert late.error.reason == "NO_BACKEND"
+            described_slow = (await service.client.get_backend("slow")).breaker
+            assert described_slow is not None
+            assert described_slow.state == "half_open"
+            gate.set()
+            assert {one.outcome for one in await waiting} == {Outcome.SUCCEEDED}

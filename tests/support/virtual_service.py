@@ -58,7 +58,7 @@ class VirtualBackend(FakeBackend):
         self._folder.cleanup()
 
 
-class _Connector(aiohttp.UnixConnector):
+class _Connector(http.Telling, aiohttp.UnixConnector):
     """Stands in for the service's own connector."""
 
     def __init__(self, **options: Any) -> None:
@@ -66,9 +66,7 @@ class _Connector(aiohttp.UnixConnector):
 
     async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's own
         self._path = _PATHS[req.url.port]
-        protocol = await super()._create_connection(req, traces, timeout)
-        http._opened.set(True)
-        return protocol
+        return await super()._create_connection(req, traces, timeout)
 
 
 class VirtualService(Service):

@@ -201,6 +201,16 @@ impl Backend {
         self.config.available && !self.breaker.as_ref().is_some_and(is_broken)
     }
 
+    /// Whether probes are about to tell if it is up.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.config.available && self.breaker.as_ref().is_some_and(Breaker::is_probing)
+    }
+
+    /// When the probes that are out have had their time.
+    pub(crate) fn probes_due_ns(&self) -> Option<u64> {
+        self.breaker.as_ref().and_then(Breaker::probes_due_ns)
+    }
+
     /// Whether anything besides caps and lanes may keep work from it.
     pub(crate) fn is_limited(&self) -> bool {
         self.is_paused || self.breaker.is_some() || self.limits.is_on()
@@ -227,14 +237,17 @@ impl Backend {
     }
 
     /// A prompt goes there: what it counts for in its limits and its breaker.
-    pub(crate) fn charge_limits(&mut self, now_ns: u64, tokens: u64) {
+    pub(crate) fn charge_limits(&mut self, now_ns: u64, model_slot: u32, ticket: &Ticket) {
         if self.limits.is_on() {
-            self.limits.charge(now_ns, tokens);
+            self.limits.charge(now_ns, ticket.limited_tokens());
         }
-        if let Some(breaker) = &mut self.breaker {
-            breaker.released();
-            self.shut_if_broken();
+        if self.breaker.as_ref().is_some_and(Breaker::is_probing) {
+            // To its end: a backend that does not stream gives no sign before.
+            let ttft_ns = self.predicted_ttft_ns(ticket.charge()) + self.load_ns(model_slot);
+            let expected_ns = ttft_ns + self.estimates.in_force().decode_ns;
+            self.breaker.as_mut().expect("it is probing").probe(now_ns, expected_ns);
         }
+        self.shut_if_broken();
     }
 
     /// Ends the pauses that are over.

@@ -19,7 +19,9 @@ pub struct BreakerConfig {
     pub open_ns: u64,
     /// The longest that it stays open; at least `open_ns`.
     pub open_max_ns: u64,
-    /// How many prompts try a half-open backend at once, and must succeed to close it; at least 1.
+    /// How many prompts try a half-open backend at once, and must succeed to close it; at least 1. One that has given no
+    /// first token nor ended after four times of what its answer is expected to take, and at least 30 seconds (twice as
+    /// long each time that this was in vain, at most 10 minutes), opens it again.
     pub probes: u32,
 }
 
@@ -90,6 +92,14 @@ pub(crate) enum Verdict {
     None,
 }
 
+/// A probe that has told nothing after this many times of what its answer was expected to take speaks against its backend,
+const PATIENCE: f64 = 4.0;
+/// but not before this, because a backend that has just come back may load its model first; twice as long after each such
+/// probe, because it may always be so slow,
+const PATIENCE_NS_MIN: u64 = 30_000_000_000;
+/// and then at the latest.
+const PATIENCE_NS_MAX: u64 = 600_000_000_000;
+
 /// Samples are kept in this many parts of the window: it slides by one of them at a time.
 const PARTS: usize = 10;
 
@@ -114,6 +124,10 @@ pub(crate) struct Breaker {
     /// Probes that have not been judged.
     probes_out: u32,
     probes_good: u32,
+    /// Until when those that are out are to be judged.
+    probes_due_ns: u64,
+    /// How often in a row they were not.
+    overdue: u32,
     parts: [Part; PARTS],
 }
 
@@ -128,6 +142,8 @@ impl Breaker {
             opened: 0,
             probes_out: 0,
             probes_good: 0,
+            probes_due_ns: 0,
+            overdue: 0,
             parts: [Part::default(); PARTS],
         }
     }
@@ -159,7 +175,7 @@ impl Breaker {
         (self.state == BreakerState::Open).then_some(self.half_open_at_ns)
     }
 
-    /// Whether the first token of a probe tells something.
+    /// Whether what goes there now is a probe, whose first token tells something.
     pub(crate) fn is_probing(&self) -> bool {
         self.state == BreakerState::HalfOpen
     }
@@ -188,11 +204,25 @@ impl Breaker {
         }
     }
 
-    /// Something was released to the backend: while half-open that is a probe.
-    pub(crate) fn released(&mut self) {
-        if self.state == BreakerState::HalfOpen {
-            self.probes_out += 1;
-        }
+    /// A probe was released, whose answer is expected to take `expected_ns`.
+    pub(crate) fn probe(&mut self, now_ns: u64, expected_ns: f64) {
+        let least_ns = PATIENCE_NS_MIN.checked_shl(self.overdue).unwrap_or(u64::MAX).min(PATIENCE_NS_MAX);
+        #[expect(clippy::cast_sign_loss, reason = "no time is below 0")]
+        let patience_ns = ((PATIENCE * expected_ns) as u64).clamp(least_ns, PATIENCE_NS_MAX);
+        self.probes_out += 1;
+        self.probes_due_ns = now_ns.saturating_add(patience_ns);
+    }
+
+    /// When the probes that are out have had their time, counted from the release of the last.
+    pub(crate) fn probes_due_ns(&self) -> Option<u64> {
+        (self.is_probing() && self.probes_out > 0).then_some(self.probes_due_ns)
+    }
+
+    /// The probes that are out have had their time: it opens again, and what they still say does not count.
+    pub(crate) fn give_up_probes(&mut self, now_ns: u64) {
+        self.overdue += 1;
+        self.repeats += 1;
+        self.open(now_ns);
     }
 
     /// What an attempt that was released at `released_ns` says, to be told once. Returns whether the state changed.
@@ -219,6 +249,7 @@ impl Breaker {
                 self.probes_out -= 1;
                 self.probes_good += u32::from(verdict == Verdict::Good);
                 if verdict == Verdict::Bad {
+                    self.overdue = 0;
                     self.repeats += 1;
                     self.open(now_ns);
                 } else if self.missing() == 0 {
@@ -255,6 +286,7 @@ impl Breaker {
         self.probes_out = 0;
         self.probes_good = 0;
         if state == BreakerState::Closed {
+            self.overdue = 0;
             self.parts = [Part::default(); PARTS];
         }
     }

@@ -81,7 +81,7 @@ pub enum RetryAnswer {
     Queued,
     /// Its caller no longer wants it.
     Cancelled,
-    /// Its batch's deadline would have passed.
+    /// Its batch's deadline would have passed, or that of its wait in the queue.
     PastDeadline,
     /// No other backend serves its model, available or not.
     NoOtherBackend,

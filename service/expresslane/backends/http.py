@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 from aiohttp import ClientResponse, hdrs
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from expresslane.backends.base import ENVELOPE_BYTES
@@ -21,28 +23,67 @@ from expresslane.masking import SecretCutter, query_secrets
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from aiohttp.connector import Connection
+
     from expresslane.backends.base import Answer
     from expresslane.settings import BackendSettings
 
-__all__ = ["HttpClient", "media_type", "request_id"]
+__all__ = ["HttpClient", "Telling", "media_type", "request_id"]
 
-# A connection that dies later than this was no stale one: the backend had taken the request.
-STALE_WINDOW_NS = 2_000_000_000
+# A kept connection that dies within about a round trip was stale: its end was on the way when the request was sent. One
+# that dies later may have died of the request, which is then another attempt's to repeat.
+STALE_WINDOW_NS = 50_000_000
 # How long the end of a complete answer is waited for, so that its connection can be used again.
 LINGER_S = 0.5
 _ERROR_BODY_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 16 * 1024
 
-_opened: ContextVar[bool] = ContextVar("opened", default=False)
+
+class _Protocol(ResponseHandler):
+    """A connection that counts what it has received."""
+
+    received_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        super().data_received(data)
 
 
-class _Connector(aiohttp.TCPConnector):
-    """A pool that tells the request at hand whether its connection was opened for it."""
+class _Carrier(NamedTuple):
+    """The connection of a request, whether it was opened for it, and what it had received before."""
 
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        protocol = await super()._create_connection(*args, **kwargs)
-        _opened.set(True)
-        return protocol
+    protocol: _Protocol | None = None
+    is_new: bool = True
+    received_bytes: int = 0
+
+    @property
+    def may_be_stale(self) -> bool:
+        """Whether the backend may have closed it before the request came: it was used before, and nothing came back."""
+        return not self.is_new and self.protocol is not None and self.protocol.received_bytes == self.received_bytes
+
+
+_carrier: ContextVar[_Carrier] = ContextVar("carrier", default=_Carrier())  # noqa: B039 (it cannot be changed)
+
+
+class Telling(aiohttp.BaseConnector):
+    """A pool that tells the request at hand about its connection."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        factory: partial[Any] = partial(_Protocol, loop=self._loop)
+        self._factory = factory
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
+        """A connection, from the pool or new."""
+        connection = await super().connect(*args, **kwargs)
+        protocol = connection.protocol
+        assert isinstance(protocol, _Protocol)
+        _carrier.set(_Carrier(protocol, protocol.received_bytes == 0, protocol.received_bytes))
+        return connection
+
+
+class _Connector(Telling, aiohttp.TCPConnector):
+    """The pool of one backend."""
 
 
 class HttpClient:
@@ -204,16 +245,15 @@ class HttpClient:
         session = self._session
         if session is None:
             raise BackendError(Reason.INTERNAL, f"{self.where}: the session is not open")
-        _opened.set(False)
+        _carrier.set(_Carrier())
         sent_ns = monotonic_ns()
         try:
             return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            # A kept connection that the backend closed in the meantime: the request never got there.
             if (
-                _opened.get()
-                or isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+                isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
                 or monotonic_ns() - sent_ns > STALE_WINDOW_NS
+                or not _carrier.get().may_be_stale
             ):
                 raise
         if self._unpooled is None:

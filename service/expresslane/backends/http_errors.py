@@ -57,8 +57,9 @@ _STATUSES: dict[int, _Verdict] = {
     500: _Verdict(Reason.BACKEND_ERROR, True),
     501: _Verdict(Reason.BACKEND_REJECTED, False),
 }
-# Where an error's own word counts for more than its status: OpenAI sends `slow_down` as a 503.
-_TOLD_BY_CODE = {503: (Reason.BACKEND_QUOTA_EXHAUSTED, Reason.BACKEND_RATE_LIMITED)}
+# Where an error's own words count for more than its status, the first that is found most: a spent quota always, a rate
+# limit where it may come as something else (OpenAI has sent `slow_down` as a 503).
+_TOLD_BY_NAME = {503: (Reason.BACKEND_QUOTA_EXHAUSTED, Reason.BACKEND_RATE_LIMITED)}
 _OTHER_CLIENT_ERROR = _Verdict(Reason.BACKEND_REJECTED, False)
 _OTHER_SERVER_ERROR = _Verdict(Reason.BACKEND_OVERLOADED, True)
 
@@ -67,6 +68,10 @@ _CODES: dict[str, _Verdict] = {
     **dict.fromkeys(
         (
             "insufficient_quota",
+            "credit_balance_exhausted",
+            "organization_spend_limit_exceeded",
+            "organization_usage_limit_exceeded",
+            "project_spend_limit_exceeded",
             "billing_hard_limit_reached",
             "billing_not_active",
             "billing_error",
@@ -81,7 +86,15 @@ _CODES: dict[str, _Verdict] = {
         _Verdict(Reason.BACKEND_RATE_LIMITED, True),
     ),
     **dict.fromkeys(
-        ("overloaded_error", "unavailable_error", "service_unavailable", "server_busy", "engine_overloaded"),
+        (
+            "overloaded_error",
+            "unavailable_error",
+            "service_unavailable",
+            "service_unavailable_error",
+            "server_is_overloaded",
+            "server_busy",
+            "engine_overloaded",
+        ),
         _Verdict(Reason.BACKEND_OVERLOADED, True),
     ),
     **dict.fromkeys(
@@ -104,11 +117,15 @@ _CODES: dict[str, _Verdict] = {
 
 
 class ProviderError(NamedTuple):
-    """What an error body says: its own code (or type), its words for a person, the number some put in as a status."""
+    """What an error body says: its own code (or type), its words for a person, the number some put in as a status.
+
+    `names` are code and type, as far as there are any: providers put the kind of an error into either.
+    """
 
     code: str = ""
     message: str = ""
     status: int = 0
+    names: tuple[str, ...] = ()
 
 
 def error_of_exception(error: BaseException, where: str) -> BackendError:
@@ -124,9 +141,11 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, wher
     """The error for an answer whose status is not a success. The headers' names are matched without case."""
     said = provider_error(_load_or_none(body))
     verdict = _verdict_of_status(status)
-    named = _CODES.get(said.code.lower())
-    if named is not None and named.reason in _TOLD_BY_CODE.get(status, (Reason.BACKEND_QUOTA_EXHAUSTED,)):
-        verdict = named
+    named = _verdicts_of_names(said)
+    for reason in _TOLD_BY_NAME.get(status, (Reason.BACKEND_QUOTA_EXHAUSTED,)):
+        if reason in named:
+            verdict = named[reason]
+            break
     retryable = verdict.retryable
     if verdict.reason is not Reason.BACKEND_QUOTA_EXHAUSTED:
         retryable = _should_retry(headers, default=retryable)
@@ -148,10 +167,15 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, wher
 def error_of_object(error: Any, where: str, request_id: str = "") -> BackendError:
     """The error for an error object inside an answer whose status was a success."""
     said = provider_error({"error": error})
-    verdict = _CODES.get(said.code.lower())
-    if verdict is None:
-        known = 400 <= said.status < 600
-        verdict = _verdict_of_status(said.status) if known else _Verdict(Reason.BACKEND_ERROR, True)
+    named = _verdicts_of_names(said)
+    if Reason.BACKEND_QUOTA_EXHAUSTED in named:
+        verdict = named[Reason.BACKEND_QUOTA_EXHAUSTED]
+    elif named:
+        verdict = next(iter(named.values()))
+    elif 400 <= said.status < 600:
+        verdict = _verdict_of_status(said.status)
+    else:
+        verdict = _Verdict(Reason.BACKEND_ERROR, True)
     return BackendError(
         verdict.reason,
         f"{where}: {said.message[:500] or 'an error inside the answer'}",
@@ -164,9 +188,17 @@ def error_of_object(error: Any, where: str, request_id: str = "") -> BackendErro
 
 
 def provider_error(body: Any) -> ProviderError:
-    """What an error body says, in the shapes of OpenAI, vLLM, llama.cpp, Ollama and FastAPI."""
+    """What an error body says, in the shapes of OpenAI, vLLM, llama.cpp, Ollama and FastAPI.
+
+    Gateways put them into a list of one (Gemini's) or under `detail` (those made with FastAPI).
+    """
+    if type(body) is list and len(body) == 1:
+        body = body[0]
     if type(body) is not dict:
         return ProviderError()
+    detail = body.get("detail")
+    if "error" not in body and type(detail) is dict and "error" in detail:
+        body = detail
     error = body.get("error", body)
     if type(error) is str:
         return ProviderError(message=error)
@@ -175,11 +207,11 @@ def provider_error(body: Any) -> ProviderError:
     code, kind, message = error.get("code"), error.get("type"), error.get("message", error.get("detail"))
     if type(message) is not str:
         message = _json_of(message) if message else ""
-    name = code if type(code) is str and code else kind
+    names = tuple(name for name in (code, kind) if type(name) is str and name)
     status = (
         code if type(code) is int else int(code) if type(code) is str and code.isdecimal() and len(code) == 3 else 0
     )
-    return ProviderError(name if type(name) is str else "", message, status)
+    return ProviderError(names[0] if names else "", message, status, names)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -204,6 +236,12 @@ def _wait_s(reason: Reason, headers: Mapping[str, str]) -> float | None:
     """What the backend asks for; of a rate limit that asks for nothing, when the provider says that it is over."""
     asked_s = retry_after_s(headers)
     return exhausted_s(headers) if asked_s is None and reason is Reason.BACKEND_RATE_LIMITED else asked_s
+
+
+def _verdicts_of_names(said: ProviderError) -> dict[Reason, _Verdict]:
+    """What the names of an error mean, as far as they are known; that of the code first."""
+    known = (_CODES.get(name.lower()) for name in said.names)
+    return {verdict.reason: verdict for verdict in known if verdict is not None}
 
 
 def _verdict_of_status(status: int) -> _Verdict:

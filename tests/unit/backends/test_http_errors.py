@@ -71,6 +71,15 @@ BODIES: list[tuple[bytes, str, str]] = [
     (b"", "", ""),
     (b"[1]", "", "[1]"),
     (b'{"error":{"message":{"deep":1},"type":3,"code":[]}}', "", '{"deep":1}'),
+    (b'{"detail":{"error":{"message":"no","type":"t","code":"c"}}}', "c", "no"),
+    (b'{"detail":{"error":"no"}}', "", "no"),
+    (b'{"detail":{"reason":"no"}}', "", '{"reason":"no"}'),
+    (b'[{"error":{"code":400,"message":"no","status":"INVALID_ARGUMENT"}}]', "", "no"),
+    (
+        b'[{"error":{"message":"a"}},{"error":{"message":"b"}}]',
+        "",
+        '[{"error":{"message":"a"}},{"error":{"message":"b"}}]',
+    ),
 ]
 
 
@@ -109,6 +118,40 @@ def test_spent_quota_is_never_repeated(code: str, status: int, place: str) -> No
     body = orjson.dumps({"error": {"message": "pay", place: code}})
     error = error_of_response(status, CIMultiDict({"x-should-retry": "true"}), body, "http://b")
     assert (error.reason, error.retryable) == (Reason.BACKEND_QUOTA_EXHAUSTED, False)
+
+
+QUOTA = (Reason.BACKEND_QUOTA_EXHAUSTED, False)
+LIMITED = (Reason.BACKEND_RATE_LIMITED, True)
+OVERLOADED = (Reason.BACKEND_OVERLOADED, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (429, {"type": "insufficient_quota", "code": "429"}, QUOTA),
+        (429, {"type": "insufficient_quota", "code": 429}, QUOTA),
+        (429, {"type": "insufficient_quota", "code": "rate_limit_exceeded"}, QUOTA),
+        (429, {"type": "insufficient_quota", "code": "project_spend_limit_exceeded"}, QUOTA),
+        (429, {"type": "insufficient_quota", "code": "a_word_of_its_own"}, QUOTA),
+        (429, {"type": "rate_limit_error", "code": "credit_balance_exhausted"}, QUOTA),
+        (429, {"type": "rate_limit_error", "code": "slow_down"}, LIMITED),
+        (429, {"type": "server_error", "code": "overloaded_error"}, LIMITED),
+        (503, {"type": "rate_limit_error", "code": "503"}, LIMITED),
+        (503, {"type": "server_error", "code": "slow_down"}, LIMITED),
+        (503, {"type": "service_unavailable_error", "code": "rate_limit_exceeded"}, LIMITED),
+        (503, {"type": "insufficient_quota", "code": "slow_down"}, QUOTA),
+        (503, {"type": "service_unavailable_error", "code": "server_is_overloaded"}, OVERLOADED),
+    ],
+)
+@pytest.mark.parametrize("shape", ["plain", "detail", "list"])
+def test_code_and_type_are_both_read(
+    status: int, error: dict[str, Any], expected: tuple[Reason, bool], shape: str
+) -> None:
+    """A20, O16: the kind of an error may stand in its code or its type; a spent quota goes before a rate limit."""
+    said: Any = {"error": error}
+    body = {"plain": said, "detail": {"detail": said}, "list": [said]}[shape]
+    found = error_of_response(status, CIMultiDict(), orjson.dumps(body), "http://b")
+    assert (found.reason, found.retryable) == expected
 
 
 @pytest.mark.parametrize(
@@ -241,6 +284,9 @@ def test_exception(exception: BaseException, reason: Reason, retryable: bool) ->
         ({"message": "m", "type": "rate_limit_error"}, Reason.BACKEND_RATE_LIMITED, True),
         ({"message": "m", "code": "slow_down"}, Reason.BACKEND_RATE_LIMITED, True),
         ({"message": "m", "code": "insufficient_quota"}, Reason.BACKEND_QUOTA_EXHAUSTED, False),
+        ({"message": "m", "code": "429", "type": "insufficient_quota"}, Reason.BACKEND_QUOTA_EXHAUSTED, False),
+        ({"message": "m", "code": "slow_down", "type": "insufficient_quota"}, Reason.BACKEND_QUOTA_EXHAUSTED, False),
+        ({"message": "m", "code": "slow_down", "type": "server_error"}, Reason.BACKEND_RATE_LIMITED, True),
         ({"message": "m", "code": 400, "type": "exceed_context_size_error"}, Reason.BACKEND_REJECTED, False),
         ({"message": "m", "code": 503}, Reason.BACKEND_OVERLOADED, True),
         ({"message": "m", "code": "429"}, Reason.BACKEND_RATE_LIMITED, True),

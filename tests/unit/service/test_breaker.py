@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
+from expresslane.backends.http_errors import error_of_response
 from expresslane.errors import BackendError, Reason, status_code
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
+from multidict import CIMultiDict
 
 from tests.support.virtual_time import virtual_time
-from tests.unit.service.world import SECOND, ScriptedBackend, World, prompt
+from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, second
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer, Call
@@ -25,9 +28,13 @@ async def break_down(_: Call, __: Answer) -> None:
     raise BackendError(Reason.BACKEND_ERROR, "it broke", retryable=True, http_status=500)
 
 
-async def turn_away(_: Call, __: Answer) -> None:
-    """Refuse what the caller asked for."""
-    raise BackendError(Reason.BACKEND_REJECTED, "no", http_status=400)
+def refusing(status: int) -> Play:
+    """Refuse what the caller asked for, as HTTP says it."""
+
+    async def play(_: Call, __: Answer) -> None:
+        raise error_of_response(status, CIMultiDict(), b"", "http://b")
+
+    return play
 
 
 @virtual_time
@@ -45,6 +52,37 @@ async def test_with_no_other_backend_it_is_unavailable() -> None:
     assert len(backend.calls) == sent
 
 
+def broken_then(play: Play) -> ScriptedBackend:
+    """Fails until its breaker opens, then lets the first probe meet this, and answers all later ones."""
+    backend = ScriptedBackend()
+    backend.plays = [break_down] * SAMPLES + [play]
+    return backend
+
+
+@virtual_time
+async def test_a_slow_probe_is_waited_for() -> None:
+    """P33: a first token that takes 28 s is no failure: who waits for it meanwhile is not told that nobody is there."""
+    backend = broken_then(second(28))
+    async with World(backend, retries=ONCE) as world:
+        await world.run([prompt(str(number)) for number in range(SAMPLES)])
+        results, _ = await world.run([prompt(str(number)) for number in range(10)])
+        assert {(one.outcome, one.timings.total_ns) for one in results} == {(Outcome.SUCCEEDED, 33 * SECOND)}
+
+
+@virtual_time
+async def test_a_hung_probe_is_given_up() -> None:
+    """P33: after 30 s what waits is told that nobody is there; the attempt itself goes on to its end."""
+    backend = broken_then(second(500))
+    async with World(backend, retries=ONCE) as world:
+        await world.run([prompt(str(number)) for number in range(SAMPLES)])
+        results, _ = await world.run([prompt(str(number)) for number in range(10)])
+        *given_up, probe = results
+        assert {one.error.reason for one in given_up if one.error} == {Reason.NO_BACKEND}
+        assert {one.timings.total_ns for one in given_up} == {35 * SECOND}
+        assert (probe.outcome, probe.timings.total_ns) == (Outcome.SUCCEEDED, 505 * SECOND)
+        assert (await world.one()).outcome is Outcome.SUCCEEDED
+
+
 @virtual_time
 async def test_with_another_backend_work_moves() -> None:
     """Prompts go to the backend that works, at once and without an attempt at the other."""
@@ -57,10 +95,11 @@ async def test_with_another_backend_work_moves() -> None:
     assert len(bad.calls) == SAMPLES
 
 
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 413, 422])
 @virtual_time
-async def test_what_callers_did_wrong_opens_nothing() -> None:
-    """Requests that the backend refuses say nothing about it: the next one is sent."""
-    backend = ScriptedBackend(default=turn_away)
+async def test_what_callers_did_wrong_opens_nothing(status: int) -> None:
+    """O16: requests that the backend refuses say nothing about it, also those worth another attempt."""
+    backend = ScriptedBackend(default=refusing(status))
     async with World(backend, retries=ONCE, settings={"breaker_open_s": OPEN_S}) as world:
         await world.run([prompt(str(number)) for number in range(3 * SAMPLES)])
         result = await world.one()

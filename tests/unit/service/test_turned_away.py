@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.errors import BackendError, Reason, status_code
+from expresslane.prompts import Deadlines
 from expresslane.results import Outcome
 
 from tests.support.virtual_time import now_ns, virtual_time
@@ -139,22 +140,65 @@ async def test_the_callers_deadline_comes_first() -> None:
         assert results[0].timings.total_ns == 15 * SECOND
 
 
+@pytest.mark.parametrize("own_s", [0, 60])
+@virtual_time
+async def test_a_pause_beyond_the_queue_timeout_ends_the_prompt_at_once(own_s: int) -> None:
+    """P33: a wait that the service's queue timeout, or the prompt's own, would cut short is not begun, and is named."""
+    backend = ScriptedBackend(default=failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=400))
+    async with World(backend) as world:
+        result = await world.one(Deadlines(queue_ns=own_s * SECOND))
+        assert (result.outcome, result.attempts, result.timings.total_ns) == (Outcome.FAILED, 1, 0)
+        assert result.error is not None
+        assert (result.error.reason, result.error.retryable) == (Reason.BACKEND_RATE_LIMITED, True)
+        assert "a wait of 400 s would end after the prompt's deadline" in result.error.message
+
+
+@virtual_time
+async def test_a_pause_that_a_header_asked_for_is_told_too() -> None:
+    """A26: what waits for a limit that the provider announced, and never refused for, is told that it waited for it."""
+    backend = ScriptedBackend(default_cap=1)
+
+    async def last_one(_: Call, answer: Answer) -> None:
+        answer.push("x")
+        answer.exhausted(3600.0)
+
+    backend.plays = [last_one]
+    async with World(backend) as world:
+        results, _ = await world.run([prompt("a"), prompt("b")])
+        assert [one.outcome for one in results] == [Outcome.SUCCEEDED, Outcome.EXPIRED]
+        assert [(one.error.reason, one.error.deadline) for one in results if one.error] == [
+            (Reason.BACKEND_RATE_LIMITED, "queue")
+        ]
+
+
 @pytest.mark.parametrize(
-    "play",
+    ("play", "paused_s"),
     [
-        failing(Reason.BACKEND_QUOTA_EXHAUSTED, retryable=False, http_status=429),
-        failing(Reason.BACKEND_RATE_LIMITED, retryable=False, http_status=429),
+        (failing(Reason.BACKEND_QUOTA_EXHAUSTED, retryable=False, http_status=429, retry_after_s=20), 0),
+        (failing(Reason.BACKEND_RATE_LIMITED, retryable=False, http_status=429), 1),
+        (failing(Reason.BACKEND_RATE_LIMITED, retryable=False, http_status=429, retry_after_s=20), 20),
     ],
 )
 @virtual_time
-async def test_what_is_not_to_be_repeated_is_not(play: Play) -> None:
-    """A spent quota, and a 429 that says x-should-retry: false, are sent once and pause nothing."""
+async def test_what_is_not_to_be_repeated_is_not(play: Play, paused_s: int) -> None:
+    """A26: a spent quota, and a 429 that says x-should-retry: false, are sent once; that 429 pauses the others too."""
     backend = ScriptedBackend(default_cap=1)
     backend.plays = [play]
-    async with World(backend) as world:
+    async with slowest(World(backend)) as world:
         results, _ = await world.run([prompt("a"), prompt("b")])
-        assert [one.outcome for one in results] == [Outcome.FAILED, Outcome.SUCCEEDED]
-        assert [one.timings.total_ns for one in results] == [0, 0]
+        assert [(one.outcome, one.attempts) for one in results] == [(Outcome.FAILED, 1), (Outcome.SUCCEEDED, 1)]
+        assert [one.timings.total_ns for one in results] == [0, paused_s * SECOND]
+
+
+@virtual_time
+async def test_no_retry_budget_is_spent() -> None:
+    """P33: forty in flight, each turned away once for a second, with one retry for five first attempts: all succeed."""
+    backend = ScriptedBackend(default_cap=40)
+    backend.plays = [failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=1)] * 40
+    async with World(backend, settings={"rate_limit_ramp": False}, retry_ratio=0.2) as world:
+        results, _ = await world.run([prompt(str(number)) for number in range(40)])
+        assert {(one.outcome, one.attempts, one.turned_away) for one in results} == {(Outcome.SUCCEEDED, 1, 1)}
+        assert [(one.retries_allowed, one.retries_denied) for one in world.scheduling.tenant_limits()] == [(0, 0)]
 
 
 @virtual_time

@@ -71,7 +71,7 @@ impl Scheduler {
         if ticket.cancelled {
             return Ok(RetryAnswer::Cancelled);
         }
-        if self.batches[ticket.batch].deadline_ns <= not_before_ns.max(self.now_ns) {
+        if self.wait_ends_ns(slot) <= not_before_ns.max(self.now_ns) {
             return Ok(RetryAnswer::PastDeadline);
         }
         let mut key = self.groups[ticket.group].key.clone();
@@ -94,6 +94,20 @@ impl Scheduler {
         self.leave_backend(slot, AttemptEnd::Retry);
         self.requeue(slot, key, not_before_ns);
         Ok(RetryAnswer::Queued)
+    }
+
+    /// When a ticket that went back to the queue now would end there, as far as that is certain.
+    ///
+    /// Its batch's queue timeout is so only for the last of a batch: the end of any other restarts that clock.
+    fn wait_ends_ns(&self, slot: u32) -> u64 {
+        let ticket = &self.tickets[slot];
+        let batch = &self.batches[ticket.batch];
+        let own_ns = batch.deadline_ns.min(ticket.queue_due_ns);
+        if batch.len > 1 {
+            return own_ns;
+        }
+        let queued_since_ns = if ticket.turned_away { ticket.queued_since_ns } else { self.now_ns };
+        own_ns.min(batch.queue_due_ns(queued_since_ns))
     }
 
     /// A ticket in flight ends: slot and lane are given back.

@@ -41,11 +41,29 @@ impl Scheduler {
             return;
         }
         if breaker.judge(now_ns, ticket.released_ns, verdict) {
-            self.backends[backend as usize].refresh_limits(now_ns);
-            for group in self.groups.slots() {
-                if self.groups[group].routes.iter().any(|route| route.backend == backend) {
-                    self.note_if_down(group);
-                }
+            self.note_breaker(backend);
+        }
+    }
+
+    /// What was set for a time is released by itself; a probe that has told nothing until its time speaks against its
+    /// backend, though its attempt goes on.
+    pub(super) fn fire_backend(&mut self, backend: u32) {
+        let (now_ns, of) = (self.now_ns, &mut self.backends[backend as usize]);
+        let Some(due_ns) = of.probes_due_ns() else { return };
+        if due_ns > now_ns {
+            return self.arm_backend(backend, due_ns);
+        }
+        of.breaker.as_mut().expect("its probes are out").give_up_probes(now_ns);
+        self.note_breaker(backend);
+    }
+
+    /// A breaker's state has changed. Where it is open again, what waited for its probes may be due.
+    fn note_breaker(&mut self, backend: u32) {
+        self.backends[backend as usize].refresh_limits(self.now_ns);
+        for group in self.groups.slots() {
+            if self.groups[group].routes.iter().any(|route| route.backend == backend) {
+                self.note_if_down(group);
+                self.arm_group(group);
             }
         }
     }

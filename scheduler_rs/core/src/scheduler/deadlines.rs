@@ -52,8 +52,11 @@ impl Scheduler {
 
     fn fire(&mut self, owner: Owner, out: &mut Decisions) {
         match owner {
-            // The release that follows finds it open.
-            Owner::Backend(slot) => self.backends[slot as usize].timer_ns = NEVER,
+            Owner::Backend(slot) => {
+                // The release that follows finds it open.
+                self.backends[slot as usize].timer_ns = NEVER;
+                self.fire_backend(slot);
+            }
             Owner::Batch(slot) => {
                 self.batches[slot].timer_ns = NEVER;
                 self.fire_batch(slot, out);
@@ -146,14 +149,19 @@ impl Scheduler {
         }
     }
 
-    /// One pass over all tickets for each time that a group goes down; those that came later have their own timers.
+    /// One pass over all tickets for each time that a group goes down or that probes have failed; those that came later
+    /// have their own timers.
     fn fire_group(&mut self, slot: u32, out: &mut Decisions) {
         let waiting = self.tickets.iter().filter(|(_, ticket)| ticket.group == slot && ticket.is_queued());
-        let due = waiting.filter(|(_, ticket)| self.no_backend_due_ns(ticket) <= self.now_ns);
-        let mut due: Vec<_> = due.map(|(slot, ticket)| (ticket.id, slot)).collect();
-        due.sort_unstable();
-        for (_, slot) in due {
-            self.expire(slot, ExpiryReason::NoBackend, out);
+        let mut waiting: Vec<_> = waiting.map(|(slot, ticket)| (ticket.id, slot)).collect();
+        waiting.sort_unstable();
+        for (_, slot) in waiting {
+            if self.no_backend_due_ns(&self.tickets[slot]) <= self.now_ns {
+                self.expire(slot, ExpiryReason::NoBackend, out);
+            } else {
+                // While probes were out it had no such time.
+                self.arm_ticket(slot);
+            }
         }
         if self.down_due_ns(&self.groups[slot], 0) > self.now_ns {
             self.arm_group(slot);
@@ -166,10 +174,13 @@ impl Scheduler {
         self.down_due_ns(&self.groups[ticket.group], waits_since_ns)
     }
 
+    /// Never while a backend is tried: what that tells is waited for, and a probe has its time.
     fn down_due_ns(&self, group: &Group, waits_since_ns: u64) -> u64 {
-        group.down_since_ns.map_or(NEVER, |since_ns| {
-            since_ns.max(waits_since_ns).saturating_add(self.config.no_backend_timeout_ns)
-        })
+        let Some(since_ns) = group.down_since_ns else { return NEVER };
+        if group.routes.iter().any(|route| self.backends[route.backend as usize].is_tried()) {
+            return NEVER;
+        }
+        since_ns.max(waits_since_ns).saturating_add(self.config.no_backend_timeout_ns)
     }
 
     /// To be called whenever one of the ticket's times has changed.

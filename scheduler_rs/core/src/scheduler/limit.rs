@@ -112,7 +112,7 @@ impl Scheduler {
         groups.any(|(_, group)| group.routes.iter().any(|route| route.backend == backend))
     }
 
-    fn arm_backend(&mut self, slot: u32, due_ns: u64) {
+    pub(super) fn arm_backend(&mut self, slot: u32, due_ns: u64) {
         let backend = &mut self.backends[slot as usize];
         if due_ns > self.now_ns {
             self.timers.arm(&mut backend.timer_ns, due_ns, Owner::Backend(slot));

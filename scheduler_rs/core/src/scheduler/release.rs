@@ -5,6 +5,7 @@ use super::choose::Candidate;
 use crate::fairness::charge;
 use crate::group::Route;
 use crate::ticket::{NEVER, Place};
+use crate::timers::Owner;
 use crate::{CLASSES, Decisions, Dispatch, HistogramName};
 
 /// As many as most polls release: memory for one at once, without growing.
@@ -114,7 +115,10 @@ impl Scheduler {
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
         ticket.turned_away = false;
-        backend.charge_limits(now_ns, ticket.limited_tokens());
+        backend.charge_limits(now_ns, route.model_slot, ticket);
+        if let Some(due_ns) = backend.probes_due_ns() {
+            self.timers.arm(&mut backend.timer_ns, due_ns, Owner::Backend(route.backend));
+        }
         backend.note_loaded(route.model_slot, ticket);
         backend.take_slot(route.model_slot, now_ns);
         backend.take_lane(ticket);

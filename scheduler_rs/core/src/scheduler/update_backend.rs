@@ -14,6 +14,7 @@ impl Scheduler {
     ) -> Result<(), Error> {
         config.check(backend)?;
         self.advance(now_ns);
+        let was_tried = self.backends.iter().any(Backend::is_tried);
         if let Some(&slot) = self.backends_by_id.get(&backend) {
             self.clear_reservation(slot);
             self.backends[slot as usize].configure(config, self.now_ns);
@@ -31,6 +32,9 @@ impl Scheduler {
         self.has_limits |= self.backends.iter().any(Backend::is_limited);
         for group in self.groups.slots() {
             self.route(group);
+            if was_tried {
+                self.arm_group(group);
+            }
         }
         Ok(())
     }

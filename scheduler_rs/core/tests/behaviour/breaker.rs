@@ -210,7 +210,8 @@ fn work_moves() {
     assert_eq!(driver.dispatches()[0].backend, 1);
 }
 
-/// With none, work waits as long as for a backend that is down, counted from the opening until a probe succeeds.
+/// With none, work waits as long as for a backend that is down, counted from the opening until a probe succeeds, but not
+/// while one is out.
 #[test]
 fn no_backend() {
     let mut driver = opened();
@@ -229,6 +230,84 @@ fn no_backend() {
     driver.finish(late);
     driver.submit(1, &[10]);
     assert_eq!(driver.released().len(), 1);
+}
+
+/// While a slow probe is out nobody knows that the backend is down: what waits for it is given up only once it has failed,
+/// however long ago the breaker opened (P33).
+#[test]
+fn slow_probe() {
+    for (how, given_up) in [(End::Good, 0), (End::Bad, 9)] {
+        let mut driver = opened();
+        let tickets = driver.submit(1, &[10; 10]);
+        driver.now_ns = 5 * SECOND;
+        assert_eq!(driver.released(), tickets[..1]);
+        driver.now_ns = 34 * SECOND;
+        assert!(driver.poll().expired.is_empty(), "its first token takes 29 seconds");
+        end(&mut driver, tickets[0], how);
+        let decisions = driver.poll();
+        assert_eq!((decisions.expired.len(), decisions.dispatches.len()), (given_up, 9 - given_up));
+    }
+}
+
+/// A probe that hangs is given half a minute, then its backend is left alone again, and what has waited for it too long
+/// is told so; what it says in the end counts no more (P33).
+#[test]
+fn hung_probe() {
+    let mut driver = opened();
+    let tickets = driver.submit(1, &[10; 10]);
+    driver.now_ns = 5 * SECOND;
+    assert_eq!(driver.released(), tickets[..1]);
+    driver.now_ns = 30 * SECOND;
+    let late = driver.submit(2, &[10])[0];
+    driver.poll();
+    assert_eq!(driver.scheduler.next_deadline(), Some(35 * SECOND));
+    driver.now_ns = 35 * SECOND;
+    let decisions = driver.poll();
+    assert_eq!(decisions.expired.iter().map(|one| one.ticket).collect::<Vec<_>>(), tickets[1..]);
+    let snapshot = breaker(&driver);
+    assert_eq!((snapshot.state, snapshot.half_open_at_ns), (BreakerState::Open, Some(45 * SECOND)));
+    driver.first_token(tickets[0]);
+    driver.finish(tickets[0]);
+    assert_eq!(breaker(&driver).state, BreakerState::Open);
+    driver.now_ns = 40 * SECOND;
+    assert_eq!(driver.poll().expired[0].ticket, late, "it has waited ten seconds, and no probe is out");
+}
+
+/// A backend whose first tokens always take longer than a probe is given has twice as long each time; where they are known
+/// to, four times what is expected.
+#[test]
+fn patience_grows() {
+    let patience = |driver: &mut Driver| {
+        driver.now_ns = breaker(driver).half_open_at_ns.expect("it is open");
+        let ticket = driver.submit(1, &[1_000])[0];
+        assert_eq!(driver.released(), [ticket]);
+        let released_ns = driver.now_ns;
+        while breaker(driver).state == BreakerState::HalfOpen {
+            driver.now_ns = driver.scheduler.next_deadline().expect("the probe has its time");
+            driver.poll();
+        }
+        (driver.now_ns - released_ns) / SECOND
+    };
+    let mut driver = opened();
+    let seconds: Vec<_> = (0..6).map(|_| patience(&mut driver)).collect();
+    assert_eq!(seconds, [30, 60, 120, 240, 480, 600]);
+    let slow = BackendConfig { prefill_tokens_per_s: 10.0, ..breaking(10, QUICK) };
+    let mut driver = Driver::with("fcfs", &[slow]);
+    (0..4).for_each(|_| attempt(&mut driver, End::Bad));
+    assert_eq!(patience(&mut driver) / 10, 40, "a thousand tokens take about 100 seconds");
+}
+
+/// What waits while a backend is tried is due at once where the backend is taken away then.
+#[test]
+fn taken_away_while_tried() {
+    let mut driver = opened();
+    let tickets = driver.submit(1, &[10; 3]);
+    driver.now_ns = 5 * SECOND;
+    assert_eq!(driver.released(), tickets[..1]);
+    driver.now_ns = 20 * SECOND;
+    assert!(driver.poll().expired.is_empty());
+    driver.backend(0, BackendConfig { available: false, ..breaking(10, QUICK) });
+    assert_eq!(driver.poll().expired.len(), 2);
 }
 
 /// A backend that works only for its probes is tried less and less often, up to the longest time.

@@ -3,8 +3,11 @@
 use crate::breaker::{End, QUICK, breaker, breaking, end};
 use crate::driver::{Driver, MS, SECOND};
 use crate::seeded::seeded;
-use expresslane_scheduler::{BreakerConfig, BreakerState, TicketId};
+use expresslane_scheduler::{BackendSnapshot, BreakerConfig, BreakerState, TicketId};
 use proptest::prelude::*;
+
+/// What a prompt of ten tokens is charged: the edge of its bucket.
+const CHARGE: f64 = 11.0;
 
 /// The same state machine, with all samples in a list.
 struct Naive {
@@ -17,12 +20,33 @@ struct Naive {
     samples: Vec<(u64, bool)>,
     out: u32,
     good: u32,
+    /// Until when the probes that are out are waited for.
+    due_ns: u64,
+    /// How often in a row they were not judged by then.
+    overdue: u32,
+    /// When it opened after it was last closed.
+    down_since_ns: u64,
 }
 
 impl Naive {
     fn new(config: BreakerConfig) -> Self {
         let (samples, state) = (Vec::new(), BreakerState::Closed);
-        Self { config, state, since_ns: 0, until_ns: 0, repeats: 0, opened: 0, samples, out: 0, good: 0 }
+        let (since_ns, until_ns, due_ns, down_since_ns) = (0, 0, 0, 0);
+        let (repeats, opened, out, good, overdue) = (0, 0, 0, 0, 0);
+        Self {
+            config,
+            state,
+            since_ns,
+            until_ns,
+            repeats,
+            opened,
+            samples,
+            out,
+            good,
+            due_ns,
+            overdue,
+            down_since_ns,
+        }
     }
 
     fn enter(&mut self, state: BreakerState, now_ns: u64) {
@@ -32,10 +56,32 @@ impl Naive {
     }
 
     fn open(&mut self, now_ns: u64) {
+        if self.state == BreakerState::Closed {
+            self.down_since_ns = now_ns;
+        }
         let open_ns = (0..self.repeats).fold(self.config.open_ns, |open_ns, _| open_ns.saturating_mul(2));
         self.until_ns = now_ns + open_ns.min(self.config.open_max_ns);
         self.opened += 1;
         self.enter(BreakerState::Open, now_ns);
+    }
+
+    /// Probes that have told nothing in their time.
+    fn give_up(&mut self, now_ns: u64) {
+        if self.state == BreakerState::HalfOpen && self.out > 0 && now_ns >= self.due_ns {
+            self.overdue += 1;
+            self.repeats += 1;
+            self.open(now_ns);
+        }
+    }
+
+    /// What is released while it is half-open has half a minute, doubled for each that was in vain, or four times what it
+    /// is expected to take, and no more than ten minutes.
+    fn probe(&mut self, now_ns: u64, expected_ns: f64) {
+        let least_ns = (0..self.overdue).fold(30 * SECOND, |least_ns, _| least_ns.saturating_mul(2));
+        #[expect(clippy::cast_sign_loss, reason = "no time is below 0")]
+        let expected_ns = (4.0 * expected_ns) as u64;
+        self.due_ns = now_ns + least_ns.max(expected_ns).min(600 * SECOND);
+        self.out += 1;
     }
 
     fn tick(&mut self, now_ns: u64) {
@@ -81,9 +127,11 @@ impl Naive {
                 self.out -= 1;
                 self.good += u32::from(is_good);
                 if end == End::Bad {
+                    self.overdue = 0;
                     self.repeats += 1;
                     self.open(now_ns);
                 } else if self.good == self.config.probes {
+                    self.overdue = 0;
                     self.enter(BreakerState::Closed, now_ns);
                 }
             }
@@ -107,7 +155,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::FirstToken),
         6 => (any::<usize>(), prop::sample::select(ends)).prop_map(|(pick, end)| Step::End(pick, end)),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(pick, blamed)| Step::Retry(pick, blamed)),
-        3 => prop::sample::select(vec![MS, SECOND, 5 * SECOND, 20 * SECOND]).prop_map(Step::Advance),
+        3 => prop::sample::select(vec![MS, SECOND, 5 * SECOND, 20 * SECOND, 90 * SECOND]).prop_map(Step::Advance),
     ]
 }
 
@@ -129,7 +177,8 @@ struct Attempt {
 
 struct World {
     naive: Naive,
-    waiting: usize,
+    /// With the time since when they wait.
+    waiting: Vec<(TicketId, u64)>,
     in_flight: Vec<Attempt>,
 }
 
@@ -137,8 +186,8 @@ impl World {
     fn step(&mut self, driver: &mut Driver, step: &Step) {
         match *step {
             Step::Submit(count) => {
-                driver.submit(1, &vec![10; count]);
-                self.waiting += count;
+                let tickets = driver.submit(1, &vec![10; count]);
+                self.waiting.extend(tickets.into_iter().map(|ticket| (ticket, driver.now_ns)));
             }
             Step::End(pick, how) if !self.in_flight.is_empty() => {
                 let attempt = self.in_flight.swap_remove(pick % self.in_flight.len());
@@ -163,7 +212,7 @@ impl World {
                     driver.scheduler.blame(driver.now_ns, ticket).expect("it is in flight");
                 }
                 assert!(driver.retry(ticket, 0, false));
-                self.waiting += 1;
+                self.waiting.push((ticket, driver.now_ns));
                 let how = if blamed { End::Bad } else { End::CallerError };
                 self.tell(driver.now_ns, attempt, how);
             }
@@ -178,19 +227,43 @@ impl World {
         }
     }
 
-    /// Everything that the naive breaker lets in goes, and nothing else.
+    /// What has waited ten seconds for a backend that is down; while probes are to come or out nobody knows that it is.
+    fn due(&self, now_ns: u64) -> Vec<TicketId> {
+        let is_due = |since_ns: u64| since_ns.max(self.naive.down_since_ns) + 10 * SECOND <= now_ns;
+        let is_open = self.naive.state == BreakerState::Open;
+        let due = self.waiting.iter().filter(|&&(_, since_ns)| is_open && is_due(since_ns));
+        due.map(|&(ticket, _)| ticket).collect()
+    }
+
+    /// What an answer that is asked for now is expected to take, beside those that are on their way.
+    fn expected_ns(&self, before: &BackendSnapshot) -> f64 {
+        let in_prefill = self.in_flight.iter().filter(|attempt| !attempt.has_token).count() as f64 + 1.0;
+        let [c0, c1, c2] = before.prefill_ns;
+        c0 + c1 * (CHARGE * in_prefill) + c2 * (CHARGE * CHARGE * in_prefill) + before.decode_ns
+    }
+
+    /// Everything that the naive breaker lets in goes, and nothing else; what is due ends, and nothing else.
     fn poll(&mut self, driver: &mut Driver) {
+        let before = driver.scheduler.snapshot().backends[0].clone();
         let decisions = driver.poll();
-        self.waiting -= decisions.expired.len();
+        self.naive.give_up(driver.now_ns);
+        let mut due = self.due(driver.now_ns);
+        let mut expired: Vec<_> = decisions.expired.iter().map(|one| one.ticket).collect();
+        due.sort_unstable();
+        expired.sort_unstable();
+        assert_eq!(expired, due, "{:?} since {}", self.naive.state, self.naive.since_ns);
+        self.waiting.retain(|(ticket, _)| !expired.contains(ticket));
         self.naive.tick(driver.now_ns);
         for dispatch in decisions.dispatches {
             assert!(self.naive.takes(), "released to a backend that is {:?}", self.naive.state);
-            self.naive.out += u32::from(self.naive.state == BreakerState::HalfOpen);
-            self.waiting -= 1;
+            if self.naive.state == BreakerState::HalfOpen {
+                self.naive.probe(driver.now_ns, self.expected_ns(&before));
+            }
+            self.waiting.retain(|&(ticket, _)| ticket != dispatch.ticket);
             let (ticket, released_ns) = (dispatch.ticket, driver.now_ns);
             self.in_flight.push(Attempt { ticket, released_ns, has_token: false, is_told: false });
         }
-        assert!(self.waiting == 0 || !self.naive.takes(), "{} wait for nothing", self.waiting);
+        assert!(self.waiting.is_empty() || !self.naive.takes(), "{} wait for nothing", self.waiting.len());
         let snapshot = breaker(driver);
         assert_eq!(
             (snapshot.state, snapshot.since_ns, snapshot.opened),
@@ -204,7 +277,7 @@ seeded! {
     #[test]
     fn like_the_model(config in configs(), steps in prop::collection::vec(steps(), 1..200)) {
         let mut driver = Driver::with("fcfs", &[breaking(1_000, config)]);
-        let mut world = World { naive: Naive::new(config), waiting: 0, in_flight: Vec::new() };
+        let mut world = World { naive: Naive::new(config), waiting: Vec::new(), in_flight: Vec::new() };
         for step in &steps {
             world.step(&mut driver, step);
             world.poll(&mut driver);

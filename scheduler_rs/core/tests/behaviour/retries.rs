@@ -1,7 +1,7 @@
 //! Retries: off-slot, by arrival, and elsewhere when told so.
 
 use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, plain, policy};
-use expresslane_scheduler::{AttemptEnd, BatchOptions, Config, Outcome};
+use expresslane_scheduler::{AttemptEnd, BatchOptions, Config, Outcome, Prompt};
 
 /// A retry waits without a slot and then goes before those that arrived later (A18).
 #[test]
@@ -62,6 +62,47 @@ fn not_past_the_deadline() {
     assert!(!driver.retry(ticket, 10 * SECOND, false));
     assert_eq!(driver.scheduler.snapshot().in_flight, 1);
     assert!(driver.retry(ticket, 9 * SECOND, false));
+}
+
+/// Nor does one that would start after the ticket's own deadline for its wait in the queue, which no retry moves.
+#[test]
+fn not_past_its_own_queue_deadline() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    let prompt = Prompt { tokens: 10, queue_timeout_ns: 30 * SECOND, ..Prompt::default() };
+    let ticket = driver.scheduler.submit(0, 1, &[prompt, prompt], BatchOptions::default()).unwrap()[0];
+    driver.poll();
+    driver.now_ns = 20 * SECOND;
+    assert!(!driver.retry(ticket, 10 * SECOND, false));
+    assert!(driver.retry(ticket, 10 * SECOND - 1, false));
+    assert_eq!(driver.poll().dispatches.len(), 1, "the other one");
+    driver.now_ns = 30 * SECOND - 1;
+    assert!(driver.poll().expired.is_empty());
+}
+
+/// The last of a batch is not retried past its queue timeout either; while others may restart that clock, it waits for it.
+#[test]
+fn not_past_the_queue_timeout() {
+    let options = BatchOptions { queue_timeout_ns: 30 * SECOND, ..BatchOptions::default() };
+    let run_until_20_s = |prompts: &[_], is_turned_away: bool| {
+        let mut driver = Driver::with("fcfs", &[plain(2)]);
+        let ticket = driver.try_submit(1, prompts, options).unwrap()[0];
+        driver.poll();
+        driver.now_ns = 20 * SECOND;
+        if is_turned_away {
+            driver.scheduler.turned_away(driver.now_ns, ticket).unwrap();
+        }
+        (driver, ticket)
+    };
+    for (is_turned_away, left) in [(false, 30), (true, 10)] {
+        let (mut driver, ticket) = run_until_20_s(&[(0, 1, 10), (0, 1, 10)], is_turned_away);
+        assert!(driver.retry(ticket, 400 * SECOND, false), "the other one runs");
+        let (mut driver, ticket) = run_until_20_s(&[(0, 1, 10)], is_turned_away);
+        assert!(!driver.retry(ticket, left * SECOND, false));
+        assert!(driver.retry(ticket, left * SECOND - 1, false));
+        driver.poll();
+        driver.now_ns += left * SECOND - 1;
+        assert_eq!(driver.released(), [ticket]);
+    }
 }
 
 /// A ticket that was cancelled while it ran is not retried.

@@ -24,7 +24,7 @@ const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
 #[allow(clippy::needless_update, reason = "what the model does not know keeps its default")]
 pub(crate) fn config(rules: &Rules) -> Config {
     Config {
-        // Refuses nothing, but all that waits is counted.
+        // All that waits is counted; what is submitted is exempt, so nothing is refused for it.
         queue_limit_ns: YEAR,
         policy: policy(rules.order),
         queue_limit: rules.queue_limit,
@@ -85,7 +85,7 @@ pub(crate) fn options(terms: BatchTerms) -> BatchOptions {
         deadline_ns: terms.deadline_ns,
         tenant: terms.tenant,
         weight: terms.weight,
-        may_wait: false,
+        may_wait: true,
     }
 }
 

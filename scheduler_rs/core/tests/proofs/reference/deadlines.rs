@@ -7,23 +7,35 @@ fn after(from_ns: u64, timeout_ns: u64) -> u64 {
     if timeout_ns == 0 { NEVER } else { from_ns.saturating_add(timeout_ns) }
 }
 
+/// When a prompt's own time in the queue is over.
+pub(crate) fn own_queue_ns(item: &Item) -> u64 {
+    after(item.arrival_ns, item.request.queue_timeout_ns)
+}
+
 impl Reference {
     /// When a waiting prompt must end for this reason.
     pub(crate) fn expiry_ns(&self, item: &Item, why: Why) -> u64 {
         let Where::Waiting { since_ns, .. } = item.at else { return NEVER };
-        let group = self.group(item.batch);
         match why {
-            Why::Queue => {
-                let own_ns = after(item.arrival_ns, item.request.queue_timeout_ns);
-                own_ns.min(after(group.restarted_ns.max(since_ns), group.terms.queue_timeout_ns))
-            }
-            Why::Batch => match group.terms.deadline_ns {
-                0 => NEVER,
-                deadline_ns => deadline_ns,
-            },
+            Why::Queue => self.queue_expiry_ns(item, since_ns),
+            Why::Batch => self.batch_expiry_ns(item),
             Why::NoBackend => item.down_since_ns.map_or(NEVER, |down_since_ns| {
                 down_since_ns.max(since_ns) + self.rules.no_backend_timeout_ns
             }),
+        }
+    }
+
+    /// When a prompt that waits since a time has waited too long, if no other of its batch ends before.
+    pub(crate) fn queue_expiry_ns(&self, item: &Item, since_ns: u64) -> u64 {
+        let group = self.group(item.batch);
+        let timeout_ns = group.terms.queue_timeout_ns;
+        own_queue_ns(item).min(after(group.restarted_ns.max(since_ns), timeout_ns))
+    }
+
+    pub(crate) fn batch_expiry_ns(&self, item: &Item) -> u64 {
+        match self.group(item.batch).terms.deadline_ns {
+            0 => NEVER,
+            deadline_ns => deadline_ns,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The retry budget: a ratio of the first attempts of a tenant, beside a burst.
 
-use super::{Item, Reference};
+use super::deadlines::own_queue_ns;
+use super::{Flight, Item, Reference};
 
 /// Retries before any first attempt counts, and the most that can be saved up.
 const BURST: f64 = 10.0;
@@ -9,15 +10,22 @@ impl Reference {
     /// Whether a retry makes sense as far as its batch and the backends go.
     pub(crate) fn makes_sense(&self, item: &Item, not_before_ns: u64, exclude_backend: bool) -> bool {
         let Some(flight) = item.flight() else { return false };
-        let deadline_ns = self.group(item.batch).terms.deadline_ns;
         let elsewhere = self.hosts.iter().any(|host| {
             host.id != flight.backend
                 && !item.excluded.contains(&host.id)
                 && host.server.serves(item.request.model)
         });
         !item.cancelled
-            && (deadline_ns == 0 || not_before_ns.max(self.now_ns) < deadline_ns)
+            && not_before_ns.max(self.now_ns) < self.wait_ends_ns(item, flight)
             && (!exclude_backend || elsewhere)
+    }
+
+    /// When it would end in the queue for certain. While there are others of its batch the queue timeout may begin anew.
+    fn wait_ends_ns(&self, item: &Item, flight: &Flight) -> u64 {
+        let since_ns = if flight.turned_away { flight.waited_since_ns } else { self.now_ns };
+        let has_others = self.items.iter().any(|other| other.batch == item.batch && other.id != item.id);
+        let queue_ns = if has_others { own_queue_ns(item) } else { self.queue_expiry_ns(item, since_ns) };
+        queue_ns.min(self.batch_expiry_ns(item))
     }
 
     /// Whether the tenant's budget allows one retry more; what was turned away costs it nothing.
