@@ -16,8 +16,13 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Cycles for which the long lanes are open, then for which they are held full.
 const PHASE: u64 = 256;
 const MEDIAN_TOKENS: f64 = 800.0;
-const OPTIONS: BatchOptions =
-    BatchOptions { queue_timeout_ns: 36_000 * SECOND_NS, deadline_ns: 0, tenant: 0, weight: 1 };
+const OPTIONS: BatchOptions = BatchOptions {
+    queue_timeout_ns: 36_000 * SECOND_NS,
+    deadline_ns: 0,
+    tenant: 0,
+    weight: 1,
+    may_wait: false,
+};
 /// In place of the class of a holder: a long prompt that comes to fill a lane, besides what waits otherwise.
 const HOLDER: u8 = u8::MAX;
 const HOLDER_TOKENS: u32 = 32_768;
