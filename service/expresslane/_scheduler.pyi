@@ -593,12 +593,13 @@ class Scheduler:
         and the caller ends it with `finish`. Raises UnknownTicketError.
         """
 
-    def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:
+    def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int, int] | None = None) -> None:
         """An in-flight ticket ends: its slot and lane share are released, exactly once.
 
-        outcome: `success`, `failed`, `cancelled` or `expired`. usage: (uncached input tokens, output tokens) if known,
-        also of an attempt that failed: the tenant is charged that instead of the estimate. Without it a failure before
-        the first token is free, and a cancel or expiry before it costs the input only.
+        outcome: `success`, `failed`, `cancelled` or `expired`. usage: (uncached input, cached input, output) tokens if
+        known, also of an attempt that failed: the tenant is charged that instead of the estimate, without what was
+        cached; limits of tokens per minute count all of it. Without it a failure before the first token is free, and a
+        cancel or expiry before it costs the input only.
 
         Raises UnknownTicketError, InvalidConfigError.
         """

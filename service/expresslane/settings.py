@@ -296,7 +296,7 @@ class BackendSettings(_Frozen):
     """Most requests sent within any 60 seconds, retries counted. 0: no limit."""
     tokens_per_min: TokensPerMin = 0
     """Most tokens, input and expected output, sent within any 60 seconds; what a request really used takes the place of
-    its estimate when it ends. 0: no limit."""
+    its estimate when it ends, cached input too. 0: no limit."""
     breaker_error_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     """The backend is left alone for a while once at least this part of the attempts within breaker_window_s failed by
     its fault: unreachable, broken off, timed out, 5xx; never a caller's mistake or a rate limit. 0: no breaker."""

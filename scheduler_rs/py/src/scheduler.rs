@@ -265,10 +265,19 @@ impl Scheduler {
 
     /// An in-flight ticket ends.
     #[pyo3(signature = (now_ns, ticket, outcome, *, usage = None))]
-    fn finish(&self, now_ns: u64, ticket: u64, outcome: &str, usage: Option<(u32, u32)>) -> PyResult<()> {
+    fn finish(
+        &self,
+        now_ns: u64,
+        ticket: u64,
+        outcome: &str,
+        usage: Option<(u32, u32, u32)>,
+    ) -> PyResult<()> {
         let outcome = convert::outcome(outcome)?;
-        let usage = usage
-            .map(|(uncached_input_tokens, output_tokens)| Usage { uncached_input_tokens, output_tokens });
+        let usage = usage.map(|(uncached_input_tokens, cached_input_tokens, output_tokens)| Usage {
+            uncached_input_tokens,
+            cached_input_tokens,
+            output_tokens,
+        });
         self.lock().finish_with_usage(now_ns, TicketId(ticket), outcome, usage).map_err(to_py)
     }
 

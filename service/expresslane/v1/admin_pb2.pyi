@@ -123,7 +123,9 @@ class Backend(_message.Message):
     requests_in_window: _builtins.int
     """Requests within the last 60 seconds. 0 without a limit."""
     tokens_in_window: _builtins.int
-    """Tokens within the last 60 seconds: used by what has ended, expected of what is in flight. 0 without a limit."""
+    """Tokens within the last 60 seconds: used by what has ended, cached input too, expected of what is in flight. 0 without
+    a limit.
+    """
     rate_limited_times: _builtins.int
     """Since start: how often a limit or a pause kept work waiting."""
     max_loaded_models: _builtins.int

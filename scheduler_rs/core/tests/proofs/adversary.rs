@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing};
 use crate::scenario::{Event, Step};
+use expresslane_scheduler::Usage;
 
 const MS: u64 = SECOND / 1_000;
 const BATCHES: u64 = 6;
@@ -188,7 +189,11 @@ impl Adversary {
                     (1, End::Cancelled),
                     (1, End::Expired),
                 ]);
-                let usage = (dice.pick(&SIZES), dice.below(3_000) as u32);
+                let usage = Usage {
+                    uncached_input_tokens: dice.pick(&SIZES),
+                    output_tokens: dice.below(3_000) as u32,
+                    cached_input_tokens: if dice.one_in(2) { dice.pick(&SIZES) } else { 0 },
+                };
                 Event::Finish { pick, end, usage: dice.one_in(2).then_some(usage) }
             }
             Kind::Retry => {

@@ -8,6 +8,7 @@ use crate::reference::{
 use crate::scenario::Event;
 use crate::traces::{CASES, number};
 use crate::world::World;
+use expresslane_scheduler::Usage;
 
 const LARGEST_INPUT: u32 = 4_096;
 const LARGEST_OUTPUT: u32 = 1_000;
@@ -87,11 +88,12 @@ impl Contest {
         let (input, output) = (item.request.tokens, item.request.output_tokens);
         let estimate = Request::charge(input, output);
         let usage = self.dice.one_in(3).then(|| {
-            let output = self.dice.below(2 * u64::from(LARGEST_OUTPUT)) as u32;
-            (input, output)
+            let output_tokens = self.dice.below(2 * u64::from(LARGEST_OUTPUT)) as u32;
+            let cached_input_tokens = self.dice.below(100_000) as u32;
+            Usage { uncached_input_tokens: input, cached_input_tokens, output_tokens }
         });
         let used = match (usage, end) {
-            (Some((input, output)), _) => Request::charge(input, output),
+            (Some(usage), _) => Request::charge(usage.uncached_input_tokens, usage.output_tokens),
             (None, End::Failed) if in_prefill => 0,
             (None, End::Cancelled) if in_prefill => Request::charge(input, 0),
             (None, _) => estimate,

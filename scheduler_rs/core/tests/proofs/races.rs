@@ -4,6 +4,7 @@ use crate::reference::{BatchTerms, End, Late, Law, Order, Request, Rules, SECOND
 use crate::scenario::Event;
 use crate::traces::number;
 use crate::world::World;
+use expresslane_scheduler::Usage;
 
 /// What may come next; the prompt is the first of two, so that its slot is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +74,11 @@ fn make(world: &mut World, of: Move) {
     let pick = 0;
     let event = match of {
         Move::FirstToken => Event::FirstToken(pick),
-        Move::Success => Event::Finish { pick, end: End::Success, usage: Some((10, 10)) },
+        Move::Success => Event::Finish {
+            pick,
+            end: End::Success,
+            usage: Some(Usage { uncached_input_tokens: 10, cached_input_tokens: 10, output_tokens: 10 }),
+        },
         Move::Failure => Event::Finish { pick, end: End::Failed, usage: None },
         Move::RetryAtOnce => Event::Retry { pick, delay_ns: 0, exclude_backend: false },
         Move::RetryLaterElsewhere => Event::Retry { pick, delay_ns: SECOND, exclude_backend: true },

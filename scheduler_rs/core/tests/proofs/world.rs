@@ -158,17 +158,18 @@ impl World {
         self.model.submit(&ids, batch, requests, terms);
     }
 
-    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<(u32, u32)>) {
+    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Usage>) {
         let now_ns = self.model.now_ns;
-        let used = usage
-            .map(|(uncached_input_tokens, output_tokens)| Usage { uncached_input_tokens, output_tokens });
         let outcome = bridge::outcome(end);
-        let first = self.scheduler.finish_with_usage(now_ns, TicketId(id), outcome, used);
+        let first = self.scheduler.finish_with_usage(now_ns, TicketId(id), outcome, usage);
         let again = self.scheduler.finish(now_ns, TicketId(id), outcome);
         self.must(Law::Conservation, first.is_ok() && again.is_err(), || {
             format!("finish of {id} in flight is {first:?}, then {again:?}")
         });
-        let used = usage.map(|(input, output)| u64::from(input) + u64::from(output));
+        let used = usage.map(|usage| {
+            let input = u64::from(usage.uncached_input_tokens) + u64::from(usage.cached_input_tokens);
+            input + u64::from(usage.output_tokens)
+        });
         self.model.finish(id, end, used);
         self.ended.push(id);
     }
