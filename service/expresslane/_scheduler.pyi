@@ -46,7 +46,11 @@ class SchedulerError(Exception):
     """Base of everything this module raises."""
 
 class InvalidConfigError(SchedulerError):
-    """A policy name, limit or backend description that makes no sense; nothing was applied."""
+    """A policy name, limit or backend description that makes no sense; nothing was applied.
+
+    Also an integer that is negative or too large, with the name of its field; times and numbers of tickets, batches,
+    tenants and backends are not looked at this way: there it is an OverflowError.
+    """
 
 class BatchTooLargeError(SchedulerError):
     """The batch alone is larger than the queue, or would wait too long: it can never fit. `args = (message,)`."""
