@@ -153,7 +153,7 @@ class Ratio:
 
     @property
     def name(self) -> str:
-        """`input_tokens` (a prompt's estimate over its usage) or `prefill` (predicted over measured time, alone)."""
+        """`input_tokens` (a prompt's estimate over its usage) or `prefill` (predicted over measured, alone in it)."""
     @property
     def backend(self) -> int: ...
     @property
@@ -218,10 +218,13 @@ class BackendSnapshot:
         """Most charged tokens of short prompts in prefill, in force; 0 = no limit."""
     @property
     def prefill_ns(self) -> tuple[float, float, float]:
-        """c0, c1, c2 in force: a prefill of n uncached tokens alone takes c0 + c1 n + c2 n^2 nanoseconds."""
+        """c0, c1, c2 in force: a prefill of n uncached tokens takes c0 + c1 n + c2 n^2 nanoseconds.
+
+        Where no other is in prefill; beside the decodes that there mostly are, because a busy backend is never empty.
+        """
     @property
     def prefill_samples(self) -> int:
-        """Prefills that were alone since start; from 8 on the coefficients are learned."""
+        """Prompts that were alone in prefill since start, whatever was in decode; learned from when there are 8."""
     @property
     def decode_ns(self) -> float:
         """Expected time from the first token to the end, in force; 0 = not known."""
