@@ -220,8 +220,9 @@ async def test_cached_input_counts() -> None:
     async with VirtualBackend() as fake:
         fake.on(lambda _: timed(0.1, output_tokens=10, cached_tokens=900))
         async with VirtualService(fake=backend(fake.url, tokens_per_min=1_000, cap=1)) as service:
-            results = await service.client.collect_batch([sized(f"p{n}", 900, max_tokens=10) for n in range(3)])
-            usages = {(one.usage.input_tokens, one.usage.cached_input_tokens) for one in results.results if one.usage}
+            prompts = [sized(f"p{number}", 900, max_tokens=10) for number in range(3)]
+            results = await service.client.generate_batch(prompts).collect()
+            usages = {(one.usage.input_tokens, one.usage.cached_input_tokens) for one in results if one.usage}
             assert usages == {(900, 900)}
     begun_s = [request.begun_ns / 1e9 for request in fake.generations]
     gaps_s = [later - earlier for earlier, later in pairwise(begun_s)]
