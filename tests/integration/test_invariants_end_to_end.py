@@ -290,7 +290,7 @@ async def test_a_stop_ends_everything(seed: int) -> None:
         served = backend(fake.url, cap=chance.randint(1, 6))
         async with Service(fake=served, retry_base_s=30.0, retry_jitter="none") as service:
             batches = [mixed(f"{prefix}-", chance.randint(1, 40), chance) for prefix in "abc"]
-            calls = [service.client.generate_batch(prompts) for prompts in batches]
+            calls = [service.client.generate_batch(prompts, resume=False) for prompts in batches]
 
             async def read(call: Any) -> list[Result]:
                 return [result async for result in call]

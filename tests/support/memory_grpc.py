@@ -105,11 +105,18 @@ class _Exchange:
     def __init__(self) -> None:
         self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.responses: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.initial_metadata: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
         self.status: asyncio.Future[_Status] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None]
 
+    def begin(self, initial_metadata: Metadata = ()) -> None:
+        """The service answers: with these, or with its first response or its end."""
+        if not self.initial_metadata.done():
+            self.initial_metadata.set_result(initial_metadata)
+
     def end(self, status: _Status) -> None:
         """The call's one end; what was written before can still be read."""
+        self.begin()
         if not self.status.done():
             self.status.set_result(status)
         self.responses.put_nowait(None)
@@ -133,8 +140,13 @@ class _Context:
             return aio.EOF
         return self.handler.request_deserializer(data)
 
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata before any response."""
+        self._exchange.begin(metadata)
+
     async def write(self, message: Any) -> None:
         """Send a response."""
+        self._exchange.begin()
         self._exchange.responses.put_nowait(self.handler.response_serializer(message))
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
@@ -255,6 +267,10 @@ class _Call:
     def done(self) -> bool:
         """Whether it has ended."""
         return self._exchange.status.done()
+
+    async def initial_metadata(self) -> Metadata:
+        """What the service sent before its first response."""
+        return await self._exchange.initial_metadata
 
     async def code(self) -> grpc.StatusCode:
         """How it ended, once it has."""

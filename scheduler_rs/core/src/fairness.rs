@@ -9,6 +9,11 @@ use std::str::FromStr;
 /// the policy decides. A flow that begins to wait is lifted to what the others have had, so that idling saves nothing
 /// up (virtual token counters, Sheng et al., OSDI 2024).
 ///
+/// That is what those stood at that were served meanwhile, the highest of them, and not the smallest counter of all that
+/// wait, as published: one that waits for a full lane may be far behind, and whoever comes and goes beside it would be
+/// lifted no further, and get all that again before the others. So a newcomer has no more than a turn, one prompt's
+/// charge and what estimates in flight are wrong by before those that have been served all the time, nor they before it.
+///
 /// Who is first stays first for a turn, until it has had [`Config::turn_tokens`](crate::Config::turn_tokens) more or
 /// four releases: what a flow needs is then in the processor's caches, and its place among the others is worked out
 /// once a turn. A newcomer is next, at the latest after the present turn. Of two that always have work, what they have

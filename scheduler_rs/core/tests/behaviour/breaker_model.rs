@@ -2,6 +2,7 @@
 
 use crate::breaker::{End, QUICK, breaker, breaking, end};
 use crate::driver::{Driver, MS, SECOND};
+use crate::seeded::seeded;
 use expresslane_scheduler::{BreakerConfig, BreakerState, TicketId};
 use proptest::prelude::*;
 
@@ -198,7 +199,7 @@ impl World {
     }
 }
 
-proptest! {
+seeded! {
     /// Whatever ends in whatever order, it is in the state that the naive machine is in, and lets in as much.
     #[test]
     fn like_the_model(config in configs(), steps in prop::collection::vec(steps(), 1..200)) {

@@ -2,6 +2,7 @@
 //! order, and nothing polls (T10, T11, T15).
 
 use crate::driver::{MS, SECOND, plain, policy};
+use crate::seeded::seeded;
 use expresslane_scheduler::{
     BackendConfig, BackendId, BatchOptions, Config, Dispatch, Error, Fairness, Outcome, Prompt, Scheduler,
     TenantId, TicketId, Usage,
@@ -346,7 +347,7 @@ impl World {
     }
 }
 
-proptest! {
+seeded! {
     /// Over any minute no limit is exceeded, under whatever arrivals, retries, cancels and changes of limits; what a
     /// limit keeps back goes in the order of its tenant when it opens; wake-ups are as many as things that happened.
     #[test]

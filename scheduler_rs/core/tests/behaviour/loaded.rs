@@ -1,6 +1,7 @@
 //! Models in memory: no more than a backend holds, turns instead of a reload for each prompt, and none starves (O06).
 
 use crate::driver::{BULK, Driver, INTERACTIVE, SECOND, STANDARD, plain, serving};
+use crate::seeded::seeded;
 use expresslane_scheduler::{
     BackendConfig, BatchOptions, Config, ModelId, ModelRoute, Outcome, Prompt, TicketId,
 };
@@ -287,7 +288,7 @@ impl World {
     }
 }
 
-proptest! {
+seeded! {
     /// Along any trace no backend runs more models than it holds, and everything ends (O06, T02).
     #[test]
     fn never_more_than_it_holds(

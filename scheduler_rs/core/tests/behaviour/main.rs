@@ -18,6 +18,8 @@ mod ordering;
 mod policies;
 mod retries;
 mod routing;
+#[path = "../seeded/mod.rs"]
+mod seeded;
 mod short_lane;
 mod tenant_limits;
 mod turned_away;

@@ -1,6 +1,7 @@
 //! Deadlines for the first token, sizes that count output, and policies that change while prompts wait.
 
 use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, STANDARD, laned, plain, policy, serving};
+use crate::seeded::seeded;
 use expresslane_scheduler::{
     BackendConfig, BatchOptions, Config, Prompt, Scope, TTFT_DEADLINE_MAX_NS, TicketId,
 };
@@ -155,7 +156,7 @@ fn refusals() {
     assert_eq!(driver.scheduler.snapshot().policy, "fcfs");
 }
 
-proptest! {
+seeded! {
     /// Without deadlines `lars` decides exactly as `hrrn`.
     #[test]
     fn lars_equals_hrrn(steps in prop::collection::vec((1..40_000_u32, 0..3_u32, any::<bool>(), 0..5_000_u64), 1..150)) {

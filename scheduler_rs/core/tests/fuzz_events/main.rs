@@ -4,10 +4,13 @@
 
 mod bytes;
 mod events;
+#[path = "../seeded/mod.rs"]
+mod seeded;
 
 use proptest::prelude::*;
+use seeded::seeded;
 
-proptest! {
+seeded! {
     /// No sequence of calls makes the scheduler panic or lose a ticket.
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..1_500)) {

@@ -1,9 +1,8 @@
 //! Who makes trouble, and how: each adversary is a mix of events and of what they are about.
 
 use crate::dice::Dice;
-use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing};
+use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used};
 use crate::scenario::{Event, Step};
-use expresslane_scheduler::Usage;
 
 const MS: u64 = SECOND / 1_000;
 const BATCHES: u64 = 6;
@@ -11,6 +10,10 @@ const MODELS: u32 = 3;
 pub(crate) const BACKENDS: u32 = 3;
 const DURATIONS: [u64; 7] = [0, MS, 10 * MS, SECOND, 5 * SECOND, 30 * SECOND, 61 * SECOND];
 const SIZES: [u32; 12] = [0, 1, 60, 64, 500, 512, 1_000, 2_048, 4_096, 5_000, 20_000, 100_000];
+
+/// Most tokens in a step and of one prompt in it, small ones too, so that few prompts fill a step.
+const ENGINES: [(u32, (u32, u32)); 5] =
+    [(4, (0, 0)), (1, (2_048, 0)), (2, (2_048, 512)), (2, (256, 64)), (1, (4_096, 1_024))];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Adversary {
@@ -40,6 +43,12 @@ pub(crate) enum Adversary {
     RateLimits,
     /// Policies that change while prompts wait.
     ChangingPolicies,
+    /// Engines that work in chunks, with lanes left open and many prompts at once.
+    Chunks,
+    /// Answers enough that times and budgets are learned from them.
+    Learning,
+    /// Many tenants and large batches, of which only backends keep anything back.
+    Shares,
 }
 
 /// What a kind of event weighs.
@@ -56,6 +65,7 @@ enum Kind {
     Lift,
     Update,
     Pause,
+    LimitTenant,
     SetOrder,
     Rearm,
     Advance,
@@ -65,7 +75,7 @@ enum Kind {
 }
 
 impl Adversary {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Everything,
         Self::EndlessShorts,
         Self::CancelStorm,
@@ -79,6 +89,9 @@ impl Adversary {
         Self::Tenants,
         Self::RateLimits,
         Self::ChangingPolicies,
+        Self::Chunks,
+        Self::Learning,
+        Self::Shares,
     ];
 
     /// How often it does what, over what all of them do.
@@ -103,7 +116,9 @@ impl Adversary {
             (1, Kind::Nothing),
         ];
         weights.extend(match self {
-            Self::Everything | Self::Tenants => vec![],
+            Self::Shares => vec![],
+            Self::Everything => vec![(1, Kind::LimitTenant)],
+            Self::Tenants => vec![(4, Kind::LimitTenant)],
             Self::EndlessShorts => vec![(20, Kind::Submit), (12, Kind::FirstToken), (12, Kind::Finish)],
             Self::CancelStorm => vec![(20, Kind::Cancel), (6, Kind::CancelBatch), (12, Kind::Submit)],
             Self::FlappingBackends | Self::ShrinkingCaps => vec![(20, Kind::Update)],
@@ -111,22 +126,34 @@ impl Adversary {
             Self::SlowReaders => vec![(12, Kind::Hold), (8, Kind::Lift)],
             Self::Retries => vec![(30, Kind::Retry), (10, Kind::ToDeadline)],
             Self::Barriers => vec![(8, Kind::Retry), (8, Kind::Finish)],
-            Self::Limits => vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit)],
+            Self::Limits => {
+                vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (12, Kind::LimitTenant)]
+            }
+            Self::Chunks => vec![(20, Kind::Submit), (8, Kind::FirstToken)],
+            Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],
             Self::RateLimits => vec![(20, Kind::TurnedAway), (20, Kind::Finish), (30, Kind::Submit)],
             Self::ChangingPolicies => vec![(12, Kind::SetOrder), (8, Kind::Submit)],
         });
+        if self == Self::Shares {
+            weights.retain(|(_, kind)| !matches!(kind, Kind::Hold | Kind::Lift));
+            weights.extend([(12, Kind::Submit), (8, Kind::Finish)]);
+        }
         weights
     }
 
     pub(crate) fn rules(self, dice: &mut Dice) -> Rules {
         let shared = match self {
             Self::Tenants => vec![Sharing::TenantBatch],
+            Self::Shares => vec![Sharing::TenantBatch, Sharing::TenantBatch, Sharing::Tenant],
             _ => vec![Sharing::None, Sharing::Tenant, Sharing::TenantBatch],
         };
         let has_shares = dice.one_in(if self == Self::Tenants { 2 } else { 6 });
         let has_budget = dice.one_in(if self == Self::Retries { 2 } else { 6 });
         Rules {
-            order: dice.pick(&Order::ALL),
+            order: match self {
+                Self::Learning => dice.pick(&[Order::Hrrn, Order::Lars, Order::Sjf, Order::Ljf]),
+                _ => dice.pick(&Order::ALL),
+            },
             sharing: dice.pick(&shared),
             queue_limit: dice.weighted(&[(1, 5), (6, 40)]),
             in_flight_limit: dice.weighted(&[(4, 0), (1, 1), (1, 5)]),
@@ -141,24 +168,38 @@ impl Adversary {
     pub(crate) fn server(self, dice: &mut Dice) -> Server {
         let mut models = Vec::new();
         for model in 0..MODELS {
-            if !dice.one_in(3) {
+            if !dice.one_in(if self == Self::Learning { 8 } else { 3 }) {
                 models.push((model, dice.weighted(&[(3, 0), (1, 1), (1, 3)])));
             }
         }
         let is_limited = dice.one_in(if self == Self::Limits { 1 } else { 5 });
         let timeouts: &[u64] = if self == Self::Races { &[0, SECOND] } else { &[0, 0, 5 * SECOND] };
+        let engines = if self == Self::Chunks { &ENGINES[2..4] } else { &ENGINES[..] };
+        let (engine_step_tokens, engine_chunk_tokens) = dice.weighted(engines);
+        // Half of them leave the lanes to the scheduler, as nearly everybody does.
+        let is_open = self == Self::Chunks || dice.one_in(2);
+        let budget = dice.pick(&[0, 64, 1_024, 2_048, 8_192]);
+        // A budget below a chunk is refused.
+        let budget = if budget == 0 { 0 } else { budget.max(engine_step_tokens) };
         Server {
             cap: match self {
                 Self::RateLimits => dice.between(4, 12),
+                Self::Chunks => dice.between(4, 20),
                 Self::ShrinkingCaps => dice.between(1, 8),
+                Self::Learning => dice.between(1, 2),
                 _ => dice.between(1, 5),
             } as u32,
             models,
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
-            long_threshold_tokens: dice.pick(&[0, 512, 4_096]),
-            long_slots: dice.below(3) as u32,
-            short_budget_tokens: dice.pick(&[0, 64, 1_024, 2_048, 8_192]),
-            lanes: !dice.one_in(3),
+            long_threshold_tokens: match self {
+                Self::Chunks => dice.pick(&[64, 512]),
+                _ => dice.pick(&[0, 512, 4_096, 16_384]),
+            },
+            long_slots: (!is_open).then(|| dice.below(3) as u32),
+            short_budget_tokens: (!is_open).then_some(budget),
+            engine_step_tokens,
+            engine_chunk_tokens,
+            lanes: self == Self::Chunks || !dice.one_in(3),
             prefill_tokens_per_s: dice.pick(&[1_000.0, 5_000.0]),
             first_token_timeout_ns: dice.pick(timeouts),
             idle_timeout_ns: dice.pick(timeouts),
@@ -183,21 +224,23 @@ impl Adversary {
             Kind::Submit => self.submit(batch, dice),
             Kind::FirstToken => Event::FirstToken(pick),
             Kind::Finish => {
+                let successes = if self == Self::Learning { 30 } else { 4 };
                 let end = dice.weighted(&[
-                    (4, End::Success),
+                    (successes, End::Success),
                     (1, End::Failed),
                     (1, End::Cancelled),
                     (1, End::Expired),
                 ]);
-                let usage = Usage {
-                    uncached_input_tokens: dice.pick(&SIZES),
-                    output_tokens: dice.below(3_000) as u32,
-                    cached_input_tokens: if dice.one_in(2) { dice.pick(&SIZES) } else { 0 },
+                let usage = Used {
+                    uncached: dice.pick(&SIZES),
+                    output: dice.below(3_000) as u32,
+                    cached: if dice.one_in(2) { dice.pick(&SIZES) } else { 0 },
                 };
                 Event::Finish { pick, end, usage: dice.one_in(2).then_some(usage) }
             }
             Kind::Retry => {
-                Event::Retry { pick, delay_ns: dice.pick(&DURATIONS), exclude_backend: dice.one_in(2) }
+                let delay_ns = if self == Self::Shares { 0 } else { dice.pick(&DURATIONS) };
+                Event::Retry { pick, delay_ns, exclude_backend: dice.one_in(2) }
             }
             Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
             Kind::Cancel => Event::Cancel(pick),
@@ -210,6 +253,11 @@ impl Adversary {
                 let for_ns = dice.pick(&DURATIONS);
                 Event::Pause { backend, model: dice.one_in(2).then_some(model), for_ns }
             }
+            Kind::LimitTenant => Event::LimitTenant {
+                tenant: dice.below(4) as u32,
+                requests_per_min: dice.pick(&[0, 2, 10]),
+                tokens_per_min: dice.pick(&[0, 3_000, 30_000]),
+            },
             Kind::SetOrder => {
                 let class = dice.one_in(2).then_some(dice.below(3) as u32);
                 let model = dice.one_in(2).then_some(dice.below(u64::from(MODELS)) as u32);
@@ -229,7 +277,7 @@ impl Adversary {
 
     fn submit(self, batch: u64, dice: &mut Dice) -> Event {
         let count = match self {
-            Self::Tenants => dice.weighted(&[(3, 1), (2, 6), (1, 17), (1, 20)]),
+            Self::Tenants | Self::Shares => dice.weighted(&[(3, 1), (2, 6), (1, 17), (1, 20)]),
             Self::Races => 1,
             _ => dice.weighted(&[(3, 1), (3, 3), (1, 7), (1, 12)]),
         };
@@ -252,7 +300,7 @@ impl Adversary {
 
     fn request(self, dice: &mut Dice) -> Request {
         let size = dice.pick(&SIZES);
-        let is_sequential = dice.one_in(if self == Self::Barriers { 3 } else { 25 });
+        let is_sequential = self != Self::Shares && dice.one_in(if self == Self::Barriers { 3 } else { 25 });
         Request {
             // In most of a backend's slots, so that what is turned away comes in bursts.
             model: if self == Self::RateLimits && !dice.one_in(4) {

@@ -2,11 +2,11 @@
 
 use crate::reference::{
     BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
-    Why,
+    Times, Used, Why,
 };
 use expresslane_scheduler::{
-    AttemptDeadline, BackendConfig, BatchOptions, Config, Decisions, ExpiryReason, Fairness, LimitKind,
-    ModelRoute, Outcome, OverdueReason, Policy, Prompt, Snapshot,
+    AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, Config, Decisions, ExpiryReason, Fairness,
+    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot, Usage,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -50,8 +50,10 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         models: server.models.iter().map(|&(model, cap)| ModelRoute { model, cap }).collect(),
         available: server.available,
         long_threshold_tokens: server.long_threshold_tokens,
-        long_slots: Some(server.long_slots),
-        short_budget_tokens: Some(server.short_budget_tokens),
+        long_slots: server.long_slots,
+        short_budget_tokens: server.short_budget_tokens,
+        engine_step_tokens: server.engine_step_tokens,
+        engine_chunk_tokens: server.engine_chunk_tokens,
         lanes: server.lanes,
         prefill_tokens_per_s: server.prefill_tokens_per_s,
         first_token_timeout_ns: server.first_token_timeout_ns,
@@ -87,12 +89,29 @@ pub(crate) fn options(terms: BatchTerms) -> BatchOptions {
     }
 }
 
+pub(crate) fn usage(used: Used) -> Usage {
+    Usage {
+        uncached_input_tokens: used.uncached,
+        cached_input_tokens: used.cached,
+        output_tokens: used.output,
+    }
+}
+
 pub(crate) fn outcome(end: End) -> Outcome {
     match end {
         End::Success => Outcome::Success,
         End::Failed => Outcome::Failed,
         End::Cancelled => Outcome::Cancelled,
         End::Expired => Outcome::Expired,
+    }
+}
+
+fn closed(kind: LimitKind) -> Closed {
+    match kind {
+        LimitKind::Requests => Closed::Requests,
+        LimitKind::Tokens => Closed::Tokens,
+        LimitKind::Pause => Closed::Pause,
+        LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
     }
 }
 
@@ -134,7 +153,18 @@ pub(crate) fn decided(decisions: &Decisions) -> Decided {
     Decided { sent: sent.collect(), expired: expired.collect(), late: late.collect() }
 }
 
-pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
+fn times_of(backend: &BackendSnapshot) -> Times {
+    Times { prefill_ns: backend.prefill_ns, decode_ns: backend.decode_ns }
+}
+
+/// What each backend's predictions go by now.
+pub(crate) fn times(snapshot: &Snapshot) -> Vec<(u32, Times)> {
+    snapshot.backends.iter().map(|backend| (backend.backend, times_of(backend))).collect()
+}
+
+pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
+    let snapshot = scheduler.snapshot();
+    let tenants = scheduler.tenant_limits();
     let backends = snapshot.backends.iter().map(|backend| SeenBackend {
         backend: backend.backend,
         in_flight: backend.in_flight,
@@ -144,16 +174,12 @@ pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
         short_tokens_in_prefill: backend.short_tokens_in_prefill,
         outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
         reserved_for: backend.reserved_for.map(|ticket| ticket.0),
-        limited: backend.limited.map(|(kind, until_ns)| {
-            let closed = match kind {
-                LimitKind::Requests => Closed::Requests,
-                LimitKind::Tokens => Closed::Tokens,
-                LimitKind::Pause => Closed::Pause,
-                LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
-            };
-            (closed, until_ns)
-        }),
-        has_learned: backend.prefill_samples >= LEARNED_SAMPLES || backend.decode_samples >= LEARNED_SAMPLES,
+        limited: backend.limited.map(|(kind, until_ns)| (closed(kind), until_ns)),
+        long_slots: backend.long_slots,
+        short_budget_tokens: backend.short_budget_tokens,
+        times: times_of(backend),
+        has_learned_prefill: backend.prefill_samples >= LEARNED_SAMPLES,
+        has_learned_decode: backend.decode_samples >= LEARNED_SAMPLES,
         dispatched: backend.dispatched,
         attempts_ended: backend.outcomes.iter().map(|(_, count)| count).sum(),
     });
@@ -170,5 +196,9 @@ pub(crate) fn seen(snapshot: &Snapshot) -> Seen {
         retried: snapshot.retried,
         ended: [snapshot.succeeded, snapshot.failed, snapshot.cancelled, snapshot.expired],
         backends: backends.collect(),
+        closed_tenants: tenants
+            .iter()
+            .filter_map(|at| at.limited.map(|(kind, until_ns)| (at.tenant, closed(kind), until_ns)))
+            .collect(),
     }
 }

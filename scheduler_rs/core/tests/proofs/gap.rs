@@ -3,12 +3,12 @@
 
 use crate::dice::Dice;
 use crate::reference::{
-    BatchTerms, End, Law, Order, Request, Rules, SECOND, Server, Service, Sharing, fairness_gap_bound,
+    BatchTerms, End, Law, Order, Request, Rules, SECOND, Server, Service, Sharing, Used, fairness_gap_bound,
 };
 use crate::scenario::Event;
-use crate::traces::{CASES, number};
+use crate::seeded::{number, repeat};
+use crate::traces::CASES;
 use crate::world::World;
-use expresslane_scheduler::Usage;
 
 const LARGEST_INPUT: u32 = 4_096;
 const LARGEST_OUTPUT: u32 = 1_000;
@@ -88,12 +88,12 @@ impl Contest {
         let (input, output) = (item.request.tokens, item.request.output_tokens);
         let estimate = Request::charge(input, output);
         let usage = self.dice.one_in(3).then(|| {
-            let output_tokens = self.dice.below(2 * u64::from(LARGEST_OUTPUT)) as u32;
-            let cached_input_tokens = self.dice.below(100_000) as u32;
-            Usage { uncached_input_tokens: input, cached_input_tokens, output_tokens }
+            let output = self.dice.below(2 * u64::from(LARGEST_OUTPUT)) as u32;
+            let cached = self.dice.below(100_000) as u32;
+            Used { uncached: input, cached, output }
         });
         let used = match (usage, end) {
-            (Some(usage), _) => Request::charge(usage.uncached_input_tokens, usage.output_tokens),
+            (Some(usage), _) => usage.service(),
             (None, End::Failed) if in_prefill => 0,
             (None, End::Cancelled) if in_prefill => Request::charge(input, 0),
             (None, _) => estimate,
@@ -141,15 +141,14 @@ fn stays_bounded(test: &str, among: Among) {
             assert!(
                 gap <= bound,
                 "{}: a gap of {gap} tokens per share after {step} steps, the bound is {bound}: \
-                 {:?}\nseed {seed}, case {case}; repeat with\n  SEED={seed} CASES={} cargo test --release -p \
-                 expresslane-scheduler --test proofs {test} -- --exact",
+                 {:?}\ncase {case}, {}",
                 Law::FairnessGap,
                 contest.services,
-                8 * (case + 1),
+                repeat("proofs", test, seed, 8 * (case + 1)),
             );
         }
         let breach = contest.world.model.verdict.breaches.first();
-        assert!(breach.is_none(), "seed {seed}, case {case}: {breach:?}");
+        assert!(breach.is_none(), "{breach:?}\n{}", repeat("proofs", test, seed, 8 * (case + 1)));
     }
 }
 
@@ -174,7 +173,8 @@ fn law_07_least_share() {
     let class_min_shares = [0.0, share, 0.0];
     let mut world = World::new(Rules { queue_limit: 10_000, class_min_shares, ..rules });
     world.act(&Event::Update { backend: 0, server: Server::plain(1) });
-    let mut dice = Dice::new(number("SEED", 1));
+    let seed = number("SEED", 1);
+    let mut dice = Dice::new(seed);
     let mut had = [0.0; 2];
     for _ in 0..400 {
         for class in 0..2 {
@@ -204,8 +204,9 @@ fn law_07_least_share() {
         let (due, slack) = (share * (had[0] + had[1]), 2.0 * f64::from(LARGEST_INPUT));
         assert!(
             (had[1] - due).abs() <= slack,
-            "{}: {had:?} tokens, {share} of all is {due}",
-            Law::ClassOrder
+            "{}: {had:?} tokens, {share} of all is {due}\n{}",
+            Law::ClassOrder,
+            repeat("proofs", "gap::law_07_least_share", seed, 1),
         );
     }
 }

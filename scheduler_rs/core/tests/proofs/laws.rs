@@ -25,8 +25,12 @@ fn law_01_caps() {
 /// Law 2: the long lane holds no more prompts and the short lane no more tokens than it may.
 #[test]
 fn law_02_lanes() {
-    use Adversary::{EndlessShorts, Everything, Races, Retries, ShrinkingCaps};
-    holds("laws::law_02_lanes", Law::Lanes, &[Everything, ShrinkingCaps, EndlessShorts, Races, Retries]);
+    use Adversary::{Chunks, EndlessShorts, Everything, Learning, Races, Retries, ShrinkingCaps};
+    holds(
+        "laws::law_02_lanes",
+        Law::Lanes,
+        &[Everything, ShrinkingCaps, EndlessShorts, Races, Retries, Chunks, Learning],
+    );
 }
 
 /// Law 3: after each poll no waiting prompt is left that a backend could take within all its caps, the soft ones too, but
@@ -34,6 +38,25 @@ fn law_02_lanes() {
 #[test]
 fn law_03_work_conservation() {
     holds("laws::law_03_work_conservation", Law::WorkConservation, &Adversary::ALL);
+}
+
+/// Law 5: among those that some backend could take, the tenant goes first that has had least, and of it the flow: by
+/// turns, with estimates, refunds and weights, under cancels, changing backends and full lanes (G08).
+#[test]
+fn law_05_least_served_first() {
+    holds("laws::law_05_least_served_first", Law::FairnessGap, &[Adversary::Shares]);
+}
+
+/// Every law where the lanes are left open and engines work in chunks: the configuration that most have.
+#[test]
+fn lanes_left_open() {
+    traces::all("laws::lanes_left_open", &[Adversary::Chunks], |trace| trace.play(None, false).map(|_| ()));
+}
+
+/// Every law once times are learned: order, budgets and all.
+#[test]
+fn learned_times() {
+    traces::all("laws::learned_times", &[Adversary::Learning], |trace| trace.play(None, false).map(|_| ()));
 }
 
 /// Law 6: submitted = ended + queued + in flight, one end each, and every late call refused (O08).
@@ -143,6 +166,12 @@ fn law_12_limits_and_order() {
     holds("laws::law_12_limits_and_order", Law::LimitsAndOrder, &Adversary::ALL);
 }
 
+/// Law 12 where limits, those of tenants too, are what keeps most back.
+#[test]
+fn law_12_under_limits() {
+    holds("laws::law_12_under_limits", Law::LimitsAndOrder, &[Adversary::Limits]);
+}
+
 /// Besides: horizons, barriers and every deadline hold to the nanosecond, and a prompt goes only where it is served (T17).
 #[test]
 fn own_constraints() {
@@ -159,14 +188,18 @@ fn model_imports_nothing() {
         include_str!("reference/check.rs"),
         include_str!("reference/deadlines.rs"),
         include_str!("reference/flow.rs"),
+        include_str!("reference/lanes.rs"),
         include_str!("reference/law.rs"),
         include_str!("reference/order.rs"),
         include_str!("reference/place.rs"),
         include_str!("reference/poll.rs"),
         include_str!("reference/ramp.rs"),
         include_str!("reference/retries.rs"),
+        include_str!("reference/shares.rs"),
         include_str!("reference/sizes.rs"),
+        include_str!("reference/tenants.rs"),
         include_str!("reference/terms.rs"),
+        include_str!("reference/times.rs"),
     ];
     assert!(sources.iter().all(|source| !source.contains("expresslane_scheduler")));
 }

@@ -8,10 +8,13 @@ mod bridge;
 mod dice;
 mod gap;
 mod laws;
+mod newcomers;
 mod overtaking;
 mod races;
 mod reference;
 mod scenario;
+#[path = "../seeded/mod.rs"]
+mod seeded;
 mod soak;
 mod starvation;
 mod trace;

@@ -1,10 +1,9 @@
 //! Every interleaving of what can happen to one prompt, up to a length: slot and lane are given back exactly once.
 
-use crate::reference::{BatchTerms, End, Late, Law, Order, Request, Rules, SECOND, Server, Sharing};
+use crate::reference::{BatchTerms, End, Late, Law, Order, Request, Rules, SECOND, Server, Sharing, Used};
 use crate::scenario::Event;
-use crate::traces::number;
+use crate::seeded::number;
 use crate::world::World;
-use expresslane_scheduler::Usage;
 
 /// What may come next; the prompt is the first of two, so that its slot is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +76,7 @@ fn make(world: &mut World, of: Move) {
         Move::Success => Event::Finish {
             pick,
             end: End::Success,
-            usage: Some(Usage { uncached_input_tokens: 10, cached_input_tokens: 10, output_tokens: 10 }),
+            usage: Some(Used { uncached: 10, cached: 10, output: 10 }),
         },
         Move::Failure => Event::Finish { pick, end: End::Failed, usage: None },
         Move::RetryAtOnce => Event::Retry { pick, delay_ns: 0, exclude_backend: false },

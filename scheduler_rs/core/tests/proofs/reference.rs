@@ -8,14 +8,18 @@ mod calls;
 mod check;
 mod deadlines;
 mod flow;
+mod lanes;
 mod law;
 mod order;
 mod place;
 mod poll;
 mod ramp;
 mod retries;
+mod shares;
 mod sizes;
+mod tenants;
 mod terms;
+mod times;
 
 pub(crate) use bounds::{Service, fairness_gap_bound};
 pub(crate) use calls::Admission;
@@ -23,8 +27,11 @@ pub(crate) use check::{Closed, Seen, SeenBackend};
 pub(crate) use law::{Law, Verdict};
 pub(crate) use order::Order;
 pub(crate) use poll::{Decided, Late, Sent, Why};
+pub(crate) use shares::{Flow, Shares};
 pub(crate) use sizes::edge_of;
-pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing};
+pub(crate) use tenants::Allowance;
+pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing, Used};
+pub(crate) use times::Times;
 
 use std::collections::BTreeMap;
 
@@ -63,6 +70,8 @@ pub(crate) struct Item {
     pub(crate) id: u64,
     pub(crate) batch: u64,
     pub(crate) request: Request,
+    /// Who is charged for it: until its attempt has ended, as it was at the release.
+    pub(crate) flow: Flow,
     /// Upper edge of its token bucket: what lanes charge.
     pub(crate) edge: u32,
     pub(crate) arrival_ns: u64,
@@ -133,6 +142,9 @@ pub(crate) struct Counted {
 pub(crate) struct Host {
     pub(crate) id: u32,
     pub(crate) server: Server,
+    /// What predictions go by, and what scores do: that follows when it has moved by a tenth.
+    pub(crate) in_force: Times,
+    pub(crate) scored: Times,
     pub(crate) pausable: Vec<Pausable>,
     pub(crate) requests: Vec<u64>,
     pub(crate) tokens: Vec<Counted>,
@@ -145,8 +157,8 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
-    /// Backends whose times are learned by now, so that the model cannot tell them.
-    pub(crate) learned: Vec<u32>,
+    /// Tenants that a limit of tokens closed by the end of the last poll.
+    pub(crate) closed_tenants: Vec<u32>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
 }
@@ -176,6 +188,9 @@ pub(crate) struct Reference {
     pub(crate) early_tokens: [u64; 3],
     pub(crate) passed_class_tokens: [u64; 3],
     pub(crate) largest_charge: u64,
+    pub(crate) shares: Shares,
+    /// Of the tenants that have limits.
+    pub(crate) allowances: BTreeMap<u32, Allowance>,
     pub(crate) verdict: Verdict,
 }
 
@@ -200,6 +215,8 @@ impl Reference {
             early_tokens: [0; 3],
             passed_class_tokens: [0; 3],
             largest_charge: 0,
+            shares: Shares::default(),
+            allowances: BTreeMap::new(),
             verdict: Verdict::default(),
         }
     }

@@ -2,8 +2,7 @@
 //!
 //! So any part of a trace is a trace, and a failing one can be cut down freely.
 
-use crate::reference::{BatchTerms, End, Late, Order, Request, Server};
-use expresslane_scheduler::Usage;
+use crate::reference::{BatchTerms, End, Late, Order, Request, Server, Used};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -18,7 +17,7 @@ pub(crate) enum Event {
     Finish {
         pick: u64,
         end: End,
-        usage: Option<Usage>,
+        usage: Option<Used>,
     },
     Retry {
         pick: u64,
@@ -45,6 +44,11 @@ pub(crate) enum Event {
         backend: u32,
         model: Option<u32>,
         for_ns: u64,
+    },
+    LimitTenant {
+        tenant: u32,
+        requests_per_min: u32,
+        tokens_per_min: u64,
     },
     SetOrder {
         class: Option<u32>,

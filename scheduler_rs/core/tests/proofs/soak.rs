@@ -2,8 +2,8 @@
 
 use crate::adversary::Adversary;
 use crate::dice::Dice;
+use crate::seeded::number;
 use crate::trace::Trace;
-use crate::traces::number;
 use std::time::Instant;
 
 const STEPS: usize = 400;
@@ -27,7 +27,7 @@ fn soak() {
             drain: dice.word(),
             words: (0..steps).map(|_| dice.word()).collect(),
         };
-        if let Err(why) = trace.play(None, false) {
+        if let Err(why) = trace.survives() {
             let (world, steps) = (trace.seed, trace.words.len());
             panic!(
                 "{why}\nseed {seed}, trace {traces} ({adversary:?}, world {world}, {steps} steps); repeat with\n  \

@@ -203,7 +203,7 @@ fn law_04_sjf_promotes() {
 fn law_04_unfit_heads() {
     let rules = Rules::plain(Order::Fcfs, Sharing::None);
     let budget = 2_048;
-    let server = Server { lanes: true, short_budget_tokens: budget, ..Server::plain(10_000) };
+    let server = Server { lanes: true, short_budget_tokens: Some(budget), ..Server::plain(10_000) };
     let mut scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");
     scheduler.update_backend(0, 0, bridge::backend(&server)).expect("the backend is right");
     let terms = crate::reference::BatchTerms { queue_timeout_ns: 0, deadline_ns: 0, tenant: 0, weight: 1 };

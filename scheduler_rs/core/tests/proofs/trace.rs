@@ -32,6 +32,16 @@ impl Trace {
         Ok(world)
     }
 
+    /// Plays it up to the first breach of any law, or to a panic.
+    pub(crate) fn survives(&self) -> Result<(), String> {
+        let played = std::panic::catch_unwind(|| self.play(None, false).map(|_| ()));
+        played.unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("a panic: {}", said.unwrap_or("without words")))
+        })
+    }
+
     /// The same failure with as few steps as can be found by leaving out runs of them.
     pub(crate) fn cut_down(&self) -> Self {
         let mut best = self.clone();
@@ -42,8 +52,7 @@ impl Trace {
                 let to = (from + run).min(best.words.len());
                 let mut shorter = best.clone();
                 shorter.words.drain(from..to);
-                let still_fails = std::panic::catch_unwind(|| shorter.play(None, false).is_err());
-                if still_fails.unwrap_or(true) { best = shorter } else { from += run }
+                if shorter.survives().is_err() { best = shorter } else { from += run }
             }
             run /= 2;
         }

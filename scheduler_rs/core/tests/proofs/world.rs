@@ -4,10 +4,14 @@ use crate::adversary::{Adversary, BACKENDS};
 use crate::bridge;
 use crate::dice::Dice;
 use crate::reference::{
-    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server,
+    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server, Sharing,
+    Used,
 };
 use crate::scenario::{Event, Step};
-use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId, Usage};
+use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId};
+
+/// Enough for what is learned from eight answers of one backend.
+const LESSONS: u64 = 30;
 
 pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
@@ -33,7 +37,38 @@ impl World {
         for backend in 0..BACKENDS {
             world.act(&Event::Update { backend, server: adversary.server(dice) });
         }
+        if adversary == Adversary::Learning {
+            world.teach(dice);
+        }
         world
+    }
+
+    /// Answers before the trace begins, each alone, so that backends are known by then.
+    fn teach(&mut self, dice: &mut Dice) {
+        let (round_trip_ns, ns_per_token) =
+            (dice.pick(&[SECOND / 100, SECOND / 5, SECOND]), dice.pick(&[20_000, 200_000]));
+        let decode_ns = dice.pick(&[0, SECOND / 5, 5 * SECOND]);
+        for _ in 0..LESSONS {
+            let tokens = dice.pick(&[64, 500, 1_000, 5_000, 20_000]);
+            let request = Request {
+                model: dice.below(3) as u32,
+                class: 1,
+                tokens,
+                output_tokens: 10,
+                queue_timeout_ns: 0,
+                index: 0,
+                sequential: false,
+                ttft_deadline_ns: 0,
+            };
+            let terms = BatchTerms { queue_timeout_ns: 1, deadline_ns: 0, tenant: 0, weight: 1 };
+            self.act(&Event::Submit { batch: 0, requests: vec![request], terms, deadline_in_ns: 0 });
+            self.poll();
+            self.act(&Event::Advance(round_trip_ns + u64::from(tokens) * ns_per_token));
+            self.act(&Event::FirstToken(0));
+            self.act(&Event::Advance(decode_ns));
+            self.act(&Event::Finish { pick: 0, end: End::Success, usage: None });
+            self.poll();
+        }
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
@@ -44,9 +79,9 @@ impl World {
     }
 
     pub(crate) fn poll(&mut self) -> Decided {
-        let before = bridge::seen(&self.scheduler.snapshot());
+        let before = bridge::seen(&self.scheduler);
         let decided = bridge::decided(&self.scheduler.poll(self.model.now_ns));
-        let after = bridge::seen(&self.scheduler.snapshot());
+        let after = bridge::seen(&self.scheduler);
         let next_ns = self.scheduler.next_deadline();
         self.ended.extend(decided.expired.iter().map(|(id, _)| id));
         self.model.note_report(&before, &after, decided.sent.len());
@@ -105,7 +140,9 @@ impl World {
             Event::Update { backend, ref server } => {
                 let is_done = self.scheduler.update_backend(now_ns, backend, bridge::backend(server));
                 assert_eq!(is_done, Ok(()), "{server:?}");
-                self.model.update(backend, server);
+                let times = bridge::times(&self.scheduler.snapshot());
+                let own = times.iter().find(|(id, _)| *id == backend).expect("it was just described");
+                self.model.update(backend, server, own.1);
             }
             Event::Pause { backend, model, for_ns } => {
                 self.scheduler.pause(now_ns, backend, model, now_ns + for_ns);
@@ -117,6 +154,16 @@ impl World {
                 let expected = order.is_some() || class.is_some() || model.is_some();
                 assert_eq!(is_set.is_ok(), expected);
                 self.model.set_order(class, model, order);
+            }
+            Event::LimitTenant { tenant, requests_per_min, tokens_per_min } => {
+                let is_set =
+                    self.scheduler.set_tenant_limits(now_ns, tenant, requests_per_min, tokens_per_min);
+                let is_none = self.model.rules.sharing == Sharing::None;
+                let expected = !is_none || (requests_per_min, tokens_per_min) == (0, 0);
+                assert_eq!(is_set.is_ok(), expected, "{is_set:?}");
+                if expected {
+                    self.model.limit_tenant(tenant, requests_per_min, tokens_per_min);
+                }
             }
             Event::Rearm { pick, deadline, in_ns } => {
                 let Some(id) = self.pick_in_flight(pick) else { return };
@@ -135,7 +182,7 @@ impl World {
     fn submit(&mut self, batch: u64, requests: &[Request], terms: BatchTerms) {
         let prompts: Vec<_> = requests.iter().map(bridge::prompt).collect();
         let answer = self.scheduler.submit(self.model.now_ns, batch, &prompts, bridge::options(terms));
-        let expected = self.model.admission(requests);
+        let expected = self.model.admission(batch, requests, terms);
         let told = match &answer {
             Ok(_) => Some(Admission::Accepted),
             Err(Error::BatchTooLarge { .. }) => Some(Admission::BatchTooLarge),
@@ -158,19 +205,16 @@ impl World {
         self.model.submit(&ids, batch, requests, terms);
     }
 
-    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Usage>) {
+    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Used>) {
         let now_ns = self.model.now_ns;
         let outcome = bridge::outcome(end);
-        let first = self.scheduler.finish_with_usage(now_ns, TicketId(id), outcome, usage);
+        let first = self.scheduler.finish_with_usage(now_ns, TicketId(id), outcome, usage.map(bridge::usage));
         let again = self.scheduler.finish(now_ns, TicketId(id), outcome);
         self.must(Law::Conservation, first.is_ok() && again.is_err(), || {
             format!("finish of {id} in flight is {first:?}, then {again:?}")
         });
-        let used = usage.map(|usage| {
-            let input = u64::from(usage.uncached_input_tokens) + u64::from(usage.cached_input_tokens);
-            input + u64::from(usage.output_tokens)
-        });
-        self.model.finish(id, end, used);
+        self.model.note_times(&bridge::times(&self.scheduler.snapshot()));
+        self.model.finish(id, end, usage);
         self.ended.push(id);
     }
 
@@ -275,7 +319,7 @@ impl World {
             1 => self.drain_by_cancelling(),
             _ => self.drain_by_losing_all_backends(),
         }
-        let seen = bridge::seen(&self.scheduler.snapshot());
+        let seen = bridge::seen(&self.scheduler);
         let left = (seen.queued, seen.in_flight, seen.held, seen.retry_waiting, seen.queued_tokens);
         self.must(Law::Drain, left == (0, 0, 0, 0, 0), || format!("after the drain there is left: {seen:?}"));
         for backend in seen.backends {
@@ -294,6 +338,9 @@ impl World {
             let models = (0..3).map(|model| (model, 0)).collect();
             self.act(&Event::Update { backend, server: Server { models, ..Server::plain(4) } });
             self.act(&Event::Pause { backend, model: None, for_ns: 0 });
+        }
+        for tenant in self.model.allowances.keys().copied().collect::<Vec<_>>() {
+            self.act(&Event::LimitTenant { tenant, requests_per_min: 0, tokens_per_min: 0 });
         }
         for batch in self.model.groups.iter().map(|group| group.id).collect::<Vec<_>>() {
             self.act(&Event::Lift(batch));
@@ -341,6 +388,6 @@ impl World {
 
     /// A quick look at everything, for traces of millions of events.
     pub(crate) fn seen(&self) -> Seen {
-        bridge::seen(&self.scheduler.snapshot())
+        bridge::seen(&self.scheduler)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Server;
 use crate::driver::{MS, SECOND, laned, plain, policy};
+use crate::seeded::seeded;
 use expresslane_scheduler::{BatchOptions, Config, Fairness, Outcome, Policy, Prompt, TicketId, Usage};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -58,7 +59,7 @@ fn ends() -> impl Strategy<Value = End> {
     ]
 }
 
-proptest! {
+seeded! {
     /// The service gap between two tenants that always have work is bounded, also under failures, retries and cancels:
     /// by a turn, one prompt's charge and what is in flight, whatever has been done before.
     #[test]

@@ -1,8 +1,8 @@
 //! Everything but a poll: what each call changes.
 
 use super::{
-    BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Where,
-    edge_of,
+    BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Times,
+    Used, Where, edge_of,
 };
 
 /// What a submit must answer.
@@ -15,9 +15,13 @@ pub(crate) enum Admission {
 }
 
 impl Reference {
-    pub(crate) fn admission(&self, requests: &[Request]) -> Admission {
+    pub(crate) fn admission(&self, batch: u64, requests: &[Request], terms: BatchTerms) -> Admission {
+        let known = self.groups.iter().find(|group| group.id == batch);
+        let tenant = known.map_or(terms.tenant, |group| group.terms.tenant);
+        let tokens_max = self.tenant_tokens_max(tenant);
+        let is_above = |request: &Request| tokens_max > 0 && request.limited_tokens() > tokens_max;
         let limit = self.rules.queue_limit as usize;
-        if requests.iter().any(|request| self.is_above_limits(request)) {
+        if requests.iter().any(|request| is_above(request) || self.is_above_limits(request)) {
             Admission::AboveLimit
         } else if requests.len() > limit {
             Admission::BatchTooLarge
@@ -63,10 +67,16 @@ impl Reference {
                 self.note_size(batch, class, coming);
             }
         }
+        self.shares.is_lost |= requests.iter().any(|request| request.sequential) || early.is_some();
         let group = self.group_mut(batch);
         let tenant = group.terms.tenant;
         group.terms = BatchTerms { tenant, ..terms };
         group.deadline_pending = terms.deadline_ns != 0;
+        for class in 0..3 {
+            if requests.iter().any(|request| request.class == class) {
+                self.set_weight(class, self.flow_of(batch, class).tenant, terms.weight);
+            }
+        }
         for (&id, &request) in ids.iter().zip(requests) {
             if self.item(id).is_some() {
                 self.verdict.lost(Law::Conservation, self.now_ns, format!("ticket {id} is given out twice"));
@@ -75,6 +85,7 @@ impl Reference {
                 id,
                 batch,
                 request,
+                flow: self.flow_of(batch, request.class),
                 edge: edge_of(request.tokens),
                 arrival_ns: self.now_ns,
                 excluded: self.too_small_for(&request),
@@ -86,7 +97,9 @@ impl Reference {
                 passed_tokens: 0,
             };
             item.down_since_ns = (!self.is_reachable(&item)).then_some(self.now_ns);
+            let flow = item.flow;
             self.items.push(item);
+            self.join_waiting(flow);
             self.submitted += 1;
         }
     }
@@ -123,8 +136,11 @@ impl Reference {
     }
 
     /// A prompt in flight ends, with what it used if that is known.
-    pub(crate) fn finish(&mut self, id: u64, end: End, used_tokens: Option<u64>) {
+    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Used>) {
         let Some(item) = self.item(id).cloned() else { return };
+        self.settle_share(&item, Some(end), usage);
+        self.settle_tenant(&item, Some(end), usage);
+        let used_tokens = usage.map(Used::tokens);
         if let (Some(used), Some(flight)) = (used_tokens, item.flight()) {
             let host = self.hosts.iter_mut().find(|host| host.id == flight.backend);
             // Only what is still in the window is settled; older entries count nowhere.
@@ -160,10 +176,14 @@ impl Reference {
             return;
         };
         let item = self.items.remove(at);
+        if item.is_waiting() {
+            self.leave_waiting(item.flow);
+        }
         self.ended[end as usize] += 1;
         if !self.items.iter().any(|other| other.batch == item.batch) {
             self.groups.retain(|group| group.id != item.batch);
         }
+        self.forget_shares(item.flow.class);
     }
 
     /// An attempt is over and there will be another.
@@ -171,6 +191,9 @@ impl Reference {
         let now_ns = self.now_ns;
         let Some(item) = self.item(id).cloned() else { return };
         let Some(flight) = item.flight().copied() else { return };
+        self.settle_share(&item, None, None);
+        self.settle_tenant(&item, None, None);
+        self.shares.is_lost |= not_before_ns > now_ns;
         if self.rules.retry_ratio > 0.0 && !flight.turned_away {
             self.take_credit(self.group(item.batch).terms.tenant);
         }
@@ -181,13 +204,16 @@ impl Reference {
             },
             busy_ns: item.busy_ns + now_ns - flight.released_ns,
             passed_tokens: 0,
+            flow: self.flow_of(item.batch, item.request.class),
             ..item
         };
         if exclude_backend && !again.excluded.contains(&flight.backend) {
             again.excluded.push(flight.backend);
         }
         again.down_since_ns = (!self.is_reachable(&again)).then_some(now_ns);
+        let flow = again.flow;
         *self.item_mut(id).expect("it was there") = again;
+        self.join_waiting(flow);
         self.retried += 1;
     }
 
@@ -215,6 +241,7 @@ impl Reference {
 
     pub(crate) fn move_horizon(&mut self, batch: u64, horizon: u32) {
         let now_ns = self.now_ns;
+        self.shares.is_lost = true;
         match self.groups.iter_mut().find(|group| group.id == batch) {
             Some(group) => {
                 if group.horizon != horizon {
@@ -227,7 +254,8 @@ impl Reference {
         }
     }
 
-    pub(crate) fn update(&mut self, backend: u32, server: &Server) {
+    /// A new description, with the times that the scheduler goes by from now on.
+    pub(crate) fn update(&mut self, backend: u32, server: &Server, times: Times) {
         let in_flight = |model| self.at_host(backend).any(|(item, _)| item.request.model == model);
         let was_paused = self.host(backend).map_or(&[][..], |host| &host.pausable);
         let mut pausable: Vec<Pausable> = was_paused.to_vec();
@@ -241,11 +269,14 @@ impl Reference {
         let mut host = self.host(backend).cloned().unwrap_or(Host {
             id: backend,
             server: server.clone(),
+            in_force: Times::default(),
+            scored: Times::default(),
             pausable: Vec::new(),
             requests: Vec::new(),
             tokens: Vec::new(),
         });
         host.server = server.clone();
+        host.set_times(times);
         host.pausable = pausable;
         host.note_configured();
         if server.requests_per_min == 0 {

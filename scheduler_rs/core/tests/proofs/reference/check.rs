@@ -1,7 +1,7 @@
 //! What must hold once a poll has returned: nothing left to do, and every counter as the model counts.
 
 use super::place::Obstacle;
-use super::{Host, Item, Law, Reference, Report, WINDOW_SLACK_NS, Where};
+use super::{Host, Item, Law, Reference, Report, Times, WINDOW_SLACK_NS, Where};
 
 /// The scheduler's own counters, in the model's words.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +19,8 @@ pub(crate) struct Seen {
     /// By [`super::End`].
     pub(crate) ended: [u64; 4],
     pub(crate) backends: Vec<SeenBackend>,
+    /// Tenants at a limit, and until when.
+    pub(crate) closed_tenants: Vec<(u32, Closed, u64)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,8 +35,13 @@ pub(crate) struct SeenBackend {
     pub(crate) reserved_for: Option<u64>,
     /// What closes it, and until when.
     pub(crate) limited: Option<(Closed, u64)>,
-    /// Whether what it was configured with is no longer what predictions go by.
-    pub(crate) has_learned: bool,
+    pub(crate) long_slots: u32,
+    pub(crate) short_budget_tokens: u32,
+    /// What predictions go by.
+    pub(crate) times: Times,
+    /// Whether there were samples enough to go by something else than what was configured.
+    pub(crate) has_learned_prefill: bool,
+    pub(crate) has_learned_decode: bool,
     pub(crate) dispatched: u64,
     pub(crate) attempts_ended: u64,
 }
@@ -57,8 +64,9 @@ impl Reference {
         all.extend(kept(after));
         let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
-        let learned = after.backends.iter().filter(|at| at.has_learned).map(|at| at.backend).collect();
-        self.report = Report { kept: all, closed, releases, learned };
+        let by_tokens = after.closed_tenants.iter().filter(|(_, closed, _)| *closed == Closed::Tokens);
+        let closed_tenants = by_tokens.map(|&(tenant, ..)| tenant).collect();
+        self.report = Report { kept: all, closed, closed_tenants, releases };
     }
 
     /// To be called after [`Reference::poll`].
@@ -67,6 +75,7 @@ impl Reference {
             return;
         }
         self.check_limited(seen);
+        self.check_closed_tenants(seen);
         self.check_kept(before, seen);
         self.report.kept =
             seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect();
@@ -118,19 +127,16 @@ impl Reference {
             );
         }
         if next_ns > wake_by_ns {
-            for h in &self.hosts {
-                eprintln!("{h:?}");
-            }
-            for i in &self.items {
-                if self.is_ready(i) {
-                    eprintln!(
-                        "{i:?} {:?}",
-                        self.hosts.iter().map(|h| (h.id, self.obstacles(i, h, 0))).collect::<Vec<_>>()
-                    );
-                }
-            }
-            let what =
-                format!("something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}");
+            let ready = self.waiting().filter(|item| self.is_ready(item));
+            let kept_back: Vec<_> = ready
+                .flat_map(|item| {
+                    self.hosts.iter().map(|host| (item.id, host.id, self.obstacles(item, host, 0)))
+                })
+                .collect();
+            let what = format!(
+                "something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}; \
+                 (ticket, backend, obstacles): {kept_back:?}"
+            );
             self.verdict.breach(Law::LimitsAndOrder, now_ns, what);
         }
     }
@@ -172,7 +178,7 @@ impl Reference {
                 self.verdict.breach(Law::WorkConservation, self.now_ns, what);
                 continue;
             };
-            let budget = self.host(at.backend).map_or(0, |host| u64::from(host.server.short_budget_tokens));
+            let budget = self.host(at.backend).map_or(0, |host| u64::from(host.short_budget()));
             let is_new = was(at.backend) != Some(id);
             let is_earned = item.passed_tokens >= budget / 16 || self.is_overdue(item);
             // Without room because it was full, or kept for another, which several releases may have changed since.
@@ -199,6 +205,7 @@ impl Reference {
             // Lazily counted: see below.
             held: seen.held,
             backends: seen.backends.clone(),
+            closed_tenants: seen.closed_tenants.clone(),
             ..Seen::default()
         };
         for item in self.waiting() {
@@ -228,7 +235,11 @@ impl Reference {
         let prefill = || here().filter(|(_, flight)| flight.in_prefill);
         let by_model: u32 = seen.in_flight_by_model.iter().map(|(_, count)| count).sum();
         let outstanding: u64 = prefill().map(|(item, _)| u64::from(item.edge)).sum();
+        let host = self.host(seen.backend);
+        let lanes = host.map(|host| (host.long_slots(), host.short_budget()));
         let is_right = [
+            (Law::Lanes, lanes == Some((seen.long_slots, seen.short_budget_tokens))),
+            (Law::LimitsAndOrder, host.is_some_and(|host| host.has_right_times(seen))),
             (Law::Caps, seen.in_flight as usize == here().count() && by_model == seen.in_flight),
             (
                 Law::Caps,

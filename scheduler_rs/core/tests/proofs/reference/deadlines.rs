@@ -77,7 +77,7 @@ impl Reference {
         let batches = self.groups.iter().filter(|group| group.deadline_pending);
         let batches = batches.map(|group| group.terms.deadline_ns);
         let hosts = self.hosts.iter().map(|host| self.opens_by_ns(host));
-        waiting.chain(in_flight).chain(batches).chain(hosts).fold(NEVER, u64::min)
+        waiting.chain(in_flight).chain(batches).chain(hosts).fold(self.tenants_open_by_ns(), u64::min)
     }
 
     /// By when a backend that only limits and pauses close is open again for what waits for it: for all of it, since a
@@ -87,7 +87,8 @@ impl Reference {
         let is_kept = self.report.kept.iter().any(|&(backend, _)| backend == host.id);
         let waits = self.waiting().filter(|item| {
             let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-            let passes_with_time = |obstacle: &Obstacle| obstacle.law() == Law::LimitsAndOrder;
+            let passes_with_time =
+                |obstacle: &Obstacle| obstacle.law() == Law::LimitsAndOrder && !obstacle.is_of_tenant();
             self.is_ready(item) && !is_kept && obstacles.iter().all(passes_with_time)
         });
         let opens = waits.map(|item| {

@@ -1,6 +1,6 @@
 //! Flows: among which prompts nothing but the policy decides.
 
-use super::{Item, Reference, Sharing};
+use super::{Flow, Item, Reference, Sharing};
 
 /// The most unfinished prompts of a batch that shares its tenant's common flow.
 const POOLED_MAX: usize = 16;
@@ -12,6 +12,14 @@ impl Reference {
             Sharing::None => 0,
             Sharing::Tenant | Sharing::TenantBatch => self.group(item.batch).terms.tenant,
         }
+    }
+
+    /// Where a prompt that begins to wait stands.
+    pub(crate) fn flow_of(&self, batch: u64, class: u32) -> Flow {
+        let group = self.group(batch);
+        let tenant = if self.rules.sharing == Sharing::None { 0 } else { group.terms.tenant };
+        let is_own = self.rules.sharing == Sharing::TenantBatch && group.is_large[class as usize];
+        Flow { class, tenant, batch: is_own.then_some(batch) }
     }
 
     /// Whether two waiting prompts of one class are in the same flow.
@@ -31,6 +39,9 @@ impl Reference {
         let here = |item: &&Item| item.batch == batch && item.request.class == class;
         let unfinished = self.items.iter().filter(here).count();
         let is_large = &mut self.group_mut(batch).is_large[class as usize];
-        *is_large |= unfinished + coming > POOLED_MAX;
+        let was_large = std::mem::replace(is_large, *is_large || unfinished + coming > POOLED_MAX);
+        if !was_large && self.flow_of(batch, class).batch.is_some() {
+            self.separate(batch, class);
+        }
     }
 }

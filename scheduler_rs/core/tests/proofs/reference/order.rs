@@ -1,11 +1,6 @@
 //! The policies by their formulas, over the edges of the token buckets.
 
-use super::{Host, Item, Reference, edge_of};
-
-/// Predicted prefill time of nothing: about one engine step.
-const STEP_NS: f64 = 5e6;
-/// Per token, for a model that no backend serves.
-const UNSERVED_NS_PER_TOKEN: f64 = 200_000.0;
+use super::{Item, Reference, Times, edge_of};
 
 /// An ordering policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,16 +41,17 @@ impl Order {
         matches!(self, Self::Edf | Self::Lars)
     }
 
-    /// The score of a prompt of a bucket `edge` that takes `prefill_ns`, `wait_ns` after its arrival or, when it has a
-    /// deadline that the policy reads, after that (below zero before it).
-    fn score(self, edge: f64, prefill_ns: f64, wait_ns: f64, is_dated: bool) -> f64 {
+    /// The score of a prompt of a bucket `edge` at a backend with these times, `wait_ns` after its arrival or, when it
+    /// has a deadline that the policy reads, after that (below zero before it).
+    fn score(self, edge: f64, times: &Times, wait_ns: f64, is_dated: bool) -> f64 {
+        let (prefill_ns, service_ns) = (times.prefill(edge), times.service(edge));
         match self {
             Self::Edf if is_dated => wait_ns,
             Self::Edf => wait_ns - 60e9,
             Self::Fcfs => wait_ns,
-            Self::Hrrn => (wait_ns + prefill_ns) / prefill_ns,
-            Self::Lars if is_dated => wait_ns / prefill_ns,
-            Self::Lars => wait_ns / prefill_ns - 10.0,
+            Self::Hrrn => (wait_ns + service_ns) / service_ns,
+            Self::Lars if is_dated => wait_ns / service_ns,
+            Self::Lars => wait_ns / service_ns - 10.0,
             Self::Ljf => prefill_ns + 0.01 * wait_ns,
             Self::Sjf => -prefill_ns,
             Self::SjfAged { tokens_per_s } => wait_ns - edge / tokens_per_s * 1e9,
@@ -110,27 +106,16 @@ impl Reference {
             item.request.tokens
         };
         let cost = edge_of(cost);
-        let serving = self.hosts.iter().filter(|host| host.server.serves(item.request.model));
-        let fastest = serving.map(|host| 1e9 / host.server.prefill_tokens_per_s).reduce(f64::min);
-        let prefill_ns = STEP_NS + f64::from(cost) * fastest.unwrap_or(UNSERVED_NS_PER_TOKEN);
         let is_dated = item.request.ttft_deadline_ns > 0 && order.reads_deadlines();
         let due_ns = if is_dated { item.arrival_ns + item.request.ttft_deadline_ns } else { 0 };
         let from_ns = if is_dated { due_ns } else { item.arrival_ns };
         let wait_ns = self.now_ns as f64 - from_ns as f64;
         Standing {
             order,
-            score: order.score(f64::from(cost), prefill_ns, wait_ns, is_dated),
+            score: order.score(f64::from(cost), &self.fastest(item), wait_ns, is_dated),
             bucket: (item.edge, cost, is_dated),
             place: (due_ns, item.id),
         }
-    }
-
-    /// Whether scores can be worked out: they go by no time, or by one that is as configured.
-    pub(crate) fn knows_times(&self, item: &Item) -> bool {
-        let goes_by_time = !matches!(self.order_of(item), Order::Edf | Order::Fcfs | Order::SjfAged { .. });
-        let has_learned =
-            |host: &Host| host.server.serves(item.request.model) && self.report.learned.contains(&host.id);
-        !goes_by_time || !self.hosts.iter().any(has_learned)
     }
 
     /// Whether it has waited so long that its flow may promote it.

@@ -18,6 +18,8 @@ pub(crate) enum Obstacle {
     Paused,
     RequestsPerMinute,
     TokensPerMinute,
+    TenantRequests,
+    TenantTokens,
 }
 
 impl Obstacle {
@@ -28,17 +30,20 @@ impl Obstacle {
             Self::Excluded => Law::Retries,
             Self::Cap | Self::ModelCap | Self::Ramp | Self::GlobalCap => Law::Caps,
             Self::LongLane | Self::ShortLane => Law::Lanes,
-            Self::Paused | Self::RequestsPerMinute | Self::TokensPerMinute => Law::LimitsAndOrder,
+            Self::Paused
+            | Self::RequestsPerMinute
+            | Self::TokensPerMinute
+            | Self::TenantRequests
+            | Self::TenantTokens => Law::LimitsAndOrder,
         }
+    }
+
+    pub(crate) fn is_of_tenant(self) -> bool {
+        matches!(self, Self::TenantRequests | Self::TenantTokens)
     }
 }
 
 impl Host {
-    pub(crate) fn is_long(&self, item: &Item) -> bool {
-        let threshold = self.server.long_threshold_tokens;
-        threshold != 0 && item.edge > super::edge_of(threshold)
-    }
-
     pub(crate) fn requests_within(&self, now_ns: u64, window_ns: u64) -> usize {
         self.requests.iter().filter(|&&at_ns| at_ns + window_ns > now_ns).count()
     }
@@ -63,11 +68,7 @@ impl Reference {
         };
         let here = || self.at_host(host.id);
         let of_model = here().filter(|(other, _)| other.request.model == request.model).count();
-        let long_in_prefill = here().filter(|(_, flight)| flight.in_prefill && flight.is_long).count();
-        let short_tokens = self.short_tokens(host.id);
         let is_long = host.is_long(item);
-        let fits_short =
-            short_tokens == 0 || short_tokens + u64::from(item.edge) <= u64::from(server.short_budget_tokens);
         let window_ns = MINUTE + slack_ns;
         let (tokens, used) = (item.limited_tokens(), host.tokens_within(self.now_ns, window_ns));
         let is_met = [
@@ -81,14 +82,8 @@ impl Reference {
                 self.rules.in_flight_limit > 0
                     && self.in_flight().count() >= self.rules.in_flight_limit as usize,
             ),
-            (
-                Obstacle::LongLane,
-                server.lanes
-                    && is_long
-                    && server.long_slots > 0
-                    && long_in_prefill >= server.long_slots as usize,
-            ),
-            (Obstacle::ShortLane, server.lanes && !is_long && server.short_budget_tokens > 0 && !fits_short),
+            (Obstacle::LongLane, server.lanes && is_long && self.long_lane_is_full(host)),
+            (Obstacle::ShortLane, server.lanes && !is_long && self.short_lane_is_full(host, item)),
             (Obstacle::Paused, host.paused_until_ns(request.model) > self.now_ns),
             (
                 Obstacle::RequestsPerMinute,
@@ -101,7 +96,8 @@ impl Reference {
                 server.tokens_per_min > 0 && used > 0 && used + tokens > server.tokens_per_min,
             ),
         ];
-        is_met.into_iter().filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
+        let is_met = is_met.into_iter().chain(self.tenant_obstacles(item, slack_ns));
+        is_met.filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
     }
 
     pub(crate) fn short_tokens(&self, backend: u32) -> u64 {
@@ -135,8 +131,10 @@ impl Reference {
     /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane may
     /// have been kept for a moment.
     pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item]) -> Option<&Host> {
+        let tenant = self.group(item.batch).terms.tenant;
         self.hosts.iter().find(|host| {
-            !self.report.closed.contains(&host.id)
+            !self.report.closed_tenants.contains(&tenant)
+                && !self.report.closed.contains(&host.id)
                 && !self.may_be_kept(host, item, keepers)
                 && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
         })
@@ -144,7 +142,7 @@ impl Reference {
 
     fn may_be_kept(&self, host: &Host, item: &Item, keepers: &[&Item]) -> bool {
         let server = &host.server;
-        if !server.lanes || server.short_budget_tokens == 0 || host.is_long(item) {
+        if !server.lanes || host.short_budget() == 0 || host.is_long(item) {
             return false;
         }
         let is_before = |keeper: &Item| keeper.request.class <= item.request.class;

@@ -133,8 +133,7 @@ impl Reference {
         let same_flow = |other: &&Item| self.is_same_flow(chosen, other);
         let orders_mix = self.waiting().filter(same_flow).any(|other| self.order_of(other) != standing.order);
         for other in self.waiting().filter(|other| other.id != chosen.id) {
-            let is_compared = other.request.class != class || self.is_same_flow(chosen, other);
-            if !is_compared || !self.is_ready(other) || self.certain_host(other, &keepers).is_none() {
+            if !self.is_ready(other) || self.certain_host(other, &keepers).is_none() {
                 continue;
             }
             if other.request.class < class {
@@ -147,6 +146,17 @@ impl Reference {
             if other.request.class != class {
                 continue;
             }
+            if !self.is_same_flow(chosen, other) {
+                let (rank, first) = (self.share_rank(chosen), self.share_rank(other));
+                if !self.shares.is_lost && first < rank {
+                    let what = format!(
+                        "ticket {} of {:?}, {rank:?}, goes before {} of {:?}, {first:?}",
+                        chosen.id, chosen.flow, other.id, other.flow
+                    );
+                    breaches.push((Law::FairnessGap, what));
+                }
+                continue;
+            }
             let rival = self.standing(other);
             let is_same_group =
                 (other.request.model, &other.excluded) == (chosen.request.model, &chosen.excluded);
@@ -154,11 +164,7 @@ impl Reference {
             if is_same_bucket && rival.place < standing.place {
                 let what = format!("ticket {} goes before {}, which is before it", chosen.id, other.id);
                 breaches.push((Law::LimitsAndOrder, what));
-            } else if rival.is_above(&standing)
-                && (is_same_group || !orders_mix)
-                && self.knows_times(chosen)
-                && self.knows_times(other)
-            {
+            } else if rival.is_above(&standing) && (is_same_group || !orders_mix) {
                 is_promoted = is_overdue;
                 if !is_overdue {
                     let what =
@@ -224,6 +230,8 @@ impl Reference {
         if item.attempts == 0 {
             self.add_credit(self.group(item.batch).terms.tenant);
         }
+        self.charge_share(item);
+        self.charge_tenant(item);
         let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
         let server = &host.server;
         let due = |timeout_ns: u64| if timeout_ns == 0 { NEVER } else { now_ns + timeout_ns };

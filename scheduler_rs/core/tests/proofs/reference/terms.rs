@@ -49,8 +49,14 @@ pub(crate) struct Server {
     pub(crate) models: Vec<(u32, u32)>,
     pub(crate) available: bool,
     pub(crate) long_threshold_tokens: u32,
-    pub(crate) long_slots: u32,
-    pub(crate) short_budget_tokens: u32,
+    /// None = left open.
+    pub(crate) long_slots: Option<u32>,
+    /// None = left open.
+    pub(crate) short_budget_tokens: Option<u32>,
+    /// Most tokens in a step of the engine; 0 = unknown.
+    pub(crate) engine_step_tokens: u32,
+    /// Most tokens of one prompt in a step; 0 = no limit of its own.
+    pub(crate) engine_chunk_tokens: u32,
     pub(crate) lanes: bool,
     pub(crate) prefill_tokens_per_s: f64,
     pub(crate) first_token_timeout_ns: u64,
@@ -69,8 +75,10 @@ impl Server {
             models: vec![(0, 0)],
             available: true,
             long_threshold_tokens: 4_096,
-            long_slots: 1,
-            short_budget_tokens: 8_192,
+            long_slots: Some(1),
+            short_budget_tokens: Some(8_192),
+            engine_step_tokens: 0,
+            engine_chunk_tokens: 0,
             lanes: false,
             prefill_tokens_per_s: 5_000.0,
             first_token_timeout_ns: 0,
@@ -84,6 +92,26 @@ impl Server {
 
     pub(crate) fn serves(&self, model: u32) -> bool {
         self.models.iter().any(|&(served, _)| served == model)
+    }
+}
+
+/// What an attempt said that it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) uncached: u32,
+    pub(crate) cached: u32,
+    pub(crate) output: u32,
+}
+
+impl Used {
+    /// What it had of its tenant's share: what was cached cost nothing.
+    pub(crate) fn service(self) -> u64 {
+        Request::charge(self.uncached, self.output)
+    }
+
+    /// What limits of tokens per minute count: all of it.
+    pub(crate) fn tokens(self) -> u64 {
+        u64::from(self.uncached) + u64::from(self.cached) + u64::from(self.output)
     }
 }
 
