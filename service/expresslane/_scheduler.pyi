@@ -46,7 +46,11 @@ class SchedulerError(Exception):
     """Base of everything this module raises."""
 
 class InvalidConfigError(SchedulerError):
-    """A policy name, limit or backend description that makes no sense; nothing was applied."""
+    """A policy name, limit or backend description that makes no sense; nothing was applied.
+
+    Also an integer that is negative or too large, with the name of its field; times and numbers of tickets, batches,
+    tenants and backends are not looked at this way: there it is an OverflowError.
+    """
 
 class BatchTooLargeError(SchedulerError):
     """The batch alone is larger than the queue, or would wait too long: it can never fit. `args = (message,)`."""
@@ -149,7 +153,7 @@ class Ratio:
 
     @property
     def name(self) -> str:
-        """`input_tokens` (a prompt's estimate over its usage) or `prefill` (predicted over measured time, alone)."""
+        """`input_tokens` (a prompt's estimate over its usage) or `prefill` (predicted over measured, alone in it)."""
     @property
     def backend(self) -> int: ...
     @property
@@ -214,10 +218,13 @@ class BackendSnapshot:
         """Most charged tokens of short prompts in prefill, in force; 0 = no limit."""
     @property
     def prefill_ns(self) -> tuple[float, float, float]:
-        """c0, c1, c2 in force: a prefill of n uncached tokens alone takes c0 + c1 n + c2 n^2 nanoseconds."""
+        """c0, c1, c2 in force: a prefill of n uncached tokens takes c0 + c1 n + c2 n^2 nanoseconds.
+
+        Where no other is in prefill; beside the decodes that there mostly are, because a busy backend is never empty.
+        """
     @property
     def prefill_samples(self) -> int:
-        """Prefills that were alone since start; from 8 on the coefficients are learned."""
+        """Prompts that were alone in prefill since start, whatever was in decode; learned from when there are 8."""
     @property
     def decode_ns(self) -> float:
         """Expected time from the first token to the end, in force; 0 = not known."""
@@ -596,12 +603,13 @@ class Scheduler:
         `finish`. Raises UnknownTicketError.
         """
 
-    def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int] | None = None) -> None:
+    def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int, int] | None = None) -> None:
         """An in-flight ticket ends: its slot and lane share are released, exactly once.
 
-        outcome: `success`, `failed`, `cancelled` or `expired`. usage: (uncached input tokens, output tokens) if known,
-        also of an attempt that failed: the tenant is charged that instead of the estimate. Without it a failure before
-        the first token is free, and a cancel or expiry before it costs the input only.
+        outcome: `success`, `failed`, `cancelled` or `expired`. usage: (uncached input, cached input, output) tokens if
+        known, also of an attempt that failed: the tenant is charged that instead of the estimate, without what was
+        cached; limits of tokens per minute count all of it. Without it a failure before the first token is free, and a
+        cancel or expiry before it costs the input only.
 
         Raises UnknownTicketError, InvalidConfigError.
         """

@@ -20,6 +20,8 @@ __all__ = ["SIMULATED_MODEL", "backend_problems", "exposure_warnings", "service_
 
 SIMULATED_MODEL = "simulated"
 """The only model that a simulated backend serves: no other name ever gets made-up text."""
+ASSUMED_STEP_TOKENS = 2_048
+"""Of an engine of which nothing is said: what the core assumes too."""
 
 
 def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractSet[str]) -> Iterator[tuple[str, str]]:
@@ -115,13 +117,16 @@ def _doubled_identities(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[str, str]]:
     step, chunk, budget = backend.engine_step_tokens, backend.engine_chunk_tokens, backend.short_budget_tokens
+    assumed = backend.simulated.chunk_tokens if backend.kind == "simulated" else ASSUMED_STEP_TOKENS
+    chunk_least = chunk or step or assumed
     if chunk > step:
         yield f"{prefix}engine_chunk_tokens", f"is more than engine_step_tokens ({step}), which must be given with it."
     lanes = capabilities_of(backend.kind).engine if backend.lanes is None else backend.lanes
-    if lanes and budget is not None and budget < (chunk or step):
+    if lanes and budget is not None and budget < chunk_least:
+        known = "" if step or backend.kind == "simulated" else " unless engine_step_tokens says otherwise"
         yield (
             f"{prefix}short_budget_tokens",
-            f"is below one chunk of the engine ({chunk or step}), which would then wait for work. Unset it.",
+            f"is below one chunk of the engine ({chunk_least}{known}), which would then wait for work. Unset it.",
         )
 
 

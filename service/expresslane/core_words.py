@@ -52,10 +52,12 @@ def refused(error: _scheduler.SchedulerError) -> Exception:
     return error
 
 
-def used(result: Result) -> tuple[int, int] | None:
-    """(uncached input tokens, output tokens) as the backend reported them, None where it did not."""
+def used(result: Result) -> tuple[int, int, int] | None:
+    """(uncached input, cached input, output) tokens as the backend reported them, None where it did not."""
     usage = result.usage
     if usage is None or usage.input_estimated or usage.output_estimated:
         return None
-    uncached = max(0, usage.input_tokens - usage.cached_input_tokens)
-    return min(uncached, MAX_TOKENS), min(max(0, usage.output_tokens), MAX_TOKENS)
+    cached = max(0, min(usage.cached_input_tokens, usage.input_tokens))
+    parts = (usage.input_tokens - cached, cached, usage.output_tokens)
+    uncached, cached, output = (min(max(0, tokens), MAX_TOKENS) for tokens in parts)
+    return uncached, cached, output

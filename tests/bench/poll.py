@@ -14,30 +14,45 @@ __all__ = ["measure"]
 DECISIONS = 1_000
 BATCH = 100
 BACKENDS = 4
+WIDE_TOKENS = 1_000_000_000
 SECOND_NS = 10**9
 
 
 def measure(*, rounds: int, seed: int) -> dict[str, Any]:
-    """CPU time per decision of this thread, median of `rounds`, by prompts queued and tenants; the worst is the figure.
+    """CPU time per decision of this thread, median of `rounds`, by queue, tenants and lanes; the worst is the figure.
 
     A round submits 1,000 prompts in batches of 100 to a scheduler that holds the others, polls once, reads all
-    decisions, and ends them. Only the poll and the reading are measured.
+    decisions, and ends them. Only the poll and the reading are measured. Lanes that are on look at every prompt, but
+    are wide enough for all of them: a full one would let fewer go.
     """
     cases = {
-        (queued, tenants): _case(queued, tenants, rounds, seed) for queued in (0, 100_000) for tenants in (1, 1_000)
+        f"{queued:,} more queued, {tenants:,} tenants, lanes {'on' if lanes else 'off'}": _case(
+            queued, tenants, rounds, seed, lanes=lanes
+        )
+        for queued in (0, 100_000)
+        for tenants in (1, 1_000)
+        for lanes in (False, True)
     }
     return {
         "poll_ns_per_decision_1000": round(max(cases.values())),
-        **{f"{queued:,} more queued, {tenants:,} tenants": round(ns) for (queued, tenants), ns in cases.items()},
+        **{name: round(ns) for name, ns in cases.items()},
     }
 
 
-def _case(queued: int, tenants: int, rounds: int, seed: int) -> float:
+def _case(queued: int, tenants: int, rounds: int, seed: int, *, lanes: bool) -> float:
     chance = random.Random(seed)
     core = _scheduler.Scheduler()
     now = SECOND_NS
     for backend in range(BACKENDS):
-        core.update_backend(now, backend, cap=DECISIONS // BACKENDS, models=[(0, 0)], lanes=False)
+        core.update_backend(
+            now,
+            backend,
+            cap=DECISIONS // BACKENDS,
+            models=[(0, 0)],
+            lanes=lanes,
+            long_slots=DECISIONS,
+            short_budget_tokens=WIDE_TOKENS,
+        )
     batch = 0
 
     def submit(prompts: int) -> None:

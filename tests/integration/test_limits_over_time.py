@@ -10,6 +10,7 @@ import asyncio
 import random
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
@@ -93,11 +94,14 @@ class Traffic:
         return dict(limits)
 
     def answer(self, request: SeenRequest) -> Script:
-        """Mostly all of what was allowed or less of it; else a failure."""
+        """Mostly all of what was allowed or less of it, to a prompt that may have been cached; else a failure."""
         chance = self.chance
         made = self.made[name_of(request)] = 0 if chance.random() < 0.1 else chance.randint(1, OUTPUT_MAX)
         first_s, rest_s = chance.expovariate(2.0), chance.expovariate(0.5)
-        return timed(first_s, rest_s, output_tokens=made) if made else timed(first_s, status=400)
+        if not made:
+            return timed(first_s, status=400)
+        cached = chance.choice([0, chance.randint(0, 1_000)])
+        return timed(first_s, rest_s, output_tokens=made, cached_tokens=cached)
 
     async def caller(self, client: Client, tenant: str, number: int) -> list[Result]:
         """One batch; some callers go before its end."""
@@ -152,8 +156,9 @@ class Traffic:
     def _tokens(self, request: SeenRequest) -> tuple[int, int]:
         """What a send counts for, at its backend's account and at its tenant's.
 
-        An answer counts with its usage. What ended without one counts for its backend as expected, for it may have
-        counted it; for its tenant a failure before the first token is free, and what was cancelled has its input.
+        An answer counts with its usage, cached input too. What ended without one counts for its backend as expected,
+        for it may have counted it; for its tenant a failure before the first token is free, and what was cancelled has
+        its input.
         """
         name = name_of(request)
         given = tokens_of(prompt_of(request.json))
@@ -207,6 +212,22 @@ async def test_no_minute_holds_more_than_its_limit(seed: int) -> None:
     near = {name: account.check(name) for name, account in accounts.items()}
     traffic.check_moments()
     assert all(any(one.values()) for one in near.values()), f"no limit was felt: {near}"
+
+
+@virtual_sockets
+async def test_cached_input_counts() -> None:
+    """A limit counts what the backend found in its cache, as providers do."""
+    async with VirtualBackend() as fake:
+        fake.on(lambda _: timed(0.1, output_tokens=10, cached_tokens=900))
+        async with VirtualService(fake=backend(fake.url, tokens_per_min=1_000, cap=1)) as service:
+            prompts = [sized(f"p{number}", 900, max_tokens=10) for number in range(3)]
+            results = await service.client.generate_batch(prompts).collect()
+            usages = {(one.usage.input_tokens, one.usage.cached_input_tokens) for one in results if one.usage}
+            assert usages == {(900, 900)}
+    begun_s = [request.begun_ns / 1e9 for request in fake.generations]
+    gaps_s = [later - earlier for earlier, later in pairwise(begun_s)]
+    assert len(gaps_s) == 2
+    assert min(gaps_s) >= MINUTE_S - EXACT, begun_s
 
 
 @virtual_sockets

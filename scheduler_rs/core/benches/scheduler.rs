@@ -87,25 +87,25 @@ fn submit(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A slot that becomes free, and the release that follows, with 10,000 waiting under each policy.
+/// A slot that becomes free, and the release that follows, with 10,000 waiting under each policy; `edf` and `lars` also
+/// with a deadline of its own for each prompt, which they have to look at.
 fn release(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("release_of_10000");
     group.throughput(Throughput::Elements(1));
-    for name in Policy::NAMES {
-        let mut scheduler = scheduler(name.parse().expect("a policy's name"), 16, false);
-        fill(&mut scheduler, 10, &prompts(1_000));
+    let plain = Policy::NAMES.map(|name| (name, name.to_owned(), false));
+    let dated = ["edf", "lars"].map(|name| (name, format!("{name}_with_deadlines"), true));
+    for (policy, name, dated) in plain.into_iter().chain(dated) {
+        let mut scheduler = scheduler(policy.parse().expect("a policy's name"), 16, false);
+        let waiting: Vec<Prompt> = prompts(1_000).into_iter().map(|prompt| of_kind(prompt, dated)).collect();
+        fill(&mut scheduler, 10, &waiting);
         let mut in_flight = scheduler.poll(0).dispatches;
         let (mut now_ns, mut batch) = (0, 1 << 40);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 now_ns += 1_000_000;
                 let done = in_flight.pop().expect("a slot is taken");
-                let prompt = Prompt {
-                    class: 1,
-                    tokens: done.prefill_tokens,
-                    index: batch as u32,
-                    ..Prompt::default()
-                };
+                let (tokens, index) = (done.prefill_tokens, batch as u32);
+                let prompt = of_kind(Prompt { class: 1, tokens, index, ..Prompt::default() }, dated);
                 batch += 1;
                 let options = BatchOptions { tenant: batch as u32 % 10, ..BatchOptions::default() };
                 scheduler.submit(now_ns, batch, &[prompt], options).expect("there is room");
@@ -115,6 +115,12 @@ fn release(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+/// Where dated, with a deadline 1 to 61 seconds from the submit, in no order that lengths or arrivals have.
+fn of_kind(prompt: Prompt, dated: bool) -> Prompt {
+    let in_s = 1 + u64::from(prompt.index) * 37 % 61;
+    Prompt { ttft_deadline_ns: if dated { in_s * SECOND_NS } else { 0 }, ..prompt }
 }
 
 /// About a minute in all.

@@ -1,4 +1,4 @@
-//! What a backend's own times teach: how long a prefill takes alone, and how long decoding lasts.
+//! What a backend's own times teach: how long a prefill takes with no other beside it, and how long decoding lasts.
 
 mod curve;
 mod fit;
@@ -94,7 +94,7 @@ impl Estimates {
         self.decode.samples()
     }
 
-    /// A prompt of so many uncached tokens took so long to its first token, alone.
+    /// A prompt of so many uncached tokens took so long to its first token, alone in prefill.
     pub(crate) fn add_prefill(&mut self, tokens: u32, took_ns: u64) {
         self.fit.add(f64::from(tokens), took_ns as f64, self.configured);
     }

@@ -8,7 +8,7 @@ use crate::estimates::Curve;
 const SHORT_BUDGET_MIN: f64 = 32_768.0;
 /// No engine needs more to stay busy; a bound for estimates that are wrong.
 const SHORT_BUDGET_MAX: f64 = 1_048_576.0;
-/// Where nothing is said: a common engine's step.
+/// Where nothing is said: a common engine's step. The service refuses a smaller budget, for it knows the engines.
 const STEP_TOKENS: u32 = 2_048;
 
 /// How many long prompts may be in prefill.

@@ -34,8 +34,20 @@ impl Outcome {
 pub struct Usage {
     /// Input tokens that were not found in a cache.
     pub uncached_input_tokens: u32,
+    /// Input tokens that were. They cost the engine nothing and no share of a tenant, but count in limits of tokens per
+    /// minute: there providers count all of a prompt.
+    pub cached_input_tokens: u32,
     /// Output tokens.
     pub output_tokens: u32,
+}
+
+impl Usage {
+    /// What a limit of tokens per minute counts.
+    pub(crate) fn limited_tokens(self) -> u64 {
+        u64::from(self.uncached_input_tokens)
+            + u64::from(self.cached_input_tokens)
+            + u64::from(self.output_tokens)
+    }
 }
 
 /// The end of an attempt: that of its ticket, or back to the queue.

@@ -92,7 +92,7 @@ pub struct BackendSnapshot {
     pub short_budget_tokens: u32,
     /// c0, c1 and c2 of the prefill time in force, `c0 + c1 n + c2 n^2` nanoseconds for `n` uncached tokens.
     pub prefill_ns: [f64; 3],
-    /// Prefills that were alone since start: what the coefficients were learned from, if they are at least 8.
+    /// Prompts that were alone in prefill since start, whatever was in decode: what the coefficients were learned from, if they are at least 8.
     pub prefill_samples: u64,
     /// Expected time from the first token to the end, in nanoseconds, in force; 0 = not known.
     pub decode_ns: f64,
@@ -202,7 +202,7 @@ impl HistogramName {
 pub enum RatioName {
     /// Input tokens: the prompt's own estimate over the uncached ones of the usage.
     InputTokens,
-    /// Time of a prefill that was alone: predicted over measured.
+    /// Time of a prompt that was alone in prefill: predicted over measured.
     Prefill,
 }
 

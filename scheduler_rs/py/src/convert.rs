@@ -29,14 +29,6 @@ pub(crate) fn outcome(name: &str) -> PyResult<Outcome> {
     })
 }
 
-/// A limit: a number that is too small or too large is refused by name.
-pub(crate) fn limit<T: TryFrom<i64>>(field: &str, value: i64) -> PyResult<T> {
-    T::try_from(value).map_err(|_| {
-        let bits = 8 * size_of::<T>();
-        InvalidConfigError::new_err(format!("{field} = {value}: must be at least 0 and fit {bits} bits"))
-    })
-}
-
 pub(crate) fn attempt_deadline(reason: &str) -> PyResult<AttemptDeadline> {
     match reason {
         "first_token" => Ok(AttemptDeadline::FirstToken),

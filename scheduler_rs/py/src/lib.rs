@@ -4,6 +4,7 @@ mod convert;
 mod decisions;
 mod drain_rate;
 mod errors;
+mod integers;
 mod scheduler;
 mod snapshot;
 
@@ -52,7 +53,7 @@ mod module {
 
     /// Upper edge of the token bucket that holds `tokens`.
     #[pyfunction]
-    fn token_bucket_edge(tokens: u32) -> u32 {
+    fn token_bucket_edge(#[pyo3(from_py_with = crate::integers::tokens)] tokens: u32) -> u32 {
         token_buckets::edge(token_buckets::bucket_of(tokens))
     }
 

@@ -1,8 +1,9 @@
 //! The scheduler behind a mutex; Python is never called while it is held.
 
-use crate::convert::{self, attempt_deadline, limit};
+use crate::convert::{self, attempt_deadline};
 use crate::decisions::{CancelResult, Decisions};
 use crate::errors::to_py;
+use crate::integers;
 use crate::snapshot::{Snapshot, TenantLimitSnapshot, TenantSnapshot};
 use expresslane_scheduler::{
     self as core, BackendConfig, BatchOptions, BreakerConfig, Config, ModelRoute, Policy, Prompt,
@@ -41,11 +42,11 @@ impl Scheduler {
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         policy: &str,
-        queue_limit: u32,
-        queue_limit_ns: u64,
-        in_flight_limit: u32,
-        no_backend_timeout_ns: u64,
-        max_wait_ns: u64,
+        #[pyo3(from_py_with = integers::queue_limit)] queue_limit: u32,
+        #[pyo3(from_py_with = integers::queue_limit_ns)] queue_limit_ns: u64,
+        #[pyo3(from_py_with = integers::in_flight_limit)] in_flight_limit: u32,
+        #[pyo3(from_py_with = integers::no_backend_timeout_ns)] no_backend_timeout_ns: u64,
+        #[pyo3(from_py_with = integers::max_wait_ns)] max_wait_ns: u64,
         sjf_aging_tokens_per_s: f64,
         fairness: &str,
         class_min_shares: [f64; 3],
@@ -103,28 +104,28 @@ impl Scheduler {
         &self,
         now_ns: u64,
         backend: u32,
-        cap: u32,
-        models: Vec<(u32, u32)>,
-        max_loaded_models: u32,
+        #[pyo3(from_py_with = integers::cap)] cap: u32,
+        #[pyo3(from_py_with = integers::models)] models: Vec<(u32, u32)>,
+        #[pyo3(from_py_with = integers::max_loaded_models)] max_loaded_models: u32,
         available: bool,
-        long_threshold_tokens: u32,
-        long_slots: Option<u32>,
-        short_budget_tokens: Option<u32>,
+        #[pyo3(from_py_with = integers::long_threshold_tokens)] long_threshold_tokens: u32,
+        #[pyo3(from_py_with = integers::long_slots)] long_slots: Option<u32>,
+        #[pyo3(from_py_with = integers::short_budget_tokens)] short_budget_tokens: Option<u32>,
         lanes: bool,
-        engine_step_tokens: u32,
-        engine_chunk_tokens: u32,
+        #[pyo3(from_py_with = integers::engine_step_tokens)] engine_step_tokens: u32,
+        #[pyo3(from_py_with = integers::engine_chunk_tokens)] engine_chunk_tokens: u32,
         prefill_tokens_per_s: f64,
-        first_token_timeout_ns: u64,
-        idle_timeout_ns: u64,
-        attempt_timeout_ns: u64,
-        requests_per_min: i64,
-        tokens_per_min: i64,
+        #[pyo3(from_py_with = integers::first_token_timeout_ns)] first_token_timeout_ns: u64,
+        #[pyo3(from_py_with = integers::idle_timeout_ns)] idle_timeout_ns: u64,
+        #[pyo3(from_py_with = integers::attempt_timeout_ns)] attempt_timeout_ns: u64,
+        #[pyo3(from_py_with = integers::requests_per_min)] requests_per_min: u32,
+        #[pyo3(from_py_with = integers::tokens_per_min)] tokens_per_min: u64,
         breaker_error_ratio: f64,
-        breaker_min_samples: u32,
-        breaker_window_ns: u64,
-        breaker_open_ns: u64,
-        breaker_open_max_ns: u64,
-        breaker_probes: u32,
+        #[pyo3(from_py_with = integers::breaker_min_samples)] breaker_min_samples: u32,
+        #[pyo3(from_py_with = integers::breaker_window_ns)] breaker_window_ns: u64,
+        #[pyo3(from_py_with = integers::breaker_open_ns)] breaker_open_ns: u64,
+        #[pyo3(from_py_with = integers::breaker_open_max_ns)] breaker_open_max_ns: u64,
+        #[pyo3(from_py_with = integers::breaker_probes)] breaker_probes: u32,
         ramp: bool,
     ) -> PyResult<()> {
         let breaker = BreakerConfig {
@@ -150,8 +151,8 @@ impl Scheduler {
             first_token_timeout_ns,
             idle_timeout_ns,
             attempt_timeout_ns,
-            requests_per_min: limit("requests_per_min", requests_per_min)?,
-            tokens_per_min: limit("tokens_per_min", tokens_per_min)?,
+            requests_per_min,
+            tokens_per_min,
             breaker: (breaker_error_ratio != 0.0).then_some(breaker),
             ramp,
         };
@@ -160,7 +161,13 @@ impl Scheduler {
 
     /// Release nothing to a backend, or to one model of it, before a time.
     #[pyo3(signature = (now_ns, backend, *, until_ns, model = None))]
-    fn pause(&self, now_ns: u64, backend: u32, until_ns: u64, model: Option<u32>) {
+    fn pause(
+        &self,
+        now_ns: u64,
+        backend: u32,
+        until_ns: u64,
+        #[pyo3(from_py_with = integers::model)] model: Option<u32>,
+    ) {
         self.lock().pause(now_ns, backend, model, until_ns);
     }
 
@@ -170,11 +177,9 @@ impl Scheduler {
         &self,
         now_ns: u64,
         tenant: u32,
-        requests_per_min: i64,
-        tokens_per_min: i64,
+        #[pyo3(from_py_with = integers::requests_per_min)] requests_per_min: u32,
+        #[pyo3(from_py_with = integers::tokens_per_min)] tokens_per_min: u64,
     ) -> PyResult<()> {
-        let requests_per_min = limit("requests_per_min", requests_per_min)?;
-        let tokens_per_min = limit("tokens_per_min", tokens_per_min)?;
         self.lock().set_tenant_limits(now_ns, tenant, requests_per_min, tokens_per_min).map_err(to_py)
     }
 
@@ -184,8 +189,8 @@ impl Scheduler {
         &self,
         now_ns: u64,
         policy: Option<&str>,
-        prompt_class: Option<u32>,
-        model: Option<u32>,
+        #[pyo3(from_py_with = integers::prompt_class)] prompt_class: Option<u32>,
+        #[pyo3(from_py_with = integers::model)] model: Option<u32>,
         sjf_aging_tokens_per_s: f64,
     ) -> PyResult<()> {
         let policy = policy.map(|name| parse_policy(name, sjf_aging_tokens_per_s)).transpose()?;
@@ -206,18 +211,18 @@ impl Scheduler {
         may_wait = false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    #[expect(clippy::needless_pass_by_value, reason = "made for this call")]
     fn submit(
         &self,
         now_ns: u64,
         batch: u64,
-        prompts: Vec<PromptTuple>,
-        queue_timeout_ns: u64,
-        deadline_ns: u64,
+        #[pyo3(from_py_with = integers::prompts)] prompts: Vec<Prompt>,
+        #[pyo3(from_py_with = integers::queue_timeout_ns)] queue_timeout_ns: u64,
+        #[pyo3(from_py_with = integers::deadline_ns)] deadline_ns: u64,
         tenant: u32,
-        weight: u32,
+        #[pyo3(from_py_with = integers::weight)] weight: u32,
         may_wait: bool,
     ) -> PyResult<Vec<u64>> {
-        let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect();
         let options = BatchOptions { queue_timeout_ns, deadline_ns, tenant, weight, may_wait };
         let tickets = self.lock().submit(now_ns, batch, &prompts, options).map_err(to_py)?;
         Ok(tickets.into_iter().map(|ticket| ticket.0).collect())
@@ -265,10 +270,19 @@ impl Scheduler {
 
     /// An in-flight ticket ends.
     #[pyo3(signature = (now_ns, ticket, outcome, *, usage = None))]
-    fn finish(&self, now_ns: u64, ticket: u64, outcome: &str, usage: Option<(u32, u32)>) -> PyResult<()> {
+    fn finish(
+        &self,
+        now_ns: u64,
+        ticket: u64,
+        outcome: &str,
+        #[pyo3(from_py_with = integers::usage)] usage: Option<(u32, u32, u32)>,
+    ) -> PyResult<()> {
         let outcome = convert::outcome(outcome)?;
-        let usage = usage
-            .map(|(uncached_input_tokens, output_tokens)| Usage { uncached_input_tokens, output_tokens });
+        let usage = usage.map(|(uncached_input_tokens, cached_input_tokens, output_tokens)| Usage {
+            uncached_input_tokens,
+            cached_input_tokens,
+            output_tokens,
+        });
         self.lock().finish_with_usage(now_ns, TicketId(ticket), outcome, usage).map_err(to_py)
     }
 
@@ -325,12 +339,4 @@ fn parse_policy(name: &str, sjf_aging_tokens_per_s: f64) -> PyResult<Policy> {
         Policy::SjfAged { .. } => Policy::SjfAged { tokens_per_s: sjf_aging_tokens_per_s },
         policy => policy,
     })
-}
-
-/// (model, class, tokens, queue timeout, index, output tokens, sequential, deadline for the first token)
-type PromptTuple = (u32, u32, u32, u64, u32, u32, bool, u64);
-
-fn prompt(fields: PromptTuple) -> Prompt {
-    let (model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns) = fields;
-    Prompt { model, class, tokens, queue_timeout_ns, index, output_tokens, sequential, ttft_deadline_ns }
 }

@@ -5,6 +5,7 @@ use crate::compare::Choice;
 use crate::engine::catalog;
 use crate::engine::spec::EngineSpec;
 use crate::gate::Limits;
+use crate::harm;
 use crate::policy::Contestant;
 use crate::report::Report;
 use crate::source::Source;
@@ -30,6 +31,10 @@ pub(crate) enum Command {
     Saturation(SaturationArgs),
     /// Checks against theory and recorded runs: target, ours, tolerance, verdict. Fails when one of them does.
     Validate(ValidateArgs),
+    /// What the default settings are held to: no harm to made-up workloads, nor to recorded ones. Fails when it is broken.
+    ///
+    /// Each line is a ratio to pass-through. Where ordering is known to lose, the line says so; it may not lose more.
+    Harm(HarmArgs),
     /// Fits an engine's step costs to a recorded vLLM run.
     Fit(FitArgs),
     /// What a prompt costs in the scheduling core on this machine: time per cycle, memory per waiting prompt.
@@ -186,6 +191,27 @@ pub(crate) struct ReportArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct HarmArgs {
+    /// Recorded workloads, CSV files as for compare, beside the made-up ones.
+    traces: Vec<String>,
+    /// An engine by name.
+    #[arg(long, default_value = "llama2-70b-a100-tp4")]
+    engine: String,
+    /// Requests in a synthetic workload.
+    #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
+    requests: usize,
+    /// Runs with so many different seeds.
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
+    seeds: u64,
+    /// The first seed; the others follow it.
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    first_seed: u64,
+    /// JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct ValidateArgs {
     /// The folder with the recorded vLLM runs, without which their checks are skipped; unless given, the nearest
     /// `shared/profiles` above the current folder or above the workspace.
@@ -253,22 +279,47 @@ impl ReportArgs {
             for &threshold in &self.thresholds {
                 let engine = catalog::engine(&self.engine)?;
                 let engine = EngineSpec { long_prefill_token_threshold: threshold, ..engine };
-                choices.push(Choice {
-                    trace: trace.clone(),
-                    source: source.clone(),
-                    limits: Limits { fairness: source.fairness(), ..Limits::defaults(&engine) },
-                    engine,
-                    contestants: contestants.clone(),
-                    load: 1.0,
-                    deadlines: Deadlines::DEFAULT,
-                    seeds: self.seeds,
-                    first_seed: 1,
-                    noise_sigma: NOISE_SIGMA,
-                    short_tokens: SHORT_TOKENS,
-                });
+                let choice = with_defaults(trace, &source, engine, &contestants);
+                choices.push(Choice { seeds: self.seeds, ..choice });
             }
         }
         Ok(Report { choices, title: self.title.clone(), with_tenants: self.tenants })
+    }
+}
+
+impl HarmArgs {
+    pub(crate) fn choices(&self) -> Result<Vec<Choice>, Error> {
+        let contestants =
+            harm::CONTESTANTS.map(Contestant::named).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let made_up = harm::MADE_UP.map(|name| format!("synthetic:{name}"));
+        let mut choices = Vec::new();
+        for trace in made_up.iter().chain(&self.traces) {
+            let source = Source::open(trace, self.requests)?;
+            for chunk in harm::CHUNKS {
+                let engine = catalog::engine(&self.engine)?;
+                let engine = EngineSpec { long_prefill_token_threshold: chunk, ..engine };
+                let choice = with_defaults(trace, &source, engine, &contestants);
+                choices.push(Choice { seeds: self.seeds, first_seed: self.first_seed, ..choice });
+            }
+        }
+        Ok(choices)
+    }
+}
+
+/// What nobody has chosen otherwise; the load is to be chosen.
+fn with_defaults(trace: &str, source: &Source, engine: EngineSpec, contestants: &[Contestant]) -> Choice {
+    Choice {
+        trace: trace.to_owned(),
+        source: source.clone(),
+        limits: Limits { fairness: source.fairness(), ..Limits::defaults(&engine) },
+        engine,
+        contestants: contestants.to_vec(),
+        load: 1.0,
+        deadlines: Deadlines::DEFAULT,
+        seeds: 5,
+        first_seed: 1,
+        noise_sigma: NOISE_SIGMA,
+        short_tokens: SHORT_TOKENS,
     }
 }
 

@@ -16,6 +16,7 @@ mod error;
 mod figure;
 mod fit;
 mod gate;
+mod harm;
 mod parallel;
 mod policy;
 mod report;

@@ -4,7 +4,7 @@ use crate::cli::{Cli, Command, CompareArgs, ReportArgs, SaturationArgs};
 use crate::core_bench::{core_bench, plain};
 use crate::saturation::Saturation;
 use crate::source::Source;
-use crate::{Error, fit, table, validate};
+use crate::{Error, fit, harm, table, validate};
 use serde::Serialize;
 use std::io::Write;
 
@@ -17,6 +17,16 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<bool, Error> {
         Command::Fit(args) => write_json(&fit::fit(&args.run)?, out)?,
         Command::CoreBench(args) if args.plain => plain(out)?,
         Command::CoreBench(args) => core_bench(args, out)?,
+        Command::Harm(args) => {
+            let checks = harm::checks(&args.choices()?)?;
+            if args.json {
+                write_json(&checks, out)?;
+            } else {
+                write!(out, "{}", table::render(&checks))?;
+                writeln!(out, "SIMULATED  {}", harm::summary(&checks))?;
+            }
+            return Ok(checks.iter().all(harm::Check::is_sound));
+        }
         Command::Validate(args) => {
             let profiles = args.profiles.clone().unwrap_or_else(validate::profiles_nearby);
             let checks = validate::checks(&profiles)?;

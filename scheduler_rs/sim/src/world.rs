@@ -156,6 +156,7 @@ impl World<'_> {
                 let request = &self.workload.requests[number as usize];
                 let usage = Usage {
                     uncached_input_tokens: request.prompt_tokens,
+                    cached_input_tokens: 0,
                     output_tokens: request.output_tokens,
                 };
                 self.gate.finish(now_ns, number, Outcome::Success, Some(usage))?;

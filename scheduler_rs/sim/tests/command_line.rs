@@ -70,6 +70,26 @@ fn core_bench_mix() {
     }
 }
 
+/// What the defaults are held to: figures of every case at both loads and chunk thresholds, and what they came to.
+#[test]
+fn harm() {
+    let arrivals = (0..60).map(|at| format!("{at},{},10", 100 + at * 150));
+    let trace = csv("harm.csv", arrivals);
+    let text = try_run(&format!("harm --requests 60 --seeds 1 --json {}", trace.display())).unwrap();
+    let checks: Value = serde_json::from_str(&text).unwrap();
+    let checks = checks.as_array().unwrap();
+    let of_trace: Vec<&Value> = checks.iter().filter(|check| check["workload"] == "harm").collect();
+    // Too few of each length for a figure of their own.
+    assert_eq!(of_trace.len(), 2 * 2 * 4);
+    assert_eq!(checks.len(), 11 * of_trace.len());
+    for check in checks {
+        assert!(check["target"].as_f64().unwrap() > 1.0 && check["ours"].as_f64().unwrap() > 0.0, "{check}");
+        assert!(["ok", "known", "failed"].contains(&check["verdict"].as_str().unwrap()), "{check}");
+    }
+    assert!(try_run("harm missing.csv").unwrap_err().to_string().contains("missing.csv"));
+    assert!(try_run("harm --seeds 0").unwrap_err().to_string().contains("--seeds 0"));
+}
+
 /// One JSON object: all conditions, and a row with every field for each policy, in order.
 #[test]
 fn json() {

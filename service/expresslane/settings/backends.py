@@ -106,7 +106,8 @@ class BackendSettings(Frozen):
     engine_chunk_tokens three quarters of the chunks in a step (8,192 and 512: 12)."""
     short_budget_tokens: Count | None = None
     """Tokens of short prompts that may be in prefill at once. Default: learned, what the engine prefills in two round
-    trips and steps and one chunk, at least 32,768."""
+    trips and steps and one chunk, at least 32,768. Not below one chunk of the engine: engine_chunk_tokens, else
+    engine_step_tokens, else 2,048 (simulated: its chunk_tokens)."""
     engine_step_tokens: EngineTokens = 0
     """Most tokens in one step of the engine (vLLM: max_num_batched_tokens). 0: unknown."""
     engine_chunk_tokens: EngineTokens = 0
@@ -128,7 +129,7 @@ class BackendSettings(Frozen):
     """Most requests sent within any 60 seconds, retries counted. 0: no limit."""
     tokens_per_min: TokensPerMin = 0
     """Most tokens, input and expected output, sent within any 60 seconds; what a request really used takes the place of
-    its estimate when it ends. 0: no limit."""
+    its estimate when it ends, cached input too. 0: no limit."""
     breaker_error_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     """The backend is left alone for a while once at least this part of the attempts within breaker_window_s failed by
     its fault: unreachable, broken off, timed out, 5xx; never a caller's mistake or a rate limit. 0: no breaker."""

@@ -123,7 +123,9 @@ class Backend(_message.Message):
     requests_in_window: _builtins.int
     """Requests within the last 60 seconds. 0 without a limit."""
     tokens_in_window: _builtins.int
-    """Tokens within the last 60 seconds: used by what has ended, expected of what is in flight. 0 without a limit."""
+    """Tokens within the last 60 seconds: used by what has ended, cached input too, expected of what is in flight. 0 without
+    a limit.
+    """
     rate_limited_times: _builtins.int
     """Since start: how often a limit or a pause kept work waiting."""
     max_loaded_models: _builtins.int
@@ -357,15 +359,16 @@ class BackendEstimates(_message.Message):
     LOAD_S_FIELD_NUMBER: _builtins.int
     LOAD_SAMPLES_FIELD_NUMBER: _builtins.int
     prefill_fixed_s: _builtins.float
-    """A prefill of n uncached tokens alone takes prefill_fixed_s + prefill_s_per_token n + prefill_s_per_token_squared n^2
-    seconds. Configured until 8 prefills were seen.
+    """A prefill of n uncached tokens takes prefill_fixed_s + prefill_s_per_token n + prefill_s_per_token_squared n^2 seconds
+    where no other is in prefill; with the decodes that there mostly are beside it, because a busy backend is never
+    empty. Configured until 8 prefills were seen.
     """
     prefill_s_per_token: _builtins.float
     """See prefill_fixed_s."""
     prefill_s_per_token_squared: _builtins.float
     """See prefill_fixed_s."""
     prefill_samples: _builtins.int
-    """Prefills that were alone since start."""
+    """Prompts that were alone in prefill since start, decodes beside them or not."""
     prefill_tokens_per_s: _builtins.float
     """The same as a rate, for a prompt of 2,048 tokens."""
     decode_s: _builtins.float

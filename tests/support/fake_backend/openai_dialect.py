@@ -34,7 +34,7 @@ def whole(body: dict[str, Any], script: Script) -> bytes:
         choice["text"] = text
     answer = {**_envelope(body, "chat.completion"), "choices": [choice]}
     if script.usage:
-        answer["usage"] = _usage(body, text)
+        answer["usage"] = _usage(body, text, script)
     return orjson.dumps(answer)
 
 
@@ -62,7 +62,7 @@ def stream(body: dict[str, Any], script: Script) -> list[bytes]:
     if script.finish_reason is not None:
         pieces.append(chunk({}, script.finish_reason))
     if script.usage and (body.get("stream_options") or {}).get("include_usage"):
-        pieces.append(event({**envelope, "choices": [], "usage": _usage(body, text)}))
+        pieces.append(event({**envelope, "choices": [], "usage": _usage(body, text, script)}))
     if script.done:
         pieces.append(b"data: [DONE]\n\n")
     return pieces
@@ -76,13 +76,13 @@ def _envelope(body: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"id": "fake-1", "object": kind, "created": 1, "model": body.get("model", "")}
 
 
-def _usage(body: dict[str, Any], text: str) -> dict[str, Any]:
+def _usage(body: dict[str, Any], text: str, script: Script) -> dict[str, Any]:
     sent, made = tokens_of(prompt_of(body)), tokens_of(text)
     return {
         "prompt_tokens": sent,
         "completion_tokens": made,
         "total_tokens": sent + made,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": min(script.cached_tokens, sent)},
     }
 
 

@@ -35,6 +35,8 @@ class Script:
     """None: the stream ends without one."""
     usage: bool = True
     """Whether token counts are reported."""
+    cached_tokens: int = 0
+    """How many of the prompt's tokens an OpenAI answer's usage says were cached, at most all of them."""
     done: bool = True
     """Whether an OpenAI stream ends with `[DONE]`."""
 

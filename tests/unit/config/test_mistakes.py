@@ -162,6 +162,14 @@ def test_the_example_of_an_error_is_itself_right() -> None:
             "EXPRESSLANE_BACKENDS__A__SHORT_BUDGET_TOKENS='1000' is below one chunk of the engine (2048)",
         ),
         (
+            {"BACKENDS__A__SHORT_BUDGET_TOKENS": "1"},
+            "SHORT_BUDGET_TOKENS='1' is below one chunk of the engine (2048 unless engine_step_tokens says otherwise)",
+        ),
+        (
+            {"BACKENDS__A__KIND": "simulated", "BACKENDS__A__URL": "", "BACKENDS__A__SHORT_BUDGET_TOKENS": "511"},
+            "EXPRESSLANE_BACKENDS__A__SHORT_BUDGET_TOKENS='511' is below one chunk of the engine (512),",
+        ),
+        (
             {"BACKENDS__A__BREAKER_OPEN_S": "2m"},
             "EXPRESSLANE_BACKENDS__A__BREAKER_OPEN_S='2m' is more than breaker_open_max_s (60).",
         ),
@@ -182,6 +190,16 @@ def test_the_example_of_an_error_is_itself_right() -> None:
 def test_settings_that_contradict_each_other_are_refused(variables: dict[str, str], says: str) -> None:
     """P39: what one value alone cannot show wrong is checked against the others, by name."""
     assert any(says in line for line in mistakes(**{**VLLM, **variables}))
+
+
+def test_a_small_budget_fits_an_engine_of_small_steps() -> None:
+    """A budget of one chunk is enough, whoever says what a chunk is."""
+    prefix = "EXPRESSLANE_BACKENDS__A__"
+    vllm = {"KIND": "vllm", "URL": "http://h:1", "ENGINE_STEP_TOKENS": "512", "SHORT_BUDGET_TOKENS": "512"}
+    simulated = {"KIND": "simulated", "SIMULATED__CHUNK_TOKENS": "100", "SHORT_BUDGET_TOKENS": "100"}
+    for variables in (vllm, simulated):
+        settings = load({prefix + name: value for name, value in variables.items()}).settings
+        assert settings.backends["a"].short_budget_tokens == int(variables["SHORT_BUDGET_TOKENS"])
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ impl Scheduler {
 
     /// The end of an attempt: what it really cost replaces the estimate.
     ///
-    /// With a known usage, that. Without one, the estimate, but before the first token there was no output, and a
+    /// With a known usage, that; accounts leave out what was cached, limits do not. Without one, the estimate, but before the first token there was no output, and a
     /// failure there costs nothing. `outcome` is none for a retry.
     pub(super) fn settle_flow(&mut self, slot: u32, outcome: Option<Outcome>, usage: Option<Usage>) {
         let ticket = &self.tickets[slot];
@@ -126,11 +126,11 @@ impl Scheduler {
         let charged = charge(ticket.tokens, ticket.output_tokens);
         let used_charge = used.map_or(0, |(input, output)| charge(input, output));
         self.flows.settle(&mut self.groups, ticket.flow, charged, used_charge);
-        let used_tokens = used.map_or(0, |(input, output)| u64::from(input) + u64::from(output));
-        self.settle_tenant(slot, used_tokens);
+        let estimate = used.map_or(0, |(input, output)| u64::from(input) + u64::from(output));
+        self.settle_tenant(slot, usage.map_or(estimate, Usage::limited_tokens));
         // A provider may have counted what failed: without its word, the estimate stands.
-        if usage.is_some() {
-            self.settle_limits(slot, used_tokens);
+        if let Some(usage) = usage {
+            self.settle_limits(slot, usage.limited_tokens());
         }
     }
 }

@@ -26,7 +26,7 @@ impl Driver {
     }
 
     fn finish_with(&mut self, ticket: TicketId, uncached_input_tokens: u32) {
-        let usage = Some(Usage { uncached_input_tokens, output_tokens: 5 });
+        let usage = Some(Usage { uncached_input_tokens, cached_input_tokens: 700, output_tokens: 5 });
         self.scheduler.finish_with_usage(self.now_ns, ticket, Outcome::Success, usage).unwrap();
     }
 

@@ -31,11 +31,13 @@ enum Event {
 
 fn events() -> impl Strategy<Value = Event> {
     let outcome = prop::sample::select(Outcome::ALL.to_vec());
-    let usage =
-        prop::option::of((0..800_u32, 0..400_u32).prop_map(|(uncached_input_tokens, output_tokens)| Usage {
+    let usage = prop::option::of((0..800_u32, prop_oneof![Just(0), 0..800_u32], 0..400_u32).prop_map(
+        |(uncached_input_tokens, cached_input_tokens, output_tokens)| Usage {
             uncached_input_tokens,
+            cached_input_tokens,
             output_tokens,
-        }));
+        },
+    ));
     let requests = || prop::sample::select(vec![0, 1, 2, 7]);
     // Every prompt is below every limit of a backend, so all of them may go everywhere.
     let tokens = || prop::sample::select(vec![0, 1_000, 1_500, 4_000]);
@@ -246,11 +248,14 @@ impl World {
         }
     }
 
-    /// A backend's limit is settled by what it says it used only; a tenant's also by what a failure cannot have used.
+    /// A backend's limit is settled by what it says it used only, cached input too; a tenant's also by what a failure cannot have used.
     fn settle(&mut self, id: TicketId, outcome: Option<Outcome>, usage: Option<Usage>) {
         let known = self.tickets[&id];
         let (backend, released_ns, first_token) = known.runs.unwrap();
-        let used = |usage: Usage| u64::from(usage.uncached_input_tokens) + u64::from(usage.output_tokens);
+        let used = |usage: Usage| {
+            let input = u64::from(usage.uncached_input_tokens) + u64::from(usage.cached_input_tokens);
+            input + u64::from(usage.output_tokens)
+        };
         if let Some(usage) = usage {
             self.backends[backend as usize].settle(released_ns, id, used(usage));
         }

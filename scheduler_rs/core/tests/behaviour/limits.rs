@@ -52,7 +52,7 @@ fn requests_per_minute() {
     );
 }
 
-/// Tokens count with the expected output, and what they really were makes room.
+/// Tokens count with the expected output, and what they really were makes room; what was cached was there too.
 #[test]
 fn tokens_per_minute() {
     let mut driver = Driver::with("fcfs", &[tokens(1_000)]);
@@ -61,7 +61,7 @@ fn tokens_per_minute() {
     assert_eq!(driver.released(), tickets[..2]);
     assert_eq!(driver.scheduler.snapshot().backends[0].tokens_in_window, 1_000);
     driver.advance(SECOND);
-    let usage = Some(Usage { uncached_input_tokens: 300, output_tokens: 20 });
+    let usage = Some(Usage { uncached_input_tokens: 100, cached_input_tokens: 200, output_tokens: 20 });
     driver.scheduler.finish_with_usage(driver.now_ns, tickets[0], Outcome::Success, usage).unwrap();
     assert!(driver.released().is_empty(), "820 + 500 is too much");
     driver.scheduler.finish_with_usage(driver.now_ns, tickets[1], Outcome::Success, usage).unwrap();

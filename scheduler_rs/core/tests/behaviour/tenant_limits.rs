@@ -127,7 +127,7 @@ fn settled() {
     let prompt = Prompt { class: STANDARD, tokens: 300, output_tokens: 200, ..Prompt::default() };
     let tickets = driver.scheduler.submit(0, 1, &[prompt; 4], of(ALICE)).unwrap();
     assert_eq!(driver.released(), tickets[..2]);
-    let usage = Some(Usage { uncached_input_tokens: 300, output_tokens: 0 });
+    let usage = Some(Usage { uncached_input_tokens: 300, ..Usage::default() });
     driver.scheduler.finish_with_usage(0, tickets[0], Outcome::Success, usage).unwrap();
     assert!(driver.released().is_empty(), "800 + 500 is too much");
     driver.scheduler.finish(0, tickets[1], Outcome::Failed).unwrap();

@@ -84,7 +84,11 @@ impl Events {
             }
             5 => self.finish(ticket, bytes.pick(&Outcome::ALL), None),
             6 => {
-                let usage = Usage { uncached_input_tokens: bytes.small(), output_tokens: bytes.small() };
+                let usage = Usage {
+                    uncached_input_tokens: bytes.small(),
+                    output_tokens: bytes.small(),
+                    cached_input_tokens: bytes.small(),
+                };
                 self.finish(ticket, Outcome::Success, Some(usage));
             }
             7 => {

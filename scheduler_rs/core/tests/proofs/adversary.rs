@@ -1,7 +1,7 @@
 //! Who makes trouble, and how: each adversary is a mix of events and of what they are about.
 
 use crate::dice::Dice;
-use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing};
+use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used};
 use crate::scenario::{Event, Step};
 
 const MS: u64 = SECOND / 1_000;
@@ -231,7 +231,11 @@ impl Adversary {
                     (1, End::Cancelled),
                     (1, End::Expired),
                 ]);
-                let usage = (dice.pick(&SIZES), dice.below(3_000) as u32);
+                let usage = Used {
+                    uncached: dice.pick(&SIZES),
+                    output: dice.below(3_000) as u32,
+                    cached: if dice.one_in(2) { dice.pick(&SIZES) } else { 0 },
+                };
                 Event::Finish { pick, end, usage: dice.one_in(2).then_some(usage) }
             }
             Kind::Retry => {

@@ -2,11 +2,11 @@
 
 use crate::reference::{
     BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
-    Times, Why,
+    Times, Used, Why,
 };
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, Config, Decisions, ExpiryReason, Fairness,
-    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot,
+    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot, Usage,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -86,6 +86,14 @@ pub(crate) fn options(terms: BatchTerms) -> BatchOptions {
         tenant: terms.tenant,
         weight: terms.weight,
         may_wait: true,
+    }
+}
+
+pub(crate) fn usage(used: Used) -> Usage {
+    Usage {
+        uncached_input_tokens: used.uncached,
+        cached_input_tokens: used.cached,
+        output_tokens: used.output,
     }
 }
 

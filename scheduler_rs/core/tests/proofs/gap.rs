@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::reference::{
-    BatchTerms, End, Law, Order, Request, Rules, SECOND, Server, Service, Sharing, fairness_gap_bound,
+    BatchTerms, End, Law, Order, Request, Rules, SECOND, Server, Service, Sharing, Used, fairness_gap_bound,
 };
 use crate::scenario::Event;
 use crate::seeded::{number, repeat};
@@ -89,10 +89,11 @@ impl Contest {
         let estimate = Request::charge(input, output);
         let usage = self.dice.one_in(3).then(|| {
             let output = self.dice.below(2 * u64::from(LARGEST_OUTPUT)) as u32;
-            (input, output)
+            let cached = self.dice.below(100_000) as u32;
+            Used { uncached: input, cached, output }
         });
         let used = match (usage, end) {
-            (Some((input, output)), _) => Request::charge(input, output),
+            (Some(usage), _) => usage.service(),
             (None, End::Failed) if in_prefill => 0,
             (None, End::Cancelled) if in_prefill => Request::charge(input, 0),
             (None, _) => estimate,

@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::reference::{
-    BatchTerms, End, Item, Law, Order, Request, Rules, SECOND, Server, Sharing, fairness_gap_bound,
+    BatchTerms, End, Item, Law, Order, Request, Rules, SECOND, Server, Sharing, Used, fairness_gap_bound,
 };
 use crate::scenario::Event;
 use crate::seeded::{number, repeat};
@@ -117,10 +117,11 @@ impl Contest {
         let item = self.world.model.item(id).expect("it is in flight").clone();
         let end = self.dice.weighted(&[(4, End::Success), (3, End::Failed)]);
         let output = self.dice.below(2 * u64::from(LARGEST_OUTPUT)) as u32;
-        let usage = (end == End::Success).then_some((item.request.tokens, output));
+        let usage =
+            (end == End::Success).then_some(Used { uncached: item.request.tokens, cached: 1_000, output });
         self.world.finish(id, end, usage);
         let estimate = Request::charge(item.request.tokens, item.request.output_tokens);
-        let used = usage.map_or(0, |(input, output)| Request::charge(input, output));
+        let used = usage.map_or(0, Used::service);
         self.largest_charge = self.largest_charge.max(estimate).max(used);
         self.since_start[item.batch as usize] += used;
         self.since_guest[item.batch as usize] += used;

@@ -1,6 +1,6 @@
 //! Every interleaving of what can happen to one prompt, up to a length: slot and lane are given back exactly once.
 
-use crate::reference::{BatchTerms, End, Late, Law, Order, Request, Rules, SECOND, Server, Sharing};
+use crate::reference::{BatchTerms, End, Late, Law, Order, Request, Rules, SECOND, Server, Sharing, Used};
 use crate::scenario::Event;
 use crate::seeded::number;
 use crate::world::World;
@@ -73,7 +73,11 @@ fn make(world: &mut World, of: Move) {
     let pick = 0;
     let event = match of {
         Move::FirstToken => Event::FirstToken(pick),
-        Move::Success => Event::Finish { pick, end: End::Success, usage: Some((10, 10)) },
+        Move::Success => Event::Finish {
+            pick,
+            end: End::Success,
+            usage: Some(Used { uncached: 10, cached: 10, output: 10 }),
+        },
         Move::Failure => Event::Finish { pick, end: End::Failed, usage: None },
         Move::RetryAtOnce => Event::Retry { pick, delay_ns: 0, exclude_backend: false },
         Move::RetryLaterElsewhere => Event::Retry { pick, delay_ns: SECOND, exclude_backend: true },

@@ -30,7 +30,7 @@ pub(crate) use poll::{Decided, Late, Sent, Why};
 pub(crate) use shares::{Flow, Shares};
 pub(crate) use sizes::edge_of;
 pub(crate) use tenants::Allowance;
-pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing};
+pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing, Used};
 pub(crate) use times::Times;
 
 use std::collections::BTreeMap;

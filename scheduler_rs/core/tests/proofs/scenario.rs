@@ -2,7 +2,7 @@
 //!
 //! So any part of a trace is a trace, and a failing one can be cut down freely.
 
-use crate::reference::{BatchTerms, End, Late, Order, Request, Server};
+use crate::reference::{BatchTerms, End, Late, Order, Request, Server, Used};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -17,7 +17,7 @@ pub(crate) enum Event {
     Finish {
         pick: u64,
         end: End,
-        usage: Option<(u32, u32)>,
+        usage: Option<Used>,
     },
     Retry {
         pick: u64,

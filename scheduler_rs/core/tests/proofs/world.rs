@@ -5,9 +5,10 @@ use crate::bridge;
 use crate::dice::Dice;
 use crate::reference::{
     Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server, Sharing,
+    Used,
 };
 use crate::scenario::{Event, Step};
-use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId, Usage};
+use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId};
 
 /// Enough for what is learned from eight answers of one backend.
 const LESSONS: u64 = 30;
@@ -204,12 +205,10 @@ impl World {
         self.model.submit(&ids, batch, requests, terms);
     }
 
-    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<(u32, u32)>) {
+    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Used>) {
         let now_ns = self.model.now_ns;
-        let used = usage
-            .map(|(uncached_input_tokens, output_tokens)| Usage { uncached_input_tokens, output_tokens });
         let outcome = bridge::outcome(end);
-        let first = self.scheduler.finish_with_usage(now_ns, TicketId(id), outcome, used);
+        let first = self.scheduler.finish_with_usage(now_ns, TicketId(id), outcome, usage.map(bridge::usage));
         let again = self.scheduler.finish(now_ns, TicketId(id), outcome);
         self.must(Law::Conservation, first.is_ok() && again.is_err(), || {
             format!("finish of {id} in flight is {first:?}, then {again:?}")

@@ -95,7 +95,7 @@ seeded! {
             match end {
                 End::Success { output_tokens } => {
                     scheduler.first_token(0, id).unwrap();
-                    let usage = Usage { uncached_input_tokens: tokens, output_tokens };
+                    let usage = Usage { uncached_input_tokens: tokens, output_tokens, ..Usage::default() };
                     scheduler.finish_with_usage(0, id, Outcome::Success, Some(usage)).unwrap();
                     used[tenant] += u64::from(tokens + 2 * output_tokens);
                 }

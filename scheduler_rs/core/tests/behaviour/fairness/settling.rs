@@ -39,17 +39,18 @@ fn refund() {
     assert_eq!((tenants[0].used_tokens, tenants[1].used_tokens), (4_000, 4_000));
 }
 
-/// Real usage replaces the estimate: who was estimated too high gets the difference back.
+/// Real usage replaces the estimate: who was estimated too high gets the difference back; what was cached is no service.
 #[test]
 fn settled_on_usage() {
     let mut server = Server::fcfs();
     let options = |tenant| BatchOptions { tenant, ..BatchOptions::default() };
     let prompts = |output_tokens| [Prompt { class: 1, tokens: 100, output_tokens, ..Prompt::default() }; 200];
-    server.driver.scheduler.submit(0, 1, &prompts(1_000), options(1)).unwrap();
+    let of_first = server.driver.scheduler.submit(0, 1, &prompts(1_000), options(1)).unwrap();
     server.driver.scheduler.submit(0, 2, &prompts(50), options(2)).unwrap();
     for _ in 0..200 {
         let ticket = server.driver.released()[0];
-        let usage = Usage { uncached_input_tokens: 100, output_tokens: 50 };
+        let cached_input_tokens = if of_first.contains(&ticket) { 9_000 } else { 0 };
+        let usage = Usage { uncached_input_tokens: 100, cached_input_tokens, output_tokens: 50 };
         server.driver.first_token(ticket);
         server.driver.scheduler.finish_with_usage(0, ticket, Outcome::Success, Some(usage)).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use super::{
     BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Times,
-    Where, edge_of,
+    Used, Where, edge_of,
 };
 
 /// What a submit must answer.
@@ -136,11 +136,11 @@ impl Reference {
     }
 
     /// A prompt in flight ends, with what it used if that is known.
-    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<(u32, u32)>) {
+    pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Used>) {
         let Some(item) = self.item(id).cloned() else { return };
         self.settle_share(&item, Some(end), usage);
         self.settle_tenant(&item, Some(end), usage);
-        let used_tokens = usage.map(|(input, output)| u64::from(input) + u64::from(output));
+        let used_tokens = usage.map(Used::tokens);
         if let (Some(used), Some(flight)) = (used_tokens, item.flight()) {
             let host = self.hosts.iter_mut().find(|host| host.id == flight.backend);
             // Only what is still in the window is settled; older entries count nowhere.

@@ -3,7 +3,7 @@
 //! Worked out again from every submit, release and end. It needs to know who waits in a bucket, so it holds as long as
 //! nothing but its backends keeps a waiting prompt back.
 
-use super::{End, Item, Reference, Request};
+use super::{End, Item, Reference, Request, Used};
 use std::collections::BTreeMap;
 
 /// Virtual tokens are counted in this fraction, rounded up.
@@ -162,12 +162,12 @@ impl Reference {
     }
 
     /// The end of an attempt: what it really cost replaces the estimate. `end` is none for a retry.
-    pub(crate) fn settle_share(&mut self, item: &Item, end: Option<End>, usage: Option<(u32, u32)>) {
+    pub(crate) fn settle_share(&mut self, item: &Item, end: Option<End>, usage: Option<Used>) {
         let flow = item.flow;
         let (input, output) = (item.request.tokens, item.request.output_tokens);
         let in_prefill = item.flight().is_some_and(|flight| flight.in_prefill);
         let used = match (usage, end) {
-            (Some((input, output)), _) => Request::charge(input, output),
+            (Some(used), _) => used.service(),
             (None, None | Some(End::Failed)) if in_prefill => 0,
             (None, Some(End::Cancelled | End::Expired)) if in_prefill => Request::charge(input, 0),
             (None, _) => Request::charge(input, output),

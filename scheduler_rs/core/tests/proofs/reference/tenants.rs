@@ -1,7 +1,7 @@
 //! Requests and tokens per minute of a tenant, over all its classes.
 
 use super::place::Obstacle;
-use super::{Closed, Counted, End, Item, Law, MINUTE, NEVER, Reference, Seen, WINDOW_SLACK_NS};
+use super::{Closed, Counted, End, Item, Law, MINUTE, NEVER, Reference, Seen, Used, WINDOW_SLACK_NS};
 
 /// What was released of a tenant since it has limits; 0 = no limit.
 #[derive(Clone, Debug, Default)]
@@ -67,10 +67,10 @@ impl Reference {
     }
 
     /// The end of an attempt; `end` is none for a retry. What failed before its first token costs no tokens.
-    pub(crate) fn settle_tenant(&mut self, item: &Item, end: Option<End>, usage: Option<(u32, u32)>) {
+    pub(crate) fn settle_tenant(&mut self, item: &Item, end: Option<End>, usage: Option<Used>) {
         let Some(flight) = item.flight().copied() else { return };
         let used = match (usage, end) {
-            (Some((input, output)), _) => u64::from(input) + u64::from(output),
+            (Some(used), _) => used.tokens(),
             (None, None | Some(End::Failed)) if flight.in_prefill => 0,
             (None, Some(End::Cancelled | End::Expired)) if flight.in_prefill => {
                 u64::from(item.request.tokens)

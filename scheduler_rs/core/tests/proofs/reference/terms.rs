@@ -95,6 +95,26 @@ impl Server {
     }
 }
 
+/// What an attempt said that it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) uncached: u32,
+    pub(crate) cached: u32,
+    pub(crate) output: u32,
+}
+
+impl Used {
+    /// What it had of its tenant's share: what was cached cost nothing.
+    pub(crate) fn service(self) -> u64 {
+        Request::charge(self.uncached, self.output)
+    }
+
+    /// What limits of tokens per minute count: all of it.
+    pub(crate) fn tokens(self) -> u64 {
+        u64::from(self.uncached) + u64::from(self.cached) + u64::from(self.output)
+    }
+}
+
 /// One prompt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Request {
