@@ -134,5 +134,5 @@ $(VENV)/.fuzz: $(VENV)/.dev
 $(VENV)/.audit: $(VENV)/.dev
 	$(PIP) install --constraint constraints.txt $$($(BIN)/python scripts/dev_requirements.py audit)
 	@command -v cargo-deny $(TOOLS)/bin/cargo-deny >/dev/null || { echo "building cargo-deny into $(TOOLS) (minutes, once)"; \
-		cargo install --quiet --locked --root $(TOOLS) cargo-deny; }
+		cargo install --quiet --locked --version 0.20.2 --root $(TOOLS) cargo-deny; }
 	@touch $@

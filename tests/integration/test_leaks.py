@@ -250,7 +250,9 @@ async def test_storms_leave_nothing() -> None:
             prompts = late[0].prompts - early[0].prompts
             assert least(late, "objects") <= least(early, "objects") + prompts * OBJECTS_MORE, levels
             assert least(late, "traced_bytes") <= least(early, "traced_bytes") + prompts * BYTES_MORE, levels
-            assert least(late, "resident_kib") <= least(early, "resident_kib") + RESIDENT_KIB_MORE, levels
+            # What earlier tests have freed goes back to the system at any time, so it falls between two storms.
+            held_kib = max(one.resident_kib for one in levels[: WARM + 1])
+            assert least(late, "resident_kib") <= held_kib + RESIDENT_KIB_MORE, levels
 
 
 def least(levels: list[Level], name: str) -> int:
