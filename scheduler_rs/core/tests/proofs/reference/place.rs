@@ -131,9 +131,8 @@ impl Reference {
     /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane may
     /// have been kept for a moment.
     pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item]) -> Option<&Host> {
-        let tenant = self.group(item.batch).terms.tenant;
         self.hosts.iter().find(|host| {
-            !self.report.closed_tenants.contains(&tenant)
+            !self.is_of_closed_tenant(item)
                 && !self.report.closed.contains(&host.id)
                 && !self.may_be_kept(host, item, keepers)
                 && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
