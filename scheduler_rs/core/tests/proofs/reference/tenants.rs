@@ -79,8 +79,9 @@ impl Reference {
         };
         let tenant = self.group(item.batch).terms.tenant;
         let Some(allowance) = self.allowances.get_mut(&tenant) else { return };
+        // One attempt after another may be released at the same time: this is the last.
         let its_own = |counted: &&mut Counted| counted.item == item.id && counted.at_ns == flight.released_ns;
-        if let Some(counted) = allowance.counted.iter_mut().find(its_own) {
+        if let Some(counted) = allowance.counted.iter_mut().rfind(its_own) {
             counted.tokens = used;
         }
     }
