@@ -81,7 +81,7 @@ impl Reference {
             seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect();
         self.check_nothing_left();
         self.check_expired();
-        self.check_wake(next_deadline_ns);
+        self.check_wake(seen, next_deadline_ns);
         self.check_counters(seen);
         for backend in &seen.backends {
             self.check_backend(backend);
@@ -116,7 +116,7 @@ impl Reference {
     }
 
     /// Nothing has to be polled for, and no wake-up is lost.
-    fn check_wake(&mut self, next_deadline_ns: Option<u64>) {
+    fn check_wake(&mut self, seen: &Seen, next_deadline_ns: Option<u64>) {
         let (now_ns, wake_by_ns) = (self.now_ns, self.wake_by_ns());
         let next_ns = next_deadline_ns.unwrap_or(super::NEVER);
         if next_ns <= now_ns {
@@ -133,9 +133,12 @@ impl Reference {
                     self.hosts.iter().map(|host| (item.id, host.id, self.obstacles(item, host, 0)))
                 })
                 .collect();
+            let limited = seen.backends.iter().filter_map(|at| Some((at.backend, at.limited?)));
+            let limited: Vec<_> = limited.collect();
             let what = format!(
-                "something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}; \
-                 (ticket, backend, obstacles): {kept_back:?}"
+                "something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}; closed are \
+                 backends {limited:?}, tenants {:?}; (ticket, backend, obstacles): {kept_back:?}",
+                seen.closed_tenants
             );
             self.verdict.breach(Law::LimitsAndOrder, now_ns, what);
         }
