@@ -66,7 +66,8 @@ impl Reference {
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
         let by_tokens = after.closed_tenants.iter().filter(|(_, closed, _)| *closed == Closed::Tokens);
         let closed_tenants = by_tokens.map(|&(tenant, ..)| tenant).collect();
-        self.report = Report { kept: all, closed, closed_tenants, releases };
+        let stopped_tenants = after.closed_tenants.iter().map(|&(tenant, ..)| tenant).collect();
+        self.report = Report { kept: all, closed, closed_tenants, stopped_tenants, releases };
     }
 
     /// To be called after [`Reference::poll`].
@@ -93,7 +94,7 @@ impl Reference {
             if !self.is_ready(item) {
                 return None;
             }
-            Some((item, self.certain_host(item, &[])?.id))
+            Some((item, self.certain_host(item, &[], &[])?.id))
         });
         let Some((item, backend)) = left else { return };
         let what = format!("ticket {} waits though backend {backend} could take it", item.id);
