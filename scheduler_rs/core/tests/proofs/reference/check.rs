@@ -35,6 +35,7 @@ pub(crate) struct SeenBackend {
     pub(crate) reserved_for: Option<u64>,
     /// What closes it, and until when.
     pub(crate) limited: Option<(Closed, u64)>,
+    pub(crate) tokens_in_window: u64,
     pub(crate) long_slots: u32,
     pub(crate) short_budget_tokens: u32,
     /// What predictions go by.
@@ -241,7 +242,11 @@ impl Reference {
         let outstanding: u64 = prefill().map(|(item, _)| u64::from(item.edge)).sum();
         let host = self.host(seen.backend);
         let lanes = host.map(|host| (host.long_slots(), host.short_budget()));
+        // What was charged close together leaves together, with the last of it.
+        let within =
+            |slack_ns| host.map_or(0, |host| host.tokens_within(self.now_ns, super::MINUTE + slack_ns));
         let is_right = [
+            (Law::LimitsAndOrder, (within(0)..=within(WINDOW_SLACK_NS)).contains(&seen.tokens_in_window)),
             (Law::Lanes, lanes == Some((seen.long_slots, seen.short_budget_tokens))),
             (Law::LimitsAndOrder, host.is_some_and(|host| host.has_right_times(seen))),
             (Law::Caps, seen.in_flight as usize == here().count() && by_model == seen.in_flight),

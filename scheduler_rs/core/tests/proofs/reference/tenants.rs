@@ -1,7 +1,7 @@
 //! Requests and tokens per minute of a tenant, over all its classes.
 
 use super::place::Obstacle;
-use super::{Closed, Counted, End, Item, Law, MINUTE, NEVER, Reference, Seen, WINDOW_SLACK_NS};
+use super::{Closed, Counted, End, Host, Item, Law, MINUTE, NEVER, Reference, Seen, WINDOW_SLACK_NS};
 
 /// What was released of a tenant since it has limits; 0 = no limit.
 #[derive(Clone, Debug, Default)]
@@ -128,9 +128,10 @@ impl Reference {
     }
 
     fn only_tenant_keeps_back(&self, item: &Item) -> bool {
-        let only_tenant = |host| {
+        // What closes a whole backend has its own time.
+        let only_tenant = |host: &Host| {
             let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-            obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
+            !self.report.closed.contains(&host.id) && obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
         };
         self.is_ready(item) && self.report.kept.is_empty() && self.hosts.iter().any(only_tenant)
     }
