@@ -2,6 +2,7 @@
 
 use crate::limits::Limits;
 use crate::ticket::NEVER;
+use crate::window::{Window, next_log};
 use crate::{Error, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,8 @@ pub(crate) struct TenantLimit {
 #[derive(Debug, Default)]
 pub(crate) struct TenantLimits {
     by_tenant: BTreeMap<TenantId, TenantLimit>,
+    /// The first log of a new entry: after all that the same tenant had before, since it goes on with each change.
+    log: u8,
     /// Those that were closed since the last report.
     pub(crate) closed: BTreeSet<TenantId>,
 }
@@ -38,13 +41,15 @@ impl TenantLimits {
         self.by_tenant.iter().map(|(&tenant, limit)| (tenant, limit))
     }
 
-    /// Makes the entry when it is new.
+    /// To be called for each change of limits: makes the entry when it is new.
     pub(crate) fn insert(&mut self, tenant: TenantId) -> Result<&mut TenantLimit, Error> {
         if self.by_tenant.len() >= TENANTS_MAX && !self.by_tenant.contains_key(&tenant) {
             let rule = format!("at most {TENANTS_MAX} tenants may have limits");
             return Err(Error::invalid("tenant", &tenant, rule));
         }
-        let new = || TenantLimit { limits: Limits::default(), timer_ns: NEVER };
+        self.log = next_log(self.log);
+        let tokens = Window::with_log(self.log);
+        let new = || TenantLimit { limits: Limits { tokens, ..Limits::default() }, timer_ns: NEVER };
         Ok(self.by_tenant.entry(tenant).or_insert_with(new))
     }
 

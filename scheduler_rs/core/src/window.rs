@@ -25,12 +25,22 @@ pub(crate) struct Window {
     log: u8,
 }
 
+/// Names come round after 255.
+pub(crate) fn next_log(log: u8) -> u8 {
+    if log == u8::MAX - 1 { 0 } else { log + 1 }
+}
+
 impl Window {
+    /// An empty one without limit, whose first log is this.
+    pub(crate) fn with_log(log: u8) -> Self {
+        Self { log, ..Self::default() }
+    }
+
     pub(crate) fn set_limit(&mut self, limit: u64) {
         if limit == 0 && self.limit > 0 {
             self.slots.clear();
             self.sum = 0;
-            self.log = self.log.wrapping_add(1);
+            self.log = next_log(self.log);
         }
         self.limit = limit;
     }
@@ -48,7 +58,7 @@ impl Window {
     /// Names the log that a charge goes into now; none while there is no limit. A name comes again after 255 logs:
     /// limits are not switched that often while a prompt is in flight.
     pub(crate) fn log(&self) -> Option<NonZeroU8> {
-        if self.limit == 0 { None } else { NonZeroU8::new(self.log % u8::MAX + 1) }
+        if self.limit == 0 { None } else { NonZeroU8::new(self.log + 1) }
     }
 
     /// Lets go of what is older than the window.

@@ -44,6 +44,8 @@ impl Scheduler {
             self.return_to_bucket(ticket);
         }
         self.drop_reservations_beyond(slot, horizon);
+        // What its limits close the tenant for may be held now.
+        self.flows.reconsider.insert(self.batches[slot].tenant);
     }
 
     fn drop_reservations_beyond(&mut self, batch: u32, horizon: u32) {

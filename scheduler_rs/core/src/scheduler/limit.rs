@@ -77,8 +77,11 @@ impl Scheduler {
         let open = routes.iter().filter(|route| limits(route).admits(self.now_ns, tokens));
         let open: Vec<Route> = open.copied().collect();
         if open.is_empty() {
+            let tenant = self.tenant_of(head.ticket.slot());
             for route in routes {
-                self.backends[route.backend as usize].limits.close_for(tokens);
+                let backend = &mut self.backends[route.backend as usize];
+                backend.limits.close_for(tokens);
+                backend.closed_for = tenant;
             }
         }
         open

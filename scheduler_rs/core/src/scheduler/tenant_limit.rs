@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::timers::Owner;
-use crate::{BatchId, Decisions, Error, Fairness, Holder, Limited, Prompt, TenantId};
+use crate::{BatchId, Decisions, Error, Fairness, Holder, LimitKind, Limited, Prompt, TenantId};
 
 impl Scheduler {
     /// Limits what is released of a tenant, in all classes together, over any 60 seconds; 0 = no limit.
@@ -135,6 +135,12 @@ impl Scheduler {
             let kept = self.backends[backend].reservation;
             if kept.is_some_and(|kept| self.tenant_of(kept.ticket.slot()) == tenant) {
                 self.clear_reservation(backend as u32);
+            }
+            // Nor does what it may not release keep smaller ones of others back.
+            let backend = &mut self.backends[backend];
+            let by_tokens = matches!(backend.limits.closed, Some((LimitKind::Tokens, _)));
+            if by_tokens && backend.closed_for == tenant {
+                backend.refresh_limits(self.now_ns);
             }
         }
         self.tenant_limits.closed.insert(tenant);

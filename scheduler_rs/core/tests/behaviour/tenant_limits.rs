@@ -1,9 +1,9 @@
 //! Requests and tokens per minute of a tenant, over all classes (T10, T11).
 
-use crate::driver::{BULK, Driver, INTERACTIVE, SECOND, STANDARD, laned, plain, policy};
+use crate::driver::{BULK, Driver, INTERACTIVE, SECOND, STANDARD, laned, plain, policy, serving};
 use expresslane_scheduler::{
-    BatchOptions, Config, Decisions, Error, Fairness, Holder, LimitKind, Limited, Outcome, Prompt, TenantId,
-    TicketId, Usage,
+    BackendConfig, BatchOptions, Config, Decisions, Error, Fairness, Holder, LimitKind, Limited, Outcome,
+    Prompt, TenantId, TicketId, Usage,
 };
 
 const ALICE: TenantId = 1;
@@ -119,6 +119,42 @@ fn head_cancelled() {
     assert_eq!(driver.released(), tickets[2..]);
 }
 
+/// Nor does a head that is held keep the rest of its tenant back until it would have fitted.
+#[test]
+fn head_held() {
+    let mut driver = Driver::with("fcfs", &[plain(100)]);
+    limit(&mut driver, ALICE, 0, 100);
+    let first = submit(&mut driver, ALICE, STANDARD, &[60])[0];
+    assert_eq!(driver.released(), [first]);
+    let held = driver.try_submit(7, &[(0, STANDARD, 90)], of(ALICE)).expect("the queue has room")[0];
+    let small = submit(&mut driver, ALICE, STANDARD, &[30])[0];
+    assert!(driver.released().is_empty());
+    driver.scheduler.hold_batch(driver.now_ns, 7, 0);
+    assert_eq!(driver.released(), [small]);
+    driver.scheduler.release_batch(driver.now_ns, 7);
+    assert!(driver.released().is_empty());
+    driver.now_ns = 60 * SECOND;
+    assert_eq!(driver.released(), [held]);
+}
+
+/// What was charged to limits that were lifted is not settled at the cost of what new ones charge at the same time.
+#[test]
+fn lifted_and_set_again() {
+    let mut driver = Driver::with("fcfs", &[plain(100)]);
+    limit(&mut driver, ALICE, 0, 100);
+    let before = submit(&mut driver, ALICE, STANDARD, &[60])[0];
+    assert_eq!(driver.released(), [before]);
+    limit(&mut driver, ALICE, 0, 0);
+    limit(&mut driver, ALICE, 0, 100);
+    let after = submit(&mut driver, ALICE, STANDARD, &[60])[0];
+    assert_eq!(driver.released(), [after]);
+    driver.scheduler.finish(driver.now_ns, before, Outcome::Failed).expect("it is in flight");
+    let last = submit(&mut driver, ALICE, STANDARD, &[60])[0];
+    assert!(driver.released().is_empty());
+    driver.now_ns = 60 * SECOND;
+    assert_eq!(driver.released(), [last]);
+}
+
 /// The tokens that were really used make room at once; a failure before the first token costs none.
 #[test]
 fn settled() {
@@ -215,6 +251,23 @@ fn no_room_is_kept_for_a_closed_tenant() {
     let small = submit(&mut driver, BOB, STANDARD, &[512]);
     assert_eq!(driver.released(), small);
     assert_eq!(kept(&driver), None);
+}
+
+/// Nor does a prompt that its tenant may not release close a backend's tokens to smaller ones of others.
+#[test]
+fn no_tokens_are_kept_for_a_closed_tenant() {
+    let counted = BackendConfig { tokens_per_min: 1_000, ..plain(100) };
+    let other = BackendConfig { models: serving(&[1]), ..plain(100) };
+    let mut driver = Driver::with("fcfs", &[counted, other]);
+    limit(&mut driver, ALICE, 0, 1_000);
+    let used = submit(&mut driver, BOB, STANDARD, &[600])[0];
+    let used_too = driver.try_submit(11, &[(1, STANDARD, 300)], of(ALICE)).expect("the queue has room")[0];
+    assert_eq!(driver.released(), [used, used_too]);
+    // The first does not fit the backend, then the second not the tenant.
+    let kept_back = [(0, INTERACTIVE, 500), (1, STANDARD, 900)];
+    driver.try_submit(12, &kept_back, of(ALICE)).expect("the queue has room");
+    let small = submit(&mut driver, BOB, BULK, &[100])[0];
+    assert_eq!(driver.released(), [small]);
 }
 
 /// A release that takes a tenant's last request keeps no room for what it has passed of the same tenant.

@@ -175,6 +175,7 @@ pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
         outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
         reserved_for: backend.reserved_for.map(|ticket| ticket.0),
         limited: backend.limited.map(|(kind, until_ns)| (closed(kind), until_ns)),
+        tokens_in_window: backend.tokens_in_window,
         long_slots: backend.long_slots,
         short_budget_tokens: backend.short_budget_tokens,
         times: times_of(backend),

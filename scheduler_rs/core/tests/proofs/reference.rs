@@ -159,6 +159,8 @@ pub(crate) struct Report {
     pub(crate) closed: Vec<u32>,
     /// Tenants that a limit of tokens closed by the end of the last poll.
     pub(crate) closed_tenants: Vec<u32>,
+    /// Tenants that any limit keeps out.
+    pub(crate) stopped_tenants: Vec<u32>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
 }

@@ -35,6 +35,7 @@ pub(crate) struct SeenBackend {
     pub(crate) reserved_for: Option<u64>,
     /// What closes it, and until when.
     pub(crate) limited: Option<(Closed, u64)>,
+    pub(crate) tokens_in_window: u64,
     pub(crate) long_slots: u32,
     pub(crate) short_budget_tokens: u32,
     /// What predictions go by.
@@ -66,7 +67,8 @@ impl Reference {
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
         let by_tokens = after.closed_tenants.iter().filter(|(_, closed, _)| *closed == Closed::Tokens);
         let closed_tenants = by_tokens.map(|&(tenant, ..)| tenant).collect();
-        self.report = Report { kept: all, closed, closed_tenants, releases };
+        let stopped_tenants = after.closed_tenants.iter().map(|&(tenant, ..)| tenant).collect();
+        self.report = Report { kept: all, closed, closed_tenants, stopped_tenants, releases };
     }
 
     /// To be called after [`Reference::poll`].
@@ -81,7 +83,7 @@ impl Reference {
             seen.backends.iter().filter_map(|at| Some((at.backend, at.reserved_for?))).collect();
         self.check_nothing_left();
         self.check_expired();
-        self.check_wake(next_deadline_ns);
+        self.check_wake(seen, next_deadline_ns);
         self.check_counters(seen);
         for backend in &seen.backends {
             self.check_backend(backend);
@@ -93,7 +95,7 @@ impl Reference {
             if !self.is_ready(item) {
                 return None;
             }
-            Some((item, self.certain_host(item, &[])?.id))
+            Some((item, self.certain_host(item, &[], &[])?.id))
         });
         let Some((item, backend)) = left else { return };
         let what = format!("ticket {} waits though backend {backend} could take it", item.id);
@@ -116,7 +118,7 @@ impl Reference {
     }
 
     /// Nothing has to be polled for, and no wake-up is lost.
-    fn check_wake(&mut self, next_deadline_ns: Option<u64>) {
+    fn check_wake(&mut self, seen: &Seen, next_deadline_ns: Option<u64>) {
         let (now_ns, wake_by_ns) = (self.now_ns, self.wake_by_ns());
         let next_ns = next_deadline_ns.unwrap_or(super::NEVER);
         if next_ns <= now_ns {
@@ -133,9 +135,12 @@ impl Reference {
                     self.hosts.iter().map(|host| (item.id, host.id, self.obstacles(item, host, 0)))
                 })
                 .collect();
+            let limited = seen.backends.iter().filter_map(|at| Some((at.backend, at.limited?)));
+            let limited: Vec<_> = limited.collect();
             let what = format!(
-                "something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}; \
-                 (ticket, backend, obstacles): {kept_back:?}"
+                "something is due at {wake_by_ns} ns, the next deadline is {next_deadline_ns:?}; closed are \
+                 backends {limited:?}, tenants {:?}; (ticket, backend, obstacles): {kept_back:?}",
+                seen.closed_tenants
             );
             self.verdict.breach(Law::LimitsAndOrder, now_ns, what);
         }
@@ -237,7 +242,11 @@ impl Reference {
         let outstanding: u64 = prefill().map(|(item, _)| u64::from(item.edge)).sum();
         let host = self.host(seen.backend);
         let lanes = host.map(|host| (host.long_slots(), host.short_budget()));
+        // What was charged close together leaves together, with the last of it.
+        let within =
+            |slack_ns| host.map_or(0, |host| host.tokens_within(self.now_ns, super::MINUTE + slack_ns));
         let is_right = [
+            (Law::LimitsAndOrder, (within(0)..=within(WINDOW_SLACK_NS)).contains(&seen.tokens_in_window)),
             (Law::Lanes, lanes == Some((seen.long_slots, seen.short_budget_tokens))),
             (Law::LimitsAndOrder, host.is_some_and(|host| host.has_right_times(seen))),
             (Law::Caps, seen.in_flight as usize == here().count() && by_model == seen.in_flight),

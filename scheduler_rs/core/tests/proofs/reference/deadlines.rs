@@ -93,7 +93,8 @@ impl Reference {
     }
 
     /// By when a backend that only limits and pauses close is open again for what waits for it: for all of it, since a
-    /// large prompt may keep smaller ones back.
+    /// large prompt may keep smaller ones back. What a closed tenant has waits for the tenant first: see
+    /// [`Reference::tenants_open_by_ns`].
     fn opens_by_ns(&self, host: &Host) -> u64 {
         let server = &host.server;
         let is_kept = self.report.kept.iter().any(|&(backend, _)| backend == host.id);
@@ -101,7 +102,8 @@ impl Reference {
             let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
             let passes_with_time =
                 |obstacle: &Obstacle| obstacle.law() == Law::LimitsAndOrder && !obstacle.is_of_tenant();
-            self.is_ready(item) && !is_kept && obstacles.iter().all(passes_with_time)
+            let is_looked_at = self.is_ready(item) && !is_kept && !self.is_of_closed_tenant(item);
+            is_looked_at && obstacles.iter().all(passes_with_time)
         });
         let opens = waits.map(|item| {
             let mut opens_ns = [host.paused_until_ns(item.request.model), 0, 0];

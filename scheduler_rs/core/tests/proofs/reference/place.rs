@@ -129,15 +129,30 @@ impl Reference {
 
     /// Whether some backend could take it now for certain, as far as the model can tell: none whose short lane may be
     /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane may
-    /// have been kept for a moment.
-    pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item]) -> Option<&Host> {
-        let tenant = self.group(item.batch).terms.tenant;
+    /// have been kept for a moment, `reopened` the backends that may have been closed for a moment.
+    pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item], reopened: &[u32]) -> Option<&Host> {
         self.hosts.iter().find(|host| {
-            !self.report.closed_tenants.contains(&tenant)
+            !self.is_of_closed_tenant(item)
                 && !self.report.closed.contains(&host.id)
+                && !reopened.contains(&host.id)
                 && !self.may_be_kept(host, item, keepers)
                 && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
         })
+    }
+
+    /// The backends that a poll may have closed for a prompt that does not fit their tokens, until the limits of the
+    /// prompt's tenant stopped it in the same poll.
+    pub(crate) fn reopened_hosts(&self) -> Vec<u32> {
+        let stopped = &self.report.stopped_tenants;
+        let is_stopped = |item: &&Item| stopped.contains(&self.group(item.batch).terms.tenant);
+        let waits: Vec<&Item> =
+            self.waiting().filter(is_stopped).filter(|item| self.is_ready(item)).collect();
+        let may_be_closed = |host: &&Host| {
+            let obstacles = |item: &&Item| self.obstacles(item, host, super::WINDOW_SLACK_NS);
+            host.server.tokens_per_min > 0
+                && waits.iter().any(|item| obstacles(item).contains(&Obstacle::TokensPerMinute))
+        };
+        self.hosts.iter().filter(may_be_closed).map(|host| host.id).collect()
     }
 
     fn may_be_kept(&self, host: &Host, item: &Item, keepers: &[&Item]) -> bool {

@@ -123,6 +123,7 @@ impl Reference {
     /// Whether it may go before all others that could have gone; returns whether promotion alone explains it.
     fn check_order(&mut self, chosen: &Item, coming: &[Sent]) -> bool {
         let keepers: Vec<&Item> = coming.iter().filter_map(|sent| self.item(sent.id)).collect();
+        let reopened = self.reopened_hosts();
         let standing = self.standing(chosen);
         let is_overdue = self.is_overdue(chosen);
         let mut is_promoted = false;
@@ -133,7 +134,7 @@ impl Reference {
         let same_flow = |other: &&Item| self.is_same_flow(chosen, other);
         let orders_mix = self.waiting().filter(same_flow).any(|other| self.order_of(other) != standing.order);
         for other in self.waiting().filter(|other| other.id != chosen.id) {
-            if !self.is_ready(other) || self.certain_host(other, &keepers).is_none() {
+            if !self.is_ready(other) || self.certain_host(other, &keepers, &reopened).is_none() {
                 continue;
             }
             if other.request.class < class {

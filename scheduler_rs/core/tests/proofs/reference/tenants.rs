@@ -1,7 +1,7 @@
 //! Requests and tokens per minute of a tenant, over all its classes.
 
 use super::place::Obstacle;
-use super::{Closed, Counted, End, Item, Law, MINUTE, NEVER, Reference, Seen, Used, WINDOW_SLACK_NS};
+use super::{Closed, Counted, End, Host, Item, Law, MINUTE, NEVER, Reference, Seen, Used, WINDOW_SLACK_NS};
 
 /// What was released of a tenant since it has limits; 0 = no limit.
 #[derive(Clone, Debug, Default)]
@@ -79,8 +79,9 @@ impl Reference {
         };
         let tenant = self.group(item.batch).terms.tenant;
         let Some(allowance) = self.allowances.get_mut(&tenant) else { return };
+        // One attempt after another may be released at the same time: this is the last.
         let its_own = |counted: &&mut Counted| counted.item == item.id && counted.at_ns == flight.released_ns;
-        if let Some(counted) = allowance.counted.iter_mut().find(its_own) {
+        if let Some(counted) = allowance.counted.iter_mut().rfind(its_own) {
             counted.tokens = used;
         }
     }
@@ -104,39 +105,55 @@ impl Reference {
         }
     }
 
-    /// By when the scheduler must be asked again about prompts that only their tenant's limits keep back: by tenant for
-    /// the one that takes longest, since a large prompt may keep smaller ones back.
+    /// Whether what is said to be closed is the whole tenant, for a prompt above the tokens that are left.
+    pub(crate) fn is_of_closed_tenant(&self, item: &Item) -> bool {
+        self.report.closed_tenants.contains(&self.group(item.batch).terms.tenant)
+    }
+
+    /// By when the scheduler must be asked again about prompts that only their tenant's limits keep back, and about all
+    /// of a tenant that is closed: by tenant for the one that takes longest, since a large prompt may keep smaller ones
+    /// back.
     pub(crate) fn tenants_open_by_ns(&self) -> u64 {
         let of_tenant = |(&tenant, allowance): (&u32, &Allowance)| {
-            let waits = self.waiting().filter(|item| {
-                let is_its_own = self.group(item.batch).terms.tenant == tenant;
-                is_its_own
-                    && self.is_ready(item)
-                    && self.report.kept.is_empty()
-                    && self.hosts.iter().any(|host| {
-                        let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-                        obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
-                    })
-            });
-            let opens = waits.map(|item| {
-                let mut ends: Vec<u64> = allowance.released.iter().map(|at_ns| at_ns + MINUTE).collect();
-                ends.sort_unstable();
-                let limit = allowance.requests_per_min as usize;
-                let at = ends.len().checked_sub(limit).filter(|_| limit > 0);
-                let mut opens_ns = at.map_or(0, |at| ends[at]);
-                let mut left: u64 = allowance.counted.iter().map(|counted| counted.tokens).sum();
-                for counted in &allowance.counted {
-                    let fits = left == 0 || left + item.limited_tokens() <= allowance.tokens_per_min;
-                    if allowance.tokens_per_min == 0 || fits {
-                        break;
-                    }
-                    left -= counted.tokens;
-                    opens_ns = opens_ns.max(counted.at_ns + MINUTE);
-                }
-                opens_ns + WINDOW_SLACK_NS
-            });
-            opens.filter(|&at_ns| at_ns > self.now_ns + WINDOW_SLACK_NS).max().unwrap_or(NEVER)
+            let own = self.waiting().filter(|item| self.group(item.batch).terms.tenant == tenant);
+            let waits =
+                own.filter(|item| self.is_of_closed_tenant(item) || self.only_tenant_keeps_back(item));
+            let opens = waits.map(|item| allowance.opens_by_ns(item.limited_tokens()));
+            // What is open but for the slack waits for something else, unless the tenant is said to be closed.
+            let is_closed = self.report.closed_tenants.contains(&tenant);
+            let from_ns = self.now_ns + if is_closed { 0 } else { WINDOW_SLACK_NS };
+            opens.filter(|&at_ns| at_ns > from_ns).max().unwrap_or(NEVER)
         };
         self.allowances.iter().map(of_tenant).min().unwrap_or(NEVER)
+    }
+
+    fn only_tenant_keeps_back(&self, item: &Item) -> bool {
+        // What closes a whole backend has its own time.
+        let only_tenant = |host: &Host| {
+            let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
+            !self.report.closed.contains(&host.id) && obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
+        };
+        self.is_ready(item) && self.report.kept.is_empty() && self.hosts.iter().any(only_tenant)
+    }
+}
+
+impl Allowance {
+    /// By when both limits let in a prompt of so many tokens, if nothing else is released.
+    fn opens_by_ns(&self, tokens: u64) -> u64 {
+        let mut ends: Vec<u64> = self.released.iter().map(|at_ns| at_ns + MINUTE).collect();
+        ends.sort_unstable();
+        let limit = self.requests_per_min as usize;
+        let at = ends.len().checked_sub(limit).filter(|_| limit > 0);
+        let mut opens_ns = at.map_or(0, |at| ends[at]);
+        let mut left: u64 = self.counted.iter().map(|counted| counted.tokens).sum();
+        for counted in &self.counted {
+            let fits = left == 0 || left + tokens <= self.tokens_per_min;
+            if self.tokens_per_min == 0 || fits {
+                break;
+            }
+            left -= counted.tokens;
+            opens_ns = opens_ns.max(counted.at_ns + MINUTE);
+        }
+        opens_ns + WINDOW_SLACK_NS
     }
 }
