@@ -5,7 +5,7 @@ use crate::estimates::Curve;
 
 /// A budget below this was found to cost more in the engine's idle steps than it gains: on recorded chat it made the
 /// 99th percentile of all first tokens worse, also where one step is a quarter of it.
-const SHORT_BUDGET_MIN: f64 = 32_768.0;
+const SHORT_BUDGET_MIN: f64 = 65_536.0;
 /// No engine needs more to stay busy; a bound for estimates that are wrong.
 const SHORT_BUDGET_MAX: f64 = 1_048_576.0;
 /// Where nothing is said: a common engine's step. The service refuses a smaller budget, for it knows the engines.
@@ -106,15 +106,15 @@ mod tests {
         assert!(limit.takes_one_more(2, 512) && !limit.takes_one_more(3, 0), "a quarter is for others");
     }
 
-    /// The budget grows with rate times round trip, from 32,768 on, and what the caller says counts.
+    /// The budget grows with rate times round trip, from 65,536 on, and what the caller says counts.
     #[test]
     fn short_prompts() {
         let of = |c0, tokens_per_s| {
             let prefill = Curve { c0, ..Curve::from_rate(tokens_per_s) };
             short_budget(&engine(8_192, 0), &prefill)
         };
-        assert_eq!(of(50e6, 5_000.0), 32_768);
-        assert_eq!(of(200e6, 100_000.0), 2 * 20_000 + 8_192);
+        assert_eq!(of(50e6, 5_000.0), 65_536);
+        assert_eq!(of(400e6, 100_000.0), 2 * 40_000 + 8_192);
         assert_eq!(of(1e9, 1e9), 1_048_576);
         let config = BackendConfig { short_budget_tokens: Some(0), ..engine(0, 0) };
         assert_eq!(short_budget(&config, &Curve::from_rate(5_000.0)), 0);

@@ -106,7 +106,7 @@ class BackendSettings(Frozen):
     engine_chunk_tokens three quarters of the chunks in a step (8,192 and 512: 12)."""
     short_budget_tokens: Count | None = None
     """Tokens of short prompts that may be in prefill at once. Default: learned, what the engine prefills in two round
-    trips and steps and one chunk, at least 32,768. Not below one chunk of the engine: engine_chunk_tokens, else
+    trips and steps and one chunk, at least 65,536. Not below one chunk of the engine: engine_chunk_tokens, else
     engine_step_tokens, else 2,048 (simulated: its chunk_tokens)."""
     engine_step_tokens: EngineTokens = 0
     """Most tokens in one step of the engine (vLLM: max_num_batched_tokens). 0: unknown."""

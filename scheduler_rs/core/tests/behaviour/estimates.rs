@@ -260,7 +260,7 @@ fn lanes_left_open() {
         let snapshot = driver.snapshot_of(backend);
         (snapshot.long_slots, snapshot.short_budget_tokens)
     };
-    assert_eq!([in_force(&driver, 0), in_force(&driver, 1)], [(3, 32_768), (2, 4_096)]);
+    assert_eq!([in_force(&driver, 0), in_force(&driver, 1)], [(3, 65_536), (2, 4_096)]);
     driver.backend(1, BackendConfig { available: false, ..plain(1) });
     driver.submit(1, &[20_000; 5]);
     assert_eq!(driver.released().len(), 3);

@@ -14,37 +14,24 @@ pub(super) struct Known {
 }
 
 const CLOSED: &str = "a closed loop has a fixed throughput: what short prompts gain, long ones pay";
-const HEAVY: &str =
-    "the short lane is too small for what comes beside long prompts; --budget 131072 mends it";
-const RAG: &str =
-    "all prompts are of about the same length, around the long lane's threshold by their estimates";
-const EXCERPTS: &str = "middling prompts among shorter ones";
 const TWO_SIZES: &str =
-    "the median of all lies in the gap between the two sizes, where few samples move it far";
+    "all prompts are of two sizes: what is left to win is little, and the large ones pay it";
 
-pub(super) const KNOWN: [Known; 22] = [
-    Known::new("heavy", BUSY, 0, "mean", 1.55, HEAVY),
-    Known::new("heavy", BUSY, 0, "p50", 1.45, HEAVY),
-    Known::new("heavy", BUSY, 0, "p99", 2.2, HEAVY),
-    Known::new("heavy", BUSY, 0, "short p99", 2.2, HEAVY),
-    Known::new("heavy", BUSY, 0, "long p99", 2.15, HEAVY),
-    Known::new("rag", BUSY, 0, "p99", 1.1, RAG),
-    Known::new("rag", BUSY, 512, "p99", 1.25, RAG),
-    Known::new("two-peaks", BUSY, 512, "p99", 1.1, EXCERPTS),
+pub(super) const KNOWN: [Known; 14] = [
+    Known::new("bimodal", BUSY, 512, "p99", 1.1, TWO_SIZES),
     Known::new("bimodal", QUIET, 512, "p50", 1.3, TWO_SIZES),
-    Known::new("mixed-closed", BUSY, 0, "p99", 3.4, CLOSED),
-    Known::new("mixed-closed", BUSY, 0, "long p99", 4.2, CLOSED),
-    Known::new("mixed-closed", BUSY, 512, "p99", 5.3, CLOSED),
-    Known::new("mixed-closed", BUSY, 512, "long p99", 5.8, CLOSED),
-    Known::new("wide-closed", QUIET, 0, "p99", 1.65, CLOSED),
-    Known::new("wide-closed", QUIET, 0, "long p99", 2.1, CLOSED),
-    Known::new("wide-closed", BUSY, 0, "p50", 1.15, CLOSED),
-    Known::new("wide-closed", BUSY, 0, "p99", 1.85, CLOSED),
-    Known::new("wide-closed", BUSY, 0, "long p99", 2.2, CLOSED),
+    Known::new("mixed-closed", BUSY, 0, "p99", 4.6, CLOSED),
+    Known::new("mixed-closed", BUSY, 0, "long p99", 5.4, CLOSED),
+    Known::new("mixed-closed", BUSY, 512, "p99", 5.7, CLOSED),
+    Known::new("mixed-closed", BUSY, 512, "long p99", 5.7, CLOSED),
+    Known::new("wide-closed", QUIET, 0, "p99", 2.5, CLOSED),
+    Known::new("wide-closed", QUIET, 0, "long p99", 3.0, CLOSED),
+    Known::new("wide-closed", BUSY, 0, "p99", 5.6, CLOSED),
+    Known::new("wide-closed", BUSY, 0, "long p99", 5.9, CLOSED),
     Known::new("wide-closed", QUIET, 512, "p99", 3.3, CLOSED),
     Known::new("wide-closed", QUIET, 512, "long p99", 3.2, CLOSED),
-    Known::new("wide-closed", BUSY, 512, "p99", 5.9, CLOSED),
-    Known::new("wide-closed", BUSY, 512, "long p99", 6.1, CLOSED),
+    Known::new("wide-closed", BUSY, 512, "p99", 6.3, CLOSED),
+    Known::new("wide-closed", BUSY, 512, "long p99", 6.4, CLOSED),
 ];
 
 impl Known {

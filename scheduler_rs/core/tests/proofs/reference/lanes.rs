@@ -3,7 +3,7 @@
 use super::{Host, Item, Reference, edge_of};
 
 /// A learned budget is never less, and never more.
-const SHORT_BUDGET: (f64, f64) = (32_768.0, 1_048_576.0);
+const SHORT_BUDGET: (f64, f64) = (65_536.0, 1_048_576.0);
 /// The step of an engine of which nothing is said.
 const STEP_TOKENS: u32 = 2_048;
 
