@@ -264,8 +264,8 @@ fn lanes_left_open() {
     driver.backend(1, BackendConfig { available: false, ..plain(1) });
     driver.submit(1, &[20_000; 5]);
     assert_eq!(driver.released().len(), 3);
-    driver.submit(1, &[8_192; 5]);
-    assert_eq!(driver.released().len(), 4, "8,192 tokens are short, and four of them fill the budget");
+    driver.submit(1, &[16_384; 5]);
+    assert_eq!(driver.released().len(), 4, "16,384 tokens are short, and four of them fill the budget");
 }
 
 /// A fast engine far away gets a larger short budget once its times are known.
