@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from expresslane.servicers.session_line import HELD_BACK_BYTES, SessionLine
 from expresslane.settings import TenantSettings
 from expresslane_client import Client, Prompt
 from expresslane_client.v1 import inference_pb2 as pb
@@ -183,3 +184,30 @@ async def test_credits_are_within_the_bounds() -> None:
                 await call.write(CONFIG)
                 assert (await call.read()).credits == credits_given
                 call.cancel()
+
+
+async def test_a_session_that_fills_its_line_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more than a MiB held back the rest stays with the caller, and goes through when there is room."""
+    lines: list[SessionLine] = []
+    begin = SessionLine.__init__
+
+    def noted(self: SessionLine, *arguments: Any) -> None:
+        lines.append(self)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(SessionLine, "__init__", noted)
+    size = 300_000
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1), queue_limit_bytes=2 * size) as service:
+        gate = asyncio.Event()
+        fake.on(lambda _: Script(before_headers=gate))
+        session = Raw(service)
+        await session.send(CONFIG)
+        sending = asyncio.ensure_future(session.send(*(prompts(str(n), text="x" * size) for n in range(20))))
+        await fake.wait_for_generations(1)
+        await until(lambda: lines[0]._bytes > HELD_BACK_BYTES)
+        await service.client.health()
+        assert lines[0]._bytes <= HELD_BACK_BYTES + size + 100
+        gate.set()
+        await sending
+        seen = await session.end()
+        assert (seen.summary.total, seen.summary.succeeded, lines[0]._bytes) == (20, 20, 0)
