@@ -23,7 +23,7 @@ from expresslane.room import Admit, Room
     ],
 )
 def test_how_many_fit(sizes: list[int], bounds: Bounds, own_bounds: Bounds, fitting: int) -> None:
-    """As many as all bounds allow, in order; what is larger than a whole bound has nothing to wait for but its place."""
+    """As many as all bounds allow, in order; what is larger than a whole bound waits for its place only."""
     held = Held()
     held.take("other", 1, 400)
     held.take("own", 1, 100)
