@@ -53,10 +53,17 @@ class InvalidConfigError(SchedulerError):
     """
 
 class BatchTooLargeError(SchedulerError):
-    """The batch alone is larger than the queue, or would wait too long: it can never fit. `args = (message,)`."""
+    """The batch alone is larger than the queue, or would wait too long: it can never fit.
+
+    `args = (message, bound)`; the bound is `queue_limit` or `queue_limit_ns`.
+    """
 
 class QueueFullError(SchedulerError):
-    """The batch does not fit now, or would wait too long. `args = (message, retry_after_ns)`, from measured rates."""
+    """The batch does not fit now, or would wait too long.
+
+    `args = (message, retry_after_ns, bound)`: the time by measured rates; the bound is `queue_limit` or
+    `queue_limit_ns`.
+    """
 
 class AboveLimitError(SchedulerError):
     """A prompt is larger than the tokens per minute of its tenant, or of every backend of its model.
@@ -637,6 +644,9 @@ class Scheduler:
         Returns the nanoseconds in which `places` tickets will have ended at the measured rate: from 0.1 to 60 s, 1 s
         while nothing is known.
         """
+
+    def queue_room(self) -> int:
+        """How many more tickets may wait now."""
 
     def next_deadline(self) -> int | None:
         """When `poll` must be called next if nothing else happens; may change after any other call."""

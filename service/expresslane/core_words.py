@@ -24,6 +24,8 @@ _EXPIRED = {
     "batch": (Reason.CALLER_DEADLINE, "caller", "the call's deadline was near and the prompt had not started"),
     "no_backend": (Reason.NO_BACKEND, "no_backend", "no backend that serves the model was available in time"),
 }
+_SETTINGS = {"queue_limit": "EXPRESSLANE_QUEUE_LIMIT_PROMPTS", "queue_limit_ns": "EXPRESSLANE_QUEUE_LIMIT_S"}
+"""Bounds of the core: what sets them."""
 
 
 def expired(why: str, history: tuple[AttemptError, ...]) -> PromptError:
@@ -39,10 +41,13 @@ def refused(error: _scheduler.SchedulerError) -> Exception:
     """The refusal that an error of the core means to a caller; the error itself where it means a defect."""
     match error:
         case _scheduler.BatchTooLargeError():
-            return RefusedError(Reason.BATCH_TOO_LARGE, f"{error.args[0]}; send it through StreamPrompts")
+            message, bound = error.args
+            return RefusedError(
+                Reason.BATCH_TOO_LARGE, f"{message} ({_SETTINGS[bound]}); send it through StreamPrompts"
+            )
         case _scheduler.QueueFullError():
-            message = f"{error.args[0]} (EXPRESSLANE_QUEUE_LIMIT_PROMPTS)"
-            return RefusedError(Reason.QUEUE_FULL, message, retry_after_ns=error.args[1])
+            message, retry_after_ns, bound = error.args
+            return RefusedError(Reason.QUEUE_FULL, f"{message} ({_SETTINGS[bound]})", retry_after_ns=retry_after_ns)
         case _scheduler.AboveLimitError():
             return RefusedError(Reason.ABOVE_RATE_LIMIT, f"{error.args[0]}; shorten it, or lower its max_tokens")
         case _scheduler.InvalidConfigError():

@@ -23,7 +23,7 @@ from expresslane.token_estimates import TokenEstimates
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
@@ -61,6 +61,7 @@ class Intake:
         self._held = Held()
         self._none_open = asyncio.Event()
         self._none_open.set()
+        self.room = scheduling.room
         self.draining = False
 
     @property
@@ -98,8 +99,11 @@ class Intake:
     def accept(self, batch: Batch, prompts: Sequence[tuple[Prompt, int]]) -> list[Ticket]:
         """Queue (prompt, size in bytes) pairs, all or none; those whose model cannot be had fail at once, in-band.
 
-        Returns the queued tickets. Raises RefusedError.
+        Returns the queued tickets, none when the batch has been cut short: it takes nothing more in. Raises
+        RefusedError.
         """
+        if batch.stopped is not None:
+            return []
         if self.draining:
             raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=DRAIN_RETRY_NS)
         first = batch.total
@@ -159,13 +163,21 @@ class Intake:
             return
         retry_after_ns = self._scheduling.refuse(more.count, shortage.places or 0)
         if shortage.places is None:
-            raise RefusedError(Reason.BATCH_TOO_LARGE, f"{shortage.message}; send them through StreamPrompts")
+            advice = "; send them through StreamPrompts" if more.count > 1 else ""
+            raise RefusedError(Reason.BATCH_TOO_LARGE, shortage.message + advice)
         raise RefusedError(Reason.QUEUE_FULL, shortage.message, retry_after_ns=retry_after_ns)
 
-    def reject(self, batch: Batch, custom_id: str, error: PromptError) -> None:
-        """Take a prompt of a session in only to fail it, in-band."""
-        index = batch.expect(1)
-        self._scheduling.complete_unqueued(batch, _failure(custom_id, index, error))
+    def fitting(self, batch: Batch, sizes_bytes: Iterable[int]) -> int:
+        """How many prompts of these sizes, from the first on, fit into a batch now; one that never will counts."""
+        bounds = Bounds(self._held.total.count + self._scheduling.queue_room(), batch.options.queue_limit_bytes)
+        sizes_bytes = (max(1, size_bytes) for size_bytes in sizes_bytes)
+        return self._held.fitting(batch.tenant.name, sizes_bytes, bounds, batch.tenant.queue_bounds)
+
+    def reject(self, batch: Batch, custom_id: str, error: PromptError, outcome: Outcome = Outcome.FAILED) -> None:
+        """Take a prompt of a session in only to end it, in-band, unless the batch has been cut short."""
+        if batch.stopped is None:
+            index = batch.expect(1)
+            self._scheduling.complete_unqueued(batch, _failure(custom_id, index, error, outcome))
 
     def close(self, batch: Batch) -> None:
         """The call is over: whatever is unfinished is cancelled."""
@@ -211,5 +223,5 @@ class Intake:
         return given or uuid.uuid4().hex
 
 
-def _failure(custom_id: str, index: int, error: PromptError) -> Result:
-    return Result(custom_id, index, Outcome.FAILED, Timings(), error=error)
+def _failure(custom_id: str, index: int, error: PromptError, outcome: Outcome = Outcome.FAILED) -> Result:
+    return Result(custom_id, index, outcome, Timings(), error=error)

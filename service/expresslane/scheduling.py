@@ -16,6 +16,7 @@ from expresslane.errors import PromptError, Reason
 from expresslane.policies import Scope
 from expresslane.rate_limits import PAUSE, Limit, RateLimits
 from expresslane.results import Outcome, Result
+from expresslane.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -85,6 +86,8 @@ class Scheduling:
         self._timer_ns = 0
         self._pump_due = False
         self._ending_sessions = False
+        self.room = Room()
+        """Who waits for room is called after each poll: that is when prompts have been released or have ended."""
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
 
@@ -227,6 +230,10 @@ class Scheduling:
         self._idle.clear()
         self._wake()
 
+    def queue_room(self) -> int:
+        """How many more prompts may wait now."""
+        return self._core.queue_room()
+
     def tell_limits(self, batch: Batch) -> None:
         """Note on a batch what its prompts have to wait for from the start."""
         self.limits.tell(batch, self._clock())
@@ -300,6 +307,7 @@ class Scheduling:
                 self._core.cancel(now, ticket.id)
                 error = errors[ticket.prompt.model]
                 self._complete(ticket, ticket.result(Outcome.FAILED, now, error), now)
+        self._wake()
 
     def cancel_batch(self, batch: Batch, state: BatchState, reason: Reason, message: str) -> None:
         """Cancel what is left of a batch."""
@@ -426,6 +434,7 @@ class Scheduling:
         if decisions.limited:
             self._limited(decisions.limited, now)
         self._arm(now)
+        self.room.freed()
 
     def _expire(self, ticket: Ticket, why: str, now_ns: int) -> None:
         if why == "batch":

@@ -29,6 +29,8 @@ __all__ = ["DOCUMENTED", "METHODS", "Caller", "Metadata"]
 Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
 
 HANG_S = 20.0
+TOKENS_PER_MIN = 900_000
+"""Only the limit of one prompt: all of a test do not reach it, and one that asks for more tokens is above it."""
 FILES = (inference_pb2, jobs_pb2, admin_pb2)
 METHODS: dict[str, MethodDescriptor] = {
     f"{service.full_name}/{method.name}": method
@@ -64,7 +66,7 @@ class Caller:
     async def _open(self) -> None:
         self.fake = await self._stack.enter_async_context(FakeBackend(keep=False))
         settings = {"retry_base_s": 0.001, "queue_limit_prompts": 100, "job_limit": 8, "tenants": self._tenants}
-        served = backend(self.fake.url, cap=8)
+        served = backend(self.fake.url, cap=8, tokens_per_min=TOKENS_PER_MIN)
         self.service = await self._stack.enter_async_context(Service(fake=served, **settings))
         self._channel = self._stack.enter_context(grpc.insecure_channel(self.service.address))
 
@@ -99,9 +101,15 @@ class Caller:
         answer = message_factory.GetMessageClass(METHODS[name].output_type)
         if cancel_after == 0:
             call.cancel()
+        accepted: set[str] = set()
         with contextlib.suppress(grpc.RpcError):
             for number, wire in enumerate(call, 1):
-                check(answer.FromString(wire))
+                message = answer.FromString(wire)
+                check(message)
+                if isinstance(message, inference_pb2.StreamPromptsResponse):
+                    accepted |= set(message.accepted)
+                    accepted -= {result.custom_id for result in message.results}
+                    assert not (message.HasField("summary") and accepted), "acknowledged, and no result"
                 if number == cancel_after:
                     call.cancel()
         code: grpc.StatusCode = call.code()
@@ -124,7 +132,9 @@ class Caller:
     async def _restore(self) -> None:
         app = self.service.app
         client = self.service.client
-        await client.update_backend("fake", cap=8, concurrency_enabled=True, requests_per_min=0, tokens_per_min=0)
+        await client.update_backend(
+            "fake", cap=8, concurrency_enabled=True, requests_per_min=0, tokens_per_min=TOKENS_PER_MIN
+        )
         for tenant in app.intake.tenants.known():
             await client.update_tenant(
                 tenant.name, weight=1, max_class="interactive", requests_per_min=0, tokens_per_min=0

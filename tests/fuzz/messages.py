@@ -40,7 +40,7 @@ SENSIBLE: dict[str, list[Any]] = {
     "paths": ["cap", "concurrency_enabled", "weight", "max_class", "requests_per_min", "tokens_per_min", "name"],
     "policy": ["", "hrrn", "lars", "edf", "fcfs", "sjf"],
     "page_token": ["", "1", "fake", "9" * 19],
-    "max_tokens": [1, 16],
+    "max_tokens": [1, 16, 1_000_000],
     "cap": [1, 4, 100_000],
     "requests_per_min": [0, 1_000_000_000],
     "tokens_per_min": [0, 1_000_000_000_000],

@@ -138,8 +138,9 @@ async def test_queue_full() -> None:
             waiting = asyncio.ensure_future(anext(running))
             await fake.wait_for_generations(1)
             late = batch(*[prompt(str(n)) for n in range(5)])
-            code, info, _, retries, _ = await refusal(service.client.inference.GenerateBatch(late))
+            code, info, _, retries, details = await refusal(service.client.inference.GenerateBatch(late))
             assert (code, info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+            assert details.endswith("of 10 places are taken (EXPRESSLANE_QUEUE_LIMIT_PROMPTS)")
             assert retries
             with pytest.raises(RefusedError) as raised:
                 await service.client.collect_batch([Prompt(str(n), "x", max_tokens=1) for n in range(5)])
@@ -160,11 +161,11 @@ async def test_queue_too_long() -> None:
             await anext(running)
         code, info, _, retries, details = await refusal(service.client.inference.GenerateBatch(batch(prompt())))
         assert (code, info.reason, retries) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", True)
-        assert "more than the 1.0 s that prompts may wait (queue_limit_s)" in details
+        assert details.endswith("more than the 1.0 s that prompts may wait (EXPRESSLANE_QUEUE_LIMIT_S)")
         many = batch(*[prompt(str(number)) for number in range(60)])
         code, info, _, retries, details = await refusal(service.client.inference.GenerateBatch(many))
         assert (code, info.reason, retries) == (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE", False)
-        assert "StreamPrompts" in details
+        assert details.endswith("that prompts may wait (EXPRESSLANE_QUEUE_LIMIT_S); send it through StreamPrompts")
         async with service.client.stream_prompts([Prompt("a", "x", prompt_class=PromptClass.INTERACTIVE)]) as session:
             assert [result.outcome async for result in session] == [Outcome.SUCCEEDED]
         await running.cancel()

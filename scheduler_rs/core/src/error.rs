@@ -40,7 +40,7 @@ pub enum Error {
     /// The batch alone would wait longer than anything may.
     #[error(
         "a batch of {prompts} prompts would take {:.1} s to be released even if nothing else waited, more than the \
-         {:.1} s that prompts may wait (queue_limit_s)",
+         {:.1} s that prompts may wait",
         *wait_ns as f64 / 1e9,
         *limit_ns as f64 / 1e9
     )]
@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// The batch would now wait too long.
     #[error(
-        "{prompts} prompts would wait up to {:.1} s, more than the {:.1} s that prompts may wait (queue_limit_s)",
+        "{prompts} prompts would wait up to {:.1} s, more than the {:.1} s that prompts may wait",
         *wait_ns as f64 / 1e9,
         *limit_ns as f64 / 1e9
     )]

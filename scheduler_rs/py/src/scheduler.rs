@@ -311,6 +311,11 @@ impl Scheduler {
         self.lock().refuse(now_ns, prompts, places)
     }
 
+    /// How many more tickets may wait now.
+    fn queue_room(&self) -> u32 {
+        self.lock().queue_room()
+    }
+
     /// When `poll` must be called next if nothing else happens.
     fn next_deadline(&self) -> Option<u64> {
         self.lock().next_deadline()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from expresslane.variables import environment_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Amount", "Bounds", "Held", "Shortage"]
 
@@ -79,6 +85,24 @@ class Held:
                 message = f"{have:,} {noun} {whose} wait or run; {wanted:,} more exceed the bound ({named})"
                 return Shortage(message, self._places(have + wanted - limit, have))
         return None
+
+    def fitting(self, tenant: str, sizes_bytes: Iterable[int], bounds: Bounds, own_bounds: Bounds) -> int:
+        """How many prompts of these sizes, from the first on, fit now. One that never will counts as taking nothing.
+
+        It has nothing to wait for: `shortage` says why it is refused.
+        """
+        pairs = ((self.total, bounds), (self.of(tenant), own_bounds))
+        places = min((limits.count - held.count for held, limits in pairs if limits.count), default=sys.maxsize)
+        room_bytes = min((limits.bytes - held.bytes for held, limits in pairs if limits.bytes), default=sys.maxsize)
+        largest = min((limits.bytes for _, limits in pairs if limits.bytes), default=sys.maxsize)
+        fitting = 0
+        for size_bytes in islice(sizes_bytes, max(0, places)):
+            if size_bytes <= largest:
+                room_bytes -= size_bytes
+                if room_bytes < 0:
+                    break
+            fitting += 1
+        return fitting
 
     def _places(self, missing: int, have: int) -> int:
         """How many prompts, of any tenant, end until so much of `have` is free, if what is held ends evenly."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -10,25 +11,20 @@ import structlog
 
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError
+from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.servicers import encode
 from expresslane.servicers.calls import batch_options, read_first
-from expresslane.servicers.decode import MAX_ID_BYTES, PromptDecoder
+from expresslane.servicers.decode import PromptDecoder
 from expresslane.servicers.delivery import Reader
+from expresslane.servicers.session_line import SessionLine
 from expresslane.servicers.status import abort
 from expresslane.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from expresslane.batches.batch import Batch
-    from expresslane.batches.ticket import Ticket
     from expresslane.intake import Intake
-    from expresslane.prompts import Prompt
-    from expresslane.results import Result
     from expresslane.scheduling import Scheduling
     from expresslane.settings import Settings
-    from expresslane.v1 import types_pb2
 
 __all__ = ["Session"]
 
@@ -38,9 +34,9 @@ log = structlog.get_logger(__name__)
 
 
 class Session:
-    """One session. It always reads, so that cancels never queue behind prompts; credits bound what it must hold.
+    """One session. It reads on while its prompts wait for room, so that cancels do not queue behind them.
 
-    custom_ids must be unique among the session's prompts that have no delivered result yet.
+    Credits bound what it must hold; with a MiB or more held back for want of room it is not read.
     """
 
     def __init__(
@@ -57,10 +53,8 @@ class Session:
         self._settings = settings
         self._context = context
         self._clock = clock
-        self._decoder: PromptDecoder
-        self._live: dict[str, Ticket | None] = {}
-        self._acknowledged: list[str] = []
-        self._credits = settings.stream_credits
+        self._line: SessionLine
+        self._credits = 0
         self._all_sent = False
         """Only cancels may come."""
         self._refusal: RefusedError | None = None
@@ -87,6 +81,7 @@ class Session:
             if ending is not None:
                 ending.cancel()
             reading.cancel()
+            self._line.drop()
             self._intake.close(batch)
             batch.outbox.leave()
         if self._defect is not None:
@@ -116,20 +111,25 @@ class Session:
             )
         options = batch_options(first.config, self._settings, self._context, self._clock())
         batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
-        self._decoder = PromptDecoder(
+        decoder = PromptDecoder(
             self._settings.max_prompt_bytes,
             batch.tenant.max_class,
             any_urls=self._settings.content_urls == "any",
             batch_class_from_chars=self._settings.batch_class_from_chars,
         )
+        self._line = SessionLine(self._intake, self._scheduling, batch, decoder, partial(self._admit, batch))
+        # More than may ever wait (and run, of the tenant's) would only be held back.
+        bounds = (self._settings.stream_credits, self._settings.queue_limit_prompts, batch.tenant.queue_bounds.count)
+        self._credits = min(bound for bound in bounds if bound)
         return batch
 
     async def _read(self, batch: Batch) -> None:
         try:
             while (batch.open or self._all_sent) and (message := await self._context.read()) is not grpc.aio.EOF:
-                self._handle(batch, message)
-                if self._acknowledged:  # the reader is not woken in vain: its heartbeat counts from its last message
+                self._handle(message)
+                if self._line.acknowledged:  # not in vain: the reader's heartbeat counts from its last message
                     batch.outbox.nudge()
+                await self._line.eased()
         except RefusedError as refusal:
             self._refusal = refusal
             batch.outbox.nudge()
@@ -137,82 +137,37 @@ class Session:
             self._defect = error
             batch.outbox.nudge()
         else:
-            self._scheduling.end_input(batch)
+            self._line.end_input()
 
-    def _handle(self, batch: Batch, message: pb.StreamPromptsRequest) -> None:
+    def _admit(self, batch: Batch) -> int:
+        """Take in more of what was held back, as there is room now."""
+        try:
+            admitted = self._line.admit()
+        except Exception as error:  # noqa: BLE001 - it ends this call, and nobody else's
+            self._defect = error
+            self._line.drop()
+            admitted = 0
+        if self._line.acknowledged or self._broken:
+            batch.outbox.nudge()
+        return admitted
+
+    def _handle(self, message: pb.StreamPromptsRequest) -> None:
         if message.HasField("config"):
             raise RefusedError(Reason.PROTOCOL_VIOLATION, "the configuration may come in the first message only")
         for custom_id in message.cancel:
-            if (ticket := self._live.get(custom_id)) is not None:
-                self._scheduling.cancel(ticket)
+            self._line.cancel(custom_id)
         if self._all_sent and message.prompts:
             raise RefusedError(Reason.PROTOCOL_VIOLATION, "no prompts may come after no_more_prompts")
         self._credits -= len(message.prompts)
         if self._credits < 0:
             excess = f"{-self._credits} prompts more than credits were granted"
             raise RefusedError(Reason.CREDITS_EXCEEDED, f"{excess}; wait for `credits` in the responses")
-        good: list[tuple[Prompt, int]] = []
         for prompt in message.prompts:
-            if not batch.open:  # a failure has just ended a FAIL_FAST session
-                break
-            self._take(batch, prompt, good)
-        self._accept(batch, good)
+            self._line.take(prompt)
+        self._line.admit()
         if message.no_more_prompts:
             self._all_sent = True
-            self._scheduling.end_input(batch)
-
-    def _take(self, batch: Batch, message: types_pb2.Prompt, good: list[tuple[Prompt, int]]) -> None:
-        """Check one prompt; a bad one gets a failed result and hurts no other."""
-        try:
-            decoded = self._decoder.decode(message, "prompt")
-        except Exception:
-            log.exception("defect while decoding a prompt")
-            self._accept(batch, good)
-            error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
-            self._intake.reject(batch, message.custom_id, error)
-            return
-        if decoded.prompt is None:
-            fault = decoded.violations[0]
-            field = fault.field.removeprefix("prompt.")
-            self._accept(batch, good)
-            echoed = message.custom_id.encode()[:MAX_ID_BYTES].decode(errors="ignore")
-            self._intake.reject(batch, echoed, PromptError(fault.reason, fault.description, field=field))
-        elif decoded.prompt.custom_id in self._live:
-            self._accept(batch, good)
-            description = "another unfinished prompt of this session has the same custom_id"
-            error = PromptError(Reason.DUPLICATE_CUSTOM_ID, description, field="custom_id")
-            self._intake.reject(batch, message.custom_id, error)
-        else:
-            self._live[decoded.prompt.custom_id] = None
-            good.append((decoded.prompt, decoded.size_bytes))
-
-    def _accept(self, batch: Batch, good: list[tuple[Prompt, int]]) -> None:
-        if not good:
-            return
-        try:
-            tickets = self._intake.accept(batch, good)
-        except RefusedError as refusal:
-            if refusal.reason is Reason.ABOVE_RATE_LIMIT and len(good) > 1:  # one of them is: the others shall not pay
-                for one in good:
-                    self._accept(batch, [one])
-                good.clear()
-                return
-            for prompt, _ in good:
-                del self._live[prompt.custom_id]
-                retryable = refusal.reason not in (Reason.BATCH_TOO_LARGE, Reason.ABOVE_RATE_LIMIT)
-                error = PromptError(
-                    refusal.reason, refusal.message, retryable=retryable, retry_after_ns=refusal.retry_after_ns
-                )
-                self._intake.reject(batch, prompt.custom_id, error)
-        else:
-            queued = {ticket.prompt.custom_id: ticket for ticket in tickets}
-            for prompt, _ in good:
-                if (ticket := queued.get(prompt.custom_id)) is not None:
-                    self._live[prompt.custom_id] = ticket
-                else:  # it has failed already, in-band
-                    del self._live[prompt.custom_id]
-        self._acknowledged += [prompt.custom_id for prompt, _ in good]
-        good.clear()
+            self._line.end_input()
 
     async def _deliver(self, batch: Batch) -> None:
         reader = Reader(batch, self._scheduling, clock=self._clock)
@@ -225,11 +180,12 @@ class Session:
                 await self._context.write(pb.StreamPromptsResponse(events=news))
             for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
                 await self._context.write(pb.StreamPromptsResponse(deltas=deltas))
-            acknowledged, self._acknowledged = self._acknowledged, []
+            acknowledged, self._line.acknowledged = self._line.acknowledged, []
             for start in range(0, len(acknowledged), ACKNOWLEDGED_AT_ONCE):
                 accepted = acknowledged[start : start + ACKNOWLEDGED_AT_ONCE]
                 await self._context.write(pb.StreamPromptsResponse(accepted=accepted))
-            self._delivered(parcel.results)
+            self._credits += len(parcel.results)
+            self._line.delivered(parcel.results)
             limit = batch.options.result_limit_bytes
             for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse, limit):
                 response.credits = len(response.results)
@@ -240,10 +196,3 @@ class Session:
     @property
     def _broken(self) -> bool:
         return self._refusal is not None or self._defect is not None
-
-    def _delivered(self, results: Sequence[Result]) -> None:
-        self._credits += len(results)
-        for result in results:
-            ticket = self._live.get(result.custom_id)
-            if ticket is not None and ticket.index == result.index:
-                del self._live[result.custom_id]

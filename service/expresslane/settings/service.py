@@ -176,7 +176,7 @@ class Settings(Frozen):
     unread_limit_bytes: Annotated[int, Field(ge=1_024, le=2**63 - 1)] = 1024 * 1024 * 1024
     """Bytes of answers of all calls together that wait for slow readers, about: what is under way comes on top."""
     stream_credits: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
-    """Prompts that one StreamPrompts session may have unfinished."""
+    """Prompts that one StreamPrompts session may have unfinished; no more than the queue's bounds allow."""
     max_open_batches: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls and running jobs that may be open at once."""
     max_open_calls: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000

@@ -951,7 +951,9 @@ class StreamPromptsResponse(_message.Message):
 
     @_builtins.property
     def accepted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """custom_ids of prompts that are now accepted: each will get a result."""
+        """custom_ids of prompts that are now accepted: each will get a result. What a session's end (a failure, the
+        call's deadline) finds unaccepted has none and was not run.
+        """
 
     @_builtins.property
     def summary(self) -> Global___BatchSummary:

@@ -112,7 +112,8 @@ class InferenceServicer(object):
     def StreamPrompts(self, request_iterator, context):
         """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
         granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
-        no more prompts come; the summary is the last message.
+        no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
+        acknowledged when there is room.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,8 @@ class InferenceStub:
     StreamPrompts: _grpc.StreamStreamMultiCallable[_inference_pb2.StreamPromptsRequest, _inference_pb2.StreamPromptsResponse]
     """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
     granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
-    no more prompts come; the summary is the last message.
+    no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
+    acknowledged when there is room.
     """
     CancelBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -96,7 +97,8 @@ class InferenceAsyncStub(InferenceStub):
     StreamPrompts: _aio.StreamStreamMultiCallable[_inference_pb2.StreamPromptsRequest, _inference_pb2.StreamPromptsResponse]  # type: ignore[assignment]
     """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
     granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
-    no more prompts come; the summary is the last message.
+    no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
+    acknowledged when there is room.
     """
     CancelBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]  # type: ignore[assignment]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -156,7 +158,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.StreamPromptsResponse], _abc.AsyncIterator[_inference_pb2.StreamPromptsResponse]]:
         """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
         granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
-        no more prompts come; the summary is the last message.
+        no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
+        acknowledged when there is room.
         """
 
     @_abc_1.abstractmethod

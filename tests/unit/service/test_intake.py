@@ -111,7 +111,7 @@ async def test_a_tenants_own_bounds() -> None:
 async def test_a_refusal_takes_nothing() -> None:
     """What the core refuses does not count as held by its tenant."""
     async with World(ScriptedBackend(default=second(1)), queue_limit=2) as world:
-        with pytest.raises(RefusedError):
+        with pytest.raises(RefusedError, match=r"\(EXPRESSLANE_QUEUE_LIMIT_PROMPTS\); send it through StreamPrompts$"):
             world.submit([prompt(name) for name in "abc"], tenant="t")
         assert world.intake._held.of("t") == Amount()
 
@@ -126,12 +126,12 @@ async def test_a_wait_above_the_bound() -> None:
         with pytest.raises(RefusedError) as raised:
             world.submit([prompt("late")])
         assert raised.value.reason is Reason.QUEUE_FULL
-        assert "more than the 10.0 s that prompts may wait (queue_limit_s)" in raised.value.message
+        assert raised.value.message.endswith("than the 10.0 s that prompts may wait (EXPRESSLANE_QUEUE_LIMIT_S)")
         assert 0 < (raised.value.retry_after_ns or 0) < 5 * SECOND
         with pytest.raises(RefusedError) as raised:
             world.submit([prompt(f"late {number}") for number in range(40)])
         assert (raised.value.reason, raised.value.retry_after_ns) == (Reason.BATCH_TOO_LARGE, None)
-        assert "(queue_limit_s); send it through StreamPrompts" in raised.value.message
+        assert raised.value.message.endswith("(EXPRESSLANE_QUEUE_LIMIT_S); send it through StreamPrompts")
         session = world.submit([prompt(f"session {number}") for number in range(40)], is_open=True)
         assert session.unfinished == 40
         world.intake.close(session)

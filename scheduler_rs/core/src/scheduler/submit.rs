@@ -32,6 +32,12 @@ impl Scheduler {
         Ok(tickets)
     }
 
+    /// How many more tickets may wait now.
+    #[must_use]
+    pub fn queue_room(&self) -> u32 {
+        self.config.queue_limit.saturating_sub(self.counters.queued)
+    }
+
     fn admit(&mut self, prompts: usize) -> Result<(), Error> {
         let (queue_limit, queued) = (self.config.queue_limit, self.counters.queued);
         if prompts > queue_limit as usize {
