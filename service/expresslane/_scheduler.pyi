@@ -598,6 +598,15 @@ class Scheduler:
         Raises UnknownTicketError when not in flight.
         """
 
+    def move_on(self, now_ns: int, ticket: int) -> None:
+        """A failure of its backend has ended the attempt of an in-flight ticket; to be followed by `retry`.
+
+        The next attempt, and only that, goes elsewhere while another backend of the model is open: available, its
+        breaker closed, the model not paused there. Where none is, it may go to the same one again.
+
+        Raises UnknownTicketError when not in flight.
+        """
+
     def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> str:
         """The attempt of an in-flight ticket is over and there shall be another.
 

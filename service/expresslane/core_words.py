@@ -28,13 +28,17 @@ _SETTINGS = {"queue_limit": "EXPRESSLANE_QUEUE_LIMIT_PROMPTS", "queue_limit_ns":
 """Bounds of the core: what sets them."""
 
 
-def expired(why: str, history: tuple[AttemptError, ...]) -> PromptError:
+def expired(why: str, history: tuple[AttemptError, ...], opens_in_ns: int | None = None) -> PromptError:
     """The error of a prompt that ended while it waited; `why` as `Decisions.expired` says it, or `rate_limited`.
 
-    That is a queue timeout while every backend of the model refuses for its rate limit.
+    That is a queue timeout while every backend of the model refuses for its rate limit. `opens_in_ns`: until a limit
+    or breaker lets go of one of them, if that is known; told where it is what the prompt waited for (O16).
     """
     reason, deadline, message = _EXPIRED[why]
-    return PromptError(reason, message, retryable=True, deadline=deadline, history=history)
+    retry_after_ns = opens_in_ns if why in ("rate_limited", "no_backend") else None
+    return PromptError(
+        reason, message, retryable=True, deadline=deadline, history=history, retry_after_ns=retry_after_ns
+    )
 
 
 def refused(error: _scheduler.SchedulerError) -> Exception:

@@ -204,7 +204,7 @@ class Dispatcher:
             outcome, prompt_error = self._ended_early(ticket, stopped)
         elif error is None and not stopped:
             outcome, prompt_error = Outcome.SUCCEEDED, None
-            self._scheduling.limits.refusals.succeeded(attempt.member.number, ticket.model_number, attempt.started_ns)
+            self._answered(ticket, attempt)
         else:
             expired = ""
             if stopped:
@@ -213,6 +213,9 @@ class Dispatcher:
                 expired = stopped
             assert error is not None
             self._note_health(attempt.member, error)
+            is_answer = error.http_status > 0 or attempt.answer.started
+            if is_answer and error.reason is not Reason.BACKEND_RATE_LIMITED:
+                self._answered(ticket, attempt)
             if self._is_backends_fault(error) or (stopped and not self._is_own(ticket, stopped)):
                 self._scheduling.blame(ticket, now)
             if self._retry(ticket, attempt, error, now):
@@ -243,6 +246,10 @@ class Dispatcher:
     def _note_health(self, member: Member, error: BackendError) -> None:
         if error.reason in _DOWN:
             self._fleet.unreachable(member, error)
+
+    def _answered(self, ticket: Ticket, attempt: Attempt) -> None:
+        """The backend has answered, be it with another error than a rate limit."""
+        self._scheduling.limits.refusals.answered(attempt.member.number, ticket.model_number, attempt.started_ns)
 
     def _exhausted(self, member: Member, model_number: int, wait_s: float) -> None:
         """The backend says itself that the next request would be one too many."""
@@ -275,15 +282,19 @@ class Dispatcher:
 
     def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         paused_until_ns = self._pause(ticket, attempt, error, now_ns)
-        delay_ns: int | None
+        back_off_ns: int | None = 0
+        asked_ns = self._retries.asked_ns(error)
         if paused_until_ns is not None:
-            elsewhere = self._scheduling.limits.open_elsewhere(ticket.model_number, attempt.member.number, now_ns)
-            delay_ns = 0 if elsewhere else max(0, paused_until_ns - now_ns)
+            asked_ns = max(0, paused_until_ns - now_ns)
         else:
-            delay_ns = self._retries.delay_ns(attempt.number - ticket.turned_away, error, ticket.back_off_ns)
+            back_off_ns = self._retries.back_off_ns(attempt.number - ticket.turned_away, error, ticket.back_off_ns)
         delivered = ticket.batch.options.stream_deltas and attempt.answer.started
-        if delay_ns is None or delivered or ticket.batch.stopped is not None:
+        if back_off_ns is None or delivered or ticket.batch.stopped is not None:
             return False
+        if self._is_backends_fault(error):
+            self._scheduling.move_on(ticket, now_ns)
+        # What one backend asks for says nothing about the others.
+        delay_ns = back_off_ns if self._moves(ticket, attempt, error, now_ns) else max(back_off_ns, asked_ns)
         exclude = self._retries.excludes_backend(error)
         answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude)
         if answer != QUEUED:
@@ -293,10 +304,18 @@ class Dispatcher:
         failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)
         self._end_trace(attempt, "retry", error, now_ns)
         ticket.history = (*ticket.history, failed)
-        ticket.back_off_ns = delay_ns
+        ticket.back_off_ns = back_off_ns or ticket.back_off_ns
         ticket.turned_away += paused_until_ns is not None
         ticket.attempt = None
         return True
+
+    def _moves(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
+        """Whether the next attempt goes to another backend, one that is open and that has not been excluded."""
+        if not self._is_backends_fault(error) and error.reason is not Reason.BACKEND_RATE_LIMITED:
+            return False
+        excluded = (self._fleet.get(one.backend) for one in ticket.history if self._retries.excludes_backend(one))
+        not_there = {attempt.member.number, *(member.number for member in excluded)}
+        return self._scheduling.limits.open_elsewhere(ticket.model_number, not_there, now_ns)
 
     @staticmethod
     def _why_not(answer: str, delay_ns: int) -> str:

@@ -96,9 +96,9 @@ class RateLimits:
         if limit.kind != PAUSE:
             entry.limit = limit
 
-    def open_elsewhere(self, model: int, backend: int, now_ns: int) -> bool:
-        """Whether another backend takes prompts of a model now, as far as limits go."""
-        others = (one for number, one in self._backends.items() if number != backend and model in one.models)
+    def open_elsewhere(self, model: int, backends: Collection[int], now_ns: int) -> bool:
+        """Whether a backend other than these takes prompts of a model now, as far as limits go."""
+        others = (one for number, one in self._backends.items() if number not in backends and model in one.models)
         return any(one.closed_by(model, now_ns) is None for one in others)
 
     def refused_everywhere(self, model: int, now_ns: int) -> bool:
@@ -107,6 +107,12 @@ class RateLimits:
         return bool(serving) and all(
             self.refusals.is_refusing(number, model) or one.is_paused(model, now_ns) for number, one in serving
         )
+
+    def opens_in_ns(self, model: int, now_ns: int) -> int | None:
+        """Until the first of the backends of a model that a limit closes opens; None: nobody knows of any."""
+        serving = (one for one in self._backends.values() if model in one.models)
+        limits = [limit for one in serving if (limit := one.closed_by(model, now_ns)) is not None]
+        return min((limit.reset_ns - now_ns for limit in limits), default=None)
 
     def tally(self, backend: int) -> Tally:
         """How often and how long a backend's limits have kept work waiting."""

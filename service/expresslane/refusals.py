@@ -14,7 +14,7 @@ _DOUBLINGS_MAX = 32
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Refusals without a success in between: how many pauses so far, and the last of them (monotonic)."""
+    """Refusals without another answer in between: how many pauses so far, and the last of them (monotonic)."""
 
     pauses: int
     begun_ns: int
@@ -61,8 +61,11 @@ class Refusals:
         self._runs[backend, model] = run
         return run.until_ns
 
-    def succeeded(self, backend: int, model: int, started_ns: int) -> None:
-        """An attempt succeeded: the run is over, unless the attempt was on its way before the last refusal."""
+    def answered(self, backend: int, model: int, started_ns: int) -> None:
+        """An attempt was answered, and not refused: the run is over, unless it was on its way before the last pause.
+
+        A 5xx is such an answer too: what follows is not the rate limit's doing.
+        """
         run = self._runs.get((backend, model))
         if run is not None and started_ns > run.begun_ns:
             del self._runs[backend, model]

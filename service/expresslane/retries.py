@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Literal
 
-from expresslane.errors import BackendError, Reason
+from expresslane.errors import AttemptError, BackendError, Reason
 
 __all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy"]
 
@@ -30,15 +30,19 @@ class RetryPolicy:
     jitter: Jitter = "full"
     random: random.Random = field(default_factory=random.Random)
 
-    def delay_ns(self, attempt: int, error: BackendError, last_ns: int = 0) -> int | None:
-        """Nanoseconds to wait after failed attempt number `attempt` (from 1); None: do not try again.
+    def back_off_ns(self, attempt: int, error: BackendError, last_ns: int = 0) -> int | None:
+        """Nanoseconds of back-off after failed attempt number `attempt` (from 1); None: do not try again.
 
-        `last_ns` is the back-off before that attempt. What the backend asks for is waited for in full.
+        `last_ns` is the back-off before that attempt, without what a backend asked for beyond it.
         """
         if attempt >= self.attempts or not error.retryable:
             return None
-        back_off_s = self._back_off_s(attempt, last_ns / 1e9)
-        return int(max(back_off_s, min(error.retry_after_s or 0.0, MAX_WAIT_S)) * 1e9)
+        return int(self._back_off_s(attempt, last_ns / 1e9) * 1e9)
+
+    @staticmethod
+    def asked_ns(error: BackendError) -> int:
+        """Nanoseconds that the backend asks to be left alone for; waited for in full before it is tried again."""
+        return int(min(error.retry_after_s or 0.0, MAX_WAIT_S) * 1e9)
 
     def _back_off_s(self, attempt: int, last_s: float) -> float:
         bound = min(self.cap_s, self.base_s * 2.0 ** (attempt - 1))
@@ -53,6 +57,6 @@ class RetryPolicy:
                 return bound
 
     @staticmethod
-    def excludes_backend(error: BackendError) -> bool:
-        """Whether the next attempt must go to another backend: a timed-out one is not repeated where it timed out."""
+    def excludes_backend(error: BackendError | AttemptError) -> bool:
+        """Whether no later attempt may go to the same backend: a timed-out one is not repeated where it timed out."""
         return error.reason in _OTHER_BACKEND

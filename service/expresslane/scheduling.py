@@ -264,6 +264,10 @@ class Scheduling:
         self._core.turned_away(now_ns, ticket.id)
         self.pause(backend, ticket.model_number, now_ns, until_ns)
 
+    def move_on(self, ticket: Ticket, now_ns: int) -> None:
+        """The next attempt goes to another backend, as long as one is open."""
+        self._core.move_on(now_ns, ticket.id)
+
     def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> str:
         """Put the ticket back in the queue, off-slot.
 
@@ -442,7 +446,8 @@ class Scheduling:
         if why == "queue" and self.limits.refused_everywhere(ticket.model_number, now_ns):
             why = "rate_limited"
         ticket.attempt = None
-        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, expired(why, ticket.history)), now_ns)
+        error = expired(why, ticket.history, self.limits.opens_in_ns(ticket.model_number, now_ns))
+        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
 
     @staticmethod
     def _overdue(ticket: Ticket | None, reason: str, releaser: Releaser) -> None:

@@ -1,4 +1,4 @@
-//! Waiting tickets that may go to the same backends: one class, one model, one set of excluded backends.
+//! Waiting tickets that may go to the same backends: one class, one model, one set of excluded backends, one avoided.
 
 use crate::fair_tree::FairTree;
 use crate::opening::Opening;
@@ -14,6 +14,8 @@ pub(crate) struct GroupKey {
     pub(crate) model: ModelId,
     /// Ascending.
     pub(crate) excluded: Vec<BackendId>,
+    /// It has just failed these tickets: they go elsewhere for as long as some other backend is open.
+    pub(crate) avoided: Option<BackendId>,
 }
 
 /// A backend that the group's tickets may go to.

@@ -12,6 +12,7 @@ mod estimate;
 mod hold;
 mod limit;
 mod load;
+mod moves;
 mod promote;
 mod queue;
 mod ramp;

@@ -128,6 +128,8 @@ pub(crate) struct Ticket {
     pub(crate) judged: bool,
     /// Whether its backend's rate limit turned its attempt away.
     pub(crate) turned_away: bool,
+    /// The next attempt is to go elsewhere.
+    pub(crate) moves: bool,
     /// Whether it runs after all earlier and before all later ones of its batch.
     pub(crate) sequential: bool,
 }
@@ -168,6 +170,7 @@ impl Ticket {
         cancelled: false,
         judged: false,
         turned_away: false,
+        moves: false,
         sequential: false,
     };
 

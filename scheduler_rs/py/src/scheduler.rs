@@ -268,6 +268,11 @@ impl Scheduler {
         self.lock().turned_away(now_ns, TicketId(ticket)).map_err(to_py)
     }
 
+    /// A failure of its backend has ended the attempt; the next goes elsewhere while another backend is open.
+    fn move_on(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
+        self.lock().move_on(now_ns, TicketId(ticket)).map_err(to_py)
+    }
+
     /// An in-flight ticket ends.
     #[pyo3(signature = (now_ns, ticket, outcome, *, usage = None))]
     fn finish(

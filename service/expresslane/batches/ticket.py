@@ -22,7 +22,8 @@ class Ticket:
     """The Python side of a core ticket. Hundreds of thousands may wait, so it holds slots and no task or future.
 
     `queue_wait_ns` is the time spent off-slot up to the last release; `attempt` is the running attempt, if any;
-    `attempts` counts releases; those of them that a rate limit turned away until later are `turned_away`.
+    `attempts` counts releases; those of them that a rate limit turned away until later are `turned_away`;
+    `back_off_ns` is the last random wait before an attempt, without what a backend asked for.
     """
 
     __slots__ = (

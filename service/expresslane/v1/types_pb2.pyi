@@ -716,9 +716,9 @@ class PromptError(_message.Message):
 
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """How long to wait before the prompt is sent again: what the backend asked for (Retry-After), the time in which there
-        will be room in the queue, or, with DRAINING, when to look for another service. Unset: nobody knows, or sending it
-        again as it is does not help.
+        """How long to wait before the prompt is sent again: what the backend asked for (Retry-After), the time until a
+        pause, a limit or a breaker lets go of a backend of its model, the time in which there will be room in the queue, or,
+        with DRAINING, when to look for another service. Unset: nobody knows, or sending it again as it is does not help.
         """
 
     def __init__(

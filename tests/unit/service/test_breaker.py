@@ -8,6 +8,7 @@ import grpc
 import pytest
 from expresslane.backends.http_errors import error_of_response
 from expresslane.errors import BackendError, Reason, status_code
+from expresslane.fleet import Change
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
 from multidict import CIMultiDict
@@ -87,9 +88,14 @@ async def test_a_hung_probe_is_given_up() -> None:
 async def test_with_another_backend_work_moves() -> None:
     """Prompts go to the backend that works, at once and without an attempt at the other."""
     bad, good = ScriptedBackend("bad", default=break_down), ScriptedBackend("good")
-    async with World(bad, good, settings={"breaker_open_s": OPEN_S}) as world:
+    async with World(bad, good, retries=ONCE, settings={"breaker_open_s": OPEN_S}) as world:
+        other = world.fleet.members[1]
+        other.available = False
+        world.fleet.update(other, Change())
         while len(bad.calls) < SAMPLES:
             await world.one()
+        other.available = True
+        world.fleet.update(other, Change())
         results, _ = await world.run([prompt(str(number)) for number in range(50)])
         assert {(one.outcome, one.backend, one.attempts) for one in results} == {(Outcome.SUCCEEDED, "good", 1)}
     assert len(bad.calls) == SAMPLES

@@ -67,9 +67,9 @@ def test_a_success_ends_the_run() -> None:
     """After a success the next refusal is a first one; what succeeds but was on its way before says nothing."""
     refusals = Refusals(Highest())
     rounds(refusals, 3)
-    refusals.succeeded(BACKEND, MODEL, SECOND)
+    refusals.answered(BACKEND, MODEL, SECOND)
     assert refusals.is_refusing(BACKEND, MODEL)
-    refusals.succeeded(BACKEND, MODEL, 100 * SECOND)
+    refusals.answered(BACKEND, MODEL, 100 * SECOND)
     assert not refusals.is_refusing(BACKEND, MODEL)
     assert refused(refusals, 101 * SECOND, 101 * SECOND) == 1.0
 
@@ -90,5 +90,5 @@ def test_pairs_do_not_mix() -> None:
     rounds(refusals, 4)
     assert not refusals.is_refusing(BACKEND, MODEL + 1)
     assert not refusals.is_refusing(BACKEND + 1, MODEL)
-    refusals.succeeded(BACKEND + 1, MODEL, 100 * SECOND)
+    refusals.answered(BACKEND + 1, MODEL, 100 * SECOND)
     assert refusals.is_refusing(BACKEND, MODEL)

@@ -179,7 +179,7 @@ def test_full_jitter() -> None:
     policy = RetryPolicy(attempts=9, base_s=0.5, cap_s=3, random=random.Random(7))
     error = BackendError(Reason.BACKEND_OVERLOADED, "", retryable=True)
     for attempt, bound_s in ((1, 0.5), (2, 1), (3, 2), (4, 3), (8, 3)):
-        delays = sorted(policy.delay_ns(attempt, error) or 0 for _ in range(4_000))
+        delays = sorted(policy.back_off_ns(attempt, error) or 0 for _ in range(4_000))
         assert 0 <= delays[0] < bound_s * 1e9 / 100
         assert bound_s * 1e9 * 0.99 < delays[-1] <= bound_s * 1e9
         for share in (0.25, 0.5, 0.75):
@@ -203,7 +203,7 @@ def test_jitter(jitter: Jitter, attempt: int, last_s: float, low_s: float, high_
     """Each kind of jitter fills its own range, and none goes above the cap (A19)."""
     policy = RetryPolicy(20, 0.5, 3, jitter, random.Random(1))
     error = BackendError(Reason.BACKEND_OVERLOADED, "", retryable=True)
-    delays = [(policy.delay_ns(attempt, error, int(last_s * 1e9)) or 0) / 1e9 for _ in range(2_000)]
+    delays = [(policy.back_off_ns(attempt, error, int(last_s * 1e9)) or 0) / 1e9 for _ in range(2_000)]
     assert low_s <= min(delays) <= low_s + (high_s - low_s) * 0.01
     assert high_s - (high_s - low_s) * (0.35 if jitter == "decorrelated" else 0.01) <= max(delays) <= high_s
 
@@ -217,7 +217,9 @@ def test_when_not_and_how_long(
 ) -> None:
     """The last attempt and hopeless errors are not repeated; what a backend asks for is bounded by a day."""
     error = BackendError(Reason.BACKEND_OVERLOADED, "", retryable=retryable, retry_after_s=retry_after_s)
-    assert RetryPolicy(3, 0.5, 30).delay_ns(attempt, error) == expected
+    policy = RetryPolicy(3, 0.5, 30)
+    back_off_ns = policy.back_off_ns(attempt, error)
+    assert (None if back_off_ns is None else max(back_off_ns, policy.asked_ns(error))) == expected
 
 
 @virtual_time

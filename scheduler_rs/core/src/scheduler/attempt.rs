@@ -74,9 +74,11 @@ impl Scheduler {
         if self.wait_ends_ns(slot) <= not_before_ns.max(self.now_ns) {
             return Ok(RetryAnswer::PastDeadline);
         }
+        let backend = self.backends[ticket.backend as usize].id;
         let mut key = self.groups[ticket.group].key.clone();
+        key.avoided = ticket.moves.then_some(backend);
         if exclude_backend {
-            let backend = self.backends[ticket.backend as usize].id;
+            key.avoided = None;
             if let Err(at) = key.excluded.binary_search(&backend) {
                 key.excluded.insert(at, backend);
             }

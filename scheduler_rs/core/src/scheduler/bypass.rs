@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::TicketId;
+use crate::group::Route;
 use crate::opening::Opening;
 use crate::reservation::Reservation;
 use crate::ticket::Lane;
@@ -32,7 +33,8 @@ impl Scheduler {
     /// The group's best unfit head, if `chosen` passes it on its way to `backend`.
     fn passed_head(&mut self, group: u32, chosen: &Candidate, backend: u32) -> Option<TicketId> {
         let here = &self.groups[group];
-        if here.tenants.is_empty() || !here.routes.iter().any(|route| route.backend == backend) {
+        let may_go = |&route: &Route| route.backend == backend && self.may_go(here, route);
+        if here.tenants.is_empty() || !here.routes.iter().any(may_go) {
             return None;
         }
         loop {
@@ -76,9 +78,11 @@ impl Scheduler {
         }
         let (group, flow, class) = (ticket.group, ticket.flow, ticket.class);
         let (bucket, bypassed) = (ticket.bucket(), ticket.bypassed);
-        let candidates = self.groups[group].routes.iter().filter(|route| {
+        let of_group = &self.groups[group];
+        let candidates = of_group.routes.iter().filter(|&&route| {
             let backend = &self.backends[route.backend as usize];
-            backend.has_slot(route.model_slot)
+            self.may_go(of_group, route)
+                && backend.has_slot(route.model_slot)
                 && bucket < backend.lanes.budgeted()
                 && (promoted || bypassed >= backend.lanes.bypass_limit())
                 && backend.reservation.is_none_or(|kept| class < kept.class)

@@ -149,9 +149,9 @@ impl Scheduler {
     fn opening(&self, slot: u32, kept: &mut Vec<Reservation>) -> Opening {
         let group = &self.groups[slot];
         let mut opening = Opening::CLOSED;
-        for route in &group.routes {
+        for &route in &group.routes {
             let backend = &self.backends[route.backend as usize];
-            if backend.has_slot(route.model_slot) {
+            if self.may_go(group, route) && backend.has_slot(route.model_slot) {
                 opening = opening.union(backend.open_to(group.key.class));
                 kept.extend(backend.open_reservation().filter(|kept| kept.group == slot));
             }
@@ -210,13 +210,15 @@ impl Scheduler {
                 (kept.flow, kept.group, kept.bucket) == (head.flow, head.group, head.bucket())
             })
         };
-        backend.has_slot(route.model_slot)
+        self.may_go(&self.groups[head.group], route)
+            && backend.has_slot(route.model_slot)
             && (backend.open_to(head.class).contains(head.bucket()) || is_kept())
     }
 
     /// A short budget can keep back the buckets below this one.
     pub(super) fn budgeted(&self, slot: u32) -> u8 {
-        let routes = self.groups[slot].routes.iter();
+        let group = &self.groups[slot];
+        let routes = group.routes.iter().filter(|&&route| self.may_go(group, route));
         let with_slot = routes.filter_map(|route| {
             let backend = &self.backends[route.backend as usize];
             backend.has_slot(route.model_slot).then(|| backend.lanes.budgeted())

@@ -16,10 +16,11 @@ impl Scheduler {
                     let backend = &self.backends[other.backend as usize];
                     other.backend != route.backend && backend.has_in_memory(other.model_slot)
                 });
+                let may_go = self.may_go(group, *route);
                 let backend = &mut self.backends[route.backend as usize];
                 let slot = &mut backend.models[route.model_slot as usize];
-                // What is paused could not use the place.
-                if limited(backend.config.max_loaded_models) && slot.paused_until_ns == 0 {
+                // What is paused, or goes elsewhere, could not use the place.
+                if limited(backend.config.max_loaded_models) && may_go && slot.paused_until_ns == 0 {
                     slot.wanted = slot.wanted.min(group.key.class);
                     slot.only_here |= !has_other;
                 }

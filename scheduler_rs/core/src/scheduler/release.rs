@@ -115,6 +115,7 @@ impl Scheduler {
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
         ticket.turned_away = false;
+        ticket.moves = false;
         backend.charge_limits(now_ns, route.model_slot, ticket);
         if let Some(due_ns) = backend.probes_due_ns() {
             self.timers.arm(&mut backend.timer_ns, due_ns, Owner::Backend(route.backend));

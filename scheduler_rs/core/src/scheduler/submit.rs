@@ -72,7 +72,7 @@ impl Scheduler {
                     && (!self.limits_tokens || self.too_small_for(prompt) == excluded)
             });
             let (run, later) = rest.split_at(alike.count());
-            let group = self.group_for(GroupKey { class, model: first.model, excluded });
+            let group = self.group_for(GroupKey { class, model: first.model, excluded, avoided: None });
             let flow = self.flow_for(class, batch_slot, options.weight, coming[usize::from(class)]);
             self.enter(batch_slot, group, flow, run);
             ids.extend(run.iter().map(|prompt| self.enqueue_one(batch_slot, group, flow, prompt)));

@@ -267,6 +267,9 @@ impl World {
             }
             Event::Retry(pick, exclude) => {
                 let Some(ticket) = self.picked(pick) else { return };
+                if !exclude {
+                    self.driver.scheduler.move_on(self.driver.now_ns, ticket).expect("it is in flight");
+                }
                 if self.driver.retry(ticket, SECOND, exclude) {
                     self.running.remove(&ticket);
                 }

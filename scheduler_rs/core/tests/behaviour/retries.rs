@@ -1,7 +1,7 @@
 //! Retries: off-slot, by arrival, and elsewhere when told so.
 
 use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, plain, policy};
-use expresslane_scheduler::{AttemptEnd, BatchOptions, Config, Outcome, Prompt};
+use expresslane_scheduler::{AttemptEnd, BackendConfig, BatchOptions, Config, Outcome, Prompt};
 
 /// A retry waits without a slot and then goes before those that arrived later (A18).
 #[test]
@@ -50,6 +50,46 @@ fn excluded_backends() {
     assert_eq!(tried, [0, 1, 2]);
     driver.scheduler.finish(driver.now_ns, ticket, Outcome::Failed).unwrap();
     assert_eq!(driver.scheduler.snapshot().failed, 1);
+}
+
+/// After a failure the next attempt, and only that, goes to another backend, even where that one is busy.
+#[test]
+fn moves_on() {
+    let mut driver = Driver::with("fcfs", &[plain(1), plain(1)]);
+    let ticket = driver.submit(1, &[10])[0];
+    for backend in [0, 1, 0] {
+        assert_eq!(driver.dispatches()[0].backend, backend);
+        driver.scheduler.move_on(driver.now_ns, ticket).unwrap();
+        assert!(driver.retry(ticket, 0, false));
+    }
+    assert_eq!(driver.dispatches()[0].backend, 1);
+    let other = driver.submit(2, &[10])[0];
+    assert_eq!(driver.dispatches()[0].backend, 0);
+    driver.scheduler.move_on(driver.now_ns, other).unwrap();
+    assert!(driver.retry(other, 0, false));
+    assert!(driver.dispatches().is_empty(), "it waits for the busy one");
+    driver.finish(ticket);
+    assert_eq!(driver.dispatches()[0].backend, 1);
+}
+
+/// It goes back to the one that failed it as soon as no other is open: down, or paused for its model.
+#[test]
+fn moves_nowhere() {
+    for is_down in [false, true] {
+        let mut driver = Driver::with("fcfs", &[plain(1), plain(1)]);
+        let ticket = driver.submit(1, &[10; 2])[0];
+        assert_eq!(driver.dispatches().len(), 2);
+        driver.scheduler.move_on(driver.now_ns, ticket).unwrap();
+        assert!(driver.retry(ticket, 0, false));
+        assert!(driver.dispatches().is_empty());
+        if is_down {
+            driver.backend(1, BackendConfig { available: false, ..plain(1) });
+        } else {
+            driver.scheduler.pause(driver.now_ns, 1, None, 600 * SECOND);
+        }
+        let again = driver.dispatches();
+        assert_eq!((again[0].ticket, again[0].backend), (ticket, 0));
+    }
 }
 
 /// A retry that would start after its batch's deadline makes no sense, and changes nothing.

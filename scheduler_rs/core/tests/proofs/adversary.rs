@@ -240,7 +240,7 @@ impl Adversary {
             }
             Kind::Retry => {
                 let delay_ns = if self == Self::Shares { 0 } else { dice.pick(&DURATIONS) };
-                Event::Retry { pick, delay_ns, exclude_backend: dice.one_in(2) }
+                Event::Retry { pick, delay_ns, exclude_backend: dice.one_in(3), moves: dice.one_in(2) }
             }
             Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
             Kind::Cancel => Event::Cancel(pick),

@@ -57,6 +57,7 @@ pub(crate) struct Flight {
     /// Since when it had waited: what counts again if it is turned away.
     pub(crate) waited_since_ns: u64,
     pub(crate) turned_away: bool,
+    pub(crate) moves: bool,
     pub(crate) in_prefill: bool,
     pub(crate) is_long: bool,
     pub(crate) first_token_due_ns: u64,
@@ -76,6 +77,8 @@ pub(crate) struct Item {
     pub(crate) edge: u32,
     pub(crate) arrival_ns: u64,
     pub(crate) excluded: Vec<u32>,
+    /// The backend that failed it last, if it is to move on.
+    pub(crate) avoided: Option<u32>,
     pub(crate) at: Where,
     pub(crate) cancelled: bool,
     pub(crate) attempts: u32,
@@ -88,6 +91,11 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// The backends that it must not go to, and the one that it rather would not.
+    pub(crate) fn turned_from(&self) -> (&[u32], Option<u32>) {
+        (&self.excluded, self.avoided)
+    }
+
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.at, Where::Waiting { .. })
     }

@@ -23,6 +23,7 @@ pub(crate) enum Event {
         pick: u64,
         delay_ns: u64,
         exclude_backend: bool,
+        moves: bool,
     },
     /// By a rate limit; if `pause_ns` is not 0, its model is paused there for so long and it waits as long.
     TurnedAway {

@@ -112,9 +112,9 @@ impl World {
                 let Some(id) = self.pick_in_flight(pick) else { return };
                 self.finish(id, end, usage);
             }
-            Event::Retry { pick, delay_ns, exclude_backend } => {
+            Event::Retry { pick, delay_ns, exclude_backend, moves } => {
                 let Some(id) = self.pick_in_flight(pick) else { return };
-                self.retry(id, delay_ns, exclude_backend);
+                self.retry(id, delay_ns, exclude_backend, moves);
             }
             Event::TurnedAway { pick, pause_ns } => self.turn_away(pick, pause_ns),
             Event::Cancel(pick) => {
@@ -229,15 +229,24 @@ impl World {
         self.model.turned_away(id);
         if let Some(backend) = flight.map(|flight| flight.backend).filter(|_| pause_ns > 0) {
             self.act(&Event::Pause { backend, model: Some(model), for_ns: pause_ns });
-            self.retry(id, pause_ns, false);
+            self.retry(id, pause_ns, false, false);
         }
     }
 
-    fn retry(&mut self, id: u64, delay_ns: u64, exclude_backend: bool) {
+    fn retry(&mut self, id: u64, delay_ns: u64, exclude_backend: bool, moves: bool) {
         let not_before_ns = self.model.now_ns + delay_ns;
         let Some(item) = self.model.item(id) else { return };
         let makes_sense = self.model.makes_sense(item, not_before_ns, exclude_backend);
         let is_allowed = self.model.budget_allows(item);
+        if moves {
+            let is_noted = self.scheduler.move_on(self.model.now_ns, TicketId(id));
+            self.must(Law::Retries, is_noted.is_ok(), || {
+                format!("move_on of {id} in flight is {is_noted:?}")
+            });
+            if let Some(flight) = self.model.flight_mut(id) {
+                flight.moves = true;
+            }
+        }
         let answer = self.scheduler.retry(self.model.now_ns, TicketId(id), not_before_ns, exclude_backend);
         let is_queued = answer == Ok(RetryAnswer::Queued);
         let is_denied = answer == Ok(RetryAnswer::BudgetExhausted);

@@ -89,6 +89,7 @@ impl Reference {
                 edge: edge_of(request.tokens),
                 arrival_ns: self.now_ns,
                 excluded: self.too_small_for(&request),
+                avoided: None,
                 at: Where::Waiting { not_before_ns: 0, since_ns: self.now_ns },
                 cancelled: false,
                 attempts: 0,
@@ -207,6 +208,7 @@ impl Reference {
             flow: self.flow_of(item.batch, item.request.class),
             ..item
         };
+        again.avoided = (flight.moves && !exclude_backend).then_some(flight.backend);
         if exclude_backend && !again.excluded.contains(&flight.backend) {
             again.excluded.push(flight.backend);
         }

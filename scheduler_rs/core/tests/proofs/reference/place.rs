@@ -8,6 +8,8 @@ pub(crate) enum Obstacle {
     NotServed,
     Unavailable,
     Excluded,
+    /// It failed the last attempt, and another backend is open.
+    Avoided,
     Cap,
     ModelCap,
     /// Its model's soft cap there, after a rate limit.
@@ -27,7 +29,7 @@ impl Obstacle {
     pub(crate) fn law(self) -> Law {
         match self {
             Self::NotServed | Self::Unavailable => Law::OwnConstraints,
-            Self::Excluded => Law::Retries,
+            Self::Excluded | Self::Avoided => Law::Retries,
             Self::Cap | Self::ModelCap | Self::Ramp | Self::GlobalCap => Law::Caps,
             Self::LongLane | Self::ShortLane => Law::Lanes,
             Self::Paused
@@ -74,6 +76,7 @@ impl Reference {
         let is_met = [
             (Obstacle::Unavailable, !server.available),
             (Obstacle::Excluded, item.excluded.contains(&host.id)),
+            (Obstacle::Avoided, item.avoided == Some(host.id) && self.is_open_elsewhere(item, host)),
             (Obstacle::Cap, here().count() >= server.cap as usize),
             (Obstacle::ModelCap, model_cap > 0 && of_model >= model_cap as usize),
             (Obstacle::Ramp, of_model >= host.cap_of(request.model)),
@@ -98,6 +101,16 @@ impl Reference {
         ];
         let is_met = is_met.into_iter().chain(self.tenant_obstacles(item, slack_ns));
         is_met.filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
+    }
+
+    fn is_open_elsewhere(&self, item: &Item, host: &Host) -> bool {
+        self.hosts.iter().any(|other| {
+            other.id != host.id
+                && other.server.available
+                && other.server.serves(item.request.model)
+                && !item.excluded.contains(&other.id)
+                && other.paused_until_ns(item.request.model) <= self.now_ns
+        })
     }
 
     pub(crate) fn short_tokens(&self, backend: u32) -> u64 {

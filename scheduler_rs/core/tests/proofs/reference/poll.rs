@@ -160,7 +160,7 @@ impl Reference {
             }
             let rival = self.standing(other);
             let is_same_group =
-                (other.request.model, &other.excluded) == (chosen.request.model, &chosen.excluded);
+                other.request.model == chosen.request.model && other.turned_from() == chosen.turned_from();
             let is_same_bucket = is_same_group && rival.bucket == standing.bucket;
             if is_same_bucket && rival.place < standing.place {
                 let what = format!("ticket {} goes before {}, which is before it", chosen.id, other.id);
@@ -242,6 +242,7 @@ impl Reference {
             released_ns: now_ns,
             waited_since_ns,
             turned_away: false,
+            moves: false,
             in_prefill: true,
             is_long: host.is_long(item),
             first_token_due_ns: due(server.first_token_timeout_ns),

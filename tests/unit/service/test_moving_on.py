@@ -1,0 +1,158 @@
+"""A prompt that a backend has failed goes to another one that works, and back where none does (A18, A26)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from expresslane.errors import Reason
+from expresslane.fleet import Change
+from expresslane.results import Outcome
+from expresslane.retries import RetryPolicy
+
+from tests.support.virtual_time import virtual_time
+from tests.unit.service.test_retries import SLOWEST, Highest, failing
+from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, second
+
+if TYPE_CHECKING:
+    from expresslane.backends.base import Answer, Call
+
+FAILURES = {
+    "500": failing(Reason.BACKEND_ERROR, http_status=500),
+    "503": failing(Reason.BACKEND_OVERLOADED, http_status=503),
+    "disconnect": failing(Reason.BACKEND_DISCONNECTED),
+    "503 for 3 s": failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=3),
+    "503 for 600 s": failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=600),
+}
+BUSY = failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=3)
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@virtual_time
+async def test_to_the_backend_that_works(failure: str) -> None:
+    """One always fails and one works: the second attempt is there, after the back-off alone (A18)."""
+    failing_one, working = ScriptedBackend("a", default=FAILURES[failure]), ScriptedBackend("z")
+    async with World(failing_one, working, retries=SLOWEST) as world:
+        result = await world.one()
+        assert (result.outcome, result.attempts, result.backend) == (Outcome.SUCCEEDED, 2, "z")
+        assert result.timings.total_ns == SECOND // 2
+        assert len(failing_one.calls) == 1
+
+
+@virtual_time
+async def test_waits_for_the_busy_one() -> None:
+    """An idle backend that fails is no reason to go there again while the one that works has no free slot."""
+    failing_one, working = ScriptedBackend("a", default=FAILURES["500"]), ScriptedBackend("z", default=second(20))
+    async with World(failing_one, working, settings={"cap": 1, "breaker_error_ratio": 0}, retries=SLOWEST) as world:
+        results, _ = await world.run([prompt(str(number)) for number in range(6)])
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+        assert {one.backend for one in results} == {"z"}
+        assert {one.attempts for one in results} <= {1, 2}
+    assert working.peak == 1
+
+
+@virtual_time
+async def test_attempts_are_spread_over_backends_that_fail() -> None:
+    """Two that fail: neither has two attempts in a row, and the prompt fails as it would with one."""
+    backends = [ScriptedBackend(name, default=FAILURES["500"]) for name in "az"]
+    async with World(*backends, retries=SLOWEST) as world:
+        result = await world.one()
+        assert (result.outcome, result.attempts) == (Outcome.FAILED, 3)
+        assert result.error is not None
+        assert [*(one.backend for one in result.error.history), result.backend] == ["a", "z", "a"]
+
+
+@virtual_time
+async def test_back_where_no_other_is_up() -> None:
+    """The other one is down: the same backend is tried again, when it asked for."""
+    recovering, down = ScriptedBackend("a"), ScriptedBackend("z")
+    recovering.plays = [BUSY, FAILURES["500"]]
+    async with World(recovering, down, retries=SLOWEST) as world:
+        world.fleet.members[1].available = False
+        world.fleet.update(world.fleet.members[1], Change())
+        result = await world.one()
+        assert (result.outcome, result.attempts, result.backend) == (Outcome.SUCCEEDED, 3, "a")
+        assert result.timings.total_ns == 4 * SECOND
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+@virtual_time
+async def test_back_when_the_other_goes_meanwhile(is_paused: bool) -> None:
+    """What waits for the other one does not wait for it while it is down or paused: it goes back at once."""
+    recovering, busy = ScriptedBackend("a"), ScriptedBackend("z")
+
+    async def goes(call: Call, answer: Answer) -> None:
+        await second(5)(call, answer)
+        if is_paused:
+            answer.exhausted(200.0)
+        else:
+            await failing(Reason.BACKEND_UNREACHABLE)(call, answer)
+
+    recovering.plays, busy.plays = [FAILURES["500"], second(1)], [goes]
+    settings = {"cap": 1, "breaker_error_ratio": 0}
+    async with World(recovering, busy, settings=settings, retries=SLOWEST) as world:
+        results, _ = await world.run([prompt("x"), prompt("y")])
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+        failed_at_first = next(one for one in results if one.custom_id == "x")
+        assert (failed_at_first.backend, failed_at_first.timings.total_ns) == ("a", 6 * SECOND)
+
+
+@virtual_time
+async def test_a_request_of_no_fault_of_the_backend_stays() -> None:
+    """A 409 is about the request: what the backend asks for is waited for, though another one is idle."""
+    first, other = ScriptedBackend("a"), ScriptedBackend("z")
+    first.plays = [failing(Reason.BACKEND_ERROR, http_status=409, retry_after_s=3)]
+    async with World(first, other, retries=SLOWEST) as world:
+        result = await world.one()
+        assert (result.outcome, result.backend, result.timings.total_ns) == (Outcome.SUCCEEDED, "a", 3 * SECOND)
+
+
+@virtual_time
+async def test_decorrelated_jitter_remembers_back_offs_only() -> None:
+    """A Retry-After and a pause of a minute do not make the back-offs after them three times as long (A19)."""
+    backend = ScriptedBackend()
+    minute: list[Play] = [
+        failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=60),
+        failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=60),
+    ]
+    backend.plays = [*minute, FAILURES["500"], FAILURES["500"]]
+    policy = RetryPolicy(attempts=4, base_s=0.5, cap_s=100, jitter="decorrelated", random=Highest())
+    async with World(backend, retries=policy) as world:
+        result = await world.one()
+        assert (result.outcome, result.attempts, result.turned_away) == (Outcome.SUCCEEDED, 4, 1)
+        # Back-offs of 0.5 s (within the minute), 1.5 s and 4.5 s.
+        assert result.timings.total_ns == int((60 + 60 + 1.5 + 4.5) * SECOND)
+
+
+@virtual_time
+async def test_another_answer_ends_a_run_of_refusals() -> None:
+    """A backend that turned one away, answers 5xx since and is busy at last: a queue timeout is no rate limit."""
+    backend = ScriptedBackend(default=second(500), default_cap=1)
+    backend.plays = [failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=1), FAILURES["500"]]
+    async with World(backend, retries=RetryPolicy(attempts=1, base_s=0.5, cap_s=30)) as world:
+        results, _ = await world.run([prompt(name) for name in "abc"])
+        reasons = {one.custom_id: one.error.reason for one in results if one.error is not None}
+        assert reasons == {"a": Reason.BACKEND_ERROR, "c": Reason.QUEUE_TIMEOUT}
+
+
+@virtual_time
+async def test_told_when_the_rate_limit_ends() -> None:
+    """A prompt that ends while its backend is paused is told when that ends (O16)."""
+    backend = ScriptedBackend(default_cap=1)
+    backend.plays = [failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=400, retryable=False)]
+    async with World(backend) as world:
+        results, _ = await world.run([prompt("a"), prompt("b")])
+        error = next(one.error for one in results if one.custom_id == "b")
+        assert error is not None
+        assert (error.reason, error.retry_after_ns) == (Reason.BACKEND_RATE_LIMITED, 100 * SECOND)
+
+
+@virtual_time
+async def test_told_when_the_breaker_lets_one_try() -> None:
+    """A prompt that ends for want of a backend is told when the breaker tries its backend again (O16)."""
+    backend = ScriptedBackend(default=FAILURES["500"], default_cap=1)
+    settings = {"breaker_min_samples": 1, "breaker_open_s": 50, "breaker_open_max_s": 50}
+    async with World(backend, settings=settings, no_backend_timeout_ns=30 * SECOND) as world:
+        result = await world.one()
+        assert result.error is not None
+        assert (result.error.reason, result.error.retry_after_ns) == (Reason.NO_BACKEND, 20 * SECOND)
