@@ -192,7 +192,7 @@ async def test_results_that_nobody_reads(cell: str) -> None:
 
 @pytest.mark.parametrize("whose", ["tenant", "all"])
 async def test_what_a_session_sends_is_counted(whose: str) -> None:
-    """A session's prompts fill the queue, or its tenant's part, in bytes too: more fail in-band and alone."""
+    """A session's prompts fill the queue, or its tenant's part, in bytes: calls are refused, its own prompts wait."""
     own: dict[str, Any] = {"tenants": {"slow": TenantSettings(queue_limit_bytes=3_000)}}
     settings = own if whose == "tenant" else {"queue_limit_bytes": 3_000}
     setting = {"tenant": "EXPRESSLANE_TENANTS__SLOW__QUEUE_LIMIT_BYTES", "all": "EXPRESSLANE_QUEUE_LIMIT_BYTES"}[whose]
@@ -206,16 +206,18 @@ async def test_what_a_session_sends_is_counted(whose: str) -> None:
     ):
         fake.on(lambda request: Script(before_headers=gate) if b"held" in request.body else None)
         async with slow.stream_prompts() as session:
-            for name in ("a", "b"):
-                await session.send(Prompt(name, "held " * 400))
-            refused = await anext(session)
-            assert refused.error is not None
-            assert (refused.custom_id, refused.error.reason, refused.error.retryable) == ("b", "QUEUE_FULL", True)
-            assert setting in refused.error.message
+            await session.send(Prompt("a", "held " * 400))
+            await fake.wait_for_generations(1)
+            await session.send(Prompt("b", "held " * 400))
+            with pytest.raises(RefusedError) as refused:
+                await slow.collect_batch([Prompt("c", "x" * 2_000, max_tokens=1)])
+            assert refused.value.reason == "QUEUE_FULL"
+            assert setting in str(refused.value)
             assert (await quick.collect_batch([Prompt("q", others, max_tokens=1)])).results[0].ok
+            assert len(fake.generations) == 2
             gate.set()
             await session.done_sending()
-            assert [one.ok async for one in session] == [True]
+            assert [(one.custom_id, one.ok) async for one in session] == [("a", True), ("b", True)]
 
 
 async def test_jobs_and_kept_batches_of_a_tenant() -> None:
