@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane_client import Outcome, Prompt, Result
+from expresslane_client import Result
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.fake_backend import FakeBackend, Script
@@ -53,24 +52,6 @@ async def test_no_delay_where_coming_back_does_not_help() -> None:
             assert result.error is not None
             assert (result.error.http_status, result.error.retryable) == (status, False)
             assert delay_of(result) is None
-
-
-async def test_a_full_queue_in_a_session() -> None:
-    """A session's prompt that does not fit now ends in-band, with the delay that a refused call would have got."""
-    gate = asyncio.Event()
-    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1), queue_limit_prompts=1) as service:
-        fake.on(lambda _: Script(before_headers=gate))
-        async with service.client.stream_prompts() as session:
-            await session.send(Prompt("running", "x"))
-            await fake.wait_for_generations(1)
-            await session.send(Prompt("waiting", "x"))
-            await session.send(Prompt("late", "x"))
-            result = await anext(session)
-            assert (result.custom_id, result.outcome) == ("late", Outcome.FAILED)
-            assert result.error is not None
-            assert (result.error.reason, result.error.retryable) == ("QUEUE_FULL", True)
-            assert delay_of(result) == 1.0  # nothing has ended: the rate is not known
-            gate.set()
 
 
 async def test_the_delay_on_the_command_line(tmp_path: Path) -> None:
