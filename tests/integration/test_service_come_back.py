@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane_client import Result
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.fake_backend import FakeBackend, Script
@@ -14,6 +13,8 @@ from tests.support.shell import Shell
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from expresslane_client import Result
 
 
 def delay_of(result: Result) -> float | None:
