@@ -30,6 +30,8 @@ pub(crate) struct Line {
     tokens: BTreeMap<TicketId, u32>,
     /// When each was released, and how long it had waited.
     pub(crate) waits: Vec<(u64, u64)>,
+    /// Of the same prompts.
+    pub(crate) sizes: Vec<u32>,
     pub(crate) refused: Vec<Error>,
     batches: u64,
 }
@@ -47,6 +49,7 @@ impl Line {
             events: BTreeSet::new(),
             tokens: BTreeMap::new(),
             waits: Vec::new(),
+            sizes: Vec::new(),
             refused: Vec::new(),
             batches: 0,
         }
@@ -117,6 +120,7 @@ impl Line {
             let (prefill_ns, decode_ns) = (self.service)(tokens);
             self.events.insert((self.driver.now_ns + prefill_ns, dispatch.ticket, Some(decode_ns)));
             self.waits.push((self.driver.now_ns, dispatch.queue_wait_ns));
+            self.sizes.push(tokens);
         }
     }
 }

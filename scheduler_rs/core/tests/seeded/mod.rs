@@ -49,7 +49,17 @@ pub(crate) fn all<S: Strategy>(
     property: impl Fn(S::Value) -> Result<(), TestCaseError>,
 ) {
     // Also PROPTEST_CASES, for all tests at once.
-    let (seed, cases) = (number("SEED", 1), number("CASES", Config::default().cases.into()));
+    some(path, Config::default().cases.into(), values, property);
+}
+
+/// Like [`all`], with so many cases unless the environment says otherwise.
+pub(crate) fn some<S: Strategy>(
+    path: &str,
+    cases: u64,
+    values: &S,
+    property: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) {
+    let (seed, cases) = (number("SEED", 1), number("CASES", cases));
     let (program, test) = path.split_once("::").expect("a program and a test");
     if let Some((why, value)) = smallest_failure(values, seed, cases, property) {
         panic!("{why}\n{}\nsmallest values found: {value:#?}", repeat(program, test, seed, cases));
