@@ -12,6 +12,7 @@ from expresslane.backends.base import Answer, Call
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import AttemptError, BackendError, PromptError, Reason
 from expresslane.results import Outcome
+from expresslane.retries import asked_ns
 from expresslane.scheduling import QUEUED
 from expresslane.token_estimates import TokenEstimates
 
@@ -283,9 +284,9 @@ class Dispatcher:
     def _retry(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         paused_until_ns = self._pause(ticket, attempt, error, now_ns)
         back_off_ns: int | None = 0
-        asked_ns = self._retries.asked_ns(error)
+        wanted_ns = asked_ns(error.retry_after_s)
         if paused_until_ns is not None:
-            asked_ns = max(0, paused_until_ns - now_ns)
+            wanted_ns = max(0, paused_until_ns - now_ns)
         else:
             back_off_ns = self._retries.back_off_ns(attempt.number - ticket.turned_away, error, ticket.back_off_ns)
         delivered = ticket.batch.options.stream_deltas and attempt.answer.started
@@ -294,7 +295,7 @@ class Dispatcher:
         if self._is_backends_fault(error):
             self._scheduling.move_on(ticket, now_ns)
         # What one backend asks for says nothing about the others.
-        delay_ns = back_off_ns if self._moves(ticket, attempt, error, now_ns) else max(back_off_ns, asked_ns)
+        delay_ns = back_off_ns if self._moves(ticket, attempt, error, now_ns) else max(back_off_ns, wanted_ns)
         exclude = self._retries.excludes_backend(error)
         answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude)
         if answer != QUEUED:

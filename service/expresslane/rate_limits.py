@@ -110,9 +110,8 @@ class RateLimits:
 
     def opens_in_ns(self, model: int, now_ns: int) -> int | None:
         """Until the first of the backends of a model that a limit closes opens; None: nobody knows of any."""
-        serving = (one for one in self._backends.values() if model in one.models)
-        limits = [limit for one in serving if (limit := one.closed_by(model, now_ns)) is not None]
-        return min((limit.reset_ns - now_ns for limit in limits), default=None)
+        closing = (limit.reset_ns - now_ns for limit in self._closing(model, now_ns) if limit is not None)
+        return min(closing, default=None)
 
     def tally(self, backend: int) -> Tally:
         """How often and how long a backend's limits have kept work waiting."""
@@ -130,7 +129,11 @@ class RateLimits:
 
     def _keeping_back(self, models: Collection[int], now_ns: int) -> Iterator[Limit]:
         for model in models:
-            serving = [one for one in self._backends.values() if model in one.models]
-            limits = [limit for one in serving if (limit := one.closed_by(model, now_ns)) is not None]
-            if len(limits) == len(serving):
+            closing = self._closing(model, now_ns)
+            limits = [limit for limit in closing if limit is not None]
+            if len(limits) == len(closing):
                 yield from limits
+
+    def _closing(self, model: int, now_ns: int) -> list[Limit | None]:
+        """For each backend that serves a model: what closes it now, None for an open one."""
+        return [one.closed_by(model, now_ns) for one in self._backends.values() if model in one.models]

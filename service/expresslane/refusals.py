@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
-from expresslane.retries import MAX_WAIT_S
+from expresslane.retries import asked_ns
 
 __all__ = ["Refusals"]
 
@@ -50,13 +50,13 @@ class Refusals:
         says nothing.
         """
         run = self._runs.get((backend, model))
-        asked_ns = int(min(asked_s or 0.0, MAX_WAIT_S) * 1e9)
+        wanted_ns = asked_ns(asked_s)
         if run is not None and started_ns <= run.begun_ns:
-            asked_until_ns = now_ns + asked_ns if asked_ns else 0
+            asked_until_ns = now_ns + wanted_ns if wanted_ns else 0
             run = replace(run, until_ns=max(run.until_ns, asked_until_ns))
         else:
             pauses = run.pauses if run is not None else 0
-            wait_ns = asked_ns or self._own_ns(pauses, base_s, max_s)
+            wait_ns = wanted_ns or self._own_ns(pauses, base_s, max_s)
             run = _Run(pauses + 1, now_ns, now_ns + wait_ns)
         self._runs[backend, model] = run
         return run.until_ns

@@ -11,13 +11,18 @@ from typing import Literal
 
 from expresslane.errors import AttemptError, BackendError, Reason
 
-__all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy"]
+__all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy", "asked_ns"]
 
 MAX_WAIT_S = 86_400.0
 
 Jitter = Literal["full", "equal", "decorrelated", "none"]
 
 _OTHER_BACKEND = frozenset({Reason.FIRST_TOKEN_TIMEOUT, Reason.IDLE_TIMEOUT, Reason.ATTEMPT_TIMEOUT})
+
+
+def asked_ns(retry_after_s: float | None) -> int:
+    """Nanoseconds that a backend asks to be left alone for, waited for in full up to a day; 0: it asks for nothing."""
+    return int(min(retry_after_s or 0.0, MAX_WAIT_S) * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,6 @@ class RetryPolicy:
         if attempt >= self.attempts or not error.retryable:
             return None
         return int(self._back_off_s(attempt, last_ns / 1e9) * 1e9)
-
-    @staticmethod
-    def asked_ns(error: BackendError) -> int:
-        """Nanoseconds that the backend asks to be left alone for; waited for in full before it is tried again."""
-        return int(min(error.retry_after_s or 0.0, MAX_WAIT_S) * 1e9)
 
     def _back_off_s(self, attempt: int, last_s: float) -> float:
         bound = min(self.cap_s, self.base_s * 2.0 ** (attempt - 1))
