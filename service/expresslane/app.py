@@ -95,6 +95,7 @@ class App:
             self.scheduling.limit_tenant,
             unread_bounds=Bounds(settings.unread_limit_results, settings.unread_limit_bytes),
             readers_moved=self.scheduling.readers_moved,
+            bounds_moved=self._bounds_moved,
         )
         for text, policy in settings.policies.items():
             scope = Scope.parse(text)
@@ -137,7 +138,12 @@ class App:
         )
         self._reloading: asyncio.Task[None] | None = None
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
-        self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
+        self.door = AuthInterceptor(
+            self.access,
+            max_open_calls=settings.max_open_calls,
+            max_open_calls_of=tenants.max_open_calls,
+            refused=self._observer.refused,
+        )
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, self.kept, settings, clock=clock),
             AdminServicer(
@@ -147,6 +153,7 @@ class App:
                 self.drain,
                 holdings=self._holdings,
                 fairness=settings.fairness,
+                queue_limit_s=settings.queue_limit_s,
                 clock=clock,
             ),
             JobsServicer(self.jobs, self.scheduling, settings, clock=clock),
@@ -221,6 +228,10 @@ class App:
             jobs=self.jobs.kept(name),
             kept=self.kept.kept(name),
         )
+
+    def _bounds_moved(self, tenant: Tenant) -> None:
+        self.jobs.bounds_moved(tenant)
+        self.kept.bounds_moved(tenant)
 
     async def _calls_read(self, within_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -111,6 +111,14 @@ class Keeper(ABC, Generic[Entry]):
         part = self._parts.get(tenant)
         return Amount() if part is None else Amount(part.entries, part.budget.used_bytes)
 
+    def bounds_moved(self, tenant: Tenant) -> None:
+        """A tenant may have more or less from now on; what is kept beyond its bounds stays."""
+        part = self._parts.get(tenant.name)
+        if part is not None:
+            bounds = self._bounds(tenant)
+            part.limit = bounds.count
+            part.budget.set_limit(bounds.bytes)
+
     def cancel(self, entry: Entry) -> None:
         """Cancel what is unfinished."""
         if entry.batch.unfinished:

@@ -60,14 +60,22 @@ class Unread:
         waited = bool(self.results or self.bytes)
         self.results += results
         self.bytes += size_bytes
+        self._measure()
+        if self._whole is not None:
+            self._whole.holders += bool(self.results or self.bytes) - waited
+            self._whole.add(results, size_bytes)
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Go by other bounds from now on; what waits beyond them stays."""
+        self.bounds = bounds
+        self._measure()
+
+    def _measure(self) -> None:
         part = 0.5 if self.full else 1.0
         full = _over(self.results, self.bounds.count, part) or _over(self.bytes, self.bounds.bytes, part)
         if full != self.full:
             self.full = full
             asyncio.get_running_loop().call_soon(self._changed)
-        if self._whole is not None:
-            self._whole.holders += bool(self.results or self.bytes) - waited
-            self._whole.add(results, size_bytes)
 
 
 def _over(have: int, limit: int, part: float) -> bool:

@@ -145,6 +145,15 @@ def _tenant(tenant: Tenant, counts: _Counts, holdings: Callable[[Tenant], Holdin
         rate_limited_times=tenant.tally.times,
         rate_limited_time=duration(tenant.tally.total_ns),
         holdings=holdings_message(holdings(tenant)),
+        queue_limit_prompts=tenant.queue_bounds.count,
+        queue_limit_bytes=tenant.queue_bounds.bytes,
+        max_open_calls=tenant.max_open_calls,
+        unread_limit_results=tenant.unread.bounds.count,
+        unread_limit_bytes=tenant.unread.bounds.bytes,
+        job_limit=tenant.job_bounds.count,
+        job_results_limit_bytes=tenant.job_bounds.bytes,
+        kept_limit=tenant.kept_bounds.count,
+        kept_results_limit_bytes=tenant.kept_bounds.bytes,
     )
     if (limits := counts.limits) is not None:
         message.requests_in_window = limits.requests_in_window
