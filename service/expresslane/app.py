@@ -21,6 +21,7 @@ from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
+from expresslane.holdings import Holds
 from expresslane.intake import Intake
 from expresslane.interceptors.auth import AuthInterceptor
 from expresslane.interceptors.observe import ObserveInterceptor
@@ -33,7 +34,6 @@ from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
-from expresslane.servicers.admin_messages import Holdings
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.log_stream import LogStream
@@ -144,6 +144,7 @@ class App:
             max_open_calls_of=tenants.max_open_calls,
             refused=self._observer.refused,
         )
+        holds = Holds(tenants, self.door.open_calls, self.jobs, self.kept)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, self.kept, settings, clock=clock),
             AdminServicer(
@@ -151,7 +152,7 @@ class App:
                 self.scheduling,
                 self.intake,
                 self.drain,
-                holdings=self._holdings,
+                holdings=holds.of,
                 fairness=settings.fairness,
                 queue_limit_s=settings.queue_limit_s,
                 clock=clock,
@@ -172,6 +173,7 @@ class App:
             model_name=registry.name,
             estimates=estimates,
             limits=self.scheduling.limits,
+            held=holds.by_tenant,
             version=__version__,
         )
 
@@ -217,17 +219,6 @@ class App:
             self._reloading.cancel()
             await asyncio.gather(self._reloading, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
-
-    def _holdings(self, tenant: Tenant | None) -> Holdings:
-        """What is held for a tenant, or for all."""
-        name = None if tenant is None else tenant.name
-        calls = self.door.open_calls
-        return Holdings(
-            calls.total if name is None else calls.of(name),
-            self.intake.tenants.unread if tenant is None else tenant.unread,
-            jobs=self.jobs.kept(name),
-            kept=self.kept.kept(name),
-        )
 
     def _bounds_moved(self, tenant: Tenant) -> None:
         self.jobs.bounds_moved(tenant)

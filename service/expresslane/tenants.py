@@ -154,6 +154,10 @@ class Tenants:
         """Whether it has settings of its own, from the configuration or by `update`."""
         return tenant.name in self._configured
 
+    def configured(self, most: int) -> Sequence[Tenant]:
+        """Up to so many of those with settings of their own, the first ones."""
+        return [self._known[name] for name in list(self._configured)[:most]]
+
     def known(self) -> Sequence[Tenant]:
         """All that are remembered."""
         return list(self._known.values())

@@ -233,7 +233,7 @@ async def test_a_raised_limit_lets_in_what_was_too_large_for_it() -> None:
     ):
         busy.on(lambda _: Script(before_headers=gate))
         prompts = [Prompt(str(number), "x", max_tokens=2_000) for number in range(2)]
-        results = asyncio.ensure_future(service.client.collect_batch(prompts, max_output_bytes=10**6))
+        results = asyncio.ensure_future(service.client.collect_batch(prompts))
         await busy.wait_for_generations(1)
         assert (await service.client.get_snapshot()).queued == 1
         await service.client.update_backend("small", tokens_per_min=3_000)

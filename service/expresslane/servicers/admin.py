@@ -14,7 +14,6 @@ from expresslane.policies import POLICY_NAMES, Scope
 from expresslane.servicers.admin_messages import (
     CLASSES,
     PREFIX,
-    Holdings,
     backend_message,
     holdings_message,
     policy_messages,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from expresslane.fleet import Fleet, Member
+    from expresslane.holdings import Holdings
     from expresslane.intake import Intake
     from expresslane.scheduling import Scheduling
     from expresslane.tenants import Tenant
