@@ -96,6 +96,7 @@ class App:
             unread_bounds=Bounds(settings.unread_limit_results, settings.unread_limit_bytes),
             readers_moved=self.scheduling.readers_moved,
             bounds_moved=self._bounds_moved,
+            clock=clock,
         )
         for text, policy in settings.policies.items():
             scope = Scope.parse(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from expresslane.batches.held import Bounds
 from expresslane.batches.unread import Unread
+from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import Reason, RefusedError
 from expresslane.prompts import PromptClass
 from expresslane.rate_limits import Limit, Tally
@@ -75,8 +76,10 @@ class Tenants:
         unread_bounds: Bounds = UNBOUNDED,
         readers_moved: Callable[[Tenant | None], None] = lambda _: None,
         bounds_moved: Callable[[Tenant], None] = lambda _: None,
+        clock: Clock = monotonic_ns,
     ) -> None:
-        self.unread = Unread(unread_bounds, lambda: readers_moved(None))
+        self.unread = Unread(unread_bounds, lambda: readers_moved(None), clock=clock)
+        self._clock = clock
         self._readers_moved = readers_moved
         self._bounds_moved = bounds_moved
         self._configured = dict(configured or {})
@@ -167,7 +170,7 @@ class Tenants:
             self._next = (self._next + 1) % NUMBERS
         number, self._next = self._next, (self._next + 1) % NUMBERS
         tenant = Tenant(name, number)
-        tenant.unread = Unread(UNBOUNDED, lambda: self._readers_moved(tenant), self.unread)
+        tenant.unread = Unread(UNBOUNDED, lambda: self._readers_moved(tenant), self.unread, clock=self._clock)
         self._describe(tenant)
         return tenant
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "Kept"]
 
 NO_EXPIRY_RETRY_NS = 10 * 10**9
+"""When to look again while nothing that is kept has a time set: all of it runs, or has a reader. Room then comes from
+what a caller does (it deletes, or reads to the end), which nothing foretells; a job that ends only gets its time."""
 MIN_RETRY_NS = 10**9
 
 
