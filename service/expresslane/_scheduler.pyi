@@ -393,8 +393,8 @@ class DrainRate:
     """How fast things end that the caller bounds itself, measured as the core measures its tickets."""
 
     def __new__(cls) -> Self: ...
-    def record(self, now_ns: int) -> None:
-        """One more has ended."""
+    def record(self, now_ns: int, ended: int = 1) -> None:
+        """So many more have ended."""
 
     def per_s(self, now_ns: int) -> float:
         """Ends per second, 0.0 before the first."""

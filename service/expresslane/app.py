@@ -21,6 +21,7 @@ from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
+from expresslane.holdings import Holds
 from expresslane.intake import Intake
 from expresslane.interceptors.auth import AuthInterceptor
 from expresslane.interceptors.observe import ObserveInterceptor
@@ -33,7 +34,6 @@ from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
 from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
-from expresslane.servicers.admin_messages import Holdings
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
 from expresslane.telemetry.log_stream import LogStream
@@ -95,6 +95,8 @@ class App:
             self.scheduling.limit_tenant,
             unread_bounds=Bounds(settings.unread_limit_results, settings.unread_limit_bytes),
             readers_moved=self.scheduling.readers_moved,
+            bounds_moved=self._bounds_moved,
+            clock=clock,
         )
         for text, policy in settings.policies.items():
             scope = Scope.parse(text)
@@ -137,7 +139,13 @@ class App:
         )
         self._reloading: asyncio.Task[None] | None = None
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
-        self.door = AuthInterceptor(self.access, max_open_calls=settings.max_open_calls, refused=self._observer.refused)
+        self.door = AuthInterceptor(
+            self.access,
+            max_open_calls=settings.max_open_calls,
+            max_open_calls_of=tenants.max_open_calls,
+            refused=self._observer.refused,
+        )
+        holds = Holds(tenants, self.door.open_calls, self.jobs, self.kept)
         self.server = Server(
             InferenceServicer(self.intake, self.scheduling, self.kept, settings, clock=clock),
             AdminServicer(
@@ -145,8 +153,9 @@ class App:
                 self.scheduling,
                 self.intake,
                 self.drain,
-                holdings=self._holdings,
+                holdings=holds.of,
                 fairness=settings.fairness,
+                queue_limit_s=settings.queue_limit_s,
                 clock=clock,
             ),
             JobsServicer(self.jobs, self.scheduling, settings, clock=clock),
@@ -165,6 +174,7 @@ class App:
             model_name=registry.name,
             estimates=estimates,
             limits=self.scheduling.limits,
+            held=holds.by_tenant,
             version=__version__,
         )
 
@@ -211,16 +221,9 @@ class App:
             await asyncio.gather(self._reloading, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
 
-    def _holdings(self, tenant: Tenant | None) -> Holdings:
-        """What is held for a tenant, or for all."""
-        name = None if tenant is None else tenant.name
-        calls = self.door.open_calls
-        return Holdings(
-            calls.total if name is None else calls.of(name),
-            self.intake.tenants.unread if tenant is None else tenant.unread,
-            jobs=self.jobs.kept(name),
-            kept=self.kept.kept(name),
-        )
+    def _bounds_moved(self, tenant: Tenant) -> None:
+        self.jobs.bounds_moved(tenant)
+        self.kept.bounds_moved(tenant)
 
     async def _calls_read(self, within_s: float) -> None:
         with contextlib.suppress(TimeoutError):

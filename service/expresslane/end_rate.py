@@ -15,9 +15,9 @@ class EndRate:
         self._rate = _scheduler.DrainRate()
         self._clock = clock
 
-    def ended(self) -> None:
-        """One more has ended."""
-        self._rate.record(self._clock())
+    def ended(self, count: int = 1) -> None:
+        """So many more have ended."""
+        self._rate.record(self._clock(), count)
 
     def retry_after_ns(self, places: int = 1) -> int:
         """Nanoseconds in which `places` more will have ended: from 0.1 to 60 s, 1 s while nothing is known."""

@@ -153,7 +153,7 @@ class Intake:
             f"{full.results:,} results of {full.bytes:,} bytes {whose} wait for slow readers, the bound is {limit:,} "
             f"{full.fullest} ({setting}); read what other calls have brought"
         )
-        raise RefusedError(Reason.UNREAD_FULL, message, retry_after_ns=10**9)
+        raise RefusedError(Reason.UNREAD_FULL, message, retry_after_ns=full.retry_after_ns())
 
     def _check_room(self, batch: Batch, more: Amount) -> None:
         """The bounds that the core does not know: bytes, and what one tenant may have."""

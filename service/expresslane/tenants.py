@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from expresslane.batches.held import Bounds
 from expresslane.batches.unread import Unread
+from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import Reason, RefusedError
 from expresslane.prompts import PromptClass
 from expresslane.rate_limits import Limit, Tally
@@ -42,6 +43,7 @@ class Tenant:
     queue_bounds: Bounds = UNBOUNDED
     job_bounds: Bounds = UNBOUNDED
     kept_bounds: Bounds = UNBOUNDED
+    max_open_calls: int = 0
     unread: Unread = field(default_factory=lambda: Unread(UNBOUNDED))
     open: int = 0
     tally: Tally = field(default_factory=Tally)
@@ -61,7 +63,8 @@ class Tenants:
     core remembers of another. `put_in_force` is told whenever a tenant's limits may have changed.
 
     `unread_bounds`: of the results of all of them that wait for slow readers; `readers_moved` is told when those, or a
-    tenant's own, are used up or have room again.
+    tenant's own, are used up or have room again; `bounds_moved`, when a tenant was updated, for what goes by its other
+    bounds and does not ask for them each time.
     """
 
     def __init__(
@@ -72,9 +75,13 @@ class Tenants:
         *,
         unread_bounds: Bounds = UNBOUNDED,
         readers_moved: Callable[[Tenant | None], None] = lambda _: None,
+        bounds_moved: Callable[[Tenant], None] = lambda _: None,
+        clock: Clock = monotonic_ns,
     ) -> None:
-        self.unread = Unread(unread_bounds, lambda: readers_moved(None))
+        self.unread = Unread(unread_bounds, lambda: readers_moved(None), clock=clock)
+        self._clock = clock
         self._readers_moved = readers_moved
+        self._bounds_moved = bounds_moved
         self._configured = dict(configured or {})
         self._defaults = defaults or TenantDefaults()
         self._put_in_force = put_in_force
@@ -120,6 +127,7 @@ class Tenants:
             raise
         self._idle.pop(name, None)
         tenant.limit = None
+        self._bounds_moved(tenant)
         return tenant
 
     def enter(self, name: str) -> Tenant:
@@ -140,9 +148,18 @@ class Tenants:
         name = self._names.get(number)
         return None if name is None else self._known[name]
 
+    def max_open_calls(self, name: str) -> int:
+        """The most calls that a tenant, known or not, may have open; 0: no bound of its own."""
+        most: int = self._setting(name, "max_open_calls")
+        return most
+
     def is_configured(self, tenant: Tenant) -> bool:
         """Whether it has settings of its own, from the configuration or by `update`."""
         return tenant.name in self._configured
+
+    def configured(self, most: int) -> Sequence[Tenant]:
+        """Up to so many of those with settings of their own, the first ones."""
+        return [self._known[name] for name in list(self._configured)[:most]]
 
     def known(self) -> Sequence[Tenant]:
         """All that are remembered."""
@@ -153,16 +170,13 @@ class Tenants:
             self._next = (self._next + 1) % NUMBERS
         number, self._next = self._next, (self._next + 1) % NUMBERS
         tenant = Tenant(name, number)
-        tenant.unread = Unread(UNBOUNDED, lambda: self._readers_moved(tenant), self.unread)
+        tenant.unread = Unread(UNBOUNDED, lambda: self._readers_moved(tenant), self.unread, clock=self._clock)
         self._describe(tenant)
         return tenant
 
     def _describe(self, tenant: Tenant) -> None:
-        own = self._configured.get(tenant.name)
-
         def held(field: str) -> Any:
-            value = getattr(own, field, None)
-            return getattr(self._defaults, field) if value is None else value
+            return self._setting(tenant.name, field)
 
         tenant.weight = held("weight")
         tenant.max_class = PromptClass[held("max_class").upper()]
@@ -171,7 +185,12 @@ class Tenants:
         tenant.queue_bounds = Bounds(held("queue_limit_prompts"), held("queue_limit_bytes"))
         tenant.job_bounds = Bounds(held("job_limit"), held("job_results_limit_bytes"))
         tenant.kept_bounds = Bounds(held("kept_limit"), held("kept_results_limit_bytes"))
-        tenant.unread.bounds = Bounds(held("unread_limit_results"), held("unread_limit_bytes"))
+        tenant.max_open_calls = held("max_open_calls")
+        tenant.unread.set_bounds(Bounds(held("unread_limit_results"), held("unread_limit_bytes")))
+
+    def _setting(self, name: str, field: str) -> Any:
+        value = getattr(self._configured.get(name), field, None)
+        return getattr(self._defaults, field) if value is None else value
 
     def _rest(self, tenant: Tenant) -> None:
         if tenant.name in self._configured:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from expresslane.batches.held import Amount
+from expresslane.cli.parser import TENANT_LIMITS
 from expresslane.errors import Reason, status_code
 from expresslane.v1 import admin_pb2, inference_pb2, jobs_pb2
 from google.protobuf import message_factory
@@ -137,7 +138,7 @@ class Caller:
         )
         for tenant in app.intake.tenants.known():
             await client.update_tenant(
-                tenant.name, weight=1, max_class="interactive", requests_per_min=0, tokens_per_min=0
+                tenant.name, weight=1, max_class="interactive", **dict.fromkeys(TENANT_LIMITS, 0)
             )
 
 

@@ -6,16 +6,20 @@ Bounds of the queue: test_service_refusals.py and test_service_tenants.py.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from expresslane.holdings import OTHERS
 from expresslane.settings import TenantDefaults, TenantSettings
 from expresslane_client import Client, Outcome, Prompt, RefusedError
 from expresslane_client.errors import from_rpc_error
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
 from grpc import aio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
 from tests.support.fake_backend import FakeBackend, Script
 from tests.support.fake_backend.adapter import until
@@ -250,3 +254,35 @@ async def test_jobs_and_kept_batches_of_a_tenant() -> None:
         parts = {one.tenant: (one.holdings.jobs, one.holdings.kept_batches) for one in now.tenants}
         assert (parts["greedy"], parts["modest"]) == ((1, 1), (1, 1))
         assert now.holdings.kept_result_bytes > 1_024
+
+
+async def test_metrics_of_what_is_held() -> None:
+    """A tenant with settings has a label of its own, names that only callers say have one together (A28)."""
+    reader = InMemoryMetricReader()
+    service = simulated_service(tenants={"acme": TenantSettings()})
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    service._telemetry = dataclasses.replace(service._telemetry, meter_provider=provider)
+    async with service, caller(service, "acme") as acme, caller(service, "x") as one, caller(service, "y") as two:
+        for client in (acme, one, two):
+            await client.create_job(["x"])
+            await client.generate_batch(["x"], keep_s=60, request_id="one").collect()
+        service.app.intake.tenants.find("x").unread.add(5, 500)
+        service.app.intake.tenants.find("acme").unread.add(2, 200)
+        async with two.stream_prompts() as session:
+            await until(lambda: service.app.door.open_calls.total == 1)
+            data = reader.get_metrics_data()
+            await session.done_sending()
+    assert data is not None
+    seen = {
+        (metric.name.removeprefix("expresslane.held."), (point.attributes or {})["expresslane.tenant"]): point.value
+        for metric in (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics)
+        if metric.name.startswith("expresslane.held.")
+        for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint)
+    }
+    assert {tenant for _, tenant in seen} == {"acme", OTHERS}
+    numbers = ("open_calls", "unread_results", "unread_bytes", "jobs", "kept_batches")
+    assert [seen[name, "acme"] for name in numbers] == [0, 2, 200, 1, 1]
+    assert [seen[name, OTHERS] for name in numbers] == [1, 5, 500, 2, 2]
+    for size in ("job_result_bytes", "kept_result_bytes"):
+        assert seen[size, OTHERS] == 2 * seen[size, "acme"] > 2_000

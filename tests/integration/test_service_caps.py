@@ -221,3 +221,25 @@ async def test_global_cap() -> None:
             assert len([result async for result in call]) == 19
             assert one.peak + two.peak <= 6
             assert (await service.client.get_snapshot()).succeeded == 20
+
+
+async def test_a_raised_limit_lets_in_what_was_too_large_for_it() -> None:
+    """What waits for another backend, because it is above one's whole limit, goes there once that is raised (T11)."""
+    gate = asyncio.Event()
+    async with (
+        FakeBackend() as small,
+        FakeBackend() as busy,
+        Service(small=backend(small.url, tokens_per_min=1_000), busy=backend(busy.url, cap=1)) as service,
+    ):
+        busy.on(lambda _: Script(before_headers=gate))
+        prompts = [Prompt(str(number), "x", max_tokens=2_000) for number in range(2)]
+        results = asyncio.ensure_future(service.client.collect_batch(prompts))
+        await busy.wait_for_generations(1)
+        assert (await service.client.get_snapshot()).queued == 1
+        await service.client.update_backend("small", tokens_per_min=3_000)
+        await small.wait_for_generations(1)
+        gate.set()
+        assert [(one.ok, one.backend) for one in (await results).results] == [
+            (True, "backends/busy"),
+            (True, "backends/small"),
+        ]

@@ -6,12 +6,16 @@ import asyncio
 import gc
 from typing import Any
 
+import grpc
 import pytest
 from expresslane.prompts import Prompt as HeldPrompt
-from expresslane_client import BatchState, Outcome, Prompt, UnavailableError
+from expresslane_client import BatchState, ExpresslaneClientError, Outcome, Prompt, RefusedError, UnavailableError
+from expresslane_client.errors import from_rpc_error
 from expresslane_client.v1 import inference_pb2, types_pb2
+from grpc import aio
 
 from tests.support.fake_backend import FakeBackend, Script, SeenRequest
+from tests.support.fake_backend.adapter import until
 from tests.support.service import Service, backend
 
 
@@ -57,6 +61,70 @@ async def test_stop_tells_what_it_could_not_finish() -> None:
         await asyncio.gather(*[request.cancelled.wait() for request in fake.generations[1:]])
         with pytest.raises(UnavailableError):
             await service.client.collect_batch(["x"])
+
+
+async def unread_call(service: Service) -> Any:
+    """A call of large answers that has read nothing but its acceptance, and whose window is full."""
+    prompts = [types_pb2.Prompt(custom_id=str(number), text="x") for number in range(800)]
+    call: Any = service.client.inference.GenerateBatch(inference_pb2.GenerateBatchRequest(prompts=prompts))
+    await call.read()
+    turns = 0
+
+    def blocked() -> bool:
+        """Nothing has moved for long enough: whoever could still write would have."""
+        nonlocal turns
+        held = service.app.intake.tenants.unread.full and not service.app.scheduling.snapshot().in_flight
+        turns = turns + 1 if held else 0
+        return turns > 2_000
+
+    await until(blocked)
+    return call
+
+
+async def end_of(call: Any) -> ExpresslaneClientError:
+    """Read a call to its end, which is an error."""
+    try:
+        while await call.read() is not aio.EOF:
+            pass
+    except aio.AioRpcError as error:
+        return from_rpc_error(error)
+    raise AssertionError("the call has ended well")
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads again", "does not read"])
+async def test_stop_cuts_who_does_not_read(reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads again before the end is told when to come back; the others' status cannot pass what they do not read.
+
+    With gRPC no status is sent before the message that is being written: theirs is a bare UNAVAILABLE.
+    """
+    async with (
+        FakeBackend(keep=False) as fake,
+        Service(fake=backend(fake.url), unread_limit_bytes=10**6) as service,
+    ):
+        fake.on(lambda _: Script(text="y" * 100_000, pieces=1))
+        call = await unread_call(service)
+        monkeypatch.setattr("expresslane.app.CUT_S", 0.05)
+        cut = asyncio.Event()
+
+        def cut_and_tell() -> None:
+            observed()
+            monkeypatch.setattr("expresslane.app.CUT_S", 30.0 if reads else 0.05)
+            cut.set()
+
+        observed = service.app._observer.cut
+        monkeypatch.setattr(service.app._observer, "cut", cut_and_tell)
+        stopping = asyncio.ensure_future(service.app.stop(0))
+        await cut.wait()
+        if not reads:
+            await stopping
+        error = await end_of(call)
+        await stopping
+    if reads:
+        assert isinstance(error, RefusedError)
+        assert (error.reason, error.retry_after_s) == ("DRAINING", 1.0)
+    else:
+        assert isinstance(error, UnavailableError)
+        assert error.code is grpc.StatusCode.UNAVAILABLE
 
 
 def held_bytes() -> int:

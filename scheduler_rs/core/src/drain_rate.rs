@@ -19,15 +19,15 @@ pub struct DrainRate {
 }
 
 impl DrainRate {
-    /// One more has ended.
-    pub fn record(&mut self, now_ns: u64) {
+    /// So many more have ended.
+    pub fn record(&mut self, now_ns: u64, ended: u64) {
         let start_ns = *self.window_start_ns.get_or_insert(now_ns);
         if now_ns.saturating_sub(start_ns) >= WINDOW_NS {
             self.mean_per_s = Some(self.per_s(now_ns));
             self.window_start_ns = Some(now_ns);
             self.in_window = 0;
         }
-        self.in_window += 1;
+        self.in_window = self.in_window.saturating_add(ended);
     }
 
     /// Ends per second; 0 before the first.
@@ -74,7 +74,7 @@ mod tests {
         assert!(rate.per_s(0) <= 0.0);
         assert_eq!(rate.retry_after(0, 10), RETRY_AFTER_UNKNOWN);
         for tick in 0..3_000_u64 {
-            rate.record(tick * 10_000_000);
+            rate.record(tick * 10_000_000, 1);
         }
         let end_ns = 30_000_000_000;
         assert!((rate.per_s(end_ns) - 100.0).abs() < 2.0, "{}", rate.per_s(end_ns));
@@ -86,9 +86,9 @@ mod tests {
     #[test]
     fn hint_is_bounded() {
         let mut rate = DrainRate::default();
-        rate.record(0);
+        rate.record(0, 1);
         assert_eq!(rate.retry_after(1_000_000_000, usize::MAX), RETRY_AFTER.1);
-        (0..1_000_000).for_each(|_| rate.record(0));
+        rate.record(0, 1_000_000);
         assert_eq!(rate.retry_after(1_000_000_000, 1), RETRY_AFTER.0);
     }
 }

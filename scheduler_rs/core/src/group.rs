@@ -12,10 +12,19 @@ use crate::{BackendId, ModelId};
 pub(crate) struct GroupKey {
     pub(crate) class: u8,
     pub(crate) model: ModelId,
-    /// Ascending.
+    /// Never again, since they timed out there. Ascending.
     pub(crate) excluded: Vec<BackendId>,
+    /// Not while their whole limit of tokens is below these tickets. Ascending.
+    pub(crate) too_small: Vec<BackendId>,
     /// It has just failed these tickets: they go elsewhere for as long as some other backend is open.
     pub(crate) avoided: Option<BackendId>,
+}
+
+impl GroupKey {
+    /// Whether its tickets may go to a backend that serves their model.
+    pub(crate) fn allows(&self, backend: BackendId) -> bool {
+        [&self.excluded, &self.too_small].iter().all(|others| others.binary_search(&backend).is_err())
+    }
 }
 
 /// A backend that the group's tickets may go to.

@@ -93,10 +93,11 @@ impl IndexMut<u32> for Groups {
     }
 }
 
-/// The backends that serve the group's model and are not excluded, ascending by id.
+/// The backends that serve the group's model and that its tickets may go to, ascending by id.
 pub(crate) fn routes(key: &GroupKey, backends: &[Backend], by_id: &BTreeMap<BackendId, u32>) -> Vec<Route> {
-    let allowed = by_id.iter().filter(|(id, _)| key.excluded.binary_search(id).is_err());
-    allowed
+    by_id
+        .iter()
+        .filter(|&(&id, _)| key.allows(id))
         .filter_map(|(_, &backend)| {
             let model_slot = backends[backend as usize].serves(key.model)?;
             Some(Route { backend, model_slot })

@@ -23,6 +23,7 @@ mod settle;
 mod snapshot;
 mod submit;
 mod tenant_limit;
+mod too_small;
 mod update_backend;
 
 use crate::backend::Backend;

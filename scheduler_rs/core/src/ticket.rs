@@ -81,7 +81,8 @@ pub(crate) struct Ticket {
     pub(crate) queued_since_ns: u64,
     /// Sum of all ended attempts.
     pub(crate) busy_ns: u64,
-    /// Start of the present attempt; while it waits again, the end of the one before.
+    /// Start of the present attempt; while it waits again, the end of the one before, or when other backends became open
+    /// to it.
     pub(crate) released_ns: u64,
     /// Of the present or last attempt; [`NEVER`] before it has come.
     pub(crate) first_token_ns: u64,

@@ -15,9 +15,10 @@ impl DrainRate {
         Self(Mutex::default())
     }
 
-    /// One more has ended.
-    fn record(&self, now_ns: u64) {
-        self.lock().record(now_ns);
+    /// So many more have ended.
+    #[pyo3(signature = (now_ns, ended = 1))]
+    fn record(&self, now_ns: u64, ended: u64) {
+        self.lock().record(now_ns, ended);
     }
 
     /// Ends per second; 0.0 before the first.

@@ -213,9 +213,8 @@ pub(crate) struct HarmArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ValidateArgs {
-    /// The folder with the recorded vLLM runs, without which their checks are skipped; unless given, the nearest
-    /// `shared/profiles` above the current folder or above the workspace.
-    #[arg(long)]
+    /// The folder with the recorded vLLM runs, without which their checks are skipped.
+    #[arg(long, value_name = "DIR")]
     pub(crate) profiles: Option<PathBuf>,
     /// JSON instead of a table.
     #[arg(long)]

@@ -28,13 +28,12 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<bool, Error> {
             return Ok(checks.iter().all(harm::Check::is_sound));
         }
         Command::Validate(args) => {
-            let profiles = args.profiles.clone().unwrap_or_else(validate::profiles_nearby);
-            let checks = validate::checks(&profiles)?;
+            let checks = validate::checks(args.profiles.as_deref())?;
             if args.json {
                 write_json(&checks, out)?;
             } else {
                 write!(out, "{}", table::render(&checks))?;
-                writeln!(out, "{}", validate::summary(&checks, &profiles))?;
+                writeln!(out, "{}", validate::summary(&checks))?;
             }
             return Ok(checks.iter().all(validate::Check::is_sound));
         }

@@ -97,12 +97,6 @@ class Access:
                     return Caller(owner, self._is_admin(owner))
         raise DeniedError(Reason.UNAUTHENTICATED, _NO_KEY, "no credentials")
 
-    def max_open_calls(self, name: str) -> int:
-        """The most calls that a tenant may have open; 0: no bound of its own."""
-        configured = self._tenants.get(name)
-        own = configured.max_open_calls if configured is not None else None
-        return self._settings.tenant_defaults.max_open_calls if own is None else own
-
     def may_use(self, tenant: str, *names: str) -> bool:
         """Whether a tenant may use a model that goes by any of these names."""
         configured = self._tenants.get(tenant)

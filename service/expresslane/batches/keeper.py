@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "Kept"]
 
 NO_EXPIRY_RETRY_NS = 10 * 10**9
+"""When to look again while nothing that is kept has a time set: all of it runs, or has a reader. Room then comes from
+what a caller does (it deletes, or reads to the end), which nothing foretells; a job that ends only gets its time."""
 MIN_RETRY_NS = 10**9
 
 
@@ -110,6 +112,14 @@ class Keeper(ABC, Generic[Entry]):
             return Amount(len(self._entries), self._budget.used_bytes)
         part = self._parts.get(tenant)
         return Amount() if part is None else Amount(part.entries, part.budget.used_bytes)
+
+    def bounds_moved(self, tenant: Tenant) -> None:
+        """A tenant may have more or less from now on; what is kept beyond its bounds stays."""
+        part = self._parts.get(tenant.name)
+        if part is not None:
+            bounds = self._bounds(tenant)
+            part.limit = bounds.count
+            part.budget.set_limit(bounds.bytes)
 
     def cancel(self, entry: Entry) -> None:
         """Cancel what is unfinished."""

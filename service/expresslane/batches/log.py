@@ -47,10 +47,19 @@ class Budget:
         """Count bytes that are kept from now on; a negative number, that are no longer."""
         was_used_up = self.used_up
         self.used_bytes += size_bytes
-        if self.used_up != was_used_up:
-            asyncio.get_running_loop().call_soon(self._changed)
+        self._tell(was_used_up)
         if self._whole is not None:
             self._whole.add(size_bytes)
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Go by another bound from now on; what is kept beyond it stays."""
+        was_used_up = self.used_up
+        self.limit_bytes = limit_bytes
+        self._tell(was_used_up)
+
+    def _tell(self, was_used_up: bool) -> None:
+        if self.used_up != was_used_up:
+            asyncio.get_running_loop().call_soon(self._changed)
 
 
 class Log(Outbox):

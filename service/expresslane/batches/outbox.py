@@ -137,7 +137,9 @@ class Outbox:
     def written(self) -> None:
         """The reader has got rid of what it took."""
         if self._taken or self._taken_bytes:
-            self._count(-self._taken, -self._taken_bytes)
+            self._counted -= self._taken
+            self._counted_bytes -= self._taken_bytes
+            self._unread.read(self._taken, self._taken_bytes)
             self._taken = self._taken_bytes = 0
 
     async def wait(self, timeout_s: float) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from expresslane.clock import Clock, monotonic_ns
+from expresslane.end_rate import EndRate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,7 +25,12 @@ class Unread:
     """
 
     def __init__(
-        self, bounds: Bounds, changed: Callable[[], object] = lambda: None, whole: Unread | None = None
+        self,
+        bounds: Bounds,
+        changed: Callable[[], object] = lambda: None,
+        whole: Unread | None = None,
+        *,
+        clock: Clock = monotonic_ns,
     ) -> None:
         self.bounds = bounds
         self.results = 0
@@ -32,6 +40,8 @@ class Unread:
         self.full = False
         self._changed = changed
         self._whole = whole
+        self._results_rate = EndRate(clock)
+        self._bytes_rate = EndRate(clock)
 
     @property
     def pressed(self) -> bool:
@@ -60,14 +70,43 @@ class Unread:
         waited = bool(self.results or self.bytes)
         self.results += results
         self.bytes += size_bytes
+        self._measure()
+        if self._whole is not None:
+            self._whole.holders += bool(self.results or self.bytes) - waited
+            self._whole.add(results, size_bytes)
+
+    def read(self, results: int, size_bytes: int) -> None:
+        """Readers have got rid of so much: it waits no longer, and says how fast they are."""
+        self.add(-results, -size_bytes)
+        self.note_read(results, size_bytes)
+
+    def note_read(self, results: int, size_bytes: int) -> None:
+        """Remember that so much was read, here and in the whole."""
+        self._results_rate.ended(results)
+        self._bytes_rate.ended(size_bytes)
+        if self._whole is not None:
+            self._whole.note_read(results, size_bytes)
+
+    def retry_after_ns(self) -> int:
+        """When it may have room again if it is read on as of late: 0.1 to 60 s, 1 s while nothing was read."""
+        pairs = (
+            (self.results, self.bounds.count, self._results_rate),
+            (self.bytes, self.bounds.bytes, self._bytes_rate),
+        )
+        waits = [rate.retry_after_ns(have - most // 2) for have, most, rate in pairs if _over(have, most, 0.5)]
+        return max(waits, default=self._results_rate.retry_after_ns())
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Go by other bounds from now on; what waits beyond them stays."""
+        self.bounds = bounds
+        self._measure()
+
+    def _measure(self) -> None:
         part = 0.5 if self.full else 1.0
         full = _over(self.results, self.bounds.count, part) or _over(self.bytes, self.bounds.bytes, part)
         if full != self.full:
             self.full = full
             asyncio.get_running_loop().call_soon(self._changed)
-        if self._whole is not None:
-            self._whole.holders += bool(self.results or self.bytes) - waited
-            self._whole.add(results, size_bytes)
 
 
 def _over(have: int, limit: int, part: float) -> bool:

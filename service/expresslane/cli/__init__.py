@@ -105,18 +105,13 @@ def _backends(arguments: argparse.Namespace) -> int:
 
 def _tenants(arguments: argparse.Namespace) -> int:
     from expresslane.cli.connection import connection  # noqa: PLC0415
+    from expresslane.cli.parser import TENANT_LIMITS  # noqa: PLC0415
     from expresslane.cli.tenants import list_tenants, update_tenant  # noqa: PLC0415
 
     if arguments.change is None:
         return list_tenants(connection(arguments), as_json=arguments.as_json)
-    return update_tenant(
-        connection(arguments),
-        arguments.name,
-        weight=arguments.weight,
-        max_class=arguments.max_class,
-        requests_per_min=arguments.requests_per_min,
-        tokens_per_min=arguments.tokens_per_min,
-    )
+    changes = {field: getattr(arguments, field) for field in ("weight", "max_class", *TENANT_LIMITS)}
+    return update_tenant(connection(arguments), arguments.name, changes)
 
 
 def _policy(arguments: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"]
 
-_NUMBERS = {"cap", "slots", "in flight", "peak"}
+_NUMBERS = {"cap", "slots", "in flight", "mean", "peak"}
 _ON, _OFF = "bold green", "yellow"
 
 
@@ -73,7 +73,7 @@ def backend_fields(backend: Backend) -> dict[str, object]:
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
     """A table of backends, and below it what else is worth knowing."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("backend", "kind", "concurrency", "cap", "slots", "in flight", "peak", "state"):
+    for name in ("backend", "kind", "concurrency", "cap", "slots", "in flight", "mean", "peak", "state"):
         table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
     table.add_column("models", overflow="fold")
     notices: list[RenderableType] = []
@@ -101,6 +101,7 @@ def _cells(backend: Backend) -> list[Text]:
         Text(_cap(backend)),
         Text(str(backend.discovered_slots or "-")),
         Text(str(backend.in_flight)),
+        Text(f"{backend.mean_in_flight:.1f}"),
         Text(str(backend.peak_in_flight)),
         Text("up", style="green") if backend.available else Text("down", style="bold red"),
         Text(models or "-"),

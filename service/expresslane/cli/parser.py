@@ -11,7 +11,7 @@ from expresslane.cli.connection import add_connection
 from expresslane.cli.run_options import add_run_arguments
 from expresslane.policies import CLASS_NAMES, POLICY_NAMES
 
-__all__ = ["build_parser"]
+__all__ = ["TENANT_LIMITS", "build_parser"]
 
 _EPILOG = """\
 first steps:
@@ -67,9 +67,24 @@ examples:
   expresslane tenants                                 those configured, changed or at work; who has what waiting
   expresslane tenants set acme --weight 3             three times the share of a tenant with weight 1
   expresslane tenants set acme --max-class standard --tokens-per-min 100000
-changes last until the service ends; for good, set EXPRESSLANE_TENANTS__ACME__WEIGHT, __MAX_CLASS, __REQUESTS_PER_MIN or
-__TOKENS_PER_MIN. This command line calls as the tenant that EXPRESSLANE_TENANT names.
+  expresslane tenants set acme --max-open-calls 100 --unread-limit-bytes 100000000
+changes last until the service ends; for good, set EXPRESSLANE_TENANTS__ACME__WEIGHT, __MAX_CLASS, __MAX_OPEN_CALLS and
+so on. This command line calls as the tenant that EXPRESSLANE_TENANT names.
 """
+TENANT_LIMITS = {
+    "requests_per_min": "most requests in any minute",
+    "tokens_per_min": "most tokens in any minute",
+    "queue_limit_prompts": "most prompts that wait or run",
+    "queue_limit_bytes": "most bytes of these",
+    "max_open_calls": "most calls open at once",
+    "unread_limit_results": "most results that wait for slow readers",
+    "unread_limit_bytes": "most bytes of these",
+    "job_limit": "most jobs that are kept",
+    "job_results_limit_bytes": "most bytes of their results",
+    "kept_limit": "most batches that are kept for who may come back",
+    "kept_results_limit_bytes": "most bytes of their results",
+}
+"""What may be limited of a tenant, 0 for no limit of its own: the setting, and what it means."""
 _POLICY_EPILOG = """\
 examples:
   expresslane policy                                  the orderings that hold
@@ -237,7 +252,8 @@ def _add_tenants(commands: argparse._SubParsersAction[Parser]) -> None:
     change.add_argument("name", metavar="NAME", help="the tenant")
     change.add_argument("--weight", metavar="N", type=_weight, help="share relative to other tenants', 1 to 1000")
     change.add_argument("--max-class", choices=CLASS_NAMES, help="highest class that its prompts may ask for")
-    _add_limits(change)
+    for field, meaning in TENANT_LIMITS.items():
+        change.add_argument(f"--{field.replace('_', '-')}", metavar="N", type=_limit, help=f"{meaning}, 0 for no limit")
     add_connection(change)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from expresslane.cli.backends import backend_fields, backends_table
 from expresslane.cli.console import Exit, joined, json_text, one_line, output
+from expresslane.cli.limits import size_text
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import seconds
 from expresslane.cli.tenants import DEFAULT_TENANT, tenants_table
@@ -93,9 +94,11 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
     classes = joined(f"{name} {count:,}" for name, count in snapshot.queued_by_class.items() if count)
     models = joined(f"{one_line(name, 40)} {count:,}" for name, count in snapshot.queued_by_model.items() if count)
     limit = f"of {snapshot.queue_limit:,}"
+    longest_ms = snapshot.queue_time_limit_ms
+    longest = f"none foreseen to wait more than {seconds(longest_ms)}" if longest_ms is not None else ""
     waiting = f"{snapshot.queued_tokens:,} tokens" if snapshot.queued else ""
     retries = f"{snapshot.retry_waiting:,} wait for a retry" if snapshot.retry_waiting else ""
-    table.add_row("queued", f"{snapshot.queued:,}", joined((limit, waiting, retries)))
+    table.add_row("queued", f"{snapshot.queued:,}", joined((limit, waiting, retries, longest)))
     if classes:
         table.add_row("  by class", "", classes)
     if models:
@@ -119,16 +122,11 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
 def _held(holdings: Holdings) -> str:
     """What else is in memory for callers, as far as there is any."""
     parts = (
-        (holdings.jobs, f"{holdings.jobs:,} jobs with {_size(holdings.job_result_bytes)}"),
-        (holdings.kept_batches, f"{holdings.kept_batches:,} kept batches with {_size(holdings.kept_result_bytes)}"),
-        (holdings.unread_results, f"{holdings.unread_results:,} unread results of {_size(holdings.unread_bytes)}"),
+        (holdings.jobs, f"{holdings.jobs:,} jobs with {size_text(holdings.job_result_bytes)}"),
+        (holdings.kept_batches, f"{holdings.kept_batches:,} kept batches with {size_text(holdings.kept_result_bytes)}"),
+        (holdings.unread_results, f"{holdings.unread_results:,} unread results of {size_text(holdings.unread_bytes)}"),
     )
     return joined(text for count, text in parts if count)
-
-
-def _size(count: int) -> str:
-    """Bytes for a person."""
-    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
 
 
 def _rate(snapshot: Snapshot, before: Snapshot) -> float:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output, report
-from expresslane.cli.limits import limits_text
+from expresslane.cli.limits import bounds_text, limits_text
 from expresslane.cli.service_calls import connected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from expresslane_client import Snapshot, Tenant
     from rich.console import RenderableType
@@ -37,35 +37,25 @@ def list_tenants(service: Connection, *, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def update_tenant(
-    service: Connection,
-    name: str,
-    *,
-    weight: int | None = None,
-    max_class: str | None = None,
-    requests_per_min: int | None = None,
-    tokens_per_min: int | None = None,
-) -> Exit:
-    """Change one tenant and show it as it is then; of a name that is new it is said, as it may be a slip."""
-    if weight is None and max_class is None and requests_per_min is None and tokens_per_min is None:
+def update_tenant(service: Connection, name: str, changes: Mapping[str, int | str | None]) -> Exit:
+    """Change one tenant, by the names of `Client.update_tenant`, and show it as it is then.
+
+    Of a name that is new it is said, as it may be a slip.
+    """
+    wanted: dict[str, Any] = {field: value for field, value in changes.items() if value is not None}
+    if not wanted:
         raise CommandError("nothing to change", "example: expresslane tenants set acme --weight 3")
 
     async def update() -> tuple[Tenant, bool]:
         async with connected(service) as client:
             before = await client.get_snapshot()
-            tenant = await client.update_tenant(
-                name,
-                weight=weight,
-                max_class=max_class,
-                requests_per_min=requests_per_min,
-                tokens_per_min=tokens_per_min,
-            )
+            tenant = await client.update_tenant(name, **wanted)
             return tenant, _is_new(name, before)
 
     tenant, is_new = asyncio.run(update())
     output().print(*tenants_table([tenant]), sep="\n")
     if is_new:
-        what = "its weight holds" if weight is not None else "what was set holds"
+        what = "its weight holds" if "weight" in wanted else "what was set holds"
         report().print(f"{one_line(name, 63)}: no such tenant so far; {what} from its first call", soft_wrap=True)
     return Exit.OK
 
@@ -82,7 +72,7 @@ async def _list(service: Connection) -> tuple[Sequence[Tenant], int, str]:
 
 
 def tenants_table(tenants: Sequence[Tenant], more: int = 0, fairness: str = "") -> list[RenderableType]:
-    """A table of tenants, and below it their limits and how many are not shown."""
+    """A table of tenants, and below it their limits and bounds, and how many are not shown."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("tenant")
     for name in ("weight", "queued", "in flight", "used tokens"):
@@ -95,6 +85,8 @@ def tenants_table(tenants: Sequence[Tenant], more: int = 0, fairness: str = "") 
         if limits := limits_text(one):
             style = "yellow" if one.limited_by else "dim"
             notices.append(Text(f"  {one_line(one.tenant, 40)}: {limits}", style=style))
+        if bounds := bounds_text(one):
+            notices.append(Text(f"  {one_line(one.tenant, 40)}: {bounds}", style="dim"))
         if one.retries_denied:
             denied = f"{one.retries_denied:,} retries denied, {one.retries_allowed:,} allowed"
             notices.append(Text(f"  {one_line(one.tenant, 40)}: {denied}", style="yellow"))

@@ -42,18 +42,22 @@ log = structlog.get_logger(__name__)
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Lets calls in or not. `refused(method, code)` is told of each that is not. Put it first."""
+    """Lets calls in or not. `refused(method, code)` is told of each that is not. Put it first.
+
+    `max_open_calls`: at once, in all; `max_open_calls_of`: of a tenant, 0 where it has no bound of its own.
+    """
 
     def __init__(
         self,
         access: Access,
         *,
         max_open_calls: int,
+        max_open_calls_of: Callable[[str], int] = lambda _: 0,
         refused: Callable[[str, grpc.StatusCode], None] = lambda _method, _code: None,
     ) -> None:
         self._access = access
         self._refused = refused
-        self.open_calls = OpenCalls(max_open_calls, access.max_open_calls, setting="EXPRESSLANE_MAX_OPEN_CALLS")
+        self.open_calls = OpenCalls(max_open_calls, max_open_calls_of, setting="EXPRESSLANE_MAX_OPEN_CALLS")
         self.open_streams = OpenCalls(OPEN_STREAMS_MAX)
 
     async def intercept_service(

@@ -14,7 +14,6 @@ from expresslane.policies import POLICY_NAMES, Scope
 from expresslane.servicers.admin_messages import (
     CLASSES,
     PREFIX,
-    Holdings,
     backend_message,
     holdings_message,
     policy_messages,
@@ -22,7 +21,7 @@ from expresslane.servicers.admin_messages import (
 )
 from expresslane.servicers.encode import duration
 from expresslane.servicers.status import abort, invalid
-from expresslane.settings import MAX_CAP, MAX_REQUESTS_PER_MIN, MAX_TOKENS_PER_MIN, MAX_WEIGHT
+from expresslane.settings import MAX_CAP, MAX_REQUESTS_PER_MIN, MAX_TOKENS_PER_MIN, TenantDefaults
 from expresslane.v1 import admin_pb2 as pb
 from expresslane.variables import is_id
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from expresslane.fleet import Fleet, Member
+    from expresslane.holdings import Holdings
     from expresslane.intake import Intake
     from expresslane.scheduling import Scheduling
     from expresslane.tenants import Tenant
@@ -46,12 +46,8 @@ _RANGES = (
     ("requests_per_min", 0, MAX_REQUESTS_PER_MIN),
     ("tokens_per_min", 0, MAX_TOKENS_PER_MIN),
 )
-TENANT_MUTABLE = ("weight", "max_class", "requests_per_min", "tokens_per_min")
-_TENANT_RANGES = (
-    ("weight", 1, MAX_WEIGHT),
-    ("requests_per_min", 0, MAX_REQUESTS_PER_MIN),
-    ("tokens_per_min", 0, MAX_TOKENS_PER_MIN),
-)
+TENANT_MUTABLE = tuple(TenantDefaults.model_fields)
+_TENANT_RANGES = tuple((field, *TenantDefaults.range_of(field)) for field in TENANT_MUTABLE if field != "max_class")
 _SCOPES = {message: prompt_class for prompt_class, message in CLASSES.items()}
 
 
@@ -71,9 +67,11 @@ class AdminServicer:
         *,
         holdings: Callable[[Tenant | None], Holdings],
         fairness: str = "tenant_batch",
+        queue_limit_s: float = 0.0,
         clock: Clock = monotonic_ns,
     ) -> None:
         self._fairness = fairness
+        self._queue_limit_ns = int(queue_limit_s * 1e9)
         self._holdings = holdings
         self._fleet = fleet
         self._scheduling = scheduling
@@ -196,6 +194,7 @@ class AdminServicer:
             policy=now.policy,
             draining=self._intake.draining,
             queue_limit=now.queue_limit,
+            queue_time_limit=duration(self._queue_limit_ns) if self._queue_limit_ns else None,
             in_flight_limit=now.in_flight_limit,
             queued=now.queued,
             retry_waiting=now.retry_waiting,

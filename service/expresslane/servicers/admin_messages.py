@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from expresslane.policies import Scope
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from expresslane._scheduler import BackendSnapshot, BreakerSnapshot, TenantLimitSnapshot
-    from expresslane.batches.held import Amount
-    from expresslane.batches.unread import Unread
     from expresslane.fleet import Fleet, Member
+    from expresslane.holdings import Holdings
     from expresslane.rate_limits import RateLimits
     from expresslane.scheduling import Scheduling
     from expresslane.tenants import Tenant, Tenants
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CLASSES",
     "PREFIX",
-    "Holdings",
     "backend_message",
     "holdings_message",
     "policy_messages",
@@ -44,27 +42,9 @@ CLASSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Holdings:
-    """What is held in memory for callers, beside prompts that wait or run."""
-
-    open_calls: int
-    unread: Unread
-    jobs: Amount
-    kept: Amount
-
-
 def holdings_message(held: Holdings) -> pb.Holdings:
     """What is held, as a message."""
-    return pb.Holdings(
-        open_calls=held.open_calls,
-        unread_results=held.unread.results,
-        unread_bytes=held.unread.bytes,
-        jobs=held.jobs.count,
-        job_result_bytes=held.jobs.bytes,
-        kept_batches=held.kept.count,
-        kept_result_bytes=held.kept.bytes,
-    )
+    return pb.Holdings(**asdict(held))
 
 
 def policy_messages(default: str, policies: Mapping[Scope, str]) -> list[pb.Policy]:
@@ -113,7 +93,7 @@ def tenant_messages(
 
 
 def _keeps(held: Holdings) -> bool:
-    return bool(held.jobs.count or held.kept.count)
+    return bool(held.jobs or held.kept_batches)
 
 
 @dataclass(slots=True)
@@ -145,6 +125,15 @@ def _tenant(tenant: Tenant, counts: _Counts, holdings: Callable[[Tenant], Holdin
         rate_limited_times=tenant.tally.times,
         rate_limited_time=duration(tenant.tally.total_ns),
         holdings=holdings_message(holdings(tenant)),
+        queue_limit_prompts=tenant.queue_bounds.count,
+        queue_limit_bytes=tenant.queue_bounds.bytes,
+        max_open_calls=tenant.max_open_calls,
+        unread_limit_results=tenant.unread.bounds.count,
+        unread_limit_bytes=tenant.unread.bounds.bytes,
+        job_limit=tenant.job_bounds.count,
+        job_results_limit_bytes=tenant.job_bounds.bytes,
+        kept_limit=tenant.kept_bounds.count,
+        kept_results_limit_bytes=tenant.kept_bounds.bytes,
     )
     if (limits := counts.limits) is not None:
         message.requests_in_window = limits.requests_in_window

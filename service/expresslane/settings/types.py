@@ -169,6 +169,12 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
+    @classmethod
+    def range_of(cls, field: str) -> tuple[int, int]:
+        """The least and the most that a setting may be, of those that have both."""
+        schema = cls.model_json_schema()["properties"][field]
+        return schema["minimum"], schema["maximum"]
+
     def __repr_args__(self) -> Any:
         """Fields for `repr`, credentials inside URLs hidden: a repr ends up in tracebacks and logs."""
         for name, value in super().__repr_args__():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
     from expresslane._scheduler import BackendSnapshot, Snapshot
+    from expresslane.holdings import Holdings
     from expresslane.telemetry.core_histograms import CoreHistograms
 
 __all__ = ["Metrics"]
+
+_T = TypeVar("_T")
 
 _FRESH_NS = 50_000_000
 _BREAKER_STATES = ("closed", "open", "half_open")
@@ -45,7 +48,8 @@ class _Instrument:
 class Metrics:
     """Registers every metric. `snapshot` is called on the exporting thread, once a collection.
 
-    `backend_name` and `model_name` give the names behind numbers. `estimates` and `limits` are read there too.
+    `backend_name` and `model_name` give the names behind numbers. `estimates` and `limits` are read there too, and
+    `held`: what is held for callers, by tenant.
     """
 
     def __init__(
@@ -58,14 +62,22 @@ class Metrics:
         model_name: Callable[[int], str],
         estimates: TokenEstimates | None = None,
         limits: RateLimits | None = None,
+        held: Callable[[], Iterable[tuple[str, Holdings]]] = tuple,
         version: str = "",
     ) -> None:
         self._limits = limits or RateLimits()
-        self._snapshots = _Snapshots(snapshot)
+        self._snapshots = _Latest(snapshot)
+        self._held = _Latest(lambda: list(held()))
         self._backend_name = backend_name
         self._model_name = model_name
         meter = provider.get_meter(names.SCOPE, version)
-        for instrument in (*self._queue(), *self._prompts(), *self._backends(), *self._breakers()):
+        for instrument in (
+            *self._queue(),
+            *self._prompts(),
+            *self._backends(),
+            *self._breakers(),
+            *self._holdings(),
+        ):
             create = meter.create_observable_counter if instrument.counter else meter.create_observable_gauge
             create(instrument.name, [self._callback(instrument)], instrument.unit, instrument.description)
         estimates = estimates or TokenEstimates()
@@ -268,17 +280,52 @@ class Metrics:
             ),
         )
 
+    def _holdings(self) -> Sequence[_Instrument]:
+        def gauge(name: str, unit: str, description: str, value: Callable[[Holdings], int]) -> _Instrument:
+            def read(_: Snapshot) -> Iterator[Observation]:
+                for tenant, held in self._held.latest():
+                    yield Observation(value(held), {names.TENANT: tenant})
 
-class _Snapshots:
-    """The latest snapshot, shared by the callbacks of one collection so that their numbers agree."""
+            return _Instrument(name, unit, description, read)
 
-    def __init__(self, take: Callable[[], Snapshot]) -> None:
+        return (
+            gauge(names.HELD_OPEN_CALLS, "{call}", "Open calls, sessions included", lambda held: held.open_calls),
+            gauge(
+                names.HELD_UNREAD_RESULTS,
+                "{result}",
+                "Results that wait for readers of calls",
+                lambda held: held.unread_results,
+            ),
+            gauge(names.HELD_UNREAD_BYTES, "By", "Bytes of their answers", lambda held: held.unread_bytes),
+            gauge(names.HELD_JOBS, "{job}", "Jobs, running and ended", lambda held: held.jobs),
+            gauge(
+                names.HELD_JOB_RESULT_BYTES, "By", "Memory of their results, about", lambda held: held.job_result_bytes
+            ),
+            gauge(
+                names.HELD_KEPT_BATCHES,
+                "{batch}",
+                "Batches kept for callers that may come back",
+                lambda held: held.kept_batches,
+            ),
+            gauge(
+                names.HELD_KEPT_RESULT_BYTES,
+                "By",
+                "Memory of their results, about",
+                lambda held: held.kept_result_bytes,
+            ),
+        )
+
+
+class _Latest(Generic[_T]):
+    """What was read last, shared by the callbacks of one collection so that their numbers agree."""
+
+    def __init__(self, take: Callable[[], _T]) -> None:
         self._take = take
         self._lock = threading.Lock()
-        self._latest: Snapshot | None = None
+        self._latest: _T | None = None
         self._taken_ns = 0
 
-    def latest(self) -> Snapshot:
+    def latest(self) -> _T:
         with self._lock:
             now_ns = time.monotonic_ns()
             if self._latest is None or now_ns - self._taken_ns > _FRESH_NS:

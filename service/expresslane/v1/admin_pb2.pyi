@@ -577,6 +577,7 @@ class Snapshot(_message.Message):
     FAIRNESS_FIELD_NUMBER: _builtins.int
     RETRIES_DENIED_FIELD_NUMBER: _builtins.int
     HOLDINGS_FIELD_NUMBER: _builtins.int
+    QUEUE_TIME_LIMIT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the service."""
     policy: _builtins.str
@@ -647,6 +648,10 @@ class Snapshot(_message.Message):
     def holdings(self) -> Global___Holdings:
         """What is held for all callers, each part within its bound."""
 
+    @_builtins.property
+    def queue_time_limit(self) -> _duration_pb2.Duration:
+        """Most time that a prompt may be foreseen to wait when it comes. Unset: no such bound."""
+
     def __init__(
         self,
         *,
@@ -678,10 +683,11 @@ class Snapshot(_message.Message):
         fairness: _builtins.str = ...,
         retries_denied: _builtins.int = ...,
         holdings: Global___Holdings | None = ...,
+        queue_time_limit: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "queue_time_limit", b"queue_time_limit", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "holdings", b"holdings", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "holdings", b"holdings", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queue_time_limit", b"queue_time_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -785,6 +791,15 @@ class Tenant(_message.Message):
     RETRIES_ALLOWED_FIELD_NUMBER: _builtins.int
     RETRIES_DENIED_FIELD_NUMBER: _builtins.int
     HOLDINGS_FIELD_NUMBER: _builtins.int
+    QUEUE_LIMIT_PROMPTS_FIELD_NUMBER: _builtins.int
+    QUEUE_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_OPEN_CALLS_FIELD_NUMBER: _builtins.int
+    UNREAD_LIMIT_RESULTS_FIELD_NUMBER: _builtins.int
+    UNREAD_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    JOB_LIMIT_FIELD_NUMBER: _builtins.int
+    JOB_RESULTS_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    KEPT_LIMIT_FIELD_NUMBER: _builtins.int
+    KEPT_RESULTS_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Its name; `default` is that of calls that name none."""
     weight: _builtins.int
@@ -815,6 +830,26 @@ class Tenant(_message.Message):
     """Retries that its budget allowed, for as long as it is remembered. 0 without a budget."""
     retries_denied: _builtins.int
     """Retries that its budget did not allow."""
+    queue_limit_prompts: _builtins.int
+    """Most prompts of it that may wait or run at once, 0 to 10,000,000. 0: only the bounds of all. Mutable."""
+    queue_limit_bytes: _builtins.int
+    """Most bytes of its prompts that may wait or run at once. 0: only the bounds of all. Mutable."""
+    max_open_calls: _builtins.int
+    """Most calls of it that may be open at once, sessions included, 0 to 1,000,000,000. 0: only the bound of all. Mutable."""
+    unread_limit_results: _builtins.int
+    """Most results of it that may wait for slow readers, 0 to 1,000,000,000. 0: only the bounds of all. Mutable."""
+    unread_limit_bytes: _builtins.int
+    """Most bytes of its answers that may wait for slow readers. 0: only the bounds of all. Mutable."""
+    job_limit: _builtins.int
+    """Most jobs of it that are kept, 0 to 1,000,000,000. 0: only the bound of all. Mutable."""
+    job_results_limit_bytes: _builtins.int
+    """Memory for the results of its jobs, about. 0: only the bound of all. Mutable."""
+    kept_limit: _builtins.int
+    """Most batches of it that are kept for callers that may come back, 0 to 1,000,000,000. 0: only the bound of all.
+    Mutable.
+    """
+    kept_results_limit_bytes: _builtins.int
+    """Memory for the results of its kept batches, about. 0: only the bound of all. Mutable."""
     @_builtins.property
     def limited_by(self) -> Global___Limit:
         """What keeps its prompts from being released now. Unset: nothing of its own."""
@@ -847,10 +882,19 @@ class Tenant(_message.Message):
         retries_allowed: _builtins.int = ...,
         retries_denied: _builtins.int = ...,
         holdings: Global___Holdings | None = ...,
+        queue_limit_prompts: _builtins.int = ...,
+        queue_limit_bytes: _builtins.int = ...,
+        max_open_calls: _builtins.int = ...,
+        unread_limit_results: _builtins.int = ...,
+        unread_limit_bytes: _builtins.int = ...,
+        job_limit: _builtins.int = ...,
+        job_results_limit_bytes: _builtins.int = ...,
+        kept_limit: _builtins.int = ...,
+        kept_results_limit_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "in_flight", b"in_flight", "limited_by", b"limited_by", "max_class", b"max_class", "open_batches", b"open_batches", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "in_flight", b"in_flight", "job_limit", b"job_limit", "job_results_limit_bytes", b"job_results_limit_bytes", "kept_limit", b"kept_limit", "kept_results_limit_bytes", b"kept_results_limit_bytes", "limited_by", b"limited_by", "max_class", b"max_class", "max_open_calls", b"max_open_calls", "open_batches", b"open_batches", "queue_limit_bytes", b"queue_limit_bytes", "queue_limit_prompts", b"queue_limit_prompts", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "unread_limit_bytes", b"unread_limit_bytes", "unread_limit_results", b"unread_limit_results", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -870,7 +914,7 @@ class UpdateTenantRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change: `weight`, `max_class`, `requests_per_min`, `tokens_per_min`. Required, at least one."""
+        """Which fields to change: those of Tenant that say they are mutable. Required, at least one."""
 
     def __init__(
         self,

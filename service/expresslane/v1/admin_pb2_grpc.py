@@ -109,7 +109,8 @@ class AdminServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTenant(self, request, context):
-        """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost.
+        """Changes the share, the highest class, the limits or the bounds of a tenant. Running work goes on; nothing is lost:
+        what is held beyond a bound that is lowered stays, and no more is taken in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

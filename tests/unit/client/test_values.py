@@ -6,9 +6,34 @@ import dataclasses
 
 import pytest
 from expresslane_client import BatchState, FinishReason, Outcome, Percentiles, PromptClass, Result, Summary
+from expresslane_client.backends import (
+    Backend,
+    BackendEstimates,
+    BackendModel,
+    Breaker,
+    Holdings,
+    Limit,
+    Policy,
+    Snapshot,
+    Tenant,
+)
 from expresslane_client.events import event_from_proto
 from expresslane_client.units import duration, milliseconds
-from expresslane_client.v1 import inference_pb2, types_pb2
+from expresslane_client.v1 import admin_pb2, inference_pb2, types_pb2
+
+IN_MS = {"uptime", "queue_time_limit", "rate_limited_time", "reset_in", "since", "half_open_in"}
+"""Durations, which the client has in milliseconds."""
+
+
+@pytest.mark.parametrize(
+    "value", [Backend, BackendEstimates, BackendModel, Breaker, Holdings, Limit, Policy, Snapshot, Tenant]
+)
+def test_what_admin_shows_is_shown_whole(value: type) -> None:
+    """Each field of the contract's message is there, and nothing else (A28)."""
+    names = {field.name for field in getattr(admin_pb2, value.__name__).DESCRIPTOR.fields}
+    ours = {f"{name.removesuffix('_time')}_ms" if name in IN_MS else name for name in names - {"class"}}
+    ours |= {"prompt_class"} if "class" in names else set()
+    assert {field.name for field in dataclasses.fields(value)} == ours
 
 
 def test_an_empty_result_has_no_times_it_did_not_measure() -> None:

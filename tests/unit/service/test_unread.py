@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CAP = 2
 ANSWER = 10_000
+SECOND_NS = 10**9
 
 
 def slow_batches(world: World, **options: int) -> list[Batch]:
@@ -118,6 +119,28 @@ async def test_what_was_taken_counts_until_it_is_written() -> None:
     assert (unread.results, unread.bytes, unread.full, outbox.horizon()) == (4, 40, True, 0)
     outbox.written()
     assert (unread.results, unread.bytes, unread.full, outbox.horizon()) == (0, 0, False, None)
+
+
+@pytest.mark.parametrize("bounds", [Bounds(100, 0), Bounds(0, 1_000)], ids=["results", "bytes"])
+@virtual_time
+async def test_when_there_is_room_again(bounds: Bounds) -> None:
+    """A refusal says when half of the bound has been read, at the rate at which it was read of late (G25)."""
+    now_ns = 0
+    whole = Unread(Bounds(), clock=lambda: now_ns)
+    unread = Unread(bounds, whole=whole, clock=lambda: now_ns)
+    unread.add(1_000, 10_000)
+    assert unread.retry_after_ns() == SECOND_NS, "nothing is known"
+    for _ in range(90):
+        now_ns += SECOND_NS
+        unread.read(10, 100)
+    assert (unread.full, unread.results) == (True, 100)
+    assert unread.retry_after_ns() == pytest.approx(5 * SECOND_NS, rel=0.05), "50 at 10 a second"
+    whole.set_bounds(bounds)
+    assert whole.retry_after_ns() == pytest.approx(5 * SECOND_NS, rel=0.05)
+    unread.add(-100, -1_000)
+    now_ns += 60 * SECOND_NS
+    unread.add(100, 1_000)
+    assert unread.retry_after_ns() > 30 * SECOND_NS, "nobody reads any more, and room that a leaver makes is no reading"
 
 
 @virtual_time

@@ -138,6 +138,7 @@ class World:
             put_in_force=self.scheduling.limit_tenant,
             unread_bounds=unread_bounds or Bounds(),
             readers_moved=self.scheduling.readers_moved,
+            clock=now_ns,
         )
         self.estimates = TokenEstimates()
         policy = retries or RetryPolicy(attempts=3, base_s=0.5, cap_s=30)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from expresslane.batches.ticket import Ticket
+from expresslane.holdings import OTHERS, Holdings
 from expresslane.prompts import Prompt
 from expresslane.rate_limits import Limit, RateLimits
 from expresslane.results import Usage
@@ -67,13 +68,16 @@ TICKET.model_number = 1
 ESTIMATES.learn(TICKET, Usage(input_tokens=800, output_tokens=50))
 
 
+NAMES = ["gpu", "cpu"].__getitem__
+
+
 def register(provider: MeterProvider, histograms: CoreHistograms, take: Callable[[], FakeSnapshot]) -> None:
     """The service's metrics over fake snapshots of two backends and two models."""
     Metrics(
         provider,
         histograms,
         snapshot=cast("Callable[[], Snapshot]", take),
-        backend_name=["gpu", "cpu"].__getitem__,
+        backend_name=NAMES,
         model_name=["small", "big"].__getitem__,
         estimates=ESTIMATES,
         limits=LIMITS,
@@ -153,6 +157,34 @@ def test_the_state_of_a_breaker(state: str | None) -> None:
         return
     shown = {key: value for key, value in seen["expresslane.backend.breaker"].items() if value}
     assert shown == {("gpu", state): 1}
+
+
+def test_what_is_held_is_told_by_tenant() -> None:
+    """Each number is a metric by tenant; they are looked up once a collection (A28)."""
+    looks: list[int] = []
+
+    def held() -> list[tuple[str, Holdings]]:
+        looks.append(1)
+        return [("acme", Holdings(1, 2, 3, 4, 5, 6, 7)), (OTHERS, Holdings(10, 20, 30, 40, 50, 60, 70))]
+
+    reader = InMemoryMetricReader()
+    take = cast("Callable[[], Snapshot]", FakeSnapshot)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    Metrics(provider, CoreHistograms(), snapshot=take, held=held, backend_name=NAMES, model_name=NAMES)
+    seen = values(reader.get_metrics_data())
+    order = [
+        "open_calls",
+        "unread_results",
+        "unread_bytes",
+        "jobs",
+        "job_result_bytes",
+        "kept_batches",
+        "kept_result_bytes",
+    ]
+    assert {name: value for name, value in seen.items() if ".held." in name} == {
+        f"expresslane.held.{name}": {("acme",): place, (OTHERS,): 10 * place} for place, name in enumerate(order, 1)
+    }
+    assert len(looks) == 1
 
 
 def test_one_collection_takes_one_snapshot() -> None:

@@ -164,6 +164,15 @@ class Tenant:
     retries_allowed: int
     retries_denied: int
     holdings: Holdings
+    queue_limit_prompts: int
+    queue_limit_bytes: int
+    max_open_calls: int
+    unread_limit_results: int
+    unread_limit_bytes: int
+    job_limit: int
+    job_results_limit_bytes: int
+    kept_limit: int
+    kept_results_limit_bytes: int
 
     @classmethod
     def from_proto(cls, message: admin_pb2.Tenant) -> Tenant:
@@ -193,6 +202,7 @@ class Backend:
     discovered_slots: int
     in_flight: int
     peak_in_flight: int
+    mean_in_flight: float
     long_in_prefill: int
     short_tokens_in_prefill: int
     available: bool
@@ -233,7 +243,6 @@ class Backend:
             rate_limited_ms=milliseconds(message.rate_limited_time),
             estimates=BackendEstimates.from_proto(message.estimates),
             breaker=Breaker.from_proto(message.breaker) if message.HasField("breaker") else None,
-            turned_away=message.turned_away,
         )
 
 
@@ -246,6 +255,7 @@ class Snapshot:
     policy: str
     draining: bool
     queue_limit: int
+    queue_time_limit_ms: float | None
     in_flight_limit: int
     queued: int
     retry_waiting: int
@@ -283,6 +293,9 @@ class Snapshot:
             cls,
             message,
             uptime_ms=milliseconds(message.uptime),
+            queue_time_limit_ms=(
+                milliseconds(message.queue_time_limit) if message.HasField("queue_time_limit") else None
+            ),
             queued_by_class=MappingProxyType(depths),
             queued_by_model=MappingProxyType(dict(message.queued_by_model)),
             backends=tuple(Backend.from_proto(one) for one in message.backends),

@@ -413,16 +413,34 @@ class Client:
         max_class: str | None = None,
         requests_per_min: int | None = None,
         tokens_per_min: int | None = None,
+        queue_limit_prompts: int | None = None,
+        queue_limit_bytes: int | None = None,
+        max_open_calls: int | None = None,
+        unread_limit_results: int | None = None,
+        unread_limit_bytes: int | None = None,
+        job_limit: int | None = None,
+        job_results_limit_bytes: int | None = None,
+        kept_limit: int | None = None,
+        kept_results_limit_bytes: int | None = None,
     ) -> Tenant:
-        """Change a tenant while work goes on: its share, its highest class, its limits (0 = none).
+        """Change a tenant while work goes on: its share, its highest class, its limits, what may be held for it.
 
-        Returns it as it is then.
+        Of limits and bounds 0 = none of its own. Returns it as it is then.
         """
         changes = {
             "weight": weight,
             "max_class": None if max_class is None else class_value(max_class),
             "requests_per_min": requests_per_min,
             "tokens_per_min": tokens_per_min,
+            "queue_limit_prompts": queue_limit_prompts,
+            "queue_limit_bytes": queue_limit_bytes,
+            "max_open_calls": max_open_calls,
+            "unread_limit_results": unread_limit_results,
+            "unread_limit_bytes": unread_limit_bytes,
+            "job_limit": job_limit,
+            "job_results_limit_bytes": job_results_limit_bytes,
+            "kept_limit": kept_limit,
+            "kept_results_limit_bytes": kept_results_limit_bytes,
         }
         wanted = {path: value for path, value in changes.items() if value is not None}
         if not wanted:

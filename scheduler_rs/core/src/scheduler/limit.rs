@@ -5,7 +5,7 @@ use super::choose::Candidate;
 use crate::group::Route;
 use crate::ticket::NEVER;
 use crate::timers::Owner;
-use crate::{BackendConfig, BackendId, Decisions, Error, Holder, LimitKind, Limited, ModelId, Prompt};
+use crate::{BackendId, Decisions, Error, Holder, LimitKind, Limited, ModelId, Prompt};
 
 impl Scheduler {
     /// Releases nothing to a backend, or to one model of it, before `until_ns` (what a Retry-After asks for).
@@ -47,18 +47,6 @@ impl Scheduler {
             Some(limit) if tokens > limit => Err(Error::AboveLimit { tokens, limit, tenant: None }),
             _ => Ok(()),
         }
-    }
-
-    /// The backends of its model whose whole limit is too small for a prompt that others can take: as if excluded.
-    pub(super) fn too_small_for(&self, prompt: &Prompt) -> Vec<BackendId> {
-        if !self.limits_tokens {
-            return Vec::new();
-        }
-        let tokens = prompt.limited_tokens();
-        let too_small = |config: &BackendConfig| (1..tokens).contains(&config.tokens_per_min);
-        let by_id = self.backends_by_id.iter().map(|(&id, &slot)| (id, &self.backends[slot as usize]));
-        let serving = by_id.filter(|(_, backend)| backend.serves(prompt.model).is_some());
-        serving.filter(|(_, backend)| too_small(&backend.config)).map(|(id, _)| id).collect()
     }
 
     pub(super) fn refresh_limits(&mut self) {

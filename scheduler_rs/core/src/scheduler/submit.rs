@@ -66,13 +66,20 @@ impl Scheduler {
         let mut rest = prompts;
         while let Some(first) = rest.first() {
             let class = first.class as u8;
-            let excluded = self.too_small_for(first);
+            let too_small = self.too_small_for(first.model, first.limited_tokens());
             let alike = rest.iter().take_while(|prompt| {
                 (prompt.class, prompt.model) == (first.class, first.model)
-                    && (!self.limits_tokens || self.too_small_for(prompt) == excluded)
+                    && (!self.limits_tokens
+                        || self.too_small_for(prompt.model, prompt.limited_tokens()) == too_small)
             });
             let (run, later) = rest.split_at(alike.count());
-            let group = self.group_for(GroupKey { class, model: first.model, excluded, avoided: None });
+            let group = self.group_for(GroupKey {
+                class,
+                model: first.model,
+                excluded: Vec::new(),
+                too_small,
+                avoided: None,
+            });
             let flow = self.flow_for(class, batch_slot, options.weight, coming[usize::from(class)]);
             self.enter(batch_slot, group, flow, run);
             ids.extend(run.iter().map(|prompt| self.enqueue_one(batch_slot, group, flow, prompt)));

@@ -14,6 +14,10 @@ impl Scheduler {
     ) -> Result<(), Error> {
         config.check(backend)?;
         self.advance(now_ns);
+        let known = self.backends_by_id.get(&backend).map(|&slot| &self.backends[slot as usize].config);
+        let fits_others = known.is_none_or(|known| {
+            (known.tokens_per_min, &known.models) != (config.tokens_per_min, &config.models)
+        });
         let was_tried = self.backends.iter().any(Backend::is_tried);
         if let Some(&slot) = self.backends_by_id.get(&backend) {
             self.clear_reservation(slot);
@@ -26,6 +30,7 @@ impl Scheduler {
             self.backends.push(Backend::new(backend, config, self.now_ns));
         }
         self.may_have_room = true;
+        let limited_tokens = self.limits_tokens;
         self.limits_tokens = self.backends.iter().any(|backend| backend.config.tokens_per_min > 0);
         self.limits_models = self.backends.iter().any(|backend| backend.config.max_loaded_models > 0);
         self.budgeted_max = self.backends.iter().map(|backend| backend.lanes.budgeted()).max().unwrap_or(0);
@@ -35,6 +40,9 @@ impl Scheduler {
             if was_tried {
                 self.arm_group(group);
             }
+        }
+        if fits_others && (limited_tokens || self.limits_tokens) {
+            self.fit_anew();
         }
         Ok(())
     }

@@ -115,6 +115,76 @@ fn shrunk_limit() {
     assert_eq!(run(&mut driver), [(60, tickets[1..2].to_vec()), (120, tickets[2..].to_vec())]);
 }
 
+/// A prompt that was too large for a backend goes there once its limit is raised, in whatever state it waits (T11).
+#[test]
+fn raised_limit() {
+    let mut driver = Driver::with("fcfs", &[tokens(1_000), BackendConfig { cap: 1, ..tokens(0) }]);
+    let tickets = driver.submit(1, &[2_000, 2_000, 2_000, 3_000]);
+    driver.scheduler.hold_batch(0, 1, 2);
+    assert_eq!(driver.dispatches()[0].backend, 1);
+    assert!(driver.retry(tickets[0], SECOND, false));
+    assert_eq!(driver.released(), tickets[1..2], "only there");
+    driver.backend(0, tokens(2_500));
+    assert!(driver.released().is_empty(), "one waits for its retry, two for their reader");
+    driver.advance(SECOND);
+    let back = driver.dispatches();
+    assert_eq!((back[0].ticket, back[0].backend), (tickets[0], 0));
+    driver.finish(tickets[0]);
+    driver.scheduler.release_batch(driver.now_ns, 1);
+    assert_eq!(driver.scheduler.snapshot().queued, 2);
+    driver.now_ns = 61 * SECOND;
+    let back = driver.dispatches();
+    assert_eq!(
+        (back.len(), back[0].ticket, back[0].backend),
+        (1, tickets[2], 0),
+        "still too small for the last"
+    );
+    driver.backend(0, tokens(0));
+    assert_eq!(driver.released(), tickets[3..]);
+}
+
+/// A retry goes by the limits of now, although they changed during the attempt.
+#[test]
+fn raised_limit_in_flight() {
+    let one = BackendConfig { cap: 1, ..plain(1) };
+    let mut driver = Driver::with("fcfs", &[tokens(1_000), one]);
+    let ticket = driver.submit(1, &[2_000])[0];
+    assert_eq!(driver.dispatches()[0].backend, 1);
+    driver.backend(0, tokens(5_000));
+    assert!(driver.retry(ticket, 0, true), "there is another backend by now");
+    assert_eq!(driver.dispatches()[0].backend, 0);
+}
+
+/// A limit that is lowered sends what it is too small for elsewhere; time without a backend counts from then on.
+#[test]
+fn lowered_limit() {
+    let down = BackendConfig { available: false, ..tokens(0) };
+    let mut driver = Driver::with("fcfs", &[BackendConfig { cap: 1, ..tokens(0) }, down]);
+    let running = driver.submit(1, &[800])[0];
+    assert_eq!(driver.released(), [running]);
+    driver.advance(5 * SECOND);
+    let waiting = driver.submit(2, &[800])[0];
+    driver.advance(5 * SECOND);
+    driver.backend(0, tokens(500));
+    assert!(driver.released().is_empty(), "the other one is down, but takes it");
+    assert_eq!(driver.scheduler.next_deadline(), Some(20 * SECOND));
+    driver.now_ns = 20 * SECOND;
+    assert_eq!(driver.poll().expired[0].ticket, waiting);
+}
+
+/// Limits that are lowered take no prompt its last backend: it goes where it could go before, not where it never could.
+#[test]
+fn lowered_limits_leave_one() {
+    let mut driver =
+        Driver::with("fcfs", &[tokens(500), BackendConfig { available: false, ..tokens(2_000) }]);
+    let ticket = driver.submit(1, &[1_000])[0];
+    driver.backend(1, BackendConfig { available: false, ..tokens(900) });
+    assert!(driver.released().is_empty());
+    driver.backend(1, tokens(900));
+    let sent = driver.dispatches();
+    assert_eq!((sent[0].ticket, sent[0].backend), (ticket, 1));
+}
+
 /// Who waits is told once which limit it is and when it resets, and the snapshot says so meanwhile.
 #[test]
 fn told_once() {

@@ -76,7 +76,10 @@ pub(crate) struct Item {
     /// Upper edge of its token bucket: what lanes charge.
     pub(crate) edge: u32,
     pub(crate) arrival_ns: u64,
+    /// Backends that it never goes to again.
     pub(crate) excluded: Vec<u32>,
+    /// Backends that it does not go to while their whole limit of tokens is below it.
+    pub(crate) too_small: Vec<u32>,
     /// The backend that failed it last, if it is to move on.
     pub(crate) avoided: Option<u32>,
     pub(crate) at: Where,
@@ -92,8 +95,12 @@ pub(crate) struct Item {
 
 impl Item {
     /// The backends that it must not go to, and the one that it rather would not.
-    pub(crate) fn turned_from(&self) -> (&[u32], Option<u32>) {
-        (&self.excluded, self.avoided)
+    pub(crate) fn turned_from(&self) -> (&[u32], &[u32], Option<u32>) {
+        (&self.excluded, &self.too_small, self.avoided)
+    }
+
+    pub(crate) fn excludes(&self, backend: u32) -> bool {
+        self.excluded.contains(&backend) || self.too_small.contains(&backend)
     }
 
     pub(crate) fn is_waiting(&self) -> bool {

@@ -18,17 +18,35 @@ const RUNS: [(&str, &str); 2] = [
 ];
 const TOLERANCE: f64 = 0.15;
 
-pub(super) fn checks(profiles: &Path) -> Result<Vec<Check>, Error> {
+/// What is compared: its name, whether it is the time to first token or to the end, the quantile's name and share.
+type Quantity = (&'static str, Until, &'static str, f64);
+
+#[derive(Clone, Copy)]
+enum Until {
+    FirstToken,
+    End,
+}
+
+const QUANTITIES: [Quantity; 4] = [
+    ("TTFT", Until::FirstToken, "P50", 0.5),
+    ("TTFT", Until::FirstToken, "P90", 0.9),
+    ("end to end", Until::End, "P50", 0.5),
+    ("end to end", Until::End, "P90", 0.9),
+];
+
+pub(super) fn checks(profiles: Option<&Path>) -> Result<Vec<Check>, Error> {
     let mut checks = Vec::new();
     for (engine, file) in RUNS {
-        let path = profiles.join(file);
-        if path.exists() {
-            checks.extend(check(engine, &path)?);
-        } else {
-            checks.push(Check::skipped(format!("vLLM run of {engine}: no {}", path.display())));
+        match profiles {
+            Some(folder) => checks.extend(check(engine, &folder.join(file))?),
+            None => checks.extend(QUANTITIES.map(|quantity| Check::skipped(name(engine, quantity)))),
         }
     }
     Ok(checks)
+}
+
+fn name(engine: &str, (what, _, quantile, _): Quantity) -> String {
+    format!("vLLM run of {engine}: {what} {quantile}, s")
 }
 
 fn check(engine: &str, path: &Path) -> Result<Vec<Check>, Error> {
@@ -41,29 +59,25 @@ fn check(engine: &str, path: &Path) -> Result<Vec<Check>, Error> {
         .map(|request| Request::new(request.queued_ts - start, request.input_toks, request.output_toks));
     let workload = Workload::open(requests.collect());
     let run = world::run(&workload, &spec, &Contestant::Passthrough, &Limits::defaults(&spec))?;
-    let theirs = |of: fn(&vllm_run::RecordedRequest) -> f64| sorted(recorded.iter().map(of));
-    let ours = |of: fn(&world::Record) -> f64| sorted(run.records.iter().map(of));
-    let pairs = [
-        ("TTFT", theirs(|request| request.first_token_ts - request.queued_ts), ours(world::Record::ttft_s)),
-        (
-            "end to end",
-            theirs(|request| request.last_token_ts - request.queued_ts),
-            ours(world::Record::total_s),
-        ),
-    ];
-    let mut checks = Vec::new();
-    for (what, theirs, ours) in pairs {
-        for (name, share) in [("P50", 0.5), ("P90", 0.9)] {
-            let [target, ours] = [&theirs, &ours].map(|samples| quantile(samples, share).unwrap_or(f64::NAN));
-            checks.push(Check::new(
-                format!("vLLM run of {engine}: {what} {name}, s"),
-                target,
-                ours,
-                TOLERANCE,
-            ));
-        }
-    }
-    Ok(checks)
+    let theirs = |until| {
+        sorted(recorded.iter().map(|request| match until {
+            Until::FirstToken => request.first_token_ts - request.queued_ts,
+            Until::End => request.last_token_ts - request.queued_ts,
+        }))
+    };
+    let ours = |until| {
+        sorted(run.records.iter().map(|record| match until {
+            Until::FirstToken => record.ttft_s(),
+            Until::End => record.total_s(),
+        }))
+    };
+    let checks = QUANTITIES.map(|quantity| {
+        let (_, until, _, share) = quantity;
+        let [target, ours] =
+            [theirs(until), ours(until)].map(|samples| quantile(&samples, share).unwrap_or(f64::NAN));
+        Check::new(name(engine, quantity), target, ours, TOLERANCE)
+    });
+    Ok(checks.to_vec())
 }
 
 fn sorted(samples: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -77,10 +91,12 @@ mod tests {
     use super::*;
     use crate::validate::Verdict;
 
-    /// Without the recorded runs nothing is claimed about them.
+    /// Without a folder nothing is claimed about them, and each check counts; with one they must be there.
     #[test]
-    fn skipped() {
-        let checks = checks(Path::new("no-such-folder")).unwrap();
-        assert!(checks.len() == 2 && checks.iter().all(|check| check.verdict == Verdict::Skipped));
+    fn without_runs() {
+        let skipped = checks(None).unwrap();
+        assert!(skipped.len() == 8 && skipped.iter().all(|check| check.verdict == Verdict::Skipped));
+        let missing = checks(Some(Path::new("no-such-folder"))).unwrap_err().to_string();
+        assert!(missing.contains("no-such-folder") && missing.contains("rtx4090"), "{missing}");
     }
 }

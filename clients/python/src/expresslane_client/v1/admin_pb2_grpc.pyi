@@ -45,7 +45,9 @@ class AdminStub:
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]
     """Returns queue depths and counters."""
     UpdateTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]
-    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+    """Changes the share, the highest class, the limits or the bounds of a tenant. Running work goes on; nothing is lost:
+    what is held beyond a bound that is lowered stays, and no more is taken in.
+    """
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
     """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]
@@ -68,7 +70,9 @@ class AdminAsyncStub(AdminStub):
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.Snapshot]  # type: ignore[assignment]
     """Returns queue depths and counters."""
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateTenantRequest, _admin_pb2.Tenant]  # type: ignore[assignment]
-    """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+    """Changes the share, the highest class, the limits or the bounds of a tenant. Running work goes on; nothing is lost:
+    what is held beyond a bound that is lowered stays, and no more is taken in.
+    """
     SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
     """Changes in which order prompts wait, those that wait already too. Nothing leaves the queue."""
     Drain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainRequest, _admin_pb2.DrainResponse]  # type: ignore[assignment]
@@ -118,7 +122,9 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UpdateTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Tenant, _abc.Awaitable[_admin_pb2.Tenant]]:
-        """Changes the share, the highest class or the limits of a tenant. Running work goes on; nothing is lost."""
+        """Changes the share, the highest class, the limits or the bounds of a tenant. Running work goes on; nothing is lost:
+        what is held beyond a bound that is lowered stays, and no more is taken in.
+        """
 
     @_abc_1.abstractmethod
     def SetPolicy(

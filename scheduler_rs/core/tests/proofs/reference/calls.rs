@@ -38,14 +38,30 @@ impl Reference {
         serving > 0 && self.too_small_for(request).len() == serving
     }
 
-    /// The backends that serve its model with a whole limit below the prompt: as if excluded.
+    /// The backends that serve its model with a whole limit below the prompt.
     fn too_small_for(&self, request: &Request) -> Vec<u32> {
         let tokens = request.limited_tokens();
         let too_small = self.hosts.iter().filter(|host| {
             let limit = host.server.tokens_per_min;
             host.server.serves(request.model) && limit > 0 && tokens > limit
         });
-        too_small.map(|host| host.id).collect()
+        let mut ids: Vec<u32> = too_small.map(|host| host.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The same for a prompt that was accepted: what limits that went down would take the last backend of stays with it.
+    fn still_too_small(&self, item: &Item) -> Vec<u32> {
+        let mut too_small = self.too_small_for(&item.request);
+        let goes_on = |host: &Host| {
+            host.server.serves(item.request.model)
+                && !item.excluded.contains(&host.id)
+                && !too_small.contains(&host.id)
+        };
+        if !self.hosts.iter().any(goes_on) {
+            too_small.retain(|id| item.too_small.contains(id));
+        }
+        too_small
     }
 
     pub(crate) fn submit(&mut self, ids: &[u64], batch: u64, requests: &[Request], terms: BatchTerms) {
@@ -88,7 +104,8 @@ impl Reference {
                 flow: self.flow_of(batch, request.class),
                 edge: edge_of(request.tokens),
                 arrival_ns: self.now_ns,
-                excluded: self.too_small_for(&request),
+                excluded: Vec::new(),
+                too_small: self.too_small_for(&request),
                 avoided: None,
                 at: Where::Waiting { not_before_ns: 0, since_ns: self.now_ns },
                 cancelled: false,
@@ -107,9 +124,7 @@ impl Reference {
 
     pub(crate) fn is_reachable(&self, item: &Item) -> bool {
         self.hosts.iter().any(|host| {
-            host.server.available
-                && host.server.serves(item.request.model)
-                && !item.excluded.contains(&host.id)
+            host.server.available && host.server.serves(item.request.model) && !item.excludes(host.id)
         })
     }
 
@@ -289,6 +304,13 @@ impl Reference {
         }
         self.hosts.retain(|host| host.id != backend);
         self.hosts.push(host);
+        let fits: Vec<Vec<u32>> = self.items.iter().map(|item| self.still_too_small(item)).collect();
+        for (item, too_small) in
+            self.items.iter_mut().zip(fits).filter(|(item, fits)| item.too_small != *fits)
+        {
+            // Where it may go has changed: its time without a backend begins anew.
+            (item.too_small, item.down_since_ns) = (too_small, None);
+        }
         let reachable: Vec<bool> = self.items.iter().map(|item| self.is_reachable(item)).collect();
         for (item, is_reachable) in self.items.iter_mut().zip(reachable) {
             item.down_since_ns = match item.down_since_ns {

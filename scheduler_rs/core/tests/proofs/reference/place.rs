@@ -75,7 +75,7 @@ impl Reference {
         let (tokens, used) = (item.limited_tokens(), host.tokens_within(self.now_ns, window_ns));
         let is_met = [
             (Obstacle::Unavailable, !server.available),
-            (Obstacle::Excluded, item.excluded.contains(&host.id)),
+            (Obstacle::Excluded, item.excludes(host.id)),
             (Obstacle::Avoided, item.avoided == Some(host.id) && self.is_open_elsewhere(item, host)),
             (Obstacle::Cap, here().count() >= server.cap as usize),
             (Obstacle::ModelCap, model_cap > 0 && of_model >= model_cap as usize),
@@ -108,7 +108,7 @@ impl Reference {
             other.id != host.id
                 && other.server.available
                 && other.server.serves(item.request.model)
-                && !item.excluded.contains(&other.id)
+                && !item.excludes(other.id)
                 && other.paused_until_ns(item.request.model) <= self.now_ns
         })
     }

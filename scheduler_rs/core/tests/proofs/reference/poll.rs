@@ -219,7 +219,7 @@ impl Reference {
         let server = host.server.clone();
         let is_ready: Vec<bool> = self.items.iter().map(|other| self.is_ready(other)).collect();
         for (other, _) in self.items.iter_mut().zip(is_ready).filter(|(_, is_ready)| *is_ready) {
-            let could_come = server.serves(other.request.model) && !other.excluded.contains(&backend);
+            let could_come = server.serves(other.request.model) && !other.excludes(backend);
             if other.id != item.id && other.request.class <= item.request.class && could_come {
                 other.passed_tokens += u64::from(item.edge);
             }

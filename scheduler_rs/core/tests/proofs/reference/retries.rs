@@ -11,9 +11,7 @@ impl Reference {
     pub(crate) fn makes_sense(&self, item: &Item, not_before_ns: u64, exclude_backend: bool) -> bool {
         let Some(flight) = item.flight() else { return false };
         let elsewhere = self.hosts.iter().any(|host| {
-            host.id != flight.backend
-                && !item.excluded.contains(&host.id)
-                && host.server.serves(item.request.model)
+            host.id != flight.backend && !item.excludes(host.id) && host.server.serves(item.request.model)
         });
         !item.cancelled
             && not_before_ns.max(self.now_ns) < self.wait_ends_ns(item, flight)
