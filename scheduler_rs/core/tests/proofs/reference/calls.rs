@@ -64,6 +64,8 @@ impl Reference {
         for class in 0..3 {
             let coming = requests.iter().filter(|request| request.class == class).count();
             if coming > 0 {
+                // The weight given last counts from here on, also for what moves to a flow of its own.
+                self.set_weight(class, self.flow_of(batch, class).tenant, terms.weight);
                 self.note_size(batch, class, coming);
             }
         }
@@ -72,11 +74,6 @@ impl Reference {
         let tenant = group.terms.tenant;
         group.terms = BatchTerms { tenant, ..terms };
         group.deadline_pending = terms.deadline_ns != 0;
-        for class in 0..3 {
-            if requests.iter().any(|request| request.class == class) {
-                self.set_weight(class, self.flow_of(batch, class).tenant, terms.weight);
-            }
-        }
         for (&id, &request) in ids.iter().zip(requests) {
             if self.item(id).is_some() {
                 self.verdict.lost(Law::Conservation, self.now_ns, format!("ticket {id} is given out twice"));
