@@ -32,6 +32,8 @@ pub(crate) struct Flows {
     /// Tenants without tickets that have had more than the clock.
     remembered: [BTreeSet<(u64, u32)>; CLASSES],
     serial: u64,
+    /// Out of contention in every class, those too in which they are not known.
+    closed: BTreeSet<TenantId>,
     /// Closed tenants of which a ticket came or went: to be looked at again.
     pub(crate) reconsider: BTreeSet<TenantId>,
 }
@@ -323,7 +325,7 @@ impl Flows {
 
     fn insert_tenant(&mut self, class: u8, id: TenantId) -> u32 {
         self.serial += 2;
-        let tenant = Tenant { is_closed: self.is_closed(id), ..Tenant::new(class, id, self.serial) };
+        let tenant = Tenant { is_closed: self.closed.contains(&id), ..Tenant::new(class, id, self.serial) };
         let slot = if let Some(slot) = self.free_tenants.pop() {
             self.tenants[slot as usize] = tenant;
             slot

@@ -47,7 +47,7 @@ pub(crate) enum Adversary {
     Chunks,
     /// Answers enough that times and budgets are learned from them.
     Learning,
-    /// Many tenants and large batches, of which only backends keep anything back.
+    /// Many tenants and large batches, of which only backends and the tenants' limits keep anything back.
     Shares,
 }
 
@@ -116,7 +116,7 @@ impl Adversary {
             (1, Kind::Nothing),
         ];
         weights.extend(match self {
-            Self::Shares => vec![],
+            Self::Shares => vec![(3, Kind::LimitTenant)],
             Self::Everything => vec![(1, Kind::LimitTenant)],
             Self::Tenants => vec![(4, Kind::LimitTenant)],
             Self::EndlessShorts => vec![(20, Kind::Submit), (12, Kind::FirstToken), (12, Kind::Finish)],

@@ -41,7 +41,9 @@ fn law_03_work_conservation() {
 }
 
 /// Law 5: among those that some backend could take, the tenant goes first that has had least, and of it the flow: by
-/// turns, with estimates, refunds and weights, under cancels, changing backends and full lanes (G08).
+/// turns, with estimates, refunds and weights, under cancels, changing backends, full lanes and limits of tenants (G08).
+/// Where horizons, barriers or delayed retries keep prompts back, the model gives up: a horizon is met when a prompt would
+/// be next, which only the scheduler knows.
 #[test]
 fn law_05_least_served_first() {
     holds("laws::law_05_least_served_first", Law::FairnessGap, &[Adversary::Shares]);
@@ -186,6 +188,7 @@ fn model_imports_nothing() {
         include_str!("reference/bounds.rs"),
         include_str!("reference/calls.rs"),
         include_str!("reference/check.rs"),
+        include_str!("reference/closing.rs"),
         include_str!("reference/deadlines.rs"),
         include_str!("reference/flow.rs"),
         include_str!("reference/lanes.rs"),

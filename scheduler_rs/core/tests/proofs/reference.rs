@@ -6,6 +6,7 @@
 mod bounds;
 mod calls;
 mod check;
+mod closing;
 mod deadlines;
 mod flow;
 mod lanes;
@@ -165,12 +166,22 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
-    /// Tenants that a limit of tokens closed by the end of the last poll.
-    pub(crate) closed_tenants: Vec<u32>,
-    /// Tenants that any limit keeps out.
-    pub(crate) stopped_tenants: Vec<u32>,
+    /// Tenants at a limit by the end of the last poll, and until when.
+    pub(crate) stopped_tenants: Vec<(u32, Closed, u64)>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
+}
+
+impl Report {
+    /// Whether one of its limits keeps a tenant out.
+    pub(crate) fn is_stopped(&self, tenant: u32) -> bool {
+        self.stopped_tenants.iter().any(|&(stopped, ..)| stopped == tenant)
+    }
+
+    /// Whether its limit of tokens does.
+    pub(crate) fn is_out_of_tokens(&self, tenant: u32) -> bool {
+        self.stopped_tenants.iter().any(|&(stopped, by, _)| (stopped, by) == (tenant, Closed::Tokens))
+    }
 }
 
 /// The model.

@@ -65,10 +65,8 @@ impl Reference {
         all.extend(kept(after));
         let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
-        let by_tokens = after.closed_tenants.iter().filter(|(_, closed, _)| *closed == Closed::Tokens);
-        let closed_tenants = by_tokens.map(|&(tenant, ..)| tenant).collect();
-        let stopped_tenants = after.closed_tenants.iter().map(|&(tenant, ..)| tenant).collect();
-        self.report = Report { kept: all, closed, closed_tenants, stopped_tenants, releases };
+        let stopped_tenants = after.closed_tenants.clone();
+        self.report = Report { kept: all, closed, stopped_tenants, releases };
     }
 
     /// To be called after [`Reference::poll`].

@@ -156,8 +156,7 @@ impl Reference {
     /// The backends that a poll may have closed for a prompt that does not fit their tokens, until the limits of the
     /// prompt's tenant stopped it in the same poll.
     pub(crate) fn reopened_hosts(&self) -> Vec<u32> {
-        let stopped = &self.report.stopped_tenants;
-        let is_stopped = |item: &&Item| stopped.contains(&self.group(item.batch).terms.tenant);
+        let is_stopped = |item: &&Item| self.report.is_stopped(self.group(item.batch).terms.tenant);
         let waits: Vec<&Item> =
             self.waiting().filter(is_stopped).filter(|item| self.is_ready(item)).collect();
         let may_be_closed = |host: &&Host| {

@@ -53,12 +53,14 @@ impl Reference {
         for &(id, why) in &decided.expired {
             self.expire(id, why);
         }
+        self.reopen_tenants();
         for (at, sent) in decided.sent.iter().enumerate() {
             if self.verdict.is_lost {
                 return;
             }
             self.send(sent, &decided.sent[at..]);
         }
+        self.note_closed_tenants();
     }
 
     fn expire(&mut self, id: u64, why: Why) {
