@@ -100,9 +100,13 @@ impl Reference {
         let is_kept = self.report.kept.iter().any(|&(backend, _)| backend == host.id);
         let waits = self.waiting().filter(|item| {
             let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-            let passes_with_time =
-                |obstacle: &Obstacle| obstacle.law() == Law::LimitsAndOrder && !obstacle.is_of_tenant();
-            let is_looked_at = self.is_ready(item) && !is_kept && !self.is_of_closed_tenant(item);
+            let by_tenant = self.tenant_obstacles(item, 0);
+            // What a tenant's window keeps back only if it is longer than a minute may have been met.
+            let passes_with_time = |&obstacle: &Obstacle| {
+                obstacle.law() == Law::LimitsAndOrder && !by_tenant.contains(&(obstacle, true))
+            };
+            let is_stopped = self.report.is_stopped(self.group(item.batch).terms.tenant);
+            let is_looked_at = self.is_ready(item) && !is_kept && !is_stopped;
             is_looked_at && obstacles.iter().all(passes_with_time)
         });
         let opens = waits.map(|item| {
