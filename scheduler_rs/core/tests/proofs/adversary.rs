@@ -1,7 +1,9 @@
 //! Who makes trouble, and how: each adversary is a mix of events and of what they are about.
 
 use crate::dice::Dice;
-use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used};
+use crate::reference::{
+    BatchTerms, BreakerTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used,
+};
 use crate::scenario::{Event, Step};
 
 const MS: u64 = SECOND / 1_000;
@@ -47,6 +49,8 @@ pub(crate) enum Adversary {
     Chunks,
     /// Answers enough that times and budgets are learned from them.
     Learning,
+    /// Backends that fail, are left alone and tried again.
+    Breakers,
     /// Many tenants and large batches, of which only backends and the tenants' limits keep anything back.
     Shares,
 }
@@ -58,6 +62,7 @@ enum Kind {
     FirstToken,
     Finish,
     Retry,
+    Blame,
     TurnedAway,
     Cancel,
     CancelBatch,
@@ -75,7 +80,7 @@ enum Kind {
 }
 
 impl Adversary {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Everything,
         Self::EndlessShorts,
         Self::CancelStorm,
@@ -91,6 +96,7 @@ impl Adversary {
         Self::ChangingPolicies,
         Self::Chunks,
         Self::Learning,
+        Self::Breakers,
         Self::Shares,
     ];
 
@@ -101,6 +107,7 @@ impl Adversary {
             (12, Kind::FirstToken),
             (12, Kind::Finish),
             (3, Kind::Retry),
+            (1, Kind::Blame),
             (1, Kind::TurnedAway),
             (2, Kind::Cancel),
             (1, Kind::CancelBatch),
@@ -129,6 +136,7 @@ impl Adversary {
             Self::Limits => {
                 vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (12, Kind::LimitTenant)]
             }
+            Self::Breakers => vec![(25, Kind::Blame), (12, Kind::Submit), (8, Kind::ToDeadline)],
             Self::Chunks => vec![(20, Kind::Submit), (8, Kind::FirstToken)],
             Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],
             Self::RateLimits => vec![(20, Kind::TurnedAway), (20, Kind::Finish), (30, Kind::Submit)],
@@ -206,6 +214,7 @@ impl Adversary {
             attempt_timeout_ns: dice.pick(&[0, 20 * SECOND]),
             requests_per_min: if is_limited { dice.pick(&[0, 2, 10]) } else { 0 },
             tokens_per_min: if is_limited { dice.pick(&[0, 3_000, 30_000]) } else { 0 },
+            breaker: dice.one_in(if self == Self::Breakers { 1 } else { 4 }).then(|| breaker(dice)),
             ramp: dice.one_in(if self == Self::RateLimits { 1 } else { 2 }),
         }
     }
@@ -242,6 +251,7 @@ impl Adversary {
                 let delay_ns = if self == Self::Shares { 0 } else { dice.pick(&DURATIONS) };
                 Event::Retry { pick, delay_ns, exclude_backend: dice.one_in(3), moves: dice.one_in(2) }
             }
+            Kind::Blame => Event::Blame(pick),
             Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
             Kind::Cancel => Event::Cancel(pick),
             Kind::CancelBatch => Event::CancelBatch(batch),
@@ -316,5 +326,17 @@ impl Adversary {
             sequential: is_sequential,
             ttft_deadline_ns: if dice.one_in(3) { dice.pick(&DURATIONS) } else { 0 },
         }
+    }
+}
+
+/// Quick to open, so that few failures do.
+fn breaker(dice: &mut Dice) -> BreakerTerms {
+    BreakerTerms {
+        error_ratio: dice.pick(&[0.01, 0.5, 1.0]),
+        min_samples: dice.between(1, 4) as u32,
+        window_ns: dice.pick(&[SECOND, 7 * SECOND, 30 * SECOND]),
+        open_ns: dice.pick(&[MS, SECOND, 5 * SECOND]),
+        open_max_ns: dice.pick(&[5 * SECOND, 60 * SECOND]),
+        probes: dice.between(1, 3) as u32,
     }
 }

@@ -1,12 +1,13 @@
 //! The scheduler's words for the model's, and back.
 
 use crate::reference::{
-    BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
-    Times, Used, Why,
+    BatchTerms, BreakerTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend,
+    SeenBreaker, Sent, Server, Sharing, State, Times, Used, Why,
 };
 use expresslane_scheduler::{
-    AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, Config, Decisions, ExpiryReason, Fairness,
-    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot, Usage,
+    AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, BreakerConfig, BreakerSnapshot,
+    BreakerState, Config, Decisions, ExpiryReason, Fairness, LimitKind, ModelRoute, Outcome, OverdueReason,
+    Policy, Prompt, Scheduler, Snapshot, Usage,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -61,9 +62,25 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         attempt_timeout_ns: server.attempt_timeout_ns,
         requests_per_min: server.requests_per_min,
         tokens_per_min: server.tokens_per_min,
+        breaker: server.breaker.map(breaker),
         ramp: server.ramp,
         ..BackendConfig::default()
     }
+}
+
+fn breaker(terms: BreakerTerms) -> BreakerConfig {
+    let BreakerTerms { error_ratio, min_samples, window_ns, open_ns, open_max_ns, probes } = terms;
+    BreakerConfig { error_ratio, min_samples, window_ns, open_ns, open_max_ns, probes }
+}
+
+fn seen_breaker(breaker: BreakerSnapshot) -> SeenBreaker {
+    let BreakerSnapshot { since_ns, half_open_at_ns, good, bad, opened, .. } = breaker;
+    let state = match breaker.state {
+        BreakerState::Closed => State::Closed,
+        BreakerState::Open => State::Open,
+        BreakerState::HalfOpen => State::HalfOpen,
+    };
+    SeenBreaker { state, since_ns, half_open_at_ns, good, bad, opened }
 }
 
 pub(crate) fn prompt(request: &Request) -> Prompt {
@@ -111,7 +128,7 @@ fn closed(kind: LimitKind) -> Closed {
         LimitKind::Requests => Closed::Requests,
         LimitKind::Tokens => Closed::Tokens,
         LimitKind::Pause => Closed::Pause,
-        LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
+        LimitKind::Breaker => Closed::Breaker,
     }
 }
 
@@ -181,6 +198,7 @@ pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
         times: times_of(backend),
         has_learned_prefill: backend.prefill_samples >= LEARNED_SAMPLES,
         has_learned_decode: backend.decode_samples >= LEARNED_SAMPLES,
+        breaker: backend.breaker.map(seen_breaker),
         dispatched: backend.dispatched,
         attempts_ended: backend.outcomes.iter().map(|(_, count)| count).sum(),
     });

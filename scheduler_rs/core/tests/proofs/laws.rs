@@ -55,6 +55,14 @@ fn lanes_left_open() {
     traces::all("laws::lanes_left_open", &[Adversary::Chunks], |trace| trace.play(None, false).map(|_| ()));
 }
 
+/// Every law where backends fail, are left alone and are tried again (T15).
+#[test]
+fn failing_backends() {
+    traces::all("laws::failing_backends", &[Adversary::Breakers], |trace| {
+        trace.play(None, false).map(|_| ())
+    });
+}
+
 /// Every law once times are learned: order, budgets and all.
 #[test]
 fn learned_times() {
@@ -186,6 +194,7 @@ fn model_imports_nothing() {
     let sources = [
         include_str!("reference.rs"),
         include_str!("reference/bounds.rs"),
+        include_str!("reference/breaker.rs"),
         include_str!("reference/calls.rs"),
         include_str!("reference/check.rs"),
         include_str!("reference/closing.rs"),

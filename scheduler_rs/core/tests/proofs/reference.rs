@@ -4,6 +4,7 @@
 //! documentation. It does not say what a poll must choose among equals; it says of each choice whether it is allowed.
 
 mod bounds;
+mod breaker;
 mod calls;
 mod check;
 mod closing;
@@ -23,6 +24,7 @@ mod terms;
 mod times;
 
 pub(crate) use bounds::{Service, fairness_gap_bound};
+pub(crate) use breaker::{BreakerTerms, SeenBreaker, State, Word};
 pub(crate) use calls::Admission;
 pub(crate) use check::{Closed, Seen, SeenBackend};
 pub(crate) use law::{Law, Verdict};
@@ -64,6 +66,8 @@ pub(crate) struct Flight {
     pub(crate) first_token_due_ns: u64,
     pub(crate) idle_due_ns: u64,
     pub(crate) attempt_due_ns: u64,
+    /// Whether its backend's breaker has heard of it.
+    pub(crate) judged: bool,
 }
 
 /// A prompt that has not ended.
@@ -157,6 +161,7 @@ pub(crate) struct Host {
     pub(crate) pausable: Vec<Pausable>,
     pub(crate) requests: Vec<u64>,
     pub(crate) tokens: Vec<Counted>,
+    pub(crate) breaker: Option<breaker::Breaker>,
 }
 
 /// What the scheduler says of a backend that the model does not predict.

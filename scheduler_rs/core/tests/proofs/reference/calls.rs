@@ -2,7 +2,7 @@
 
 use super::{
     BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Times,
-    Used, Where, edge_of,
+    Used, Where, Word, edge_of,
 };
 
 /// What a submit must answer.
@@ -104,9 +104,7 @@ impl Reference {
 
     pub(crate) fn is_reachable(&self, item: &Item) -> bool {
         self.hosts.iter().any(|host| {
-            host.server.available
-                && host.server.serves(item.request.model)
-                && !item.excluded.contains(&host.id)
+            host.is_up() && host.server.serves(item.request.model) && !item.excluded.contains(&host.id)
         })
     }
 
@@ -122,6 +120,7 @@ impl Reference {
             if idle_ns > 0 {
                 flight.idle_due_ns = now_ns + idle_ns;
             }
+            self.judge_first_token(id);
         }
         is_first
     }
@@ -135,6 +134,7 @@ impl Reference {
 
     /// A prompt in flight ends, with what it used if that is known.
     pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Used>) {
+        self.judge(id, if end == End::Success { Word::Good } else { Word::Nothing });
         let Some(item) = self.item(id).cloned() else { return };
         self.settle_share(&item, Some(end), usage);
         self.settle_tenant(&item, Some(end), usage);
@@ -187,6 +187,7 @@ impl Reference {
     /// An attempt is over and there will be another.
     pub(crate) fn retry(&mut self, id: u64, not_before_ns: u64, exclude_backend: bool) {
         let now_ns = self.now_ns;
+        self.judge(id, Word::Nothing);
         let Some(item) = self.item(id).cloned() else { return };
         let Some(flight) = item.flight().copied() else { return };
         self.settle_share(&item, None, None);
@@ -273,11 +274,13 @@ impl Reference {
             pausable: Vec::new(),
             requests: Vec::new(),
             tokens: Vec::new(),
+            breaker: None,
         });
         host.server = server.clone();
         host.set_times(times);
         host.pausable = pausable;
         host.note_configured();
+        host.configure_breaker(self.now_ns);
         if server.requests_per_min == 0 {
             host.requests.clear();
         }
@@ -286,6 +289,11 @@ impl Reference {
         }
         self.hosts.retain(|host| host.id != backend);
         self.hosts.push(host);
+        self.note_reachable();
+    }
+
+    /// Which backends may be given work has changed.
+    pub(crate) fn note_reachable(&mut self) {
         let reachable: Vec<bool> = self.items.iter().map(|item| self.is_reachable(item)).collect();
         for (item, is_reachable) in self.items.iter_mut().zip(reachable) {
             item.down_since_ns = match item.down_since_ns {

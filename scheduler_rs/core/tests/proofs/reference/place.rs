@@ -18,6 +18,7 @@ pub(crate) enum Obstacle {
     LongLane,
     ShortLane,
     Paused,
+    Breaker,
     RequestsPerMinute,
     TokensPerMinute,
     TenantRequests,
@@ -33,6 +34,7 @@ impl Obstacle {
             Self::Cap | Self::ModelCap | Self::Ramp | Self::GlobalCap => Law::Caps,
             Self::LongLane | Self::ShortLane => Law::Lanes,
             Self::Paused
+            | Self::Breaker
             | Self::RequestsPerMinute
             | Self::TokensPerMinute
             | Self::TenantRequests
@@ -87,6 +89,7 @@ impl Reference {
             ),
             (Obstacle::LongLane, server.lanes && is_long && self.long_lane_is_full(host)),
             (Obstacle::ShortLane, server.lanes && !is_long && self.short_lane_is_full(host, item)),
+            (Obstacle::Breaker, host.is_broken()),
             (Obstacle::Paused, host.paused_until_ns(request.model) > self.now_ns),
             (
                 Obstacle::RequestsPerMinute,
@@ -106,7 +109,7 @@ impl Reference {
     fn is_open_elsewhere(&self, item: &Item, host: &Host) -> bool {
         self.hosts.iter().any(|other| {
             other.id != host.id
-                && other.server.available
+                && other.is_up()
                 && other.server.serves(item.request.model)
                 && !item.excluded.contains(&other.id)
                 && other.paused_until_ns(item.request.model) <= self.now_ns

@@ -42,6 +42,7 @@ pub(crate) struct Decided {
 impl Reference {
     /// Follows a poll.
     pub(crate) fn poll(&mut self, decided: &Decided) {
+        self.give_up_probes();
         let mut expected = self.take_late();
         let mut told = decided.late.clone();
         expected.sort_unstable();
@@ -53,6 +54,7 @@ impl Reference {
         for &(id, why) in &decided.expired {
             self.expire(id, why);
         }
+        self.try_again();
         self.reopen_tenants();
         for (at, sent) in decided.sent.iter().enumerate() {
             if self.verdict.is_lost {
@@ -235,6 +237,7 @@ impl Reference {
         }
         self.charge_share(item);
         self.charge_tenant(item);
+        self.note_probe(item, backend);
         let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
         let server = &host.server;
         let due = |timeout_ns: u64| if timeout_ns == 0 { NEVER } else { now_ns + timeout_ns };
@@ -250,6 +253,7 @@ impl Reference {
             first_token_due_ns: due(server.first_token_timeout_ns),
             idle_due_ns: NEVER,
             attempt_due_ns: due(server.attempt_timeout_ns),
+            judged: false,
         };
         if server.requests_per_min > 0 {
             host.requests.push(now_ns);

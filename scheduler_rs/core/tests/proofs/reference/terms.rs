@@ -1,6 +1,6 @@
 //! What is given to the scheduler, in the model's own words.
 
-use super::Order;
+use super::{BreakerTerms, Order};
 
 /// Among whom the service of a class is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub(crate) struct Server {
     pub(crate) attempt_timeout_ns: u64,
     pub(crate) requests_per_min: u32,
     pub(crate) tokens_per_min: u64,
+    pub(crate) breaker: Option<BreakerTerms>,
     pub(crate) ramp: bool,
 }
 
@@ -86,6 +87,7 @@ impl Server {
             attempt_timeout_ns: 0,
             requests_per_min: 0,
             tokens_per_min: 0,
+            breaker: None,
             ramp: false,
         }
     }
