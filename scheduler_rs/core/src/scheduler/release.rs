@@ -36,6 +36,9 @@ impl Scheduler {
             for ticket in passed {
                 self.reserve(ticket, false);
             }
+            if self.limits_tokens {
+                self.reopen_for_tokens();
+            }
         }
     }
 
