@@ -49,6 +49,8 @@ pub(crate) enum Adversary {
     Chunks,
     /// Answers enough that times and budgets are learned from them.
     Learning,
+    /// Engines that hold fewer models than they serve.
+    FewModels,
     /// Backends that fail, are left alone and tried again.
     Breakers,
     /// Many tenants and large batches, of which only backends and the tenants' limits keep anything back.
@@ -80,7 +82,7 @@ enum Kind {
 }
 
 impl Adversary {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Everything,
         Self::EndlessShorts,
         Self::CancelStorm,
@@ -97,6 +99,7 @@ impl Adversary {
         Self::Chunks,
         Self::Learning,
         Self::Breakers,
+        Self::FewModels,
         Self::Shares,
     ];
 
@@ -136,6 +139,7 @@ impl Adversary {
             Self::Limits => {
                 vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (12, Kind::LimitTenant)]
             }
+            Self::FewModels => vec![(12, Kind::Submit), (12, Kind::Finish), (4, Kind::Blame)],
             Self::Breakers => vec![(25, Kind::Blame), (12, Kind::Submit), (8, Kind::ToDeadline)],
             Self::Chunks => vec![(20, Kind::Submit), (8, Kind::FirstToken)],
             Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],
@@ -176,7 +180,7 @@ impl Adversary {
     pub(crate) fn server(self, dice: &mut Dice) -> Server {
         let mut models = Vec::new();
         for model in 0..MODELS {
-            if !dice.one_in(if self == Self::Learning { 8 } else { 3 }) {
+            if !dice.one_in(if matches!(self, Self::Learning | Self::FewModels) { 8 } else { 3 }) {
                 models.push((model, dice.weighted(&[(3, 0), (1, 1), (1, 3)])));
             }
         }
@@ -198,6 +202,10 @@ impl Adversary {
                 _ => dice.between(1, 5),
             } as u32,
             models,
+            max_loaded_models: match self {
+                Self::FewModels => dice.between(1, 2) as u32,
+                _ => dice.weighted(&[(6, 0), (1, 1), (1, 2)]),
+            },
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
             long_threshold_tokens: match self {
                 Self::Chunks => dice.pick(&[64, 512]),

@@ -49,6 +49,7 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
     BackendConfig {
         cap: server.cap,
         models: server.models.iter().map(|&(model, cap)| ModelRoute { model, cap }).collect(),
+        max_loaded_models: server.max_loaded_models,
         available: server.available,
         long_threshold_tokens: server.long_threshold_tokens,
         long_slots: server.long_slots,
@@ -199,6 +200,8 @@ pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
         has_learned_prefill: backend.prefill_samples >= LEARNED_SAMPLES,
         has_learned_decode: backend.decode_samples >= LEARNED_SAMPLES,
         breaker: backend.breaker.map(seen_breaker),
+        loaded_models: backend.loaded_models.clone(),
+        load_ns: backend.load_ns,
         dispatched: backend.dispatched,
         attempts_ended: backend.outcomes.iter().map(|(_, count)| count).sum(),
     });

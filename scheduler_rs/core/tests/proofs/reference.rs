@@ -12,6 +12,7 @@ mod deadlines;
 mod flow;
 mod lanes;
 mod law;
+mod memory;
 mod order;
 mod place;
 mod poll;
@@ -162,6 +163,9 @@ pub(crate) struct Host {
     pub(crate) requests: Vec<u64>,
     pub(crate) tokens: Vec<Counted>,
     pub(crate) breaker: Option<breaker::Breaker>,
+    /// The models in memory, and how long it takes to load one, as the scheduler says.
+    pub(crate) loaded: Vec<u32>,
+    pub(crate) load_ns: f64,
 }
 
 /// What the scheduler says of a backend that the model does not predict.
@@ -175,6 +179,10 @@ pub(crate) struct Report {
     pub(crate) stopped_tenants: Vec<(u32, Closed, u64)>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
+    /// How often the breaker of each backend had opened by the end of it.
+    pub(crate) opened: Vec<(u32, u64)>,
+    /// Whether all of the last poll has been followed.
+    pub(crate) is_over: bool,
 }
 
 impl Report {

@@ -86,6 +86,7 @@ impl World {
         self.ended.extend(decided.expired.iter().map(|(id, _)| id));
         self.model.note_report(&before, &after, decided.sent.len());
         self.model.poll(&decided);
+        self.model.check_memory(&decided, &after);
         self.model.check(&before, &after, next_ns);
         if self.keeps_log {
             self.log.push((self.model.now_ns, decided.clone()));

@@ -59,7 +59,8 @@ pub(crate) struct Breaker {
     samples: Vec<(u64, bool)>,
     probes_out: u32,
     probes_good: u32,
-    probes_due_ns: u64,
+    /// Not before the first, and by the second: it may wait for its model to be loaded.
+    probes_due_ns: (u64, u64),
     in_vain: u32,
 }
 
@@ -79,7 +80,7 @@ impl Breaker {
             samples: Vec::new(),
             probes_out: 0,
             probes_good: 0,
-            probes_due_ns: 0,
+            probes_due_ns: (0, 0),
             in_vain: 0,
         }
     }
@@ -97,7 +98,7 @@ impl Breaker {
         (self.state == State::Open).then_some(self.until_ns)
     }
 
-    fn due_ns(&self) -> Option<u64> {
+    fn due_ns(&self) -> Option<(u64, u64)> {
         (self.state == State::HalfOpen && self.probes_out > 0).then_some(self.probes_due_ns)
     }
 
@@ -187,7 +188,7 @@ impl Host {
 
     /// By when its probes must be judged.
     pub(crate) fn probes_due_ns(&self) -> Option<u64> {
-        self.breaker.as_ref().and_then(Breaker::due_ns)
+        Some(self.breaker.as_ref()?.due_ns()?.1)
     }
 
     pub(crate) fn configure_breaker(&mut self, now_ns: u64) {
@@ -235,8 +236,12 @@ impl Reference {
     /// The start of a poll: probes that have told nothing in their time speak against their backend.
     pub(crate) fn give_up_probes(&mut self) {
         let now_ns = self.now_ns;
-        for breaker in self.hosts.iter_mut().filter_map(|host| host.breaker.as_mut()) {
-            if breaker.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
+        for host in &mut self.hosts {
+            let Some(breaker) = host.breaker.as_mut() else { continue };
+            let Some((from_ns, by_ns)) = breaker.due_ns() else { continue };
+            // In between, what was seen of it counts.
+            let has_opened = self.report.opened.contains(&(host.id, breaker.opened + 1));
+            if now_ns >= by_ns || now_ns >= from_ns && has_opened {
                 breaker.in_vain += 1;
                 breaker.repeats += 1;
                 breaker.open(now_ns);
@@ -264,13 +269,19 @@ impl Reference {
         let sum: u64 = edges.iter().sum();
         let squares: u64 = edges.iter().map(|edge| edge * edge).sum();
         let [c0, c1, c2] = host.in_force.prefill_ns;
-        let expected_ns = c0 + c1 * sum as f64 + c2 * squares as f64 + host.in_force.decode_ns;
+        let is_loaded =
+            host.server.max_loaded_models == 0 || self.running(host).contains(&item.request.model);
+        // None, or two, because another model must come back.
+        let loads_ns = [0.0, if is_loaded { 0.0 } else { 2.0 * host.load_ns }];
+        let ttft_ns = c0 + c1 * sum as f64 + c2 * squares as f64;
+        let expected_ns = loads_ns.map(|load_ns| ttft_ns + load_ns + host.in_force.decode_ns);
         let host = self.hosts.iter_mut().find(|host| host.id == backend).expect("it is probing");
         let breaker = host.breaker.as_mut().expect("it is probing");
         let least_ns = doubled(PATIENCE_NS.0, breaker.in_vain).min(PATIENCE_NS.1);
         #[expect(clippy::cast_sign_loss, reason = "no time is below 0")]
-        let patience_ns = ((PATIENCE * expected_ns) as u64).clamp(least_ns, PATIENCE_NS.1);
+        let due =
+            |expected_ns: f64| now_ns + ((PATIENCE * expected_ns) as u64).clamp(least_ns, PATIENCE_NS.1);
         breaker.probes_out += 1;
-        breaker.probes_due_ns = now_ns + patience_ns;
+        breaker.probes_due_ns = (due(expected_ns[0]), due(expected_ns[1]));
     }
 }

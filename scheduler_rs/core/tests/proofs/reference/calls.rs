@@ -275,6 +275,8 @@ impl Reference {
             requests: Vec::new(),
             tokens: Vec::new(),
             breaker: None,
+            loaded: Vec::new(),
+            load_ns: 0.0,
         });
         host.server = server.clone();
         host.set_times(times);

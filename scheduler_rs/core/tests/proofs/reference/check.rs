@@ -45,6 +45,8 @@ pub(crate) struct SeenBackend {
     pub(crate) has_learned_prefill: bool,
     pub(crate) has_learned_decode: bool,
     pub(crate) breaker: Option<SeenBreaker>,
+    pub(crate) loaded_models: Vec<u32>,
+    pub(crate) load_ns: f64,
     pub(crate) dispatched: u64,
     pub(crate) attempts_ended: u64,
 }
@@ -69,7 +71,14 @@ impl Reference {
         let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
         let stopped_tenants = after.closed_tenants.clone();
-        self.report = Report { kept: all, closed, stopped_tenants, releases };
+        let opened = after.backends.iter().filter_map(|at| Some((at.backend, at.breaker?.opened)));
+        let opened = opened.collect();
+        for at in &after.backends {
+            if let Some(host) = self.hosts.iter_mut().find(|host| host.id == at.backend) {
+                (host.loaded, host.load_ns) = (at.loaded_models.clone(), at.load_ns);
+            }
+        }
+        self.report = Report { kept: all, closed, stopped_tenants, releases, opened, is_over: false };
     }
 
     /// To be called after [`Reference::poll`].

@@ -123,7 +123,8 @@ impl Reference {
                     && !by_tenant.contains(&(obstacle, true))
             };
             let is_stopped = self.report.is_stopped(self.group(item.batch).terms.tenant);
-            let is_looked_at = self.is_ready(item) && !is_kept && !is_stopped;
+            let is_looked_at =
+                self.is_ready(item) && !is_kept && !is_stopped && !self.may_be_shut(host, item);
             is_looked_at && obstacles.iter().all(passes_with_time)
         });
         let opens = waits.map(|item| {

@@ -63,6 +63,7 @@ impl Reference {
             self.send(sent, &decided.sent[at..]);
         }
         self.note_closed_tenants();
+        self.report.is_over = true;
     }
 
     fn expire(&mut self, id: u64, why: Why) {
@@ -127,7 +128,7 @@ impl Reference {
     /// Whether it may go before all others that could have gone; returns whether promotion alone explains it.
     fn check_order(&mut self, chosen: &Item, coming: &[Sent]) -> bool {
         let keepers: Vec<&Item> = coming.iter().filter_map(|sent| self.item(sent.id)).collect();
-        let reopened = self.reopened_hosts();
+        let too_large = self.too_large_for_now();
         let standing = self.standing(chosen);
         let is_overdue = self.is_overdue(chosen);
         let mut is_promoted = false;
@@ -138,7 +139,12 @@ impl Reference {
         let same_flow = |other: &&Item| self.is_same_flow(chosen, other);
         let orders_mix = self.waiting().filter(same_flow).any(|other| self.order_of(other) != standing.order);
         for other in self.waiting().filter(|other| other.id != chosen.id) {
-            if !self.is_ready(other) || self.certain_host(other, &keepers, &reopened).is_none() {
+            if !self.is_ready(other) {
+                continue;
+            }
+            let before = too_large.iter().filter(|(_, large)| self.may_be_before(large, other));
+            let reopened: Vec<u32> = before.map(|&(backend, _)| backend).collect();
+            if self.certain_host(other, &keepers, &reopened).is_none() {
                 continue;
             }
             if other.request.class < class {

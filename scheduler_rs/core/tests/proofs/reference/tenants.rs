@@ -141,7 +141,9 @@ impl Reference {
         // What closes a whole backend has its own time.
         let only_tenant = |host: &Host| {
             let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-            !self.report.closed.contains(&host.id) && obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
+            !self.report.closed.contains(&host.id)
+                && !self.may_be_shut(host, item)
+                && obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
         };
         self.is_ready(item) && self.report.kept.is_empty() && self.hosts.iter().any(only_tenant)
     }

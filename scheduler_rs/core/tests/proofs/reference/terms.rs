@@ -47,6 +47,8 @@ pub(crate) struct Server {
     pub(crate) cap: u32,
     /// (model, cap or 0).
     pub(crate) models: Vec<(u32, u32)>,
+    /// Most models with prompts in flight; 0 = no limit.
+    pub(crate) max_loaded_models: u32,
     pub(crate) available: bool,
     pub(crate) long_threshold_tokens: u32,
     /// None = left open.
@@ -74,6 +76,7 @@ impl Server {
         Self {
             cap,
             models: vec![(0, 0)],
+            max_loaded_models: 0,
             available: true,
             long_threshold_tokens: 4_096,
             long_slots: Some(1),
