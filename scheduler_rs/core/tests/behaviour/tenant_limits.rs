@@ -97,8 +97,8 @@ fn higher_class_goes_by() {
     assert_eq!(driver.released(), urgent);
 }
 
-/// A tenant that comes back while it is at its limit is closed from the start, even where it was forgotten meanwhile: it
-/// is told so though no slot is free.
+/// A tenant that comes back while it is at its limit is closed from the start, even where it was forgotten meanwhile:
+/// it is told so though no slot is free.
 #[test]
 fn comes_back_closed() {
     let mut driver = Driver::with("fcfs", &[plain(1)]);

@@ -33,17 +33,18 @@ fn law_02_lanes() {
     );
 }
 
-/// Law 3: after each poll no waiting prompt is left that a backend could take within all its caps, the soft ones too, but
-/// where a lane is kept for another prompt; and it is kept only for one that a sixteenth of the lane's tokens has passed (O05).
+/// Law 3: after each poll no waiting prompt is left that a backend could take within all its caps, the soft ones too,
+/// but where a lane is kept for another prompt; and it is kept only for one that a sixteenth of the lane's tokens has
+/// passed (O05).
 #[test]
 fn law_03_work_conservation() {
     holds("laws::law_03_work_conservation", Law::WorkConservation, &Adversary::ALL);
 }
 
 /// Law 5: among those that some backend could take, the tenant goes first that has had least, and of it the flow: by
-/// turns, with estimates, refunds and weights, under cancels, changing backends, full lanes and limits of tenants (G08).
-/// Where horizons, barriers or delayed retries keep prompts back, the model gives up: a horizon is met when a prompt would
-/// be next, which only the scheduler knows.
+/// turns, with estimates, refunds and weights, under cancels, changing backends, full lanes and limits of tenants
+/// (G08). Where horizons, barriers or delayed retries keep prompts back, the model gives up: a horizon is met when a
+/// prompt would be next, which only the scheduler knows.
 #[test]
 fn law_05_least_served_first() {
     holds("laws::law_05_least_served_first", Law::FairnessGap, &[Adversary::Shares]);
@@ -158,8 +159,8 @@ fn law_09_one_poll_is_enough() {
     });
 }
 
-/// Law 10: a retry keeps its arrival, waits off-slot until its time, goes where it may, within its tenant's budget (T15);
-/// one that a rate limit turned away pays nothing and waits on since when it did before (A26).
+/// Law 10: a retry keeps its arrival, waits off-slot until its time, goes where it may, within its tenant's budget
+/// (T15); one that a rate limit turned away pays nothing and waits on since when it did before (A26).
 #[test]
 fn law_10_retries() {
     use Adversary::{Everything, FlappingBackends, Races, RateLimits, Retries, Tenants};
@@ -189,7 +190,8 @@ fn law_12_under_limits() {
     holds("laws::law_12_under_limits", Law::LimitsAndOrder, &[Adversary::Limits]);
 }
 
-/// Besides: horizons, barriers and every deadline hold to the nanosecond, and a prompt goes only where it is served (T17).
+/// Besides: horizons, barriers and every deadline hold to the nanosecond, and a prompt goes only where it is served
+/// (T17).
 #[test]
 fn own_constraints() {
     holds("laws::own_constraints", Law::OwnConstraints, &Adversary::ALL);

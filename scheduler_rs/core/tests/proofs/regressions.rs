@@ -50,8 +50,8 @@ fn holds(world: &World) {
     assert!(breach.is_none(), "{}", breach.expect("there is one"));
 }
 
-/// Law 5: a tenant that was forgotten begins anew with all its flows, that of a large batch too which lives on in another
-/// class; what it had had there does not put it behind the tenant's other batches (G08).
+/// Law 5: a tenant that was forgotten begins anew with all its flows, that of a large batch too which lives on in
+/// another class; what it had had there does not put it behind the tenant's other batches (G08).
 #[test]
 fn law_05_forgotten_tenant_and_large_batch() {
     let (tenant, large, small) = ((0, 1), 2, 4);

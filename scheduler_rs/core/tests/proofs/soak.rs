@@ -8,8 +8,8 @@ use std::time::Instant;
 
 const STEPS: u64 = 400;
 
-/// No law is broken over millions of events (`make soak`; `SEED` and `EVENTS` may be set). With `TRACE`, one trace of the
-/// seed is played alone: those before it are only drawn.
+/// No law is broken over millions of events (`make soak`; `SEED` and `EVENTS` may be set). With `TRACE`, one trace of
+/// the seed is played alone: those before it are only drawn.
 #[test]
 #[ignore = "minutes long: make soak"]
 #[expect(clippy::disallowed_methods, reason = "tells how fast it goes")]

@@ -1,8 +1,9 @@
 //! Tenants that their limits keep out of contention as a whole, and when they are back: then they begin to wait anew.
 //!
-//! A closed tenant is looked at again in the next poll after something of it came, went, ended or was set, and at the time
-//! for which it was closed. It is back unless it is out of requests; a prompt above the tokens that are left closes it
-//! again once it is met. That it was met is what the scheduler reports: it depends on what the backends could take.
+//! A closed tenant is looked at again in the next poll after something of it came, went, ended or was set, and at the
+//! time for which it was closed. It is back unless it is out of requests; a prompt above the tokens that are left
+//! closes it again once it is met. That it was met is what the scheduler reports: it depends on what the backends could
+//! take.
 
 use super::{Closed, NEVER, Reference, WINDOW_SLACK_NS};
 use std::collections::{BTreeMap, BTreeSet};

@@ -147,8 +147,8 @@ impl Reference {
     }
 
     /// Whether some backend could take it now for certain, as far as the model can tell: none whose short lane may be
-    /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane may
-    /// have been kept for a moment, `reopened` the backends that may have been closed for a moment.
+    /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane
+    /// may have been kept for a moment, `reopened` the backends that may have been closed for a moment.
     pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item], reopened: &[u32]) -> Option<&Host> {
         self.hosts.iter().find(|host| {
             !self.is_of_closed_tenant(item)

@@ -1,7 +1,8 @@
 //! Who goes next among tenants, and among the flows of a tenant: what each has had, turns, and where newcomers begin.
 //!
-//! Worked out again from every submit, release and end, and from the times at which tenants were closed. It needs to know
-//! who waits in a bucket, so it holds as long as nothing but backends and the limits of tenants keeps a waiting prompt back.
+//! Worked out again from every submit, release and end, and from the times at which tenants were closed. It needs to
+//! know who waits in a bucket, so it holds as long as nothing but backends and the limits of tenants keeps a waiting
+//! prompt back.
 
 use super::closing::Closings;
 use super::{End, Item, Reference, Request, Used};
