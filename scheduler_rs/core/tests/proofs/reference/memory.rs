@@ -34,7 +34,7 @@ impl Reference {
         let all_fit = wanted.union(&running).count() <= most;
         let is_wanted_in = |held: &BTreeSet<u32>| wanted.is_subset(held);
         let loaded = if self.report.is_over { host.loaded.iter().copied().collect() } else { running };
-        !all_fit && !(loaded.len() <= most && is_wanted_in(&loaded))
+        !(all_fit || loaded.len() <= most && is_wanted_in(&loaded))
     }
 
     /// What was just released is in memory; where there is no limit, nobody knows.
