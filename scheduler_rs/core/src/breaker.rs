@@ -219,7 +219,7 @@ impl Breaker {
 
     /// A probe was released, whose answer is expected to take `expected_ns`.
     pub(crate) fn probe(&mut self, now_ns: u64, expected_ns: f64) {
-        let least_ns = PATIENCE_NS_MIN.checked_shl(self.overdue).unwrap_or(u64::MAX).min(PATIENCE_NS_MAX);
+        let least_ns = doubled(PATIENCE_NS_MIN, self.overdue).min(PATIENCE_NS_MAX);
         #[expect(clippy::cast_sign_loss, reason = "no time is below 0")]
         let patience_ns = ((PATIENCE * expected_ns) as u64).clamp(least_ns, PATIENCE_NS_MAX);
         self.probes_out += 1;
@@ -287,8 +287,7 @@ impl Breaker {
     }
 
     fn open(&mut self, now_ns: u64) {
-        let factor = 1_u64.checked_shl(self.repeats).unwrap_or(u64::MAX);
-        let open_ns = self.config.open_ns.saturating_mul(factor).min(self.config.open_max_ns);
+        let open_ns = doubled(self.config.open_ns, self.repeats).min(self.config.open_max_ns);
         self.half_open_at_ns = now_ns.saturating_add(open_ns);
         self.opened += 1;
         self.enter(BreakerState::Open, now_ns);
@@ -331,5 +330,37 @@ impl Breaker {
 
     fn part_of(&self, now_ns: u64) -> u64 {
         now_ns / (self.config.window_ns / PARTS as u64)
+    }
+}
+
+/// Twice as long each time, without overflow.
+fn doubled(ns: u64, times: u32) -> u64 {
+    ns.saturating_mul(1_u64.checked_shl(times).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// However often probes were in vain, the next ones are given as long as the longest, and the breaker stays open
+    /// for as long as the longest.
+    #[test]
+    fn in_vain_for_days() {
+        let config = BreakerConfig { min_samples: 1, ..BreakerConfig::default() };
+        let mut breaker = Breaker::new(config, 0);
+        breaker.judge(0, 0, Verdict::Bad);
+        for times in 0..200 {
+            let at_ns = breaker.half_open_at_ns().expect("it is open");
+            breaker.refresh(at_ns);
+            breaker.probe(at_ns, 0.0);
+            let due_ns = breaker.probes_due_ns().expect("one is out");
+            let expected_s = [30, 60, 120, 240, 480].get(times).copied().unwrap_or(600);
+            assert_eq!(due_ns - at_ns, expected_s * SECOND, "after {times} in vain");
+            breaker.give_up_probes(due_ns);
+            let open_s = [10, 20, 40].get(times).copied().unwrap_or(60);
+            assert_eq!(breaker.half_open_at_ns(), Some(due_ns + open_s * SECOND), "after {times} in vain");
+        }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Flows {
     /// Tenants without tickets that have had more than the clock.
     remembered: [BTreeSet<(u64, u32)>; CLASSES],
     serial: u64,
+    /// Out of contention in every class, those too in which they are not known.
+    closed: BTreeSet<TenantId>,
     /// Closed tenants of which a ticket came or went: to be looked at again.
     pub(crate) reconsider: BTreeSet<TenantId>,
 }
@@ -79,22 +81,24 @@ impl Flows {
         if pool != NONE {
             return pool;
         }
-        let pool = self.insert_flow(Flow::new(tenant, None));
+        let pool = self.insert_flow(tenant, None);
         self.tenants[tenant as usize].pool = pool;
         pool
     }
 
-    /// The tenant may have been forgotten while the flow had no tickets.
+    /// The tenant may have been forgotten while the flow had no tickets: then both begin anew, in the same slot or not.
     pub(crate) fn rehome(&mut self, flow: u32, tenant: u32) {
+        let serial = self.tenant(tenant).serial;
         let flow = self.flow_mut(flow);
-        if flow.users == 0 && flow.tenant != tenant {
-            *flow = Flow::new(tenant, flow.batch);
+        if flow.tenant_serial != serial {
+            debug_assert_eq!(flow.users, 0, "a tenant with tickets is not forgotten");
+            *flow = Flow::new(tenant, serial, flow.batch);
         }
     }
 
     /// A large batch's own flow.
     pub(crate) fn insert_own(&mut self, tenant: u32, batch: u32) -> u32 {
-        self.insert_flow(Flow::new(tenant, Some(batch)))
+        self.insert_flow(tenant, Some(batch))
     }
 
     /// The batch of this flow has no tickets left.
@@ -320,7 +324,8 @@ impl Flows {
     }
 
     fn insert_tenant(&mut self, class: u8, id: TenantId) -> u32 {
-        let tenant = Tenant { is_closed: self.is_closed(id), ..Tenant::new(class, id) };
+        self.serial += 2;
+        let tenant = Tenant { is_closed: self.closed.contains(&id), ..Tenant::new(class, id, self.serial) };
         let slot = if let Some(slot) = self.free_tenants.pop() {
             self.tenants[slot as usize] = tenant;
             slot
@@ -332,7 +337,8 @@ impl Flows {
         slot
     }
 
-    fn insert_flow(&mut self, flow: Flow) -> u32 {
+    fn insert_flow(&mut self, tenant: u32, batch: Option<u32>) -> u32 {
+        let flow = Flow::new(tenant, self.tenant(tenant).serial, batch);
         if let Some(slot) = self.free.pop() {
             self.slots[slot as usize] = flow;
             return slot;

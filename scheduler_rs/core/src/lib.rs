@@ -48,6 +48,9 @@ mod release_rate;
 mod reservation;
 mod retry_budget;
 mod scheduler;
+#[cfg(test)]
+#[path = "../tests/seeded/mod.rs"]
+mod seeded;
 mod slab;
 mod snapshot;
 mod tenant;

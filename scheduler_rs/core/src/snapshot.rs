@@ -86,13 +86,15 @@ pub struct BackendSnapshot {
     pub short_tokens_in_prefill: u64,
     /// Charged tokens of all prompts in prefill.
     pub outstanding_prefill_tokens: u64,
-    /// Most long prompts in prefill, 0 = no limit: the caller's, or how many chunks are three quarters of the engine's step.
+    /// Most long prompts in prefill, 0 = no limit: the caller's, or how many chunks are three quarters of the engine's
+    /// step.
     pub long_slots: u32,
     /// Most tokens of short prompts in prefill, 0 = no limit: the caller's, or what was learned.
     pub short_budget_tokens: u32,
     /// c0, c1 and c2 of the prefill time in force, `c0 + c1 n + c2 n^2` nanoseconds for `n` uncached tokens.
     pub prefill_ns: [f64; 3],
-    /// Prompts that were alone in prefill since start, whatever was in decode: what the coefficients were learned from, if they are at least 8.
+    /// Prompts that were alone in prefill since start, whatever was in decode: what the coefficients were learned from,
+    /// if they are at least 8.
     pub prefill_samples: u64,
     /// Expected time from the first token to the end, in nanoseconds, in force; 0 = not known.
     pub decode_ns: f64,

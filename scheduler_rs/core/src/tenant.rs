@@ -19,6 +19,8 @@ pub(crate) struct Cell {
 pub(crate) struct Tenant {
     pub(crate) class: u8,
     pub(crate) id: TenantId,
+    /// Of no other that has stood in its slot.
+    pub(crate) serial: u64,
     pub(crate) weight: u32,
     pub(crate) account: Account,
     /// What its flows that begin to wait are lifted to.
@@ -40,10 +42,11 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    pub(crate) fn new(class: u8, id: TenantId) -> Self {
+    pub(crate) fn new(class: u8, id: TenantId, serial: u64) -> Self {
         Self {
             class,
             id,
+            serial,
             weight: 1,
             account: Account::default(),
             clock: 0,
@@ -66,6 +69,8 @@ impl Tenant {
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) tenant: u32,
+    /// Of the tenant that its account belongs to.
+    pub(crate) tenant_serial: u64,
     /// The large batch, or none for the pool.
     pub(crate) batch: Option<u32>,
     /// Batches with unfinished tickets in it: its shares.
@@ -79,9 +84,10 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(tenant: u32, batch: Option<u32>) -> Self {
+    pub(crate) fn new(tenant: u32, tenant_serial: u64, batch: Option<u32>) -> Self {
         Self {
             tenant,
+            tenant_serial,
             batch,
             batches: u32::from(batch.is_some()),
             account: Account::default(),

@@ -163,9 +163,10 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seeded::seeded;
     use proptest::prelude::*;
 
-    proptest! {
+    seeded! {
         /// In whatever order times come, they leave in ascending order, and none is lost but those dropped as stale.
         #[test]
         fn leave_in_order(steps in prop::collection::vec(prop::option::weighted(0.7, 1..50_u64), 1..200)) {

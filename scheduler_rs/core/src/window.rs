@@ -117,6 +117,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seeded::seeded;
     use proptest::prelude::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(window.sum_at(0), 50);
     }
 
-    proptest! {
+    seeded! {
         /// Over any 60 seconds no more than the limit is let in, and the log stays short.
         #[test]
         fn no_window_exceeds_the_limit(

@@ -8,6 +8,7 @@ impl Flows {
     /// Takes all that waits of a tenant out of contention, in every class. What changes of it from now on is noted in
     /// `reconsider`.
     pub(crate) fn close(&mut self, groups: &mut Groups, id: TenantId) {
+        self.closed.insert(id);
         for slot in self.classes_of(id) {
             let tenant = &mut self.tenants[slot as usize];
             if !std::mem::replace(&mut tenant.is_closed, true) {
@@ -21,6 +22,7 @@ impl Flows {
     /// Puts it back. It is lifted as one that begins to wait: service that its own limit kept from it is not made up
     /// for at the cost of others.
     pub(crate) fn open(&mut self, groups: &mut Groups, id: TenantId) {
+        self.closed.remove(&id);
         for slot in self.classes_of(id) {
             let tenant = &mut self.tenants[slot as usize];
             if !std::mem::replace(&mut tenant.is_closed, false) || tenant.cells.is_empty() {
@@ -34,11 +36,6 @@ impl Flows {
                 groups[cell.group].tenants.insert(tenant.account.rank, slot, cover);
             }
         }
-    }
-
-    /// Whether what waits of a tenant is out of contention: what comes in another class waits with it.
-    pub(super) fn is_closed(&self, id: TenantId) -> bool {
-        self.classes_of(id).any(|slot| self.tenant(slot).is_closed)
     }
 
     /// Whether anything of a tenant could be released as far as it itself is concerned.

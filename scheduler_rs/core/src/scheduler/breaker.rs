@@ -5,8 +5,8 @@ use crate::breaker::{Breaker, Verdict};
 use crate::{Error, Outcome, TicketId};
 
 impl Scheduler {
-    /// What has just happened to an attempt speaks against its backend: a refused connection, a 5xx, a time-out, a broken
-    /// stream. Then the attempt is to be finished or retried.
+    /// What has just happened to an attempt speaks against its backend: a refused connection, a 5xx, a time-out, a
+    /// broken stream. Then the attempt is to be finished or retried.
     ///
     /// Never to be told of what its caller did wrong (a 4xx). It counts once for each attempt, and not at all for a
     /// ticket that was cancelled: its failure is its caller's doing.

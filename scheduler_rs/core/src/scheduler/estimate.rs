@@ -11,7 +11,8 @@ impl Scheduler {
     /// A prefill is learned from when it was alone in prefill. Others may have been in decode beside it, and cost it
     /// what they cost every prompt of this backend: a busy one is never empty, so nothing could be learned there of
     /// prompts that have it for themselves. It is measured in tokens that were really not cached, where the usage
-    /// tells; therefore at the end and not at the first token. Only answers that came to their end tell how long decoding takes.
+    /// tells; therefore at the end and not at the first token. Only answers that came to their end tell how long
+    /// decoding takes.
     pub(super) fn learn(&mut self, slot: u32, outcome: Outcome, usage: Option<Usage>) {
         let ticket = &self.tickets[slot];
         let backend = &mut self.backends[ticket.backend as usize];

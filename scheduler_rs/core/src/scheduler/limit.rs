@@ -57,8 +57,8 @@ impl Scheduler {
         }
     }
 
-    /// The routes whose token limits let the head in. If none does, those backends are closed for the rest of this
-    /// poll.
+    /// The routes whose token limits let the head in. If none does, those backends are closed until the next
+    /// release.
     pub(super) fn within_limits(&mut self, routes: Vec<Route>, head: &Candidate) -> Vec<Route> {
         assert!(!routes.is_empty(), "an open bucket has a backend that takes it");
         let tokens = self.tickets[head.ticket.slot()].limited_tokens();
@@ -74,6 +74,16 @@ impl Scheduler {
             }
         }
         open
+    }
+
+    /// After a release another prompt may be the first, or the one that backends were closed for is gone: whoever is
+    /// first now closes them again if it does not fit. So a poll leaves nothing that the next one would find.
+    pub(super) fn reopen_for_tokens(&mut self) {
+        for backend in &mut self.backends {
+            if matches!(backend.limits.closed, Some((LimitKind::Tokens, _))) {
+                backend.refresh_limits(self.now_ns);
+            }
+        }
     }
 
     /// Sets timers for what is closed while anything waits, and tells what has not been told.

@@ -36,6 +36,9 @@ impl Scheduler {
             for ticket in passed {
                 self.reserve(ticket, false);
             }
+            if self.limits_tokens {
+                self.reopen_for_tokens();
+            }
         }
     }
 
@@ -44,8 +47,9 @@ impl Scheduler {
         self.counters.queued > 0 && (limit == 0 || self.counters.in_flight < limit)
     }
 
-    /// Late binding: the backend with the least predicted time to first token, a load of the model included, then the emptiest, then by id. None
-    /// when its limits close every backend that could take it: then all must be looked at again.
+    /// Late binding: the backend with the least predicted time to first token, a load of the model included, then the
+    /// emptiest, then by id. None when its limits close every backend that could take it: then all must be looked at
+    /// again.
     fn bind(&mut self, chosen: &Candidate) -> Option<Route> {
         let routes = self.groups[chosen.group].routes.iter().copied();
         let feasible = routes.filter(|&route| self.takes(route, chosen));

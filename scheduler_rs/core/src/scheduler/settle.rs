@@ -112,8 +112,8 @@ impl Scheduler {
 
     /// The end of an attempt: what it really cost replaces the estimate.
     ///
-    /// With a known usage, that; accounts leave out what was cached, limits do not. Without one, the estimate, but before the first token there was no output, and a
-    /// failure there costs nothing. `outcome` is none for a retry.
+    /// With a known usage, that; accounts leave out what was cached, limits do not. Without one, the estimate, but
+    /// before the first token there was no output, and a failure there costs nothing. `outcome` is none for a retry.
     pub(super) fn settle_flow(&mut self, slot: u32, outcome: Option<Outcome>, usage: Option<Usage>) {
         let ticket = &self.tickets[slot];
         let in_prefill = ticket.lane.is_some();

@@ -8,9 +8,9 @@ use crate::{BatchId, Decisions, Error, Fairness, Holder, LimitKind, Limited, Pro
 impl Scheduler {
     /// Limits what is released of a tenant, in all classes together, over any 60 seconds; 0 = no limit.
     ///
-    /// Every release counts as a request, a retry too, and as the tokens of its prompt and its expected output until the
-    /// real ones are known, cached or not; an attempt that failed before its first token costs no tokens. A new limit counts at once,
-    /// with what the old one had charged; what was released without any limit is not known.
+    /// Every release counts as a request, a retry too, and as the tokens of its prompt and its expected output until
+    /// the real ones are known, cached or not; an attempt that failed before its first token costs no tokens. A new
+    /// limit counts at once, with what the old one had charged; what was released without any limit is not known.
     pub fn set_tenant_limits(
         &mut self,
         now_ns: u64,

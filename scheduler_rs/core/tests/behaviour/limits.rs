@@ -90,6 +90,25 @@ fn other_backends_go_on() {
     assert_eq!(driver.released(), [tickets[0], tickets[1], other]);
 }
 
+/// A backend that is closed for a prompt that does not fit is looked at again after each release: once its tenant has had
+/// its turn elsewhere, another's prompt is the first, and fits. The next poll would find it; nobody has to ask.
+#[test]
+fn looked_at_again_after_a_release() {
+    let mut driver =
+        Driver::with("fcfs", &[tokens(1_000), BackendConfig { models: serving(&[1]), ..plain(1) }]);
+    driver.submit(1, &[500]);
+    assert_eq!(driver.released().len(), 1);
+    let mut submit = |batch, tenant, prompts: &[_]| {
+        let options = BatchOptions { tenant, ..BatchOptions::default() };
+        driver.try_submit(batch, prompts, options).expect("the queue has room")
+    };
+    let theirs = submit(2, 2, &[(0, STANDARD, 600), (1, STANDARD, 10_000)]);
+    let other = submit(3, 3, &[(0, STANDARD, 100)]);
+    assert_eq!(driver.released(), [theirs[1], other[0]]);
+    assert!(driver.released().is_empty());
+    assert_eq!(driver.scheduler.next_deadline(), Some(60 * SECOND));
+}
+
 /// A prompt above every whole limit is refused at submit with its batch; one backend that takes it is enough.
 #[test]
 fn above_the_limit() {

@@ -97,6 +97,26 @@ fn higher_class_goes_by() {
     assert_eq!(driver.released(), urgent);
 }
 
+/// A tenant that comes back while it is at its limit is closed from the start, even where it was forgotten meanwhile:
+/// it is told so though no slot is free.
+#[test]
+fn comes_back_closed() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    limit(&mut driver, ALICE, 1, 0);
+    submit(&mut driver, ALICE, STANDARD, &[10]);
+    let first = driver.released();
+    driver.finish(first[0]);
+    submit(&mut driver, BOB, STANDARD, &[10]);
+    assert_eq!(driver.released().len(), 1);
+    submit(&mut driver, ALICE, STANDARD, &[10]);
+    let decisions = driver.poll();
+    assert_eq!(
+        (released(&decisions), decisions.limited),
+        (vec![], vec![told(ALICE, LimitKind::Requests, 60)])
+    );
+    assert_eq!(driver.scheduler.next_deadline(), Some(60 * SECOND));
+}
+
 /// A class in which the tenant appears only while it is closed waits with the others: it does not pass their head.
 #[test]
 fn a_new_class_waits_too() {

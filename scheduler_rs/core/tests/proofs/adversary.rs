@@ -1,7 +1,9 @@
 //! Who makes trouble, and how: each adversary is a mix of events and of what they are about.
 
 use crate::dice::Dice;
-use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used};
+use crate::reference::{
+    BatchTerms, BreakerTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used,
+};
 use crate::scenario::{Event, Step};
 
 const MS: u64 = SECOND / 1_000;
@@ -47,7 +49,11 @@ pub(crate) enum Adversary {
     Chunks,
     /// Answers enough that times and budgets are learned from them.
     Learning,
-    /// Many tenants and large batches, of which only backends keep anything back.
+    /// Engines that hold fewer models than they serve.
+    FewModels,
+    /// Backends that fail, are left alone and tried again.
+    Breakers,
+    /// Many tenants and large batches, of which only backends and the tenants' limits keep anything back.
     Shares,
 }
 
@@ -58,6 +64,7 @@ enum Kind {
     FirstToken,
     Finish,
     Retry,
+    Blame,
     TurnedAway,
     Cancel,
     CancelBatch,
@@ -75,7 +82,7 @@ enum Kind {
 }
 
 impl Adversary {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Everything,
         Self::EndlessShorts,
         Self::CancelStorm,
@@ -91,6 +98,8 @@ impl Adversary {
         Self::ChangingPolicies,
         Self::Chunks,
         Self::Learning,
+        Self::Breakers,
+        Self::FewModels,
         Self::Shares,
     ];
 
@@ -101,6 +110,7 @@ impl Adversary {
             (12, Kind::FirstToken),
             (12, Kind::Finish),
             (3, Kind::Retry),
+            (1, Kind::Blame),
             (1, Kind::TurnedAway),
             (2, Kind::Cancel),
             (1, Kind::CancelBatch),
@@ -116,7 +126,7 @@ impl Adversary {
             (1, Kind::Nothing),
         ];
         weights.extend(match self {
-            Self::Shares => vec![],
+            Self::Shares => vec![(3, Kind::LimitTenant)],
             Self::Everything => vec![(1, Kind::LimitTenant)],
             Self::Tenants => vec![(4, Kind::LimitTenant)],
             Self::EndlessShorts => vec![(20, Kind::Submit), (12, Kind::FirstToken), (12, Kind::Finish)],
@@ -129,6 +139,8 @@ impl Adversary {
             Self::Limits => {
                 vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (12, Kind::LimitTenant)]
             }
+            Self::FewModels => vec![(12, Kind::Submit), (12, Kind::Finish), (4, Kind::Blame)],
+            Self::Breakers => vec![(25, Kind::Blame), (12, Kind::Submit), (8, Kind::ToDeadline)],
             Self::Chunks => vec![(20, Kind::Submit), (8, Kind::FirstToken)],
             Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],
             Self::RateLimits => vec![(20, Kind::TurnedAway), (20, Kind::Finish), (30, Kind::Submit)],
@@ -168,7 +180,7 @@ impl Adversary {
     pub(crate) fn server(self, dice: &mut Dice) -> Server {
         let mut models = Vec::new();
         for model in 0..MODELS {
-            if !dice.one_in(if self == Self::Learning { 8 } else { 3 }) {
+            if !dice.one_in(if matches!(self, Self::Learning | Self::FewModels) { 8 } else { 3 }) {
                 models.push((model, dice.weighted(&[(3, 0), (1, 1), (1, 3)])));
             }
         }
@@ -190,6 +202,10 @@ impl Adversary {
                 _ => dice.between(1, 5),
             } as u32,
             models,
+            max_loaded_models: match self {
+                Self::FewModels => dice.between(1, 2) as u32,
+                _ => dice.weighted(&[(6, 0), (1, 1), (1, 2)]),
+            },
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
             long_threshold_tokens: match self {
                 Self::Chunks => dice.pick(&[64, 512]),
@@ -206,6 +222,7 @@ impl Adversary {
             attempt_timeout_ns: dice.pick(&[0, 20 * SECOND]),
             requests_per_min: if is_limited { dice.pick(&[0, 2, 10]) } else { 0 },
             tokens_per_min: if is_limited { dice.pick(&[0, 3_000, 30_000]) } else { 0 },
+            breaker: dice.one_in(if self == Self::Breakers { 1 } else { 4 }).then(|| breaker(dice)),
             ramp: dice.one_in(if self == Self::RateLimits { 1 } else { 2 }),
         }
     }
@@ -242,6 +259,7 @@ impl Adversary {
                 let delay_ns = if self == Self::Shares { 0 } else { dice.pick(&DURATIONS) };
                 Event::Retry { pick, delay_ns, exclude_backend: dice.one_in(3), moves: dice.one_in(2) }
             }
+            Kind::Blame => Event::Blame(pick),
             Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
             Kind::Cancel => Event::Cancel(pick),
             Kind::CancelBatch => Event::CancelBatch(batch),
@@ -316,5 +334,17 @@ impl Adversary {
             sequential: is_sequential,
             ttft_deadline_ns: if dice.one_in(3) { dice.pick(&DURATIONS) } else { 0 },
         }
+    }
+}
+
+/// Quick to open, so that few failures do.
+fn breaker(dice: &mut Dice) -> BreakerTerms {
+    BreakerTerms {
+        error_ratio: dice.pick(&[0.01, 0.5, 1.0]),
+        min_samples: dice.between(1, 4) as u32,
+        window_ns: dice.pick(&[SECOND, 7 * SECOND, 30 * SECOND]),
+        open_ns: dice.pick(&[MS, SECOND, 5 * SECOND]),
+        open_max_ns: dice.pick(&[5 * SECOND, 60 * SECOND]),
+        probes: dice.between(1, 3) as u32,
     }
 }

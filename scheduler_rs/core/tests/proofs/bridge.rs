@@ -1,12 +1,13 @@
 //! The scheduler's words for the model's, and back.
 
 use crate::reference::{
-    BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
-    Times, Used, Why,
+    BatchTerms, BreakerTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend,
+    SeenBreaker, Sent, Server, Sharing, State, Times, Used, Why,
 };
 use expresslane_scheduler::{
-    AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, Config, Decisions, ExpiryReason, Fairness,
-    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot, Usage,
+    AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, BreakerConfig, BreakerSnapshot,
+    BreakerState, Config, Decisions, ExpiryReason, Fairness, LimitKind, ModelRoute, Outcome, OverdueReason,
+    Policy, Prompt, Scheduler, Snapshot, Usage,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -48,6 +49,7 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
     BackendConfig {
         cap: server.cap,
         models: server.models.iter().map(|&(model, cap)| ModelRoute { model, cap }).collect(),
+        max_loaded_models: server.max_loaded_models,
         available: server.available,
         long_threshold_tokens: server.long_threshold_tokens,
         long_slots: server.long_slots,
@@ -61,9 +63,25 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         attempt_timeout_ns: server.attempt_timeout_ns,
         requests_per_min: server.requests_per_min,
         tokens_per_min: server.tokens_per_min,
+        breaker: server.breaker.map(breaker),
         ramp: server.ramp,
         ..BackendConfig::default()
     }
+}
+
+fn breaker(terms: BreakerTerms) -> BreakerConfig {
+    let BreakerTerms { error_ratio, min_samples, window_ns, open_ns, open_max_ns, probes } = terms;
+    BreakerConfig { error_ratio, min_samples, window_ns, open_ns, open_max_ns, probes }
+}
+
+fn seen_breaker(breaker: BreakerSnapshot) -> SeenBreaker {
+    let BreakerSnapshot { since_ns, half_open_at_ns, good, bad, opened, .. } = breaker;
+    let state = match breaker.state {
+        BreakerState::Closed => State::Closed,
+        BreakerState::Open => State::Open,
+        BreakerState::HalfOpen => State::HalfOpen,
+    };
+    SeenBreaker { state, since_ns, half_open_at_ns, good, bad, opened }
 }
 
 pub(crate) fn prompt(request: &Request) -> Prompt {
@@ -111,7 +129,7 @@ fn closed(kind: LimitKind) -> Closed {
         LimitKind::Requests => Closed::Requests,
         LimitKind::Tokens => Closed::Tokens,
         LimitKind::Pause => Closed::Pause,
-        LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
+        LimitKind::Breaker => Closed::Breaker,
     }
 }
 
@@ -181,6 +199,9 @@ pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
         times: times_of(backend),
         has_learned_prefill: backend.prefill_samples >= LEARNED_SAMPLES,
         has_learned_decode: backend.decode_samples >= LEARNED_SAMPLES,
+        breaker: backend.breaker.map(seen_breaker),
+        loaded_models: backend.loaded_models.clone(),
+        load_ns: backend.load_ns,
         dispatched: backend.dispatched,
         attempts_ended: backend.outcomes.iter().map(|(_, count)| count).sum(),
     });

@@ -12,6 +12,7 @@ mod newcomers;
 mod overtaking;
 mod races;
 mod reference;
+mod regressions;
 mod scenario;
 #[path = "../seeded/mod.rs"]
 mod seeded;

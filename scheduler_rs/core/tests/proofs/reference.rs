@@ -4,12 +4,15 @@
 //! documentation. It does not say what a poll must choose among equals; it says of each choice whether it is allowed.
 
 mod bounds;
+mod breaker;
 mod calls;
 mod check;
+mod closing;
 mod deadlines;
 mod flow;
 mod lanes;
 mod law;
+mod memory;
 mod order;
 mod place;
 mod poll;
@@ -22,6 +25,7 @@ mod terms;
 mod times;
 
 pub(crate) use bounds::{Service, fairness_gap_bound};
+pub(crate) use breaker::{BreakerTerms, SeenBreaker, State, Word};
 pub(crate) use calls::Admission;
 pub(crate) use check::{Closed, Seen, SeenBackend};
 pub(crate) use law::{Law, Verdict};
@@ -63,6 +67,8 @@ pub(crate) struct Flight {
     pub(crate) first_token_due_ns: u64,
     pub(crate) idle_due_ns: u64,
     pub(crate) attempt_due_ns: u64,
+    /// Whether its backend's breaker has heard of it.
+    pub(crate) judged: bool,
 }
 
 /// A prompt that has not ended.
@@ -163,6 +169,10 @@ pub(crate) struct Host {
     pub(crate) pausable: Vec<Pausable>,
     pub(crate) requests: Vec<u64>,
     pub(crate) tokens: Vec<Counted>,
+    pub(crate) breaker: Option<breaker::Breaker>,
+    /// The models in memory, and how long it takes to load one, as the scheduler says.
+    pub(crate) loaded: Vec<u32>,
+    pub(crate) load_ns: f64,
 }
 
 /// What the scheduler says of a backend that the model does not predict.
@@ -172,12 +182,26 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
-    /// Tenants that a limit of tokens closed by the end of the last poll.
-    pub(crate) closed_tenants: Vec<u32>,
-    /// Tenants that any limit keeps out.
-    pub(crate) stopped_tenants: Vec<u32>,
+    /// Tenants at a limit by the end of the last poll, and until when.
+    pub(crate) stopped_tenants: Vec<(u32, Closed, u64)>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
+    /// How often the breaker of each backend had opened by the end of it.
+    pub(crate) opened: Vec<(u32, u64)>,
+    /// Whether all of the last poll has been followed.
+    pub(crate) is_over: bool,
+}
+
+impl Report {
+    /// Whether one of its limits keeps a tenant out.
+    pub(crate) fn is_stopped(&self, tenant: u32) -> bool {
+        self.stopped_tenants.iter().any(|&(stopped, ..)| stopped == tenant)
+    }
+
+    /// Whether its limit of tokens does.
+    pub(crate) fn is_out_of_tokens(&self, tenant: u32) -> bool {
+        self.stopped_tenants.iter().any(|&(stopped, by, _)| (stopped, by) == (tenant, Closed::Tokens))
+    }
 }
 
 /// The model.

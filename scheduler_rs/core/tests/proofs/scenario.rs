@@ -25,6 +25,8 @@ pub(crate) enum Event {
         exclude_backend: bool,
         moves: bool,
     },
+    /// Its backend is to blame for what has just happened to it.
+    Blame(u64),
     /// By a rate limit; if `pause_ns` is not 0, its model is paused there for so long and it waits as long.
     TurnedAway {
         pick: u64,

@@ -1,5 +1,6 @@
 //! Law 4: every policy but `sjf` has a bound on what can overtake a prompt, as its documentation states it; `sjf` has
-//! promotion. A siege: one prompt waits while rivals come without end, always as many as the queue takes.
+//! promotion. A siege: one prompt waits while rivals come without end, always as many as the queue takes; for the only
+//! slot, or for the long lane, past which short prompts go all the time.
 
 use crate::bridge;
 use crate::reference::{Law, Order, Request, Rules, SECOND, Server, Sharing, edge_of};
@@ -38,16 +39,35 @@ struct Overtaker {
     victim_waited: u64,
 }
 
+/// What all of them wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scarce {
+    Slot,
+    LongLane,
+}
+
+impl Scarce {
+    const ALL: [Self; 2] = [Self::Slot, Self::LongLane];
+
+    fn server(self) -> Server {
+        match self {
+            Self::Slot => Server::plain(1),
+            // Whatever has more than one token is long.
+            Self::LongLane => Server { lanes: true, long_threshold_tokens: 1, ..Server::plain(10) },
+        }
+    }
+}
+
 struct Siege {
     overtakers: Vec<Overtaker>,
     victim_waited_ns: u64,
 }
 
 impl Siege {
-    fn lay(order: Order, victim: Request, rival: Request) -> Self {
+    fn lay(scarce: Scarce, order: Order, victim: Request, rival: Request) -> Self {
         let rules = Rules::plain(order, Sharing::None);
         let mut scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");
-        scheduler.update_backend(0, 0, bridge::backend(&Server::plain(1))).expect("the backend is right");
+        scheduler.update_backend(0, 0, bridge::backend(&scarce.server())).expect("the backend is right");
         let submit = |scheduler: &mut Scheduler, now_ns: u64, request: Request| -> TicketId {
             let options = bridge::options(crate::reference::BatchTerms {
                 queue_timeout_ns: 0,
@@ -70,8 +90,22 @@ impl Siege {
                 arrivals.insert(submit(&mut scheduler, now_ns, rival), now_ns);
             }
             now_ns += SERVICE_NS;
-            scheduler.finish(now_ns, running, Outcome::Success).expect("it is in flight");
-            running = scheduler.poll(now_ns).dispatches[0].ticket;
+            running = match scarce {
+                Scarce::Slot => {
+                    scheduler.finish(now_ns, running, Outcome::Success).expect("it is in flight");
+                    scheduler.poll(now_ns).dispatches[0].ticket
+                }
+                Scarce::LongLane => {
+                    let short = submit(&mut scheduler, now_ns, prompt(1, 0));
+                    assert_eq!(scheduler.poll(now_ns).dispatches[0].ticket, short, "the lane is not taken");
+                    scheduler.finish(now_ns, short, Outcome::Success).expect("it is in flight");
+                    assert!(scheduler.poll(now_ns).dispatches.is_empty(), "the lane is not taken");
+                    scheduler.first_token(now_ns, running).expect("it is in flight");
+                    let next = scheduler.poll(now_ns).dispatches[0].ticket;
+                    scheduler.finish(now_ns, running, Outcome::Success).expect("it is in flight");
+                    next
+                }
+            };
             let victim_waited_ns = now_ns - began_ns;
             if running == long_waiting {
                 return Self { overtakers, victim_waited_ns };
@@ -83,7 +117,7 @@ impl Siege {
                 victim_waited: victim_waited_ns,
             });
         }
-        panic!("{}: {order:?} lets {RELEASES_MAX} rivals pass {victim:?}", Law::NoStarvation);
+        panic!("{}: {order:?} lets {RELEASES_MAX} rivals pass {victim:?} ({scarce:?})", Law::NoStarvation);
     }
 
     fn last_came_after_ns(&self) -> u64 {
@@ -99,39 +133,47 @@ fn longest_wait_ns(ratio: f64) -> f64 {
 /// Law 4, `fcfs`: nothing that came later goes first.
 #[test]
 fn law_04_fcfs() {
-    let siege = Siege::lay(Order::Fcfs, prompt(8_192, 0), prompt(64, 0));
-    assert!(siege.overtakers.is_empty(), "{} went first", siege.overtakers.len());
+    for scarce in Scarce::ALL {
+        let siege = Siege::lay(scarce, Order::Fcfs, prompt(8_192, 0), prompt(64, 0));
+        assert!(siege.overtakers.is_empty(), "{} went first", siege.overtakers.len());
+    }
 }
 
 /// Law 4, `edf`: nothing that comes after a prompt's deadline overtakes it; without one it is due after a minute.
 #[test]
 fn law_04_edf() {
-    for deadline_ns in [0, 10 * SECOND] {
-        let siege = Siege::lay(Order::Edf, prompt(8_192, deadline_ns), prompt(64, SECOND));
-        let due_ns = if deadline_ns == 0 { 60 * SECOND } else { deadline_ns };
-        assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
-        assert!(siege.last_came_after_ns() <= due_ns - SECOND);
-        assert!(siege.victim_waited_ns <= due_ns + (RIVALS as u64 + 1) * SERVICE_NS);
+    for scarce in Scarce::ALL {
+        for deadline_ns in [0, 10 * SECOND] {
+            let siege = Siege::lay(scarce, Order::Edf, prompt(8_192, deadline_ns), prompt(64, SECOND));
+            let due_ns = if deadline_ns == 0 { 60 * SECOND } else { deadline_ns };
+            assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
+            assert!(siege.last_came_after_ns() <= due_ns - SECOND);
+            assert!(siege.victim_waited_ns <= due_ns + (RIVALS as u64 + 1) * SERVICE_NS);
+        }
     }
 }
 
 /// Law 4, `sjf-aged`: a prompt of n tokens is overtaken only by what comes within n / rate after it.
 #[test]
 fn law_04_sjf_aged() {
-    let tokens_per_s = 100.0;
-    let siege = Siege::lay(Order::SjfAged { tokens_per_s }, prompt(8_192, 0), prompt(64, 0));
-    let bound_ns = (8_192.0 - 64.0) / tokens_per_s * 1e9;
-    assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
-    assert!(siege.last_came_after_ns() as f64 <= bound_ns);
+    for scarce in Scarce::ALL {
+        let tokens_per_s = 100.0;
+        let siege = Siege::lay(scarce, Order::SjfAged { tokens_per_s }, prompt(8_192, 0), prompt(64, 0));
+        let bound_ns = (8_192.0 - 64.0) / tokens_per_s * 1e9;
+        assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
+        assert!(siege.last_came_after_ns() as f64 <= bound_ns);
+    }
 }
 
 /// Law 4, `ljf`: a prompt of p is overtaken by a longer one of q only when that comes within 100 (q - p) after it.
 #[test]
 fn law_04_ljf() {
-    let siege = Siege::lay(Order::Ljf, prompt(64, 0), prompt(1_024, 0));
-    let bound_ns = 100.0 * (prefill_ns(1_024) - prefill_ns(64));
-    assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
-    assert!(siege.last_came_after_ns() as f64 <= bound_ns);
+    for scarce in Scarce::ALL {
+        let siege = Siege::lay(scarce, Order::Ljf, prompt(64, 0), prompt(1_024, 0));
+        let bound_ns = 100.0 * (prefill_ns(1_024) - prefill_ns(64));
+        assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
+        assert!(siege.last_came_after_ns() as f64 <= bound_ns);
+    }
 }
 
 /// Law 4, `hrrn`: a prompt of p that has waited w is overtaken by one of q only when that has waited w q / p; so it goes
@@ -139,52 +181,64 @@ fn law_04_ljf() {
 /// all that wait at once.
 #[test]
 fn law_04_hrrn() {
-    let (p, q) = (prefill_ns(8_192), prefill_ns(64));
-    let siege = Siege::lay(Order::Hrrn, prompt(8_192, 0), prompt(64, 0));
-    assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
-    for rival in &siege.overtakers {
-        assert!(rival.waited as f64 * p * (1.0 + 1e-9) >= rival.victim_waited as f64 * q);
+    for scarce in Scarce::ALL {
+        let (p, q) = (prefill_ns(8_192), prefill_ns(64));
+        let siege = Siege::lay(scarce, Order::Hrrn, prompt(8_192, 0), prompt(64, 0));
+        assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
+        for rival in &siege.overtakers {
+            assert!(rival.waited as f64 * p * (1.0 + 1e-9) >= rival.victim_waited as f64 * q);
+        }
+        let longest_ns = siege.overtakers.iter().map(|rival| rival.waited).max().unwrap_or(0);
+        assert!(siege.victim_waited_ns as f64 <= p / q * longest_ns as f64 + SERVICE_NS as f64);
+        let bound_ns = longest_wait_ns(p / q);
+        assert!(siege.victim_waited_ns as f64 <= bound_ns);
+        assert!(siege.overtakers.len() as f64 <= bound_ns / SERVICE_NS as f64);
+        assert!(
+            siege.victim_waited_ns as f64 >= 0.9 * bound_ns,
+            "the siege does not show that the bound is tight"
+        );
     }
-    let longest_ns = siege.overtakers.iter().map(|rival| rival.waited).max().unwrap_or(0);
-    assert!(siege.victim_waited_ns as f64 <= p / q * longest_ns as f64 + SERVICE_NS as f64);
-    let bound_ns = longest_wait_ns(p / q);
-    assert!(siege.victim_waited_ns as f64 <= bound_ns);
-    assert!(siege.overtakers.len() as f64 <= bound_ns / SERVICE_NS as f64);
-    assert!(
-        siege.victim_waited_ns as f64 >= 0.9 * bound_ns,
-        "the siege does not show that the bound is tight"
-    );
 }
 
 /// Law 4, `lars`: the same with lateness, which begins ten prefill times after the arrival or at the deadline.
 #[test]
 fn law_04_lars() {
-    let (p, q) = (prefill_ns(8_192), prefill_ns(64));
-    for (victim_deadline_ns, rival_deadline_ns) in
-        [(0, 0), (30 * SECOND, 0), (0, 100 * MS), (30 * SECOND, 100 * MS)]
-    {
-        let siege = Siege::lay(Order::Lars, prompt(8_192, victim_deadline_ns), prompt(64, rival_deadline_ns));
-        let due_ns = |deadline_ns: u64, own_ns: f64| {
-            if deadline_ns == 0 { 10.0 * own_ns } else { deadline_ns as f64 }
-        };
-        let (victim_due_ns, rival_due_ns) = (due_ns(victim_deadline_ns, p), due_ns(rival_deadline_ns, q));
-        let passed = siege.overtakers.len();
-        assert!(
-            passed > RIVALS,
-            "the siege does not press: {passed} of {rival_deadline_ns} pass {victim_deadline_ns}"
-        );
-        let mut latest_ns = 0.0_f64;
-        for rival in &siege.overtakers {
-            let (late_ns, victim_late_ns) =
-                (rival.waited as f64 - rival_due_ns, rival.victim_waited as f64 - victim_due_ns);
-            assert!(late_ns / q >= victim_late_ns / p - 1e-9 * (victim_late_ns / p).abs());
-            latest_ns = latest_ns.max(late_ns);
-        }
-        let bound_ns = victim_due_ns + p / q * latest_ns + SERVICE_NS as f64;
-        assert!(siege.victim_waited_ns as f64 <= bound_ns);
-        assert!(siege.victim_waited_ns as f64 <= victim_due_ns + longest_wait_ns(p / q));
-        if victim_deadline_ns == 0 && rival_deadline_ns == 0 {
-            assert!(siege.victim_waited_ns as f64 <= longest_wait_ns(p / q), "without deadlines it is hrrn");
+    for scarce in Scarce::ALL {
+        let (p, q) = (prefill_ns(8_192), prefill_ns(64));
+        for (victim_deadline_ns, rival_deadline_ns) in
+            [(0, 0), (30 * SECOND, 0), (0, 100 * MS), (30 * SECOND, 100 * MS)]
+        {
+            let siege = Siege::lay(
+                scarce,
+                Order::Lars,
+                prompt(8_192, victim_deadline_ns),
+                prompt(64, rival_deadline_ns),
+            );
+            let due_ns = |deadline_ns: u64, own_ns: f64| {
+                if deadline_ns == 0 { 10.0 * own_ns } else { deadline_ns as f64 }
+            };
+            let (victim_due_ns, rival_due_ns) = (due_ns(victim_deadline_ns, p), due_ns(rival_deadline_ns, q));
+            let passed = siege.overtakers.len();
+            assert!(
+                passed > RIVALS,
+                "the siege does not press: {passed} of {rival_deadline_ns} pass {victim_deadline_ns}"
+            );
+            let mut latest_ns = 0.0_f64;
+            for rival in &siege.overtakers {
+                let (late_ns, victim_late_ns) =
+                    (rival.waited as f64 - rival_due_ns, rival.victim_waited as f64 - victim_due_ns);
+                assert!(late_ns / q >= victim_late_ns / p - 1e-9 * (victim_late_ns / p).abs());
+                latest_ns = latest_ns.max(late_ns);
+            }
+            let bound_ns = victim_due_ns + p / q * latest_ns + SERVICE_NS as f64;
+            assert!(siege.victim_waited_ns as f64 <= bound_ns);
+            assert!(siege.victim_waited_ns as f64 <= victim_due_ns + longest_wait_ns(p / q));
+            if victim_deadline_ns == 0 && rival_deadline_ns == 0 {
+                assert!(
+                    siege.victim_waited_ns as f64 <= longest_wait_ns(p / q),
+                    "without deadlines it is hrrn"
+                );
+            }
         }
     }
 }
@@ -192,10 +246,12 @@ fn law_04_lars() {
 /// Law 4, `sjf`: no bound by itself; promotion lets nine times a prompt's own tokens pass it once it has waited a minute.
 #[test]
 fn law_04_sjf_promotes() {
-    let siege = Siege::lay(Order::Sjf, prompt(8_192, 0), prompt(64, 0));
-    assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
-    let overdue = siege.overtakers.iter().filter(|rival| rival.victim_waited > 60 * SECOND);
-    assert_eq!(overdue.count() as u32, 9 * 8_192 / 64);
+    for scarce in Scarce::ALL {
+        let siege = Siege::lay(scarce, Order::Sjf, prompt(8_192, 0), prompt(64, 0));
+        assert!(siege.overtakers.len() > RIVALS, "the siege does not press");
+        let overdue = siege.overtakers.iter().filter(|rival| rival.victim_waited > 60 * SECOND);
+        assert_eq!(overdue.count() as u32, 9 * 8_192 / 64);
+    }
 }
 
 /// Law 4, lanes: what does not fit the short lane is passed by no more than a sixteenth of the lane's tokens, and one prompt.

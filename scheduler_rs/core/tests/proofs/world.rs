@@ -86,6 +86,7 @@ impl World {
         self.ended.extend(decided.expired.iter().map(|(id, _)| id));
         self.model.note_report(&before, &after, decided.sent.len());
         self.model.poll(&decided);
+        self.model.check_memory(&decided, &after);
         self.model.check(&before, &after, next_ns);
         if self.keeps_log {
             self.log.push((self.model.now_ns, decided.clone()));
@@ -115,6 +116,14 @@ impl World {
             Event::Retry { pick, delay_ns, exclude_backend, moves } => {
                 let Some(id) = self.pick_in_flight(pick) else { return };
                 self.retry(id, delay_ns, exclude_backend, moves);
+            }
+            Event::Blame(pick) => {
+                let Some(id) = self.pick_in_flight(pick) else { return };
+                let is_done = self.scheduler.blame(now_ns, TicketId(id));
+                self.must(Law::Conservation, is_done.is_ok(), || {
+                    format!("blame of {id} in flight is {is_done:?}")
+                });
+                self.model.blame(id);
             }
             Event::TurnedAway { pick, pause_ns } => self.turn_away(pick, pause_ns),
             Event::Cancel(pick) => {
@@ -282,6 +291,7 @@ impl World {
         for id in [waiting, ended].into_iter().flatten() {
             let ticket = TicketId(id);
             let answers = [
+                self.scheduler.blame(now_ns, ticket).is_err(),
                 self.scheduler.first_token(now_ns, ticket).is_err(),
                 self.scheduler.finish(now_ns, ticket, bridge::outcome(End::Success)).is_err(),
                 self.scheduler.retry(now_ns, ticket, now_ns, false).is_err(),
@@ -289,7 +299,7 @@ impl World {
                     .rearm(now_ns, ticket, expresslane_scheduler::AttemptDeadline::Idle, now_ns)
                     .is_err(),
             ];
-            self.must(Law::Conservation, answers == [true; 4], || {
+            self.must(Law::Conservation, answers == [true; 5], || {
                 format!("calls about {id}, not in flight, are refused: {answers:?}")
             });
         }

@@ -12,11 +12,13 @@ pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{name} must be a whole number, not {text:?}"))
 }
 
-/// The command that repeats one test of one program.
+/// The command that repeats one test of one program, or of the library itself.
 pub(crate) fn repeat(program: &str, test: &str, seed: u64, cases: u64) -> String {
+    let target =
+        if program == "expresslane_scheduler" { "--lib".to_owned() } else { format!("--test {program}") };
     format!(
         "seed {seed}; repeat with\n  SEED={seed} CASES={cases} cargo test --release -p expresslane-scheduler \
-         --test {program} {test} -- --exact"
+         {target} {test} -- --exact"
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Times,
-    Used, Where, edge_of,
+    Used, Where, Word, edge_of,
 };
 
 /// What a submit must answer.
@@ -80,6 +80,8 @@ impl Reference {
         for class in 0..3 {
             let coming = requests.iter().filter(|request| request.class == class).count();
             if coming > 0 {
+                // The weight given last counts from here on, also for what moves to a flow of its own.
+                self.set_weight(class, self.flow_of(batch, class).tenant, terms.weight);
                 self.note_size(batch, class, coming);
             }
         }
@@ -88,11 +90,6 @@ impl Reference {
         let tenant = group.terms.tenant;
         group.terms = BatchTerms { tenant, ..terms };
         group.deadline_pending = terms.deadline_ns != 0;
-        for class in 0..3 {
-            if requests.iter().any(|request| request.class == class) {
-                self.set_weight(class, self.flow_of(batch, class).tenant, terms.weight);
-            }
-        }
         for (&id, &request) in ids.iter().zip(requests) {
             if self.item(id).is_some() {
                 self.verdict.lost(Law::Conservation, self.now_ns, format!("ticket {id} is given out twice"));
@@ -123,9 +120,9 @@ impl Reference {
     }
 
     pub(crate) fn is_reachable(&self, item: &Item) -> bool {
-        self.hosts.iter().any(|host| {
-            host.server.available && host.server.serves(item.request.model) && !item.excludes(host.id)
-        })
+        self.hosts
+            .iter()
+            .any(|host| host.is_up() && host.server.serves(item.request.model) && !item.excludes(host.id))
     }
 
     /// The first token; whether it is the attempt's first.
@@ -140,6 +137,7 @@ impl Reference {
             if idle_ns > 0 {
                 flight.idle_due_ns = now_ns + idle_ns;
             }
+            self.judge_first_token(id);
         }
         is_first
     }
@@ -153,6 +151,7 @@ impl Reference {
 
     /// A prompt in flight ends, with what it used if that is known.
     pub(crate) fn finish(&mut self, id: u64, end: End, usage: Option<Used>) {
+        self.judge(id, if end == End::Success { Word::Good } else { Word::Nothing });
         let Some(item) = self.item(id).cloned() else { return };
         self.settle_share(&item, Some(end), usage);
         self.settle_tenant(&item, Some(end), usage);
@@ -205,6 +204,7 @@ impl Reference {
     /// An attempt is over and there will be another.
     pub(crate) fn retry(&mut self, id: u64, not_before_ns: u64, exclude_backend: bool) {
         let now_ns = self.now_ns;
+        self.judge(id, Word::Nothing);
         let Some(item) = self.item(id).cloned() else { return };
         let Some(flight) = item.flight().copied() else { return };
         self.settle_share(&item, None, None);
@@ -291,11 +291,15 @@ impl Reference {
             pausable: Vec::new(),
             requests: Vec::new(),
             tokens: Vec::new(),
+            breaker: None,
+            loaded: Vec::new(),
+            load_ns: 0.0,
         });
         host.server = server.clone();
         host.set_times(times);
         host.pausable = pausable;
         host.note_configured();
+        host.configure_breaker(self.now_ns);
         if server.requests_per_min == 0 {
             host.requests.clear();
         }
@@ -311,6 +315,11 @@ impl Reference {
             // Where it may go has changed: its time without a backend begins anew.
             (item.too_small, item.down_since_ns) = (too_small, None);
         }
+        self.note_reachable();
+    }
+
+    /// Which backends may be given work has changed.
+    pub(crate) fn note_reachable(&mut self) {
         let reachable: Vec<bool> = self.items.iter().map(|item| self.is_reachable(item)).collect();
         for (item, is_reachable) in self.items.iter_mut().zip(reachable) {
             item.down_since_ns = match item.down_since_ns {

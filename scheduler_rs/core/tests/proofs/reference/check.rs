@@ -1,7 +1,8 @@
 //! What must hold once a poll has returned: nothing left to do, and every counter as the model counts.
 
+use super::breaker::Breaker;
 use super::place::Obstacle;
-use super::{Host, Item, Law, Reference, Report, Times, WINDOW_SLACK_NS, Where};
+use super::{Host, Item, Law, Reference, Report, SeenBreaker, Times, WINDOW_SLACK_NS, Where};
 
 /// The scheduler's own counters, in the model's words.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +44,9 @@ pub(crate) struct SeenBackend {
     /// Whether there were samples enough to go by something else than what was configured.
     pub(crate) has_learned_prefill: bool,
     pub(crate) has_learned_decode: bool,
+    pub(crate) breaker: Option<SeenBreaker>,
+    pub(crate) loaded_models: Vec<u32>,
+    pub(crate) load_ns: f64,
     pub(crate) dispatched: u64,
     pub(crate) attempts_ended: u64,
 }
@@ -52,6 +56,7 @@ pub(crate) enum Closed {
     Requests,
     Tokens,
     Pause,
+    Breaker,
 }
 
 impl Reference {
@@ -65,10 +70,15 @@ impl Reference {
         all.extend(kept(after));
         let is_closed = |at: &&super::check::SeenBackend| matches!(at.limited, Some((Closed::Tokens, _)));
         let closed = after.backends.iter().filter(is_closed).map(|at| at.backend).collect();
-        let by_tokens = after.closed_tenants.iter().filter(|(_, closed, _)| *closed == Closed::Tokens);
-        let closed_tenants = by_tokens.map(|&(tenant, ..)| tenant).collect();
-        let stopped_tenants = after.closed_tenants.iter().map(|&(tenant, ..)| tenant).collect();
-        self.report = Report { kept: all, closed, closed_tenants, stopped_tenants, releases };
+        let stopped_tenants = after.closed_tenants.clone();
+        let opened = after.backends.iter().filter_map(|at| Some((at.backend, at.breaker?.opened)));
+        let opened = opened.collect();
+        for at in &after.backends {
+            if let Some(host) = self.hosts.iter_mut().find(|host| host.id == at.backend) {
+                (host.loaded, host.load_ns) = (at.loaded_models.clone(), at.load_ns);
+            }
+        }
+        self.report = Report { kept: all, closed, stopped_tenants, releases, opened, is_over: false };
     }
 
     /// To be called after [`Reference::poll`].
@@ -169,6 +179,7 @@ impl Reference {
                     self.is_ready(item)
                         && self.obstacles(item, host, WINDOW_SLACK_NS).contains(&Obstacle::TokensPerMinute)
                 }),
+                Closed::Breaker => host.breaker.as_ref().and_then(Breaker::opens_at_ns) == Some(until_ns),
                 Closed::Pause => host.pausable.iter().any(|known| known.paused_until_ns > self.now_ns),
             }
     }
@@ -249,6 +260,7 @@ impl Reference {
             (Law::LimitsAndOrder, (within(0)..=within(WINDOW_SLACK_NS)).contains(&seen.tokens_in_window)),
             (Law::Lanes, lanes == Some((seen.long_slots, seen.short_budget_tokens))),
             (Law::LimitsAndOrder, host.is_some_and(|host| host.has_right_times(seen))),
+            (Law::LimitsAndOrder, host.is_some_and(|host| host.has_breaker_as(seen.breaker, self.now_ns))),
             (Law::Caps, seen.in_flight as usize == here().count() && by_model == seen.in_flight),
             (
                 Law::Caps,

@@ -1,5 +1,6 @@
 //! What is due when, and by when the scheduler must be asked again.
 
+use super::breaker::Breaker;
 use super::place::Obstacle;
 use super::{Host, Item, Late, Law, MINUTE, NEVER, Reference, WINDOW_SLACK_NS, Where, Why};
 
@@ -19,10 +20,17 @@ impl Reference {
         match why {
             Why::Queue => self.queue_expiry_ns(item, since_ns),
             Why::Batch => self.batch_expiry_ns(item),
+            // What is being tried is waited for.
+            Why::NoBackend if self.is_tried_for(item) => NEVER,
             Why::NoBackend => item.down_since_ns.map_or(NEVER, |down_since_ns| {
                 down_since_ns.max(since_ns) + self.rules.no_backend_timeout_ns
             }),
         }
+    }
+
+    fn is_tried_for(&self, item: &Item) -> bool {
+        let serving = self.hosts.iter().filter(|host| host.server.serves(item.request.model));
+        serving.into_iter().any(|host| host.is_tried() && !item.excludes(host.id))
     }
 
     /// When a prompt that waits since a time has waited too long, if no other of its batch ends before.
@@ -89,7 +97,13 @@ impl Reference {
         let batches = self.groups.iter().filter(|group| group.deadline_pending);
         let batches = batches.map(|group| group.terms.deadline_ns);
         let hosts = self.hosts.iter().map(|host| self.opens_by_ns(host));
-        waiting.chain(in_flight).chain(batches).chain(hosts).fold(self.tenants_open_by_ns(), u64::min)
+        let probes = self.hosts.iter().filter_map(Host::probes_due_ns);
+        waiting
+            .chain(in_flight)
+            .chain(batches)
+            .chain(hosts)
+            .chain(probes)
+            .fold(self.tenants_open_by_ns(), u64::min)
     }
 
     /// By when a backend that only limits and pauses close is open again for what waits for it: for all of it, since a
@@ -100,13 +114,22 @@ impl Reference {
         let is_kept = self.report.kept.iter().any(|&(backend, _)| backend == host.id);
         let waits = self.waiting().filter(|item| {
             let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-            let passes_with_time =
-                |obstacle: &Obstacle| obstacle.law() == Law::LimitsAndOrder && !obstacle.is_of_tenant();
-            let is_looked_at = self.is_ready(item) && !is_kept && !self.is_of_closed_tenant(item);
+            let by_tenant = self.tenant_obstacles(item, 0);
+            // What a tenant's window keeps back only if it is longer than a minute may have been met.
+            let passes_with_time = |&obstacle: &Obstacle| {
+                let is_probe_awaited = obstacle == Obstacle::Breaker && host.is_tried();
+                obstacle.law() == Law::LimitsAndOrder
+                    && !is_probe_awaited
+                    && !by_tenant.contains(&(obstacle, true))
+            };
+            let is_stopped = self.report.is_stopped(self.group(item.batch).terms.tenant);
+            let is_looked_at =
+                self.is_ready(item) && !is_kept && !is_stopped && !self.may_be_shut(host, item);
             is_looked_at && obstacles.iter().all(passes_with_time)
         });
         let opens = waits.map(|item| {
-            let mut opens_ns = [host.paused_until_ns(item.request.model), 0, 0];
+            let tried_ns = host.breaker.as_ref().and_then(Breaker::opens_at_ns).unwrap_or(0);
+            let mut opens_ns = [host.paused_until_ns(item.request.model).max(tried_ns), 0, 0];
             if server.requests_per_min > 0 {
                 let mut ends: Vec<u64> = host.requests.iter().map(|at_ns| at_ns + MINUTE).collect();
                 ends.sort_unstable();

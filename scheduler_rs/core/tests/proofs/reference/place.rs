@@ -15,9 +15,12 @@ pub(crate) enum Obstacle {
     /// Its model's soft cap there, after a rate limit.
     Ramp,
     GlobalCap,
+    /// It holds as many models as it may, and runs them.
+    Memory,
     LongLane,
     ShortLane,
     Paused,
+    Breaker,
     RequestsPerMinute,
     TokensPerMinute,
     TenantRequests,
@@ -30,9 +33,10 @@ impl Obstacle {
         match self {
             Self::NotServed | Self::Unavailable => Law::OwnConstraints,
             Self::Excluded | Self::Avoided => Law::Retries,
-            Self::Cap | Self::ModelCap | Self::Ramp | Self::GlobalCap => Law::Caps,
+            Self::Cap | Self::ModelCap | Self::Ramp | Self::GlobalCap | Self::Memory => Law::Caps,
             Self::LongLane | Self::ShortLane => Law::Lanes,
             Self::Paused
+            | Self::Breaker
             | Self::RequestsPerMinute
             | Self::TokensPerMinute
             | Self::TenantRequests
@@ -85,8 +89,10 @@ impl Reference {
                 self.rules.in_flight_limit > 0
                     && self.in_flight().count() >= self.rules.in_flight_limit as usize,
             ),
+            (Obstacle::Memory, self.has_no_place(host, item)),
             (Obstacle::LongLane, server.lanes && is_long && self.long_lane_is_full(host)),
             (Obstacle::ShortLane, server.lanes && !is_long && self.short_lane_is_full(host, item)),
+            (Obstacle::Breaker, host.is_broken()),
             (Obstacle::Paused, host.paused_until_ns(request.model) > self.now_ns),
             (
                 Obstacle::RequestsPerMinute,
@@ -106,7 +112,7 @@ impl Reference {
     fn is_open_elsewhere(&self, item: &Item, host: &Host) -> bool {
         self.hosts.iter().any(|other| {
             other.id != host.id
-                && other.server.available
+                && other.is_up()
                 && other.server.serves(item.request.model)
                 && !item.excludes(other.id)
                 && other.paused_until_ns(item.request.model) <= self.now_ns
@@ -141,31 +147,45 @@ impl Reference {
     }
 
     /// Whether some backend could take it now for certain, as far as the model can tell: none whose short lane may be
-    /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane may
-    /// have been kept for a moment, `reopened` the backends that may have been closed for a moment.
+    /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane
+    /// may have been kept for a moment, `reopened` the backends that may have been closed for a moment.
     pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item], reopened: &[u32]) -> Option<&Host> {
         self.hosts.iter().find(|host| {
             !self.is_of_closed_tenant(item)
                 && !self.report.closed.contains(&host.id)
                 && !reopened.contains(&host.id)
                 && !self.may_be_kept(host, item, keepers)
+                && !self.may_be_shut(host, item)
                 && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
         })
     }
 
-    /// The backends that a poll may have closed for a prompt that does not fit their tokens, until the limits of the
-    /// prompt's tenant stopped it in the same poll.
-    pub(crate) fn reopened_hosts(&self) -> Vec<u32> {
-        let stopped = &self.report.stopped_tenants;
-        let is_stopped = |item: &&Item| stopped.contains(&self.group(item.batch).terms.tenant);
-        let waits: Vec<&Item> =
-            self.waiting().filter(is_stopped).filter(|item| self.is_ready(item)).collect();
-        let may_be_closed = |host: &&Host| {
-            let obstacles = |item: &&Item| self.obstacles(item, host, super::WINDOW_SLACK_NS);
-            host.server.tokens_per_min > 0
-                && waits.iter().any(|item| obstacles(item).contains(&Obstacle::TokensPerMinute))
+    /// The prompts that tokens per minute alone, or their tenant's limits too, keep from a backend, with it: a poll
+    /// may have closed it for them since the last release, though it is not closed by the end of the poll.
+    pub(crate) fn too_large_for_now(&self) -> Vec<(u32, &Item)> {
+        let limited = || self.hosts.iter().filter(|host| host.server.tokens_per_min > 0);
+        let is_too_large = |host: &Host, item: &Item| {
+            let by_tokens = |&obstacle: &Obstacle| obstacle == Obstacle::TokensPerMinute;
+            let only_that = |obstacle: &Obstacle| by_tokens(obstacle) || obstacle.is_of_tenant();
+            self.obstacles(item, host, 0).iter().all(only_that)
+                && self.obstacles(item, host, super::WINDOW_SLACK_NS).iter().any(by_tokens)
         };
-        self.hosts.iter().filter(may_be_closed).map(|host| host.id).collect()
+        let ready: Vec<&Item> = self.waiting().filter(|item| self.is_ready(item)).collect();
+        let of = |host: &Host| -> Vec<(u32, &Item)> {
+            ready.iter().filter(|item| is_too_large(host, item)).map(|&item| (host.id, item)).collect()
+        };
+        limited().flat_map(of).collect()
+    }
+
+    /// Whether a prompt may have been met before another one that could go.
+    pub(crate) fn may_be_before(&self, item: &Item, other: &Item) -> bool {
+        let (class, of_other) = (item.request.class, other.request.class);
+        if class != of_other {
+            return class < of_other || self.rules.class_min_shares[class as usize] > 0.0;
+        }
+        self.shares.is_lost
+            || self.is_same_flow(item, other)
+            || self.share_rank(item) < self.share_rank(other)
     }
 
     fn may_be_kept(&self, host: &Host, item: &Item, keepers: &[&Item]) -> bool {

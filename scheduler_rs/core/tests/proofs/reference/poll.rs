@@ -42,6 +42,7 @@ pub(crate) struct Decided {
 impl Reference {
     /// Follows a poll.
     pub(crate) fn poll(&mut self, decided: &Decided) {
+        self.give_up_probes();
         let mut expected = self.take_late();
         let mut told = decided.late.clone();
         expected.sort_unstable();
@@ -53,12 +54,16 @@ impl Reference {
         for &(id, why) in &decided.expired {
             self.expire(id, why);
         }
+        self.try_again();
+        self.reopen_tenants();
         for (at, sent) in decided.sent.iter().enumerate() {
             if self.verdict.is_lost {
                 return;
             }
             self.send(sent, &decided.sent[at..]);
         }
+        self.note_closed_tenants();
+        self.report.is_over = true;
     }
 
     fn expire(&mut self, id: u64, why: Why) {
@@ -123,7 +128,7 @@ impl Reference {
     /// Whether it may go before all others that could have gone; returns whether promotion alone explains it.
     fn check_order(&mut self, chosen: &Item, coming: &[Sent]) -> bool {
         let keepers: Vec<&Item> = coming.iter().filter_map(|sent| self.item(sent.id)).collect();
-        let reopened = self.reopened_hosts();
+        let too_large = self.too_large_for_now();
         let standing = self.standing(chosen);
         let is_overdue = self.is_overdue(chosen);
         let mut is_promoted = false;
@@ -134,7 +139,12 @@ impl Reference {
         let same_flow = |other: &&Item| self.is_same_flow(chosen, other);
         let orders_mix = self.waiting().filter(same_flow).any(|other| self.order_of(other) != standing.order);
         for other in self.waiting().filter(|other| other.id != chosen.id) {
-            if !self.is_ready(other) || self.certain_host(other, &keepers, &reopened).is_none() {
+            if !self.is_ready(other) {
+                continue;
+            }
+            let before = too_large.iter().filter(|(_, large)| self.may_be_before(large, other));
+            let reopened: Vec<u32> = before.map(|&(backend, _)| backend).collect();
+            if self.certain_host(other, &keepers, &reopened).is_none() {
                 continue;
             }
             if other.request.class < class {
@@ -233,6 +243,7 @@ impl Reference {
         }
         self.charge_share(item);
         self.charge_tenant(item);
+        self.note_attempt(item, backend);
         let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
         let server = &host.server;
         let due = |timeout_ns: u64| if timeout_ns == 0 { NEVER } else { now_ns + timeout_ns };
@@ -248,6 +259,7 @@ impl Reference {
             first_token_due_ns: due(server.first_token_timeout_ns),
             idle_due_ns: NEVER,
             attempt_due_ns: due(server.attempt_timeout_ns),
+            judged: false,
         };
         if server.requests_per_min > 0 {
             host.requests.push(now_ns);

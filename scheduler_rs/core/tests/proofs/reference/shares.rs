@@ -1,8 +1,10 @@
 //! Who goes next among tenants, and among the flows of a tenant: what each has had, turns, and where newcomers begin.
 //!
-//! Worked out again from every submit, release and end. It needs to know who waits in a bucket, so it holds as long as
-//! nothing but its backends keeps a waiting prompt back.
+//! Worked out again from every submit, release and end, and from the times at which tenants were closed. It needs to
+//! know who waits in a bucket, so it holds as long as nothing but backends and the limits of tenants keeps a waiting
+//! prompt back.
 
+use super::closing::Closings;
 use super::{End, Item, Reference, Request, Used};
 use std::collections::BTreeMap;
 
@@ -79,7 +81,8 @@ pub(crate) struct Shares {
     flows: BTreeMap<Flow, Account>,
     clocks: [u64; 3],
     serial: u64,
-    /// Something else than backends has kept a prompt back.
+    pub(super) closings: Closings,
+    /// Something else than backends and limits of tenants has kept a prompt back.
     pub(crate) is_lost: bool,
 }
 
@@ -108,6 +111,7 @@ impl Reference {
     /// A prompt of this flow, one of the items by now, begins to wait.
     pub(crate) fn join_waiting(&mut self, flow: Flow) {
         let weight = self.shares_of(flow);
+        self.reconsider(flow.tenant);
         let shares = &mut self.shares;
         let tenant = shares.tenants.entry((flow.class, flow.tenant)).or_default();
         let account = shares.flows.entry(flow).or_default();
@@ -122,7 +126,26 @@ impl Reference {
         tenant.account.waiting += 1;
     }
 
+    /// A tenant that was closed begins to wait anew in each class in which it waits.
+    pub(super) fn wake_tenant(&mut self, tenant: u32) {
+        let shares = &mut self.shares;
+        for class in 0..3 {
+            let Some(tenant) = shares.tenants.get_mut(&(class, tenant)) else { continue };
+            if tenant.account.waiting > 0 {
+                shares.serial += 1;
+                tenant.account.wake(shares.clocks[class as usize], shares.serial, tenant.weight);
+            }
+        }
+    }
+
+    /// Whether a tenant waits in any class.
+    pub(super) fn is_tenant_waiting(&self, tenant: u32) -> bool {
+        let tenants = self.shares.tenants.iter().filter(|((_, id), _)| *id == tenant);
+        tenants.into_iter().any(|(_, tenant)| tenant.account.waiting > 0)
+    }
+
     pub(crate) fn leave_waiting(&mut self, flow: Flow) {
+        self.reconsider(flow.tenant);
         let shares = &mut self.shares;
         shares.flows.get_mut(&flow).expect("it waits").waiting -= 1;
         shares.tenants.get_mut(&(flow.class, flow.tenant)).expect("it waits").account.waiting -= 1;

@@ -14,12 +14,13 @@ pub(crate) struct Allowance {
 
 impl Reference {
     pub(crate) fn limit_tenant(&mut self, tenant: u32, requests_per_min: u32, tokens_per_min: u64) {
-        // Where a tenant stands when it is open again is not in the model.
-        self.shares.is_lost = true;
         if (requests_per_min, tokens_per_min) == (0, 0) {
-            self.allowances.remove(&tenant);
+            if self.allowances.remove(&tenant).is_some() {
+                self.lift_closing(tenant);
+            }
             return;
         }
+        self.outdate_closing(tenant);
         let allowance = self.allowances.entry(tenant).or_default();
         (allowance.requests_per_min, allowance.tokens_per_min) = (requests_per_min, tokens_per_min);
         if requests_per_min == 0 {
@@ -35,6 +36,15 @@ impl Reference {
         self.allowances.get(&tenant).map_or(0, |allowance| allowance.tokens_per_min)
     }
 
+    /// Whether a tenant's limit of requests is reached, with windows `slack_ns` longer than a minute.
+    pub(crate) fn is_out_of_requests(&self, tenant: u32, slack_ns: u64) -> bool {
+        self.allowances.get(&tenant).is_some_and(|allowance| {
+            let since = |&&at_ns: &&u64| at_ns + MINUTE + slack_ns > self.now_ns;
+            let released = allowance.released.iter().filter(since).count();
+            allowance.requests_per_min > 0 && released >= allowance.requests_per_min as usize
+        })
+    }
+
     fn allowance(&self, item: &Item) -> Option<&Allowance> {
         self.allowances.get(&self.group(item.batch).terms.tenant)
     }
@@ -42,13 +52,12 @@ impl Reference {
     /// What its tenant's limits keep back now, with windows `slack_ns` longer than a minute.
     pub(crate) fn tenant_obstacles(&self, item: &Item, slack_ns: u64) -> [(Obstacle, bool); 2] {
         let since = |at_ns: u64| at_ns + MINUTE + slack_ns > self.now_ns;
-        let (mut has_request, mut has_tokens) = (true, true);
+        let has_request = !self.is_out_of_requests(self.group(item.batch).terms.tenant, slack_ns);
+        let mut has_tokens = true;
         if let Some(allowance) = self.allowance(item) {
-            let released = allowance.released.iter().filter(|&&at_ns| since(at_ns)).count();
             let recent = allowance.counted.iter().filter(|counted| since(counted.at_ns));
             let used: u64 = recent.map(|counted| counted.tokens).sum();
             let limit = allowance.tokens_per_min;
-            has_request = allowance.requests_per_min == 0 || released < allowance.requests_per_min as usize;
             // What is above a whole limit goes alone.
             has_tokens = limit == 0 || used == 0 || used + item.limited_tokens() <= limit;
         }
@@ -78,6 +87,7 @@ impl Reference {
             (None, _) => item.limited_tokens(),
         };
         let tenant = self.group(item.batch).terms.tenant;
+        self.reconsider(tenant);
         let Some(allowance) = self.allowances.get_mut(&tenant) else { return };
         // One attempt after another may be released at the same time: this is the last.
         let its_own = |counted: &&mut Counted| counted.item == item.id && counted.at_ns == flight.released_ns;
@@ -91,7 +101,7 @@ impl Reference {
         for &(tenant, closed, until_ns) in &seen.closed_tenants {
             let obstacle = match closed {
                 Closed::Requests => Obstacle::TenantRequests,
-                Closed::Tokens | Closed::Pause => Obstacle::TenantTokens,
+                Closed::Tokens | Closed::Pause | Closed::Breaker => Obstacle::TenantTokens,
             };
             let is_kept_back =
                 |item: &Item| self.tenant_obstacles(item, WINDOW_SLACK_NS).contains(&(obstacle, true));
@@ -107,7 +117,7 @@ impl Reference {
 
     /// Whether what is said to be closed is the whole tenant, for a prompt above the tokens that are left.
     pub(crate) fn is_of_closed_tenant(&self, item: &Item) -> bool {
-        self.report.closed_tenants.contains(&self.group(item.batch).terms.tenant)
+        self.report.is_out_of_tokens(self.group(item.batch).terms.tenant)
     }
 
     /// By when the scheduler must be asked again about prompts that only their tenant's limits keep back, and about all
@@ -120,7 +130,7 @@ impl Reference {
                 own.filter(|item| self.is_of_closed_tenant(item) || self.only_tenant_keeps_back(item));
             let opens = waits.map(|item| allowance.opens_by_ns(item.limited_tokens()));
             // What is open but for the slack waits for something else, unless the tenant is said to be closed.
-            let is_closed = self.report.closed_tenants.contains(&tenant);
+            let is_closed = self.report.is_out_of_tokens(tenant);
             let from_ns = self.now_ns + if is_closed { 0 } else { WINDOW_SLACK_NS };
             opens.filter(|&at_ns| at_ns > from_ns).max().unwrap_or(NEVER)
         };
@@ -131,7 +141,9 @@ impl Reference {
         // What closes a whole backend has its own time.
         let only_tenant = |host: &Host| {
             let obstacles = self.obstacles(item, host, WINDOW_SLACK_NS);
-            !self.report.closed.contains(&host.id) && obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
+            !self.report.closed.contains(&host.id)
+                && !self.may_be_shut(host, item)
+                && obstacles.iter().all(|obstacle| obstacle.is_of_tenant())
         };
         self.is_ready(item) && self.report.kept.is_empty() && self.hosts.iter().any(only_tenant)
     }

@@ -1,6 +1,6 @@
 //! What is given to the scheduler, in the model's own words.
 
-use super::Order;
+use super::{BreakerTerms, Order};
 
 /// Among whom the service of a class is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub(crate) struct Server {
     pub(crate) cap: u32,
     /// (model, cap or 0).
     pub(crate) models: Vec<(u32, u32)>,
+    /// Most models with prompts in flight; 0 = no limit.
+    pub(crate) max_loaded_models: u32,
     pub(crate) available: bool,
     pub(crate) long_threshold_tokens: u32,
     /// None = left open.
@@ -64,6 +66,7 @@ pub(crate) struct Server {
     pub(crate) attempt_timeout_ns: u64,
     pub(crate) requests_per_min: u32,
     pub(crate) tokens_per_min: u64,
+    pub(crate) breaker: Option<BreakerTerms>,
     pub(crate) ramp: bool,
 }
 
@@ -73,6 +76,7 @@ impl Server {
         Self {
             cap,
             models: vec![(0, 0)],
+            max_loaded_models: 0,
             available: true,
             long_threshold_tokens: 4_096,
             long_slots: Some(1),
@@ -86,6 +90,7 @@ impl Server {
             attempt_timeout_ns: 0,
             requests_per_min: 0,
             tokens_per_min: 0,
+            breaker: None,
             ramp: false,
         }
     }
