@@ -26,7 +26,7 @@ test: test-rust test-python ## Everything that needs no real engine
 test-rust: ## The scheduling core: unit and property tests
 	cargo test --quiet --locked
 
-soak: ## Random traces against the naive model, minutes long (SEED=1 EVENTS=10000000)
+soak: ## Random traces against the naive model, minutes long (SEED=1 EVENTS=10000000, or one alone: TRACE=7)
 	cargo test --release --locked -p expresslane-scheduler --test proofs -- soak --ignored --nocapture --test-threads 1
 	PROPTEST_CASES=200000 cargo test --release --locked -p expresslane-scheduler --test fuzz_events
 

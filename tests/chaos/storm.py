@@ -28,11 +28,12 @@ AT_ONCE = 4
 CAP = 32
 SHORT_CAP = 12
 """So that also on a busy machine it is the cap that holds work back: only then would one too many be seen."""
-WARM_UP_SHARE = 0.05
-WARM_UP_MIN = 1_000
-"""So many fill the pools and buffers that are there for good."""
-PATIENCE_S = 40.0
-"""Pooled connections are closed after 15 idle seconds."""
+WARM_UP_TURNS = 2
+"""So many calls of each of those at once: the queue is once as full as it will be, and the pools and buffers that are
+there for good are filled."""
+PATIENCE_S = 90.0
+"""Pooled connections are closed after 15 to 30 idle seconds, and once a minute the service asks each backend for its
+models: a moment without any comes within a minute."""
 SETTINGS = {
     **{f"BACKENDS__B{number}__FIRST_TOKEN_TIMEOUT_S": "2" for number in range(len(PLANS))},
     **{f"BACKENDS__B{number}__IDLE_TIMEOUT_S": "2" for number in range(len(PLANS))},
@@ -67,7 +68,7 @@ class Storm:
     @property
     def warm_up(self) -> int:
         """Prompts before anything is measured."""
-        return max(WARM_UP_MIN, int(self.prompts * WARM_UP_SHARE))
+        return WARM_UP_TURNS * TENANTS * AT_ONCE * self.size
 
     @property
     def plans(self) -> tuple[Plan, ...]:

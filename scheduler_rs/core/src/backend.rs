@@ -244,7 +244,9 @@ impl Backend {
         if self.limits.is_on() {
             self.limits.charge(now_ns, ticket.limited_tokens());
         }
-        if self.breaker.as_ref().is_some_and(Breaker::is_probing) {
+        if let Some(breaker) = self.breaker.as_mut().filter(|breaker| !breaker.is_probing()) {
+            breaker.released(now_ns);
+        } else if self.breaker.is_some() {
             // To its end: a backend that does not stream gives no sign before.
             let ttft_ns = self.predicted_ttft_ns(ticket.charge()) + self.load_ns(model_slot);
             let expected_ns = ttft_ns + self.estimates.in_force().decode_ns;

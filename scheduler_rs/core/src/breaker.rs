@@ -8,9 +8,11 @@ use crate::Error;
 /// When a backend's breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerConfig {
-    /// Opens when at least this part of the recent samples are failures; above 0, at most 1.
+    /// Opens when at least this part of the recent attempts failed; above 0, at most 1. Attempts that are still on their
+    /// way count as good until they have told: failures come back first, and a backend that has just been let in again
+    /// would be shut out by its first few.
     pub error_ratio: f64,
-    /// Never on fewer samples; at least 1.
+    /// Never on fewer that have told; at least 1.
     pub min_samples: u32,
     /// How far back samples count; at least 1,000.
     pub window_ns: u64,
@@ -109,6 +111,8 @@ struct Part {
     number: u64,
     good: u32,
     bad: u32,
+    /// Released in it, and have not told yet.
+    pending: u32,
 }
 
 #[derive(Debug)]
@@ -191,10 +195,13 @@ impl Breaker {
 
     /// (good, bad) samples within the window.
     pub(crate) fn samples(&self, now_ns: u64) -> (u32, u32) {
+        (self.sum(now_ns, |part| part.good), self.sum(now_ns, |part| part.bad))
+    }
+
+    fn sum(&self, now_ns: u64, of: impl Fn(&Part) -> u32) -> u32 {
         let oldest = (self.part_of(now_ns) + 1).saturating_sub(PARTS as u64);
         let recent = self.parts.iter().filter(|part| part.number >= oldest);
-        recent
-            .fold((0, 0), |(good, bad), part| (good.saturating_add(part.good), bad.saturating_add(part.bad)))
+        recent.fold(0, |sum, part| sum.saturating_add(of(part)))
     }
 
     /// An open one whose time is over becomes half-open.
@@ -202,6 +209,12 @@ impl Breaker {
         if self.state == BreakerState::Open && self.half_open_at_ns <= now_ns {
             self.enter(BreakerState::HalfOpen, now_ns);
         }
+    }
+
+    /// An attempt was released, whose answer is not known yet.
+    pub(crate) fn released(&mut self, now_ns: u64) {
+        let part = self.part_at(now_ns);
+        part.pending = part.pending.saturating_add(1);
     }
 
     /// A probe was released, whose answer is expected to take `expected_ns`.
@@ -236,7 +249,7 @@ impl Breaker {
         match self.state {
             BreakerState::Open => return false,
             BreakerState::Closed => {
-                self.record(now_ns, verdict);
+                self.record(now_ns, released_ns, verdict);
                 if verdict != Verdict::Bad || !self.is_failing(now_ns) {
                     return false;
                 }
@@ -268,8 +281,9 @@ impl Breaker {
 
     fn is_failing(&self, now_ns: u64) -> bool {
         let (good, bad) = self.samples(now_ns);
-        let all = good.saturating_add(bad);
-        all >= self.config.min_samples && f64::from(bad) >= self.config.error_ratio * f64::from(all)
+        let told = good.saturating_add(bad);
+        let all = told.saturating_add(self.sum(now_ns, |part| part.pending));
+        told >= self.config.min_samples && f64::from(bad) >= self.config.error_ratio * f64::from(all)
     }
 
     fn open(&mut self, now_ns: u64) {
@@ -290,17 +304,28 @@ impl Breaker {
         }
     }
 
-    fn record(&mut self, now_ns: u64, verdict: Verdict) {
-        let number = self.part_of(now_ns);
-        let part = &mut self.parts[(number % PARTS as u64) as usize];
-        if part.number != number {
-            *part = Part { number, ..Part::default() };
+    fn record(&mut self, now_ns: u64, released_ns: u64, verdict: Verdict) {
+        let released_in = self.part_of(released_ns);
+        let part = &mut self.parts[(released_in % PARTS as u64) as usize];
+        if part.number == released_in {
+            part.pending = part.pending.saturating_sub(1);
         }
+        let part = self.part_at(now_ns);
         match verdict {
             Verdict::Good => part.good = part.good.saturating_add(1),
             Verdict::Bad => part.bad = part.bad.saturating_add(1),
             Verdict::None => {}
         }
+    }
+
+    /// The part that a time is in, begun anew if it is the first since then.
+    fn part_at(&mut self, now_ns: u64) -> &mut Part {
+        let number = self.part_of(now_ns);
+        let part = &mut self.parts[(number % PARTS as u64) as usize];
+        if part.number != number {
+            *part = Part { number, ..Part::default() };
+        }
+        part
     }
 
     fn part_of(&self, now_ns: u64) -> u64 {

@@ -253,12 +253,12 @@ class FakeBackend:
                 await writer.drain()
                 raise _Cut
             await self._pass_gate(writer, script, number)
-            writer.write(_chunk(piece))
+            _send(writer, _chunk(piece))
         if script.cut_after is not None:
             await writer.drain()
             raise _Cut
         while script.endless:
-            writer.write(_chunk(pieces[-1]))
+            _send(writer, _chunk(pieces[-1]))
             await writer.drain()
             # A drain that need not wait does not yield.
             await asyncio.sleep(0)
@@ -266,7 +266,7 @@ class FakeBackend:
         if script.hold_open:
             await writer.drain()
             await asyncio.Event().wait()
-        writer.write(b"0\r\n\r\n")
+        _send(writer, b"0\r\n\r\n")
         await writer.drain()
 
     async def _pass_gate(self, writer: asyncio.StreamWriter, script: Script, number: int) -> None:
@@ -287,6 +287,13 @@ class FakeBackend:
         if path in answers:
             return Script(body=orjson.dumps(answers[path]))
         return Script(status=404, body=b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}')
+
+
+def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Raises OSError when the caller has closed: asyncio itself would only log it, again for every piece."""
+    if writer.is_closing():
+        raise ConnectionResetError
+    writer.write(data)
 
 
 def _head(script: Script, headers: dict[str, str]) -> bytes:

@@ -84,6 +84,30 @@ fn opens_at_the_ratio() {
     assert_eq!(snapshot.half_open_at_ns, Some(5 * SECOND));
 }
 
+/// Failures come back before answers do: what is still on its way counts as good until it has told.
+#[test]
+fn quick_failures() {
+    let mut driver = Driver::with("fcfs", &[breaking(20, QUICK)]);
+    let tickets = driver.submit(1, &[10; 20]);
+    assert_eq!(driver.released(), tickets);
+    tickets[..9].iter().for_each(|&ticket| end(&mut driver, ticket, End::Bad));
+    assert_eq!(breaker(&driver).state, BreakerState::Closed, "eleven may still be answered");
+    end(&mut driver, tickets[9], End::CallerError);
+    end(&mut driver, tickets[10], End::Bad);
+    assert_eq!(breaker(&driver).state, BreakerState::Open, "ten have failed, and nine may still be answered");
+}
+
+/// What hangs for longer than the window says nothing for its backend any more.
+#[test]
+fn hanging_attempts() {
+    let mut driver = Driver::with("fcfs", &[breaking(20, QUICK)]);
+    driver.submit(1, &[10; 16]);
+    assert_eq!(driver.released().len(), 16);
+    driver.advance(QUICK.window_ns);
+    (0..4).for_each(|_| attempt(&mut driver, End::Bad));
+    assert_eq!(breaker(&driver).state, BreakerState::Open);
+}
+
 /// Failures that are older than the window count no more.
 #[test]
 fn window_slides() {
@@ -186,12 +210,12 @@ fn late_failures() {
     let mut driver = Driver::with("fcfs", &[breaking(20, QUICK)]);
     let tickets = driver.submit(1, &[10; 14]);
     assert_eq!(driver.released(), tickets);
-    for &ticket in &tickets[..4] {
+    for &ticket in &tickets[..7] {
         end(&mut driver, ticket, End::Bad);
     }
     driver.now_ns = 5 * SECOND;
     attempt(&mut driver, End::Good);
-    for &ticket in &tickets[4..] {
+    for &ticket in &tickets[7..] {
         end(&mut driver, ticket, End::Bad);
     }
     assert_eq!((breaker(&driver).state, breaker(&driver).bad), (BreakerState::Closed, 0));

@@ -99,8 +99,15 @@ impl Naive {
         }
     }
 
-    /// What an attempt says that has not said anything yet.
-    fn told(&mut self, now_ns: u64, released_ns: u64, end: End) {
+    /// Whether a time is within the window, which slides by a tenth at a time.
+    fn is_recent(&self, at_ns: u64, now_ns: u64) -> bool {
+        let tenth_ns = self.config.window_ns / 10;
+        at_ns / tenth_ns + 10 > now_ns / tenth_ns
+    }
+
+    /// What an attempt says that has not said anything yet. `pending` are the times at which those were released that
+    /// still have not.
+    fn told(&mut self, now_ns: u64, released_ns: u64, end: End, pending: &[u64]) {
         if released_ns < self.since_ns {
             return;
         }
@@ -111,13 +118,13 @@ impl Naive {
                 if matches!(end, End::Good | End::Bad) {
                     self.samples.push((now_ns, is_good));
                 }
-                // The window slides by a tenth at a time.
-                let tenth_ns = self.config.window_ns / 10;
-                self.samples.retain(|(at_ns, _)| at_ns / tenth_ns + 10 > now_ns / tenth_ns);
-                let all = self.samples.len();
-                let bad = self.samples.iter().filter(|(_, is_good)| !is_good).count();
+                let samples = self.samples.iter().filter(|(at_ns, _)| self.is_recent(*at_ns, now_ns));
+                let recent: Vec<bool> = samples.map(|&(_, is_good)| is_good).collect();
+                let is_pending = |at_ns: &&u64| **at_ns >= self.since_ns && self.is_recent(**at_ns, now_ns);
+                let (told, bad) = (recent.len(), recent.iter().filter(|&&is_good| !is_good).count());
+                let all = told + pending.iter().filter(is_pending).count();
                 let is_failing = bad as f64 >= self.config.error_ratio * all as f64;
-                if end == End::Bad && all >= self.config.min_samples as usize && is_failing {
+                if end == End::Bad && told >= self.config.min_samples as usize && is_failing {
                     let is_repeat = self.opened > 0 && now_ns - self.since_ns < self.config.window_ns;
                     self.repeats = if is_repeat { self.repeats + 1 } else { 0 };
                     self.open(now_ns);
@@ -223,7 +230,9 @@ impl World {
 
     fn tell(&mut self, now_ns: u64, attempt: Attempt, how: End) {
         if !attempt.is_told {
-            self.naive.told(now_ns, attempt.released_ns, how);
+            let pending = self.in_flight.iter().filter(|one| !one.is_told && one.ticket != attempt.ticket);
+            let pending: Vec<_> = pending.map(|one| one.released_ns).collect();
+            self.naive.told(now_ns, attempt.released_ns, how, &pending);
         }
     }
 

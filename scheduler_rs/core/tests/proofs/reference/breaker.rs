@@ -57,6 +57,8 @@ pub(crate) struct Breaker {
     opened: u64,
     /// When, and whether it was good.
     samples: Vec<(u64, bool)>,
+    /// When those were released that have told nothing yet: they count as good.
+    pending: Vec<u64>,
     probes_out: u32,
     probes_good: u32,
     /// Not before the first, and by the second: it may wait for its model to be loaded.
@@ -78,6 +80,7 @@ impl Breaker {
             repeats: 0,
             opened: 0,
             samples: Vec::new(),
+            pending: Vec::new(),
             probes_out: 0,
             probes_good: 0,
             probes_due_ns: (0, 0),
@@ -102,9 +105,21 @@ impl Breaker {
         (self.state == State::HalfOpen && self.probes_out > 0).then_some(self.probes_due_ns)
     }
 
+    fn part(&self, at_ns: u64) -> u64 {
+        at_ns / (self.terms.window_ns / PARTS)
+    }
+
+    fn is_recent(&self, at_ns: u64, now_ns: u64) -> bool {
+        self.part(at_ns) + PARTS > self.part(now_ns)
+    }
+
+    fn forget(&mut self) {
+        self.samples.clear();
+        self.pending.clear();
+    }
+
     fn seen(&self, now_ns: u64) -> SeenBreaker {
-        let part = |at_ns: u64| at_ns / (self.terms.window_ns / PARTS);
-        let recent = self.samples.iter().filter(|(at_ns, _)| part(*at_ns) + PARTS > part(now_ns));
+        let recent = self.samples.iter().filter(|(at_ns, _)| self.is_recent(*at_ns, now_ns));
         let (good, bad): (Vec<bool>, Vec<bool>) =
             recent.map(|&(_, is_good)| is_good).partition(|&is_good| is_good);
         SeenBreaker {
@@ -121,7 +136,7 @@ impl Breaker {
         (self.state, self.since_ns) = (state, now_ns);
         (self.probes_out, self.probes_good) = (0, 0);
         if state == State::Closed {
-            self.samples.clear();
+            self.forget();
             self.in_vain = 0;
         }
     }
@@ -138,9 +153,13 @@ impl Breaker {
             _ if released_ns < self.since_ns => {}
             State::Open => {}
             State::Closed => {
+                let told = self.pending.iter().position(|&at_ns| self.part(at_ns) == self.part(released_ns));
+                told.map(|at| self.pending.swap_remove(at));
                 self.samples.extend((word != Word::Nothing).then_some((now_ns, word == Word::Good)));
                 let SeenBreaker { good, bad, .. } = self.seen(now_ns);
-                let is_failing = f64::from(bad) >= self.terms.error_ratio * f64::from(good + bad);
+                let pending = self.pending.iter().filter(|at_ns| self.is_recent(**at_ns, now_ns)).count();
+                let all = f64::from(good + bad) + pending as f64;
+                let is_failing = f64::from(bad) >= self.terms.error_ratio * all;
                 if word == Word::Bad && good + bad >= self.terms.min_samples && is_failing {
                     let is_repeat = self.opened > 0 && now_ns - self.since_ns < self.terms.window_ns;
                     self.repeats = if is_repeat { self.repeats + 1 } else { 0 };
@@ -195,7 +214,7 @@ impl Host {
         self.breaker = match (self.breaker.take(), self.server.breaker) {
             (Some(mut breaker), Some(terms)) => {
                 if breaker.terms.window_ns != terms.window_ns {
-                    breaker.samples.clear();
+                    breaker.forget();
                 }
                 // One that has enough good probes by now is closed by the next.
                 breaker.probes_good = breaker.probes_good.min(terms.probes - 1);
@@ -260,9 +279,15 @@ impl Reference {
     }
 
     /// Before a prompt goes to a backend: if that is being tried, its answer is waited for.
-    pub(crate) fn note_probe(&mut self, item: &Item, backend: u32) {
+    pub(crate) fn note_attempt(&mut self, item: &Item, backend: u32) {
         let now_ns = self.now_ns;
-        let Some(host) = self.host(backend).filter(|host| host.is_probing()) else { return };
+        let host = self.hosts.iter_mut().find(|host| host.id == backend);
+        let Some(breaker) = host.and_then(|host| host.breaker.as_mut()) else { return };
+        if breaker.state != State::HalfOpen {
+            breaker.pending.push(now_ns);
+            return;
+        }
+        let host = self.host(backend).expect("it is probing");
         let in_prefill = self.at_host(backend).filter(|(_, flight)| flight.in_prefill);
         let mut edges: Vec<u64> = in_prefill.map(|(other, _)| other.edge.into()).collect();
         edges.push(item.edge.into());

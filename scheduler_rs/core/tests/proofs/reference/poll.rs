@@ -252,7 +252,7 @@ impl Reference {
         }
         self.charge_share(item);
         self.charge_tenant(item);
-        self.note_probe(item, backend);
+        self.note_attempt(item, backend);
         let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
         let server = &host.server;
         let due = |timeout_ns: u64| if timeout_ns == 0 { NEVER } else { now_ns + timeout_ns };
