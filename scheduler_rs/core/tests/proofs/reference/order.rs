@@ -135,7 +135,7 @@ impl Reference {
     }
 
     /// Whether their common policy puts one before the other for certain.
-    fn is_before(&self, item: &Item, other: &Item) -> bool {
+    pub(crate) fn is_before(&self, item: &Item, other: &Item) -> bool {
         let (standing, of_other) = (self.standing(item), self.standing(other));
         let line =
             |item: &Item, standing: &Standing| (item.request.model, standing.bucket.1, standing.bucket.2);

@@ -138,12 +138,7 @@ impl Reference {
         let mut is_early = false;
         let mut of_other_orders = Vec::new();
         for other in self.waiting().filter(|other| other.id != chosen.id) {
-            if !self.is_ready(other) {
-                continue;
-            }
-            let before = too_large.iter().filter(|(_, large)| self.may_be_before(large, other));
-            let reopened: Vec<u32> = before.map(|&(backend, _)| backend).collect();
-            if self.certain_host(other, &keepers, &reopened).is_none() {
+            if !self.is_ready(other) || self.certain_host(other, &keepers, &too_large).is_none() {
                 continue;
             }
             if other.request.class < class {
