@@ -10,7 +10,8 @@ use crate::ticket::Lane;
 use crate::token_buckets::edge;
 
 impl Scheduler {
-    /// Charges a release into a short lane to the unfit heads that it passes; returns those that it passes.
+    /// Charges a release into a short lane to the unfit heads that it passes; returns these in the order in which room
+    /// is kept for them, when several have been passed by enough: that of their flows, and in one flow who came first.
     pub(super) fn count_bypass(&mut self, chosen: &Candidate, backend: u32) -> Vec<TicketId> {
         let lanes = &self.backends[backend as usize].lanes;
         if lanes.budgeted() == 0 || lanes.lane_of(chosen.bucket()) == Lane::Long {
@@ -21,17 +22,18 @@ impl Scheduler {
             for at in 0..self.groups.of_class(class).len() {
                 let group = self.groups.of_class(class)[at];
                 if let Some(head) = self.passed_head(group, chosen, backend) {
-                    let ticket = &mut self.tickets[head.slot()];
+                    let ticket = &mut self.tickets[head.ticket.slot()];
                     ticket.bypassed = ticket.bypassed.saturating_add(edge(chosen.bucket()));
                     passed.push(head);
                 }
             }
         }
-        passed
+        passed.sort_unstable_by_key(|head| (head.flow_place(), head.ticket));
+        passed.into_iter().map(|head| head.ticket).collect()
     }
 
     /// The group's best unfit head, if `chosen` passes it on its way to `backend`.
-    fn passed_head(&mut self, group: u32, chosen: &Candidate, backend: u32) -> Option<TicketId> {
+    fn passed_head(&mut self, group: u32, chosen: &Candidate, backend: u32) -> Option<Candidate> {
         let here = &self.groups[group];
         let may_go = |&route: &Route| route.backend == backend && self.may_go(here, route);
         if here.tenants.is_empty() || !here.routes.iter().any(may_go) {
@@ -40,7 +42,7 @@ impl Scheduler {
         loop {
             let head = self.unfit_head(group, chosen).filter(|head| head.outranks(chosen))?;
             if !self.park_held(head.flow, head.group, head.key) {
-                return Some(head.ticket);
+                return Some(head);
             }
         }
     }

@@ -7,9 +7,10 @@ use crate::fair_tree::Rank;
 use crate::group::Route;
 use crate::opening::Opening;
 use crate::policy::Policy;
-use crate::queue::{Bucket, BucketKey};
+use crate::queue::{Bucket, BucketKey, Queue};
 use crate::reservation::Reservation;
 use crate::ticket::TicketId;
+use std::cmp::Ordering;
 
 /// A bucket head with what it is chosen by, at this moment.
 #[derive(Clone, Copy, Debug)]
@@ -26,18 +27,26 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Strict class order, then the tenant and the flow that have had least, then score, then arrival.
+    /// Of two: strict class order, then the tenant and the flow that have had least, then score, then arrival. Scores of
+    /// two policies are no measure of each other: then arrival decides.
+    ///
+    /// Three heads of two policies can go round in a circle by this. Who is first among many: [`Scheduler::best_of_flow`].
     pub(super) fn outranks(&self, other: &Self) -> bool {
-        let flow = (self.class, self.tenant, self.flow_rank);
-        let other_flow = (other.class, other.tenant, other.flow_rank);
-        if flow != other_flow {
-            return flow < other_flow;
+        match self.flow_place().cmp(&other.flow_place()) {
+            Ordering::Equal if self.policy == other.policy => self.is_before(other),
+            Ordering::Equal => self.ticket < other.ticket,
+            unequal => unequal == Ordering::Less,
         }
-        // Scores of two policies are no measure of each other: then arrival decides.
-        if self.policy != other.policy {
-            return self.ticket < other.ticket;
-        }
+    }
+
+    /// By the policy that both have: score, then arrival.
+    fn is_before(&self, other: &Self) -> bool {
         self.score > other.score || (self.score >= other.score && self.ticket < other.ticket)
+    }
+
+    /// Where its flow stands among all.
+    pub(super) fn flow_place(&self) -> (u8, Rank, Rank) {
+        (self.class, self.tenant, self.flow_rank)
     }
 
     /// The bucket that decides where it fits.
@@ -159,27 +168,39 @@ impl Scheduler {
         opening
     }
 
+    /// Of each policy in the flow the best head, of these the one that came first.
+    ///
+    /// So the order is one of the heads, whatever their groups are numbered, and nothing of another policy passes a head
+    /// that came before it, but where its own policy puts a later one before it (see [`crate::policy`]).
     fn best_of_flow(&self, flow: u32, kept: &[Reservation]) -> Option<Candidate> {
+        let queues = &self.flows.flow(flow).queues;
+        let policy_of = |queue: &Queue| self.groups[queue.group].policy;
         let mut first: Option<Candidate> = None;
-        for queue in &self.flows.flow(flow).queues {
-            let group = &self.groups[queue.group];
-            let opening = group.opening;
-            let of_queue = if kept.is_empty() {
-                queue.best(group, self.now_ns, |bucket| opening.contains(bucket))
-            } else {
-                let own = (flow, queue.group);
-                let is_kept =
-                    |bucket| kept.iter().any(|kept| (kept.flow, kept.group) == own && kept.bucket == bucket);
-                queue.best(group, self.now_ns, |bucket| opening.contains(bucket) || is_kept(bucket))
-            };
-            let candidate = of_queue.map(|(score, bucket)| self.candidate(flow, queue.group, bucket, score));
-            if let Some(candidate) = candidate
-                && first.is_none_or(|first| candidate.outranks(&first))
-            {
-                first = Some(candidate);
+        for (at, queue) in queues.iter().enumerate() {
+            let policy = policy_of(queue);
+            if queues[..at].iter().any(|earlier| policy_of(earlier) == policy) {
+                continue;
             }
+            let of_policy = queues[at..].iter().filter(|queue| policy_of(queue) == policy);
+            let heads = of_policy.filter_map(|queue| self.best_of_queue(flow, queue, kept));
+            let best = heads.reduce(|best, head| if head.is_before(&best) { head } else { best });
+            first = first.into_iter().chain(best).min_by_key(|head| head.ticket);
         }
         first
+    }
+
+    fn best_of_queue(&self, flow: u32, queue: &Queue, kept: &[Reservation]) -> Option<Candidate> {
+        let group = &self.groups[queue.group];
+        let opening = group.opening;
+        let best = if kept.is_empty() {
+            queue.best(group, self.now_ns, |bucket| opening.contains(bucket))
+        } else {
+            let own = (flow, queue.group);
+            let is_kept =
+                |bucket| kept.iter().any(|kept| (kept.flow, kept.group) == own && kept.bucket == bucket);
+            queue.best(group, self.now_ns, |bucket| opening.contains(bucket) || is_kept(bucket))
+        };
+        best.map(|(score, bucket)| self.candidate(flow, queue.group, bucket, score))
     }
 
     /// The buckets of a group that only a short budget (or what it is kept for) keeps back.

@@ -125,6 +125,49 @@ fn by_class_and_model() {
     assert_eq!(run(1, BULK), [2, 0, 1]);
 }
 
+/// Where policies meet, the first of each is found and of these the one that came first goes: nothing depends on which
+/// model was known first, and nothing that came later goes before one under `fcfs` (G08).
+#[test]
+fn policies_meet() {
+    let (long, small, short) = ((0, STANDARD, 8_000), (1, STANDARD, 100), (2, STANDARD, 20));
+    for known_first in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let all = BackendConfig { models: serving(&[0, 1, 2]), ..plain(1) };
+        let mut driver = Driver::with("hrrn", &[all]);
+        let scope = Scope { class: None, model: Some(1) };
+        driver.scheduler.set_policy(0, scope, Some(policy("fcfs"))).unwrap();
+        let running = driver.submit_one(1, STANDARD, 5);
+        assert_eq!(driver.released(), [running]);
+        let cancelled = known_first.map(|model| driver.submit_one(model, STANDARD, 7));
+        let mut submit = |prompt| {
+            driver.advance(MS);
+            driver.try_submit(0, &[prompt], BatchOptions::default()).unwrap()[0]
+        };
+        // By score the short one goes before the long one, by arrival the long one before the small one and this before
+        // the short one: a circle.
+        let (long, small, short) = (submit(long), submit(small), submit(short));
+        for ticket in cancelled {
+            driver.scheduler.cancel(driver.now_ns, ticket);
+        }
+        driver.advance(200 * MS);
+        driver.finish(running);
+        assert_eq!(driver.run_one_at_a_time(10 * MS), [small, short, long], "{known_first:?}");
+    }
+}
+
+/// Where scores are equal across models, arrival decides, whichever model was known first.
+#[test]
+fn equal_scores_across_models() {
+    for name in ["fcfs", "sjf", "hrrn"] {
+        let both = BackendConfig { models: serving(&[0, 1]), ..plain(1) };
+        let mut driver = Driver::with(name, &[both]);
+        let running = driver.submit_one(0, STANDARD, 1);
+        driver.poll();
+        let tickets = [1, 0, 0, 1, 1].map(|model| driver.submit_one(model, STANDARD, 100));
+        driver.finish(running);
+        assert_eq!(driver.run_one_at_a_time(0), tickets, "{name}");
+    }
+}
+
 /// A policy that changes while prompts wait orders them from then on, and none is lost.
 #[test]
 fn changed_while_waiting() {

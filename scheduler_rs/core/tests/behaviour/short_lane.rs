@@ -78,6 +78,19 @@ fn reservation_and_models() {
     assert_eq!(driver.released(), [higher]);
 }
 
+/// Of two that have been passed by enough at once, the lane is kept for the one that came first, whichever model was
+/// known first.
+#[test]
+fn reservation_by_arrival() {
+    for models in [[0, 1], [1, 0]] {
+        let (mut driver, mut in_prefill) = nearly_full();
+        driver.backend(0, BackendConfig { models: serving(&[0, 1]), ..laned(1, 1_024) });
+        let unfit = models.map(|model| driver.submit_one(model, STANDARD, 512));
+        pass_until_reserved(&mut driver, &mut in_prefill, unfit[0]);
+        assert_eq!(reserved_for(&driver, 0), Some(unfit[0]));
+    }
+}
+
 /// The kept room goes to the bucket's head: one that comes back from a retry and arrived earlier takes it.
 #[test]
 fn reservation_goes_to_the_head() {

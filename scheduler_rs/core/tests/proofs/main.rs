@@ -8,6 +8,7 @@ mod bridge;
 mod dice;
 mod gap;
 mod laws;
+mod mixed_policies;
 mod newcomers;
 mod overtaking;
 mod races;

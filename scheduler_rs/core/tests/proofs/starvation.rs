@@ -4,7 +4,7 @@
 
 use crate::bridge;
 use crate::reference::{Law, Order, Request, Rules, SECOND, Server, Sharing, edge_of};
-use expresslane_scheduler::{Outcome, Scheduler, TicketId};
+use expresslane_scheduler::{Outcome, Scheduler, Scope, TicketId};
 
 pub(crate) const MS: u64 = SECOND / 1_000;
 pub(crate) const SERVICE_NS: u64 = 20 * MS;
@@ -31,17 +31,21 @@ pub(crate) fn prompt(tokens: u32, ttft_deadline_ns: u64) -> Request {
 
 /// One rival that went first, in nanoseconds.
 #[derive(Clone, Copy)]
-struct Overtaker {
+pub(crate) struct Overtaker {
+    pub(crate) model: u32,
     /// How long after the prompt it came; 0 for those that were there before or at once.
-    came_after: u64,
+    pub(crate) came_after: u64,
     /// How long it and the prompt had waited when it went.
-    waited: u64,
-    victim_waited: u64,
+    pub(crate) waited: u64,
+    pub(crate) victim_waited: u64,
 }
+
+/// One for each policy that meets others in a siege.
+const MODELS: [(u32, u32); 2] = [(0, 0), (1, 0)];
 
 /// What all of them wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scarce {
+pub(crate) enum Scarce {
     Slot,
     LongLane,
 }
@@ -51,22 +55,37 @@ impl Scarce {
 
     fn server(self) -> Server {
         match self {
-            Self::Slot => Server::plain(1),
+            Self::Slot => Server { models: MODELS.to_vec(), ..Server::plain(1) },
             // Whatever has more than one token is long.
-            Self::LongLane => Server { lanes: true, long_threshold_tokens: 1, ..Server::plain(10) },
+            Self::LongLane => {
+                let server = Server { models: MODELS.to_vec(), ..Server::plain(10) };
+                Server { lanes: true, long_threshold_tokens: 1, ..server }
+            }
         }
     }
 }
 
-struct Siege {
-    overtakers: Vec<Overtaker>,
-    victim_waited_ns: u64,
+pub(crate) struct Siege {
+    pub(crate) overtakers: Vec<Overtaker>,
+    pub(crate) victim_waited_ns: u64,
 }
 
 impl Siege {
     fn lay(scarce: Scarce, order: Order, victim: Request, rival: Request) -> Self {
+        Self::lay_by_all(scarce, (order, order), victim, &[rival])
+    }
+
+    /// As many rivals of each kind; the second order is that of model 1.
+    pub(crate) fn lay_by_all(
+        scarce: Scarce,
+        (order, order_of_1): (Order, Order),
+        victim: Request,
+        rivals: &[Request],
+    ) -> Self {
         let rules = Rules::plain(order, Sharing::None);
         let mut scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");
+        let scope = Scope { class: None, model: Some(1) };
+        scheduler.set_policy(0, scope, Some(bridge::policy(order_of_1))).expect("the policy is right");
         scheduler.update_backend(0, 0, bridge::backend(&scarce.server())).expect("the backend is right");
         let submit = |scheduler: &mut Scheduler, now_ns: u64, request: Request| -> TicketId {
             let options = bridge::options(crate::reference::BatchTerms {
@@ -79,15 +98,18 @@ impl Siege {
         };
         let began_ns = 100 * SECOND;
         // What runs when the siege begins, so that all others have to wait.
-        let mut running = submit(&mut scheduler, began_ns, rival);
+        let mut running = submit(&mut scheduler, began_ns, rivals[0]);
         scheduler.poll(began_ns);
         let mut arrivals = std::collections::BTreeMap::new();
         let long_waiting = submit(&mut scheduler, began_ns, victim);
         let mut now_ns = began_ns;
         let mut overtakers = Vec::new();
         for _ in 0..RELEASES_MAX {
-            while arrivals.len() < RIVALS {
-                arrivals.insert(submit(&mut scheduler, now_ns, rival), now_ns);
+            for &rival in rivals {
+                let there = arrivals.values().filter(|(model, _)| *model == rival.model).count();
+                for _ in there..RIVALS / rivals.len() {
+                    arrivals.insert(submit(&mut scheduler, now_ns, rival), (rival.model, now_ns));
+                }
             }
             now_ns += SERVICE_NS;
             running = match scarce {
@@ -110,8 +132,9 @@ impl Siege {
             if running == long_waiting {
                 return Self { overtakers, victim_waited_ns };
             }
-            let arrived_ns = arrivals.remove(&running).expect("it waited");
+            let (model, arrived_ns) = arrivals.remove(&running).expect("it waited");
             overtakers.push(Overtaker {
+                model,
                 came_after: arrived_ns - began_ns,
                 waited: now_ns - arrived_ns,
                 victim_waited: victim_waited_ns,
@@ -120,13 +143,13 @@ impl Siege {
         panic!("{}: {order:?} lets {RELEASES_MAX} rivals pass {victim:?} ({scarce:?})", Law::NoStarvation);
     }
 
-    fn last_came_after_ns(&self) -> u64 {
+    pub(crate) fn last_came_after_ns(&self) -> u64 {
         self.overtakers.iter().map(|rival| rival.came_after).max().unwrap_or(0)
     }
 }
 
 /// What is known before the siege: as many releases as prompts wait at once, times the ratio of service times.
-fn longest_wait_ns(ratio: f64) -> f64 {
+pub(crate) fn longest_wait_ns(ratio: f64) -> f64 {
     ratio * ((RIVALS + 1) as u64 * SERVICE_NS) as f64
 }
 

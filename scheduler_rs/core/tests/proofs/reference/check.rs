@@ -101,11 +101,12 @@ impl Reference {
     }
 
     fn check_nothing_left(&mut self) {
+        let too_large = self.too_large_for_now();
         let left = self.waiting().find_map(|item| {
             if !self.is_ready(item) {
                 return None;
             }
-            Some((item, self.certain_host(item, &[], &[])?.id))
+            Some((item, self.certain_host(item, &[], &too_large)?.id))
         });
         let Some((item, backend)) = left else { return };
         let what = format!("ticket {} waits though backend {backend} could take it", item.id);

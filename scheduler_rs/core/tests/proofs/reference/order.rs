@@ -118,6 +118,33 @@ impl Reference {
         }
     }
 
+    /// One of those whose policies are not that of `chosen`, which came before it and which its own policy puts before
+    /// all that may be able to go and came later: then it should have gone first. `others` are in the same flow, and
+    /// can go for certain.
+    pub(crate) fn earlier_first<'a>(&self, chosen: &Item, others: &[&'a Item]) -> Option<&'a Item> {
+        let may_go = |item: &&Item| self.hosts.iter().any(|host| self.obstacles(item, host, 0).is_empty());
+        let is_later = |item: &&Item| item.id > chosen.id && self.is_same_flow(item, chosen);
+        let later: Vec<&Item> =
+            self.waiting().filter(is_later).filter(|item| self.is_ready(item)).filter(may_go).collect();
+        let is_first = |other: &&&Item| {
+            let standing = self.standing(other);
+            let mut rivals = later.iter().filter(|rival| self.order_of(rival) == standing.order);
+            other.id < chosen.id && rivals.all(|rival| self.is_before(other, rival))
+        };
+        others.iter().find(is_first).copied()
+    }
+
+    /// Whether their common policy puts one before the other for certain.
+    pub(crate) fn is_before(&self, item: &Item, other: &Item) -> bool {
+        let (standing, of_other) = (self.standing(item), self.standing(other));
+        let line =
+            |item: &Item, standing: &Standing| (item.request.model, standing.bucket.1, standing.bucket.2);
+        if line(item, &standing) == line(other, &of_other) {
+            return standing.place < of_other.place;
+        }
+        standing.is_above(&of_other)
+    }
+
     /// Whether it has waited so long that its flow may promote it.
     pub(crate) fn is_overdue(&self, item: &Item) -> bool {
         let max_wait_ns = match (self.rules.max_wait_ns, self.order_of(item)) {

@@ -147,21 +147,28 @@ impl Reference {
     }
 
     /// Whether some backend could take it now for certain, as far as the model can tell: none whose short lane may be
-    /// kept for another, none that a larger prompt before it may have closed. `keepers` are prompts for which a lane
-    /// may have been kept for a moment, `reopened` the backends that may have been closed for a moment.
-    pub(crate) fn certain_host(&self, item: &Item, keepers: &[&Item], reopened: &[u32]) -> Option<&Host> {
+    /// kept for another, none that may be closed for a larger prompt before it. `keepers` are prompts for which a lane
+    /// may have been kept for a moment, `too_large` those of [`Reference::too_large_for_now`].
+    pub(crate) fn certain_host(
+        &self,
+        item: &Item,
+        keepers: &[&Item],
+        too_large: &[(u32, &Item)],
+    ) -> Option<&Host> {
+        let may_be_closed = |host: &Host| {
+            too_large.iter().any(|(backend, large)| *backend == host.id && self.may_be_before(large, item))
+        };
         self.hosts.iter().find(|host| {
             !self.is_of_closed_tenant(item)
-                && !self.report.closed.contains(&host.id)
-                && !reopened.contains(&host.id)
                 && !self.may_be_kept(host, item, keepers)
                 && !self.may_be_shut(host, item)
                 && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
+                && !may_be_closed(host)
         })
     }
 
     /// The prompts that tokens per minute alone, or their tenant's limits too, keep from a backend, with it: a poll
-    /// may have closed it for them since the last release, though it is not closed by the end of the poll.
+    /// may have closed it for them since the last release, for a moment too.
     pub(crate) fn too_large_for_now(&self) -> Vec<(u32, &Item)> {
         let limited = || self.hosts.iter().filter(|host| host.server.tokens_per_min > 0);
         let is_too_large = |host: &Host, item: &Item| {
@@ -183,9 +190,11 @@ impl Reference {
         if class != of_other {
             return class < of_other || self.rules.class_min_shares[class as usize] > 0.0;
         }
-        self.shares.is_lost
-            || self.is_same_flow(item, other)
-            || self.share_rank(item) < self.share_rank(other)
+        if self.is_same_flow(item, other) {
+            let is_behind = self.order_of(item) == self.order_of(other) && self.is_before(other, item);
+            return !is_behind || self.is_overdue(item);
+        }
+        self.shares.is_lost || self.share_rank(item) < self.share_rank(other)
     }
 
     fn may_be_kept(&self, host: &Host, item: &Item, keepers: &[&Item]) -> bool {

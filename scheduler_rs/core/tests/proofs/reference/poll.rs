@@ -136,15 +136,9 @@ impl Reference {
         let class = chosen.request.class;
         let has_share = self.rules.class_min_shares[class as usize] > 0.0;
         let mut is_early = false;
-        let same_flow = |other: &&Item| self.is_same_flow(chosen, other);
-        let orders_mix = self.waiting().filter(same_flow).any(|other| self.order_of(other) != standing.order);
+        let mut of_other_orders = Vec::new();
         for other in self.waiting().filter(|other| other.id != chosen.id) {
-            if !self.is_ready(other) {
-                continue;
-            }
-            let before = too_large.iter().filter(|(_, large)| self.may_be_before(large, other));
-            let reopened: Vec<u32> = before.map(|&(backend, _)| backend).collect();
-            if self.certain_host(other, &keepers, &reopened).is_none() {
+            if !self.is_ready(other) || self.certain_host(other, &keepers, &too_large).is_none() {
                 continue;
             }
             if other.request.class < class {
@@ -175,13 +169,23 @@ impl Reference {
             if is_same_bucket && rival.place < standing.place {
                 let what = format!("ticket {} goes before {}, which is before it", chosen.id, other.id);
                 breaches.push((Law::LimitsAndOrder, what));
-            } else if rival.is_above(&standing) && (is_same_group || !orders_mix) {
+            } else if rival.order != standing.order {
+                of_other_orders.push(other);
+            } else if rival.is_above(&standing) {
                 is_promoted = is_overdue;
                 if !is_overdue {
                     let what =
                         format!("ticket {} ({standing:?}) goes before {} ({rival:?})", chosen.id, other.id);
                     breaches.push((Law::LimitsAndOrder, what));
                 }
+            }
+        }
+        if let Some(first) = self.earlier_first(chosen, &of_other_orders) {
+            is_promoted = is_overdue;
+            if !is_overdue {
+                let (order, id) = (self.order_of(first), first.id);
+                let what = format!("ticket {} goes before {id}, which {order:?} puts first", chosen.id);
+                breaches.push((Law::LimitsAndOrder, what));
             }
         }
         let tokens = Request::charge(chosen.request.tokens, chosen.request.output_tokens);
