@@ -1,5 +1,6 @@
 //! What providers say is left of their own limits, less what they have been given since they said so.
 
+use crate::limits::Reported;
 use crate::ticket::NEVER;
 use crate::{LimitKind, TenantId};
 
@@ -43,57 +44,52 @@ struct Rest {
     left: i64,
     /// 0 = not known.
     limit: i64,
-    /// The request whose answer said so. What was given after it is taken off.
+    /// What was given after this is taken off: the request whose answer said so, or the last one before a reset.
     since: Given,
     /// All that was given before the last reset: what answers to it say is past.
     began: Option<Given>,
     /// [`NEVER`]: after a reset, until an answer says when the next one is.
     reset_at_ns: u64,
-    /// After a reset: requests that may yet be answered. Without any, nobody would say what is left.
-    unheard: u32,
 }
 
 impl Rest {
     const UNKNOWN: Self =
-        Self { left: i64::MAX, limit: 0, since: Given::ZERO, began: None, reset_at_ns: NEVER, unheard: 0 };
+        Self { left: i64::MAX, limit: 0, since: Given::ZERO, began: None, reset_at_ns: NEVER };
 
-    /// An answer to the request `of` has said what is left; `since` was given after that request.
-    fn hear(&mut self, now_ns: u64, of: Given, since: i64, told: Left) {
-        let amount = whole(told.amount);
-        let is_past = self.began.is_some_and(|began| !of.is_after(began));
-        let is_known = self.reset_at_ns != NEVER;
-        if is_past {
-            // Said of what was left before the reset.
-        } else if is_known && self.since.is_after(of) {
+    /// An answer to the request `of` has said what is left; so much was given after that request.
+    fn hear(&mut self, now_ns: u64, of: Given, given_since: i64, told: Left) {
+        if self.began.is_some_and(|began| !of.is_after(began)) {
+            return; // It was said of what was left before the reset.
+        }
+        let (amount, limit) = (whole(told.amount), whole(told.limit));
+        let is_over = told.reset_at_ns <= now_ns;
+        if self.reset_at_ns != NEVER && self.since.is_after(of) {
             // Requests may overtake each other: less can have been left by then, never more.
-            if told.reset_at_ns > now_ns {
+            if !is_over {
                 self.left = self.left.min(amount);
             }
-        } else if told.reset_at_ns <= now_ns {
-            *self = Self { began: self.began, ..Self::UNKNOWN };
-        } else {
-            *self = Self {
-                left: amount.saturating_sub(since),
-                limit: whole(told.limit),
-                since: of,
-                began: self.began,
-                reset_at_ns: told.reset_at_ns.min(NEVER - 1),
-                unheard: 0,
-            };
+            return;
         }
+        let said = match (is_over, limit) {
+            (false, _) => amount,
+            (true, 0) => i64::MAX,
+            (true, limit) => limit,
+        };
+        let reset_at_ns = if is_over { NEVER } else { told.reset_at_ns };
+        *self =
+            Self { left: said.saturating_sub(given_since), limit, since: of, began: self.began, reset_at_ns };
     }
 
     /// After its reset all of it is there; nobody knows the next reset, or how much that is where it was not said.
     fn roll(&mut self, now_ns: u64, given: Given) {
         if self.reset_at_ns <= now_ns {
             let left = if self.limit == 0 { i64::MAX } else { self.limit };
-            *self = Self { left, since: given, began: Some(given), reset_at_ns: NEVER, unheard: 0, ..*self };
+            *self = Self { left, since: given, began: Some(given), reset_at_ns: NEVER, ..*self };
         }
     }
 
     fn charge(&mut self, amount: i64) {
         self.left = self.left.saturating_sub(amount);
-        self.unheard += u32::from(self.reset_at_ns == NEVER);
     }
 
     /// What was charged for the request `of` turned out to be something else.
@@ -103,24 +99,21 @@ impl Rest {
         }
     }
 
-    /// The request `of` has ended: no answer of its says anything any more.
-    fn end(&mut self, of: Given) {
-        if self.reset_at_ns == NEVER && self.began.is_none_or(|began| of.is_after(began)) {
-            self.unheard = self.unheard.saturating_sub(1);
-            if self.unheard == 0 {
-                self.left = i64::MAX;
-            }
+    /// Nothing is in flight, so no answer will say what is left after the reset.
+    fn fall_silent(&mut self) {
+        if self.reset_at_ns == NEVER {
+            self.left = i64::MAX;
         }
     }
 
-    /// Whether so much is left. What is above the whole limit goes alone after a reset.
-    fn admits(&self, amount: i64) -> bool {
-        self.left >= amount || (self.reset_at_ns == NEVER && self.unheard == 0)
+    /// Whether so much is left where so much was `given`. What is above the whole limit goes alone after a reset.
+    fn admits(&self, amount: i64, given: Given) -> bool {
+        self.left >= amount || (self.reset_at_ns == NEVER && self.since == given)
     }
 }
 
 /// What is left of the limits of one model at one backend.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Told {
     requests: Option<Rest>,
     tokens: Option<Rest>,
@@ -129,14 +122,10 @@ pub(crate) struct Told {
     pub(crate) closed: Option<(LimitKind, u64)>,
     /// Whose prompt asks for more tokens than are left, while that closes it.
     pub(crate) closed_for: TenantId,
-    pub(crate) reported: crate::limits::Reported,
+    pub(crate) reported: Reported,
 }
 
 impl Told {
-    pub(crate) fn new() -> Self {
-        Self { requests: None, tokens: None, closed: None, closed_for: 0, reported: Default::default() }
-    }
-
     fn rests(&mut self) -> impl Iterator<Item = &mut Rest> {
         self.requests.iter_mut().chain(&mut self.tokens)
     }
@@ -158,17 +147,18 @@ impl Told {
         if let Some(told) = tokens {
             self.tokens.get_or_insert(Rest::UNKNOWN).hear(now_ns, of, since.1, told);
         }
-        self.close_if_spent();
+        self.close_if_spent(given);
     }
 
     /// Forgets what was seen before; closed only if nothing is left.
     pub(crate) fn refresh(&mut self, now_ns: u64, given: Given) {
         self.rests().for_each(|rest| rest.roll(now_ns, given));
-        self.close_if_spent();
+        self.close_if_spent(given);
     }
 
-    fn close_if_spent(&mut self) {
-        let spent = |rest: Option<Rest>| rest.filter(|rest| !rest.admits(1)).map(|rest| rest.reset_at_ns);
+    fn close_if_spent(&mut self, given: Given) {
+        let is_spent = |rest: &Rest| !rest.admits(1, given);
+        let spent = |rest: Option<Rest>| rest.filter(is_spent).map(|rest| rest.reset_at_ns);
         let requests = spent(self.requests).map(|until_ns| (LimitKind::RequestsLeft, until_ns));
         let tokens = spent(self.tokens).map(|until_ns| (LimitKind::TokensLeft, until_ns));
         self.closed = requests.into_iter().chain(tokens).max_by_key(|&(_, until_ns)| until_ns);
@@ -181,22 +171,21 @@ impl Told {
         is_spent(self.requests) || is_spent(self.tokens)
     }
 
-    /// A request of so many tokens goes there, after all that was `given`.
-    pub(crate) fn charge(&mut self, now_ns: u64, given: Given, tokens: u64) {
-        self.rests().for_each(|rest| rest.roll(now_ns, given));
+    /// A request of so many tokens goes there, with which so much was `given`.
+    pub(crate) fn charge(&mut self, given: Given, tokens: u64) {
         if let Some(rest) = &mut self.requests {
             rest.charge(1);
         }
         if let Some(rest) = &mut self.tokens {
             rest.charge(whole(tokens));
         }
-        self.close_if_spent();
+        self.close_if_spent(given);
     }
 
     pub(crate) fn admits(&mut self, now_ns: u64, given: Given, tokens: u64) -> bool {
         let Some(rest) = &mut self.tokens else { return true };
         rest.roll(now_ns, given);
-        rest.admits(whole(tokens))
+        rest.admits(whole(tokens), given)
     }
 
     /// Closed for a prompt of this tenant that asks for more tokens than are left: nothing smaller that comes after it in
@@ -208,15 +197,18 @@ impl Told {
     }
 
     /// What was charged for the request `of` turned out to be `used` tokens.
-    pub(crate) fn settle(&mut self, of: Given, charged: u64, used: u64) {
+    pub(crate) fn settle(&mut self, given: Given, of: Given, charged: u64, used: u64) {
         if let Some(rest) = &mut self.tokens {
             rest.settle(of, whole(charged), whole(used));
         }
+        self.close_if_spent(given);
     }
 
-    /// The request `of` has ended.
-    pub(crate) fn end(&mut self, of: Given) {
-        self.rests().for_each(|rest| rest.end(of));
+    /// The last of the model that was in flight there has ended.
+    pub(crate) fn fall_silent(&mut self, now_ns: u64, given: Given) {
+        self.rests().for_each(|rest| rest.roll(now_ns, given));
+        self.rests().for_each(Rest::fall_silent);
+        self.close_if_spent(given);
     }
 }
 
@@ -239,12 +231,13 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { told: Told::new(), given: Given::ZERO }
+            Self { told: Told::default(), given: Given::ZERO }
         }
 
         fn give(&mut self, now_ns: u64) -> Given {
-            self.told.charge(now_ns, self.given, 100);
+            self.told.refresh(now_ns, self.given);
             self.given.add(100);
+            self.told.charge(self.given, 100);
             self.given
         }
 
@@ -306,23 +299,34 @@ mod tests {
         assert_eq!((world.left(), world.told.closed), (2, None));
     }
 
-    /// When all that could say more has ended without a word, nothing is held against the backend.
+    /// When nothing is in flight that could say more, nothing is held against the backend.
     #[test]
     fn nobody_left_to_say() {
         let mut world = World::new();
         let old = world.give(0);
         world.hear(1, old, 0, 1, 60);
-        let silent = world.give(60 * SECOND);
-        assert!(world.told.closed.is_some());
-        world.told.end(old);
+        world.told.fall_silent(59 * SECOND, world.given);
+        world.told.refresh(59 * SECOND, world.given);
+        assert!(world.told.closed.is_some(), "its time is known");
+        world.give(60 * SECOND);
         world.told.refresh(61 * SECOND, world.given);
-        assert!(world.told.closed.is_some(), "it was given before the reset");
-        world.told.end(silent);
+        assert_eq!(world.told.closed, Some((LimitKind::RequestsLeft, NEVER)));
+        world.told.fall_silent(61 * SECOND, world.given);
         world.told.refresh(61 * SECOND, world.given);
         assert_eq!(world.told.closed, None);
     }
 
-    /// Without a limit the reset lifts it; a reset that is past says that nothing was used.
+    /// An answer that comes after its reset says the whole limit, less all that was given after its request.
+    #[test]
+    fn slow_answers() {
+        let mut world = World::new();
+        let slow = world.give(0);
+        world.give(0);
+        world.hear(61 * SECOND, slow, 0, 3, 60);
+        assert_eq!((world.left(), world.told.closed), (2, None));
+    }
+
+    /// Without a limit the reset lifts it, and one that is past says nothing.
     #[test]
     fn lifted() {
         let mut world = World::new();
@@ -348,9 +352,9 @@ mod tests {
         world.told.hear(1, first, world.given, None, Some(told));
         let admits = |world: &mut World, now_ns, tokens| world.told.admits(now_ns, world.given, tokens);
         assert!(admits(&mut world, 1, 50) && !admits(&mut world, 1, 51));
-        world.told.settle(first, 100, 10);
+        world.told.settle(world.given, first, 100, 10);
         assert!(!admits(&mut world, 1, 51), "the provider had counted it");
-        world.told.settle(second, 100, 30);
+        world.told.settle(world.given, second, 100, 30);
         assert!(admits(&mut world, 1, 120) && !admits(&mut world, 1, 121));
         assert!(!admits(&mut world, 60 * SECOND - 1, 5_000) && admits(&mut world, 60 * SECOND, 5_000));
         world.give(60 * SECOND);

@@ -8,11 +8,13 @@ impl Backend {
     /// A prompt goes there: what it takes off from what is left, and how much that makes in all.
     pub(crate) fn give(&mut self, now_ns: u64, model_slot: u32, tokens: u64) -> Given {
         let model = &mut self.models[model_slot as usize];
+        let before = model.given;
+        model.given.add(tokens);
         if let Some(told) = &mut model.told {
-            told.charge(now_ns, model.given, tokens);
+            told.refresh(now_ns, before);
+            told.charge(model.given, tokens);
             self.is_spent |= told.closed.is_some();
         }
-        model.given.add(tokens);
         model.given
     }
 
@@ -30,13 +32,27 @@ impl Backend {
         }
     }
 
-    /// What is left of a model in flight.
-    pub(crate) fn told_mut(&mut self, model: ModelId) -> Option<&mut Told> {
-        if !self.tells {
-            return None;
+    /// What a prompt of a model in flight was charged with turned out to be `used` tokens.
+    pub(crate) fn settle_told(&mut self, model: ModelId, of: Given, charged: u64, used: u64) {
+        if self.tells {
+            let at = self.position(model);
+            let slot = &mut self.models[at];
+            if let Some(told) = &mut slot.told {
+                told.settle(slot.given, of, charged, used);
+                self.is_spent |= told.closed.is_some();
+            }
         }
-        let at = self.position(model);
-        self.models[at].told.as_deref_mut()
+    }
+
+    /// A prompt of a model has given back its slot.
+    pub(crate) fn note_left(&mut self, now_ns: u64, model: ModelId) {
+        if self.tells {
+            let at = self.position(model);
+            let slot = &mut self.models[at];
+            if let Some(told) = slot.told.as_mut().filter(|_| slot.in_flight == 0) {
+                told.fall_silent(now_ns, slot.given);
+            }
+        }
     }
 
     /// An answer says what is left of a model in flight. Returns what closes the model by now.
@@ -50,7 +66,7 @@ impl Backend {
     ) -> Option<(LimitKind, u64)> {
         let at = self.position(model);
         let slot = &mut self.models[at];
-        let told = slot.told.get_or_insert_with(|| Box::new(Told::new()));
+        let told = slot.told.get_or_insert_with(|| Box::new(Told::default()));
         told.hear(now_ns, of, slot.given, requests, tokens);
         self.tells = true;
         self.is_spent |= told.closed.is_some();

@@ -149,11 +149,9 @@ impl Scheduler {
         let ticket = &mut self.tickets[slot];
         let backend = &mut self.backends[ticket.backend as usize];
         let model = self.groups[ticket.group].key.model;
-        if let Some(told) = backend.told_mut(model) {
-            told.end(ticket.given);
-        }
         backend.give_back_lane(ticket);
         backend.give_back_slot(model, self.now_ns);
+        backend.note_left(self.now_ns, model);
         self.may_have_room = true;
         backend.counters.outcomes[end.position()] += 1;
         ticket.busy_ns += self.now_ns - ticket.released_ns;

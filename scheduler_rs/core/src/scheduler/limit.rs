@@ -140,9 +140,8 @@ impl Scheduler {
         let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
         tokens.settle(ticket.counted_in, ticket.released_ns, ticket.limited_tokens(), used_tokens);
         let model = self.groups[ticket.group].key.model;
-        if let Some(told) = self.backends[ticket.backend as usize].told_mut(model) {
-            told.settle(ticket.given, ticket.limited_tokens(), used_tokens);
-        }
+        let backend = &mut self.backends[ticket.backend as usize];
+        backend.settle_told(model, ticket.given, ticket.limited_tokens(), used_tokens);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who makes trouble, and how: each adversary is a mix of events and of what they are about.
 
 use crate::dice::Dice;
-use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used};
+use crate::reference::{BatchTerms, End, Late, Order, Request, Rules, SECOND, Said, Server, Sharing, Used};
 use crate::scenario::{Event, Step};
 
 const MS: u64 = SECOND / 1_000;
@@ -49,6 +49,8 @@ pub(crate) enum Adversary {
     Learning,
     /// Many tenants and large batches, of which only backends keep anything back.
     Shares,
+    /// Providers that say what is left of their limits, this way and that.
+    Providers,
 }
 
 /// What a kind of event weighs.
@@ -59,6 +61,7 @@ enum Kind {
     Finish,
     Retry,
     TurnedAway,
+    Said,
     Cancel,
     CancelBatch,
     Hold,
@@ -75,7 +78,7 @@ enum Kind {
 }
 
 impl Adversary {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Everything,
         Self::EndlessShorts,
         Self::CancelStorm,
@@ -92,6 +95,7 @@ impl Adversary {
         Self::Chunks,
         Self::Learning,
         Self::Shares,
+        Self::Providers,
     ];
 
     /// How often it does what, over what all of them do.
@@ -133,6 +137,9 @@ impl Adversary {
             Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],
             Self::RateLimits => vec![(20, Kind::TurnedAway), (20, Kind::Finish), (30, Kind::Submit)],
             Self::ChangingPolicies => vec![(12, Kind::SetOrder), (8, Kind::Submit)],
+            Self::Providers => {
+                vec![(25, Kind::Said), (12, Kind::Submit), (8, Kind::ToDeadline), (8, Kind::Finish)]
+            }
         });
         if self == Self::Shares {
             weights.retain(|(_, kind)| !matches!(kind, Kind::Hold | Kind::Lift));
@@ -243,6 +250,20 @@ impl Adversary {
                 Event::Retry { pick, delay_ns, exclude_backend: dice.one_in(3), moves: dice.one_in(2) }
             }
             Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
+            Kind::Said => {
+                let mut said = |amounts: &[u64], limits: &[u64]| {
+                    let reset_ns = dice.pick(&DURATIONS);
+                    Said { amount: dice.pick(amounts), limit: dice.pick(limits), reset_ns }
+                };
+                let requests = said(&[0, 1, 2, 3, 5, 20], &[0, 0, 1, 2, 5]);
+                let tokens = said(&[0, 500, 1_500, 3_000, 30_000], &[0, 0, 400, 3_000]);
+                let (first, second) = (dice.one_in(3), dice.one_in(3));
+                Event::Said {
+                    pick,
+                    requests: (!first).then_some(requests),
+                    tokens: (!second).then_some(tokens),
+                }
+            }
             Kind::Cancel => Event::Cancel(pick),
             Kind::CancelBatch => Event::CancelBatch(batch),
             Kind::Hold => Event::Hold { batch, horizon: dice.below(12) as u32 },

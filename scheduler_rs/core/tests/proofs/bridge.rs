@@ -1,12 +1,12 @@
 //! The scheduler's words for the model's, and back.
 
 use crate::reference::{
-    BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend, Sent, Server, Sharing,
-    Times, Used, Why,
+    BatchTerms, Closed, Decided, End, Late, Order, Request, Rules, Said, Seen, SeenBackend, Sent, Server,
+    Sharing, Times, Used, Why,
 };
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, Config, Decisions, ExpiryReason, Fairness,
-    LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot, Usage,
+    Left, LimitKind, ModelRoute, Outcome, OverdueReason, Policy, Prompt, Scheduler, Snapshot, Usage,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -111,8 +111,14 @@ fn closed(kind: LimitKind) -> Closed {
         LimitKind::Requests => Closed::Requests,
         LimitKind::Tokens => Closed::Tokens,
         LimitKind::Pause => Closed::Pause,
+        LimitKind::RequestsLeft => Closed::RequestsLeft,
+        LimitKind::TokensLeft => Closed::TokensLeft,
         LimitKind::Breaker => unreachable!("no backend of these traces has a breaker"),
     }
+}
+
+pub(crate) fn left(said: Said) -> Left {
+    Left { amount: said.amount, limit: said.limit, reset_at_ns: said.reset_ns }
 }
 
 /// None for a batch's deadline, which is not an attempt's.
@@ -175,6 +181,7 @@ pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
         outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
         reserved_for: backend.reserved_for.map(|ticket| ticket.0),
         limited: backend.limited.map(|(kind, until_ns)| (closed(kind), until_ns)),
+        spent: backend.spent.iter().map(|&(model, kind, at_ns)| (model, closed(kind), at_ns)).collect(),
         tokens_in_window: backend.tokens_in_window,
         long_slots: backend.long_slots,
         short_budget_tokens: backend.short_budget_tokens,

@@ -20,6 +20,7 @@ mod sizes;
 mod tenants;
 mod terms;
 mod times;
+mod told;
 
 pub(crate) use bounds::{Service, fairness_gap_bound};
 pub(crate) use calls::Admission;
@@ -32,6 +33,7 @@ pub(crate) use sizes::edge_of;
 pub(crate) use tenants::Allowance;
 pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing, Used};
 pub(crate) use times::Times;
+pub(crate) use told::Said;
 
 use std::collections::BTreeMap;
 
@@ -135,6 +137,7 @@ pub(crate) struct Pausable {
     /// Its own cap when it was last served; 0 = none.
     pub(crate) cap: u32,
     pub(crate) story: ramp::Story,
+    pub(crate) words: told::Words,
 }
 
 /// A release that a limit of tokens counts.
@@ -165,12 +168,21 @@ pub(crate) struct Report {
     pub(crate) kept: Vec<(u32, u64)>,
     /// Backends that a limit of tokens closed in the last poll.
     pub(crate) closed: Vec<u32>,
+    /// (Backend, model) that have too few tokens left for what is first.
+    pub(crate) closed_models: Vec<(u32, u32)>,
     /// Tenants that a limit of tokens closed by the end of the last poll.
     pub(crate) closed_tenants: Vec<u32>,
     /// Tenants that any limit keeps out.
     pub(crate) stopped_tenants: Vec<u32>,
     /// Releases in the last poll.
     pub(crate) releases: usize,
+}
+
+impl Report {
+    /// Whether a prompt that asks for more tokens than there are has closed something.
+    pub(crate) fn closes_for_tokens(&self) -> bool {
+        !self.closed.is_empty() || !self.closed_models.is_empty()
+    }
 }
 
 /// The model.

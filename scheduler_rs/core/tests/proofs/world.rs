@@ -4,8 +4,8 @@ use crate::adversary::{Adversary, BACKENDS};
 use crate::bridge;
 use crate::dice::Dice;
 use crate::reference::{
-    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server, Sharing,
-    Used,
+    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Said, Seen, Server,
+    Sharing, Used,
 };
 use crate::scenario::{Event, Step};
 use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId};
@@ -117,6 +117,17 @@ impl World {
                 self.retry(id, delay_ns, exclude_backend, moves);
             }
             Event::TurnedAway { pick, pause_ns } => self.turn_away(pick, pause_ns),
+            Event::Said { pick, requests, tokens } => {
+                let Some(id) = self.pick_in_flight(pick) else { return };
+                let at = |said: Said| Said { reset_ns: now_ns + said.reset_ns, ..said };
+                let (requests, tokens) = (requests.map(at), tokens.map(at));
+                let (first, second) = (requests.map(bridge::left), tokens.map(bridge::left));
+                let is_heard = self.scheduler.told(now_ns, TicketId(id), first, second);
+                self.must(Law::Conservation, is_heard.is_ok(), || {
+                    format!("told of {id} in flight is {is_heard:?}")
+                });
+                self.model.said(id, requests, tokens);
+            }
             Event::Cancel(pick) => {
                 let Some(id) = self.pick(pick, |_| true) else { return };
                 let cancelled = self.scheduler.cancel(now_ns, TicketId(id));

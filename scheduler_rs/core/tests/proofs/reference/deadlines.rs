@@ -106,7 +106,10 @@ impl Reference {
             is_looked_at && obstacles.iter().all(passes_with_time)
         });
         let opens = waits.map(|item| {
-            let mut opens_ns = [host.paused_until_ns(item.request.model), 0, 0];
+            let left = host.lacks_until_ns(self.now_ns, item.request.model, item.limited_tokens());
+            let [requests_ns, tokens_ns] = left.map(|until_ns| until_ns.unwrap_or(0));
+            let mut opens_ns =
+                [host.paused_until_ns(item.request.model).max(requests_ns).max(tokens_ns), 0, 0];
             if server.requests_per_min > 0 {
                 let mut ends: Vec<u64> = host.requests.iter().map(|at_ns| at_ns + MINUTE).collect();
                 ends.sort_unstable();
@@ -130,6 +133,7 @@ impl Reference {
             opens_ns.into_iter().max().unwrap_or(0)
         });
         // Whatever is open by now waits for something else.
-        opens.filter(|&at_ns| at_ns > self.now_ns + WINDOW_SLACK_NS).max().unwrap_or(NEVER)
+        let is_known = |&at_ns: &u64| at_ns > self.now_ns + WINDOW_SLACK_NS && at_ns < NEVER;
+        opens.filter(is_known).max().unwrap_or(NEVER)
     }
 }

@@ -20,6 +20,10 @@ pub(crate) enum Obstacle {
     Paused,
     RequestsPerMinute,
     TokensPerMinute,
+    /// Its provider has none left.
+    RequestsLeft,
+    /// Its provider has none, or too few, left.
+    TokensLeft,
     TenantRequests,
     TenantTokens,
 }
@@ -35,6 +39,8 @@ impl Obstacle {
             Self::Paused
             | Self::RequestsPerMinute
             | Self::TokensPerMinute
+            | Self::RequestsLeft
+            | Self::TokensLeft
             | Self::TenantRequests
             | Self::TenantTokens => Law::LimitsAndOrder,
         }
@@ -99,7 +105,10 @@ impl Reference {
                 server.tokens_per_min > 0 && used > 0 && used + tokens > server.tokens_per_min,
             ),
         ];
-        let is_met = is_met.into_iter().chain(self.tenant_obstacles(item, slack_ns));
+        let [no_requests, no_tokens] = host.lacks_until_ns(self.now_ns, request.model, tokens);
+        let left =
+            [(Obstacle::RequestsLeft, no_requests.is_some()), (Obstacle::TokensLeft, no_tokens.is_some())];
+        let is_met = is_met.into_iter().chain(left).chain(self.tenant_obstacles(item, slack_ns));
         is_met.filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
     }
 
@@ -109,7 +118,7 @@ impl Reference {
                 && other.server.available
                 && other.server.serves(item.request.model)
                 && !item.excluded.contains(&other.id)
-                && other.paused_until_ns(item.request.model) <= self.now_ns
+                && !other.is_paused(self.now_ns, item.request.model)
         })
     }
 
@@ -147,6 +156,7 @@ impl Reference {
         self.hosts.iter().find(|host| {
             !self.is_of_closed_tenant(item)
                 && !self.report.closed.contains(&host.id)
+                && !self.report.closed_models.contains(&(host.id, item.request.model))
                 && !reopened.contains(&host.id)
                 && !self.may_be_kept(host, item, keepers)
                 && self.obstacles(item, host, super::WINDOW_SLACK_NS).is_empty()
@@ -162,8 +172,10 @@ impl Reference {
             self.waiting().filter(is_stopped).filter(|item| self.is_ready(item)).collect();
         let may_be_closed = |host: &&Host| {
             let obstacles = |item: &&Item| self.obstacles(item, host, super::WINDOW_SLACK_NS);
-            host.server.tokens_per_min > 0
-                && waits.iter().any(|item| obstacles(item).contains(&Obstacle::TokensPerMinute))
+            waits.iter().any(|item| {
+                let obstacles = obstacles(item);
+                [Obstacle::TokensPerMinute, Obstacle::TokensLeft].iter().any(|of| obstacles.contains(of))
+            })
         };
         self.hosts.iter().filter(may_be_closed).map(|host| host.id).collect()
     }
