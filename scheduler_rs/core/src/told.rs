@@ -83,9 +83,13 @@ impl Rest {
     /// After its reset all of it is there; nobody knows the next reset, or how much that is where it was not said.
     fn roll(&mut self, now_ns: u64, given: Given) {
         if self.reset_at_ns <= now_ns {
-            let left = if self.limit == 0 { i64::MAX } else { self.limit };
-            *self = Self { left, since: given, began: Some(given), reset_at_ns: NEVER, ..*self };
+            self.renew(given);
         }
+    }
+
+    fn renew(&mut self, given: Given) {
+        let left = if self.limit == 0 { i64::MAX } else { self.limit };
+        *self = Self { left, since: given, began: Some(given), reset_at_ns: NEVER, ..*self };
     }
 
     fn charge(&mut self, amount: i64) {
@@ -99,9 +103,12 @@ impl Rest {
         }
     }
 
-    /// Nothing is in flight, so no answer will say what is left after the reset.
-    fn fall_silent(&mut self) {
-        if self.reset_at_ns == NEVER {
+    /// Nothing is in flight, so no answer will say what is left. Where the last one came after its own reset, all of it
+    /// is there by now; where none has come since a reset, there may be no limit any more.
+    fn fall_silent(&mut self, given: Given) {
+        if self.reset_at_ns == NEVER && self.limit > 0 && self.began != Some(self.since) {
+            self.renew(given);
+        } else if self.reset_at_ns == NEVER {
             self.left = i64::MAX;
         }
     }
@@ -207,7 +214,7 @@ impl Told {
     /// The last of the model that was in flight there has ended.
     pub(crate) fn fall_silent(&mut self, now_ns: u64, given: Given) {
         self.rests().for_each(|rest| rest.roll(now_ns, given));
-        self.rests().for_each(Rest::fall_silent);
+        self.rests().for_each(|rest| rest.fall_silent(given));
         self.close_if_spent(given);
     }
 }

@@ -9,7 +9,7 @@ impl Scheduler {
     /// The answer to a ticket in flight says how many requests or tokens its backend has left for its model.
     ///
     /// That is without what was released there after this ticket, which is taken off: requests as they are, tokens by
-    /// estimate until their usage is known. From then on nothing of the model is released there while less is left than
+    /// estimate until a usage is told from now on. From then on nothing of the model is released there while less is left than
     /// the next prompt asks for, which keeps its turn; that is in addition to all other limits. The reset lifts it: then
     /// the whole limit is left, if it was said, until the next answer says more; if nothing is in flight to say it,
     /// everything may go. What is above the whole limit goes alone then.

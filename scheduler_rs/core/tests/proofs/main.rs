@@ -10,6 +10,7 @@ mod gap;
 mod laws;
 mod newcomers;
 mod overtaking;
+mod provider;
 mod races;
 mod reference;
 mod scenario;

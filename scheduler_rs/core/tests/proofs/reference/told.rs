@@ -21,6 +21,7 @@ pub(crate) enum Unit {
 #[derive(Clone, Copy, Debug)]
 struct Released {
     item: u64,
+    estimate: u64,
     tokens: u64,
 }
 
@@ -73,7 +74,7 @@ impl Words {
 
     pub(crate) fn release(&mut self, now_ns: u64, item: u64, tokens: u64) {
         self.roll(now_ns);
-        self.released.push(Released { item, tokens });
+        self.released.push(Released { item, estimate: tokens, tokens });
     }
 
     fn number_of(&self, item: u64) -> Option<usize> {
@@ -89,8 +90,14 @@ impl Words {
     /// Nothing of the model is in flight, so nobody will say when a reset that is not known comes.
     pub(crate) fn fall_silent(&mut self, now_ns: u64) {
         self.roll(now_ns);
+        let from = self.released.len();
         for account in &mut self.accounts {
-            account.bound = account.bound.filter(|bound| bound.until_ns < NEVER);
+            let Some(bound) = account.bound.filter(|bound| bound.until_ns == NEVER) else { continue };
+            // An answer since the last reset that came after the next one: that was long ago.
+            let is_whole = bound.from > account.window_from;
+            let whole = Bound { most: bound.limit as i64, from, ..bound };
+            account.bound = is_whole.then_some(whole);
+            account.window_from = if is_whole { from } else { account.window_from };
         }
     }
 
@@ -111,6 +118,9 @@ impl Words {
                 Some(if is_over { known } else { Bound { most: narrowed, ..known } })
             }
             _ => {
+                // What has ended by now counts as it was estimated.
+                let later = self.released.iter_mut().skip(number + 1).filter(|_| unit == Unit::Token);
+                later.for_each(|one| one.tokens = one.estimate);
                 let (most, until_ns) =
                     if is_over { (said.limit, NEVER) } else { (said.amount, said.reset_ns) };
                 let bound = Bound { most: most as i64, from: number + 1, limit: said.limit, until_ns };
