@@ -54,7 +54,7 @@ impl Words {
     fn amount(&self, unit: Unit, from: usize) -> i64 {
         let after = self.released.get(from..).unwrap_or_default();
         let amount = |one: &Released| if unit == Unit::Request { 1 } else { one.tokens };
-        after.iter().map(amount).sum::<u64>() as i64
+        after.iter().map(amount).sum::<u64>().cast_signed()
     }
 
     /// The account as of now: a reset that has come begins a new window.
@@ -62,7 +62,7 @@ impl Words {
         let account = self.accounts[unit as usize];
         let Some(bound) = account.bound.filter(|bound| bound.until_ns <= now_ns) else { return account };
         let from = self.released.len();
-        let whole = Bound { most: bound.limit as i64, from, limit: bound.limit, until_ns: NEVER };
+        let whole = Bound { most: bound.limit.cast_signed(), from, limit: bound.limit, until_ns: NEVER };
         Account { bound: (bound.limit > 0).then_some(whole), window_from: from }
     }
 
@@ -95,7 +95,7 @@ impl Words {
             let Some(bound) = account.bound.filter(|bound| bound.until_ns == NEVER) else { continue };
             // An answer since the last reset that came after the next one: that was long ago.
             let is_whole = bound.from > account.window_from;
-            let whole = Bound { most: bound.limit as i64, from, ..bound };
+            let whole = Bound { most: bound.limit.cast_signed(), from, ..bound };
             account.bound = is_whole.then_some(whole);
             account.window_from = if is_whole { from } else { account.window_from };
         }
@@ -114,7 +114,7 @@ impl Words {
             // A later request was answered before.
             Some(known) if known.from > number + 1 => {
                 let given = self.amount(unit, known.from);
-                let narrowed = known.most.min(said.amount as i64 + given);
+                let narrowed = known.most.min(said.amount.cast_signed() + given);
                 Some(if is_over { known } else { Bound { most: narrowed, ..known } })
             }
             _ => {
@@ -123,7 +123,7 @@ impl Words {
                 later.for_each(|one| one.tokens = one.estimate);
                 let (most, until_ns) =
                     if is_over { (said.limit, NEVER) } else { (said.amount, said.reset_ns) };
-                let bound = Bound { most: most as i64, from: number + 1, limit: said.limit, until_ns };
+                let bound = Bound { most: most.cast_signed(), from: number + 1, limit: said.limit, until_ns };
                 (!is_over || said.limit > 0).then_some(bound)
             }
         };
@@ -136,7 +136,7 @@ impl Words {
         let given = self.amount(unit, bound.from);
         // What is above a whole limit goes alone, after a reset.
         let is_alone = bound.until_ns == NEVER && bound.from >= self.released.len();
-        let has_left = bound.most - given >= amount as i64 && bound.most > given;
+        let has_left = bound.most - given >= amount.cast_signed() && bound.most > given;
         (!has_left && !is_alone).then_some(bound.until_ns)
     }
 }
