@@ -5,8 +5,8 @@ use expresslane_scheduler::{
     BackendConfig, BatchOptions, Holder, Left, LimitKind, Limited, Outcome, Prompt, TicketId, Usage,
 };
 
-fn left(amount: u64, limit: u64, reset_s: u64) -> Option<Left> {
-    Some(Left { amount, limit, reset_at_ns: reset_s * SECOND })
+fn left(amount: u64, limit: u64, reset_s: u64) -> Left {
+    Left { amount, limit, reset_at_ns: reset_s * SECOND }
 }
 
 fn told(
@@ -24,7 +24,7 @@ fn as_many_as_are_left() {
     let mut driver = Driver::with("fcfs", &[plain(8)]);
     let first = driver.submit(1, &[10]);
     assert_eq!(driver.released(), first);
-    assert_eq!(told(&mut driver, first[0], left(3, 5, 60), None), None);
+    assert_eq!(told(&mut driver, first[0], Some(left(3, 5, 60)), None), None);
     let tickets = driver.submit(1, &[10; 9]);
     assert_eq!(driver.released(), tickets[..3]);
     assert_eq!(driver.scheduler.next_deadline(), Some(60 * SECOND));
@@ -34,7 +34,7 @@ fn as_many_as_are_left() {
         driver.finish(ticket);
     }
     assert_eq!(driver.released(), tickets[7..8], "that is the fifth, and no answer has come yet");
-    told(&mut driver, tickets[7], left(0, 5, 120), None);
+    told(&mut driver, tickets[7], Some(left(0, 5, 120)), None);
     driver.now_ns = 120 * SECOND;
     assert_eq!(driver.released(), tickets[8..]);
 }
@@ -45,7 +45,7 @@ fn told_once() {
     let mut driver = Driver::with("fcfs", &[plain(8)]);
     let tickets = driver.submit(1, &[10]);
     driver.released();
-    let closed = told(&mut driver, tickets[0], left(0, 0, 30), left(9, 0, 20));
+    let closed = told(&mut driver, tickets[0], Some(left(0, 0, 30)), Some(left(9, 0, 20)));
     assert_eq!(closed, Some((LimitKind::RequestsLeft, 30 * SECOND)));
     assert!(driver.poll().limited.is_empty(), "nobody waits");
     driver.submit(1, &[10]);
@@ -68,7 +68,7 @@ fn tokens_in_order() {
     let prompt = Prompt { class: STANDARD, tokens: 300, output_tokens: 200, ..Prompt::default() };
     let first = driver.scheduler.submit(0, 1, &[prompt; 2], BatchOptions::default()).unwrap();
     assert_eq!(driver.released(), first);
-    told(&mut driver, first[0], None, left(1_000, 0, 60));
+    told(&mut driver, first[0], None, Some(left(1_000, 0, 60)));
     let waiting = driver.submit(1, &[600, 10]);
     let other = driver.submit_one(1, STANDARD, 2_000);
     assert_eq!(driver.released(), [other]);
@@ -83,7 +83,7 @@ fn above_the_whole_limit() {
     let mut driver = Driver::with("fcfs", &[plain(8)]);
     let first = driver.submit(1, &[10]);
     driver.released();
-    told(&mut driver, first[0], None, left(400, 500, 60));
+    told(&mut driver, first[0], None, Some(left(400, 500, 60)));
     driver.finish(first[0]);
     let tickets = driver.submit(1, &[5_000, 10]);
     assert!(driver.released().is_empty());
@@ -99,7 +99,7 @@ fn elsewhere() {
     let mut driver = Driver::with("fcfs", &[plain(8), plain(1)]);
     let first = driver.submit(1, &[10]);
     assert_eq!(driver.dispatches()[0].backend, 0);
-    told(&mut driver, first[0], left(0, 0, 60), left(5, 0, 60));
+    told(&mut driver, first[0], Some(left(0, 0, 60)), Some(left(5, 0, 60)));
     driver.submit(1, &[10; 2]);
     let dispatches = driver.dispatches();
     assert_eq!(dispatches.iter().map(|one| one.backend).collect::<Vec<_>>(), [1]);
@@ -111,7 +111,7 @@ fn beside_configured_limits() {
     let mut driver = Driver::with("fcfs", &[BackendConfig { requests_per_min: 2, ..plain(8) }]);
     let tickets = driver.submit(1, &[10; 4]);
     assert_eq!(driver.released(), tickets[..2]);
-    told(&mut driver, tickets[1], left(100, 100, 5), None);
+    told(&mut driver, tickets[1], Some(left(100, 100, 5)), None);
     assert!(driver.released().is_empty());
     driver.now_ns = 60 * SECOND;
     assert_eq!(driver.released(), tickets[2..]);
@@ -122,6 +122,6 @@ fn beside_configured_limits() {
 fn not_in_flight() {
     let mut driver = Driver::with("fcfs", &[plain(1)]);
     let ticket = driver.submit(1, &[10])[0];
-    assert!(driver.scheduler.told(0, ticket, left(0, 0, 60), None).is_err());
+    assert!(driver.scheduler.told(0, ticket, Some(left(0, 0, 60)), None).is_err());
     assert_eq!(driver.released(), [ticket]);
 }
