@@ -91,11 +91,17 @@ class Limited:
     def backend(self) -> int | None:
         """The backend to which nothing goes, unless it is a tenant's limit."""
     @property
+    def model(self) -> int | None:
+        """The only model of which nothing goes there, for `requests_left` and `tokens_left`; None for all others."""
+    @property
     def tenant(self) -> int | None:
         """The tenant of which nothing goes anywhere, if it is a tenant's limit."""
     @property
     def limit(self) -> str:
-        """`requests_per_min` or `tokens_per_min`; of a backend also `pause` or `breaker`."""
+        """`requests_per_min` or `tokens_per_min`; of a backend also `pause` or `breaker`.
+
+        Of a model at a backend `requests_left` or `tokens_left`: its provider says that there are none, or too few.
+        """
     @property
     def reset_at_ns(self) -> int:
         """When the next release is possible."""
@@ -240,7 +246,7 @@ class BackendSnapshot:
         """Answers since start that had a first token; from 8 on the decode time is learned."""
     @property
     def limited(self) -> tuple[str, int] | None:
-        """(limit, reset_at_ns) of what closes it now: see `Limited`."""
+        """(limit, reset_at_ns) of what closes it, or one of its models, now: see `Limited`."""
     @property
     def requests_in_window(self) -> int:
         """Releases within the last minute, 0 when they are not limited."""
@@ -598,11 +604,33 @@ class Scheduler:
         Raises UnknownTicketError when not in flight.
         """
 
+    def told(
+        self,
+        now_ns: int,
+        ticket: int,
+        *,
+        requests: tuple[int, int, int] | None = None,
+        tokens: tuple[int, int, int] | None = None,
+    ) -> tuple[str, int] | None:
+        """The answer to an in-flight ticket says what its backend has left for its model.
+
+        Each is (left, the whole limit or 0 for not known, reset_at_ns). What was released there after the ticket is
+        taken off: requests, and tokens by estimate until a usage is told. From then on nothing of the model goes there
+        while less is left than the next prompt asks for, besides all other limits. The reset lifts it: then the whole
+        limit is left, if it is known, until the next answer says more or nothing is in flight; what is above the whole
+        limit goes alone then. Of two answers that of the later released ticket counts; the other may narrow what is
+        left.
+
+        Returns (limit, reset_at_ns) of what closes the model there by now, None for nothing or where that is not known.
+        Raises UnknownTicketError when not in flight.
+        """
+
     def move_on(self, now_ns: int, ticket: int) -> None:
         """A failure of its backend has ended the attempt of an in-flight ticket; to be followed by `retry`.
 
         The next attempt, and only that, goes elsewhere while another backend of the model is open: available, its
-        breaker closed, the model not paused there. Where none is, it may go to the same one again.
+        breaker closed, the model not paused there, something left of its provider's limits. Where none is, it may go to
+        the same one again.
 
         Raises UnknownTicketError when not in flight.
         """

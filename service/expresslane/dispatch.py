@@ -109,8 +109,8 @@ class Dispatcher:
         ticket.attempt = attempt
         on_delta = self._on_delta(ticket) if ticket.batch.options.stream_deltas else None
         on_first_token = (lambda: self._first_token(ticket, attempt)) if member.streams else None
-        on_exhausted = partial(self._exhausted, member, ticket.model_number)
-        attempt.answer = Answer(on_first_token, on_delta, on_exhausted=on_exhausted, clock=self._clock)
+        on_told = partial(self._scheduling.told, ticket, member.number)
+        attempt.answer = Answer(on_first_token, on_delta, on_told=on_told, clock=self._clock)
         headers = ticket.batch.trace.headers
         if ticket.trace is not None:
             ticket.trace.queued(ticket.queued_ns, now)
@@ -251,11 +251,6 @@ class Dispatcher:
     def _answered(self, ticket: Ticket, attempt: Attempt) -> None:
         """The backend has answered, be it with another error than a rate limit."""
         self._scheduling.limits.refusals.answered(attempt.member.number, ticket.model_number, attempt.started_ns)
-
-    def _exhausted(self, member: Member, model_number: int, wait_s: float) -> None:
-        """The backend says itself that the next request would be one too many."""
-        now = self._clock()
-        self._scheduling.pause(member.number, model_number, now, now + int(wait_s * 1e9))
 
     def _pause(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> int | None:
         """Leave a backend alone after a rate limit of its, with all prompts of the model, not this one only.

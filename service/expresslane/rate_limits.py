@@ -21,7 +21,8 @@ PAUSE = "pause"
 class Limit:
     """A limit that is used up until `reset_ns` (monotonic), of a backend or else of a tenant.
 
-    `kind`: requests_per_min or tokens_per_min; of a backend also pause (it asked for it) and breaker (it fails).
+    `kind`: requests_per_min or tokens_per_min; of a backend also pause (it asked for it), breaker (it fails), and
+    requests_left or tokens_left (its provider says that there are none, or too few).
     """
 
     kind: str
@@ -47,21 +48,22 @@ class Tally:
 
 @dataclass(slots=True)
 class _Backend:
-    """A backend, what it serves, and what closes it: a limit as a whole, a pause for one model."""
+    """A backend, what it serves, and what closes it: a limit as a whole; for one model a pause, or nothing left."""
 
     models: frozenset[int] = frozenset()
     per_min: tuple[int, int] = (0, 0)
     limit: Limit | None = None
     pauses: dict[int, Limit] = field(default_factory=dict)
+    spent: dict[int, Limit] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
     def is_paused(self, model: int, now_ns: int) -> bool:
-        """Whether it asked to be left alone for a model."""
-        return model in self.pauses and self.pauses[model].reset_ns > now_ns
+        """Whether it asked to be left alone for a model, or has nothing left for it."""
+        return any(model in of and of[model].reset_ns > now_ns for of in (self.pauses, self.spent))
 
     def closed_by(self, model: int, now_ns: int) -> Limit | None:
         """What keeps prompts of a model from being released there now."""
-        for limit in (self.limit, self.pauses.get(model)):
+        for limit in (self.limit, self.pauses.get(model), self.spent.get(model)):
             if limit is not None and limit.reset_ns > now_ns:
                 return limit
         return None
@@ -89,11 +91,21 @@ class RateLimits:
         if known is None or known.reset_ns < limit.reset_ns:
             entry.pauses[model] = limit
 
-    def closed(self, backend: int, limit: Limit, now_ns: int) -> None:
-        """Work waits for a limit of a backend."""
+    def spent(self, backend: int, model: int, limit: Limit | None) -> None:
+        """A backend has said what it has left for a model: nothing, or (None) something."""
+        entry = self._backends.setdefault(backend, _Backend())
+        if limit is not None:
+            entry.spent[model] = limit
+        else:
+            entry.spent.pop(model, None)
+
+    def closed(self, backend: int, limit: Limit, now_ns: int, model: int | None = None) -> None:
+        """Work waits for a limit of a backend, of one model there or of all."""
         entry = self._backends.setdefault(backend, _Backend())
         entry.tally.add(now_ns, limit.reset_ns)
-        if limit.kind != PAUSE:
+        if model is not None:
+            entry.spent[model] = limit
+        elif limit.kind != PAUSE:
             entry.limit = limit
 
     def open_elsewhere(self, model: int, backends: Collection[int], now_ns: int) -> bool:

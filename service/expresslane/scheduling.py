@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from expresslane._scheduler import Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
+    from expresslane.backends.rate_headers import Told
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
     from expresslane.fleet import Member
@@ -264,6 +265,17 @@ class Scheduling:
         self._core.turned_away(now_ns, ticket.id)
         self.pause(backend, ticket.model_number, now_ns, until_ns)
 
+    def told(self, ticket: Ticket, backend: int, left: Told) -> None:
+        """The answer to a running attempt says what its backend has left of its own limits."""
+        now = self._clock()
+        requests, tokens = (
+            one and (one.amount, one.limit, now + int(one.reset_s * 1e9)) for one in (left.requests, left.tokens)
+        )
+        closed = self._core.told(now, ticket.id, requests=requests, tokens=tokens)
+        limit = Limit(*closed, backend=self._backend_name(backend)) if closed is not None else None
+        self.limits.spent(backend, ticket.model_number, limit)
+        self._wake()
+
     def move_on(self, ticket: Ticket, now_ns: int) -> None:
         """The next attempt goes to another backend, as long as one is open."""
         self._core.move_on(now_ns, ticket.id)
@@ -461,7 +473,7 @@ class Scheduling:
         for one in limited:
             if one.backend is not None:
                 limit = Limit(one.limit, one.reset_at_ns, backend=self._backend_name(one.backend))
-                self.limits.closed(one.backend, limit, now_ns)
+                self.limits.closed(one.backend, limit, now_ns, one.model)
             elif one.tenant in tenants:
                 tenant = tenants[one.tenant]
                 tenant.limited(Limit(one.limit, one.reset_at_ns, tenant=tenant.name), now_ns)

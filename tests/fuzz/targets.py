@@ -15,7 +15,7 @@ from expresslane.backends.ndjson import NdjsonParser
 from expresslane.backends.ollama import OllamaBackend
 from expresslane.backends.openai import OpenAIBackend
 from expresslane.backends.openai_answer import TOOL_CALL_BYTES
-from expresslane.backends.rate_headers import RESET_MAX_S, exhausted_s
+from expresslane.backends.rate_headers import RESET_MAX_S, told
 from expresslane.backends.sse import SseParser
 from expresslane.errors import BackendError, PromptError
 from expresslane.prompts import Prompt
@@ -102,9 +102,21 @@ def retry_after(data: bytes) -> None:
     for name in ("Retry-After", "retry-after-ms"):
         wait_s = retry_after_s(CIMultiDict({name: text}))
         assert wait_s is None or 0 <= wait_s < float("inf")
-    headers = CIMultiDict({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text})
-    reset_s = exhausted_s(headers)
-    assert reset_s is None or 0 < reset_s <= RESET_MAX_S
+
+
+def rate_headers(data: bytes) -> None:
+    """What is left of a provider's limits, as aiohttp gives header bytes: whole numbers and a bounded time, or none."""
+    first, _, second = data.decode(errors="surrogateescape").partition("\n")
+    names = ("x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "anthropic-ratelimit-tokens-remaining")
+    resets = ("x-ratelimit-reset-requests", "anthropic-ratelimit-tokens-reset", "Date")
+    fields = {"RateLimit": first, "RateLimit-Policy": second}
+    amounts = dict.fromkeys(names, "3")
+    for headers in (dict.fromkeys((*names, *resets), first), {**amounts, **dict.fromkeys(resets, first)}, fields):
+        for left in told(CIMultiDict(headers)) or ():
+            if left is not None:
+                assert 0 <= left.reset_s <= RESET_MAX_S
+                assert 0 <= left.amount < 10**15
+                assert 0 <= left.limit < 10**15
 
 
 def refusal(data: bytes) -> None:
@@ -223,7 +235,7 @@ def _result(answer: Answer, error: BackendError | None) -> Result:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
-    for one in (sse, ndjson, json_value, retry_after, refusal, openai_answer, openai_whole, ollama_answer)
+    for one in (sse, ndjson, json_value, retry_after, rate_headers, refusal, openai_answer, openai_whole, ollama_answer)
 }
 
 _CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
@@ -255,6 +267,17 @@ SEEDS: dict[str, list[bytes]] = {
         b"Mon, 01 Jan 2024 00:00:00 GMT",
         b"Mon, 01 Jan 2024 00:00:00 +9999",
         b"6m0s",
+    ],
+    "rate_headers": [
+        *[
+            b"6m0s",
+            b"1h2m3.5s",
+            b"20ms",
+            b"1755780094500",
+            b"2025-08-21T12:41:34+02:00",
+            b"Thu, 21 Aug 2025 12:41:00 GMT",
+        ],
+        b'"default";r=50;t=30\n"default";q=100;w=60;qu="requests"',
     ],
     "refusal": [
         b'\x00\xc9id\n{"error":{"message":"m","type":"t","code":"c"}}',

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import orjson
 import pytest
-from expresslane_client import Outcome, Prompt
+from expresslane_client import Outcome, Prompt, RateLimited
 
 from tests.support.fake_backend import FakeBackend, Script
 from tests.support.fake_backend.adapter import until
@@ -16,6 +17,8 @@ from tests.support.fake_backend.echo import prompt_of
 from tests.support.service import Service, backend
 
 if TYPE_CHECKING:
+    from expresslane_client import Event
+
     from tests.support.fake_backend import SeenRequest
 
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
@@ -88,3 +91,57 @@ async def test_only_refusals_end_with_the_truth() -> None:
         assert any(error.history for error in errors)
         assert {one.attempts for one in results} == {0}
         assert len(fake.generations) == sum(one.turned_away for one in results)
+
+
+class Windows:
+    """A provider's own limit: so many requests in each window of time, counted exactly and told in every answer."""
+
+    def __init__(self, limit: int, window_ns: int) -> None:
+        self.limit = limit
+        self.window_ns = window_ns
+        self.counts: list[int] = []
+        self.refused: list[int] = []
+        self._until_ns = 0
+
+    def __call__(self, request: SeenRequest) -> Script:
+        """Count a request and answer it."""
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._until_ns:
+            self.counts.append(0)
+            self._until_ns = now_ns + self.window_ns
+        is_taken = self.counts[-1] < self.limit
+        self.counts[-1] += is_taken
+        if not is_taken:
+            self.refused.append(request.number)
+        told = {
+            "x-ratelimit-limit-requests": str(self.limit),
+            "x-ratelimit-remaining-requests": str(self.limit - self.counts[-1]),
+            "x-ratelimit-reset-requests": f"{(self._until_ns - now_ns) // 1_000_000 + 1}ms",
+        }
+        return Script(headers=told) if is_taken else Script(status=429, headers=told, body=b"{}")
+
+
+@pytest.mark.parametrize("learns_first", [True, False])
+async def test_what_a_provider_has_left_steers_it(learns_first: bool) -> None:
+    """Five requests a window and eight slots: once an answer has said so, not one 429, and every prompt ends (A26)."""
+    provider = Windows(limit=5, window_ns=300_000_000)
+    async with FakeBackend() as fake:
+        fake.on(provider)
+        served = backend(fake.url, cap=8, rate_limit_ramp=False)
+        async with Service(fake=served) as service:
+            if learns_first:
+                await service.client.generate("x").collect()
+            first = len(fake.requests)
+            events: list[Event] = []
+            prompts = [Prompt(f"p{number}", "x") for number in range(22)]
+            results = await service.client.generate_batch(prompts, on_event=events.append).collect()
+        assert {(one.outcome, one.attempts) for one in results} == {(Outcome.SUCCEEDED, 1)}
+        # The first eight go before anything is known.
+        assert len(provider.refused) <= (0 if learns_first else 3)
+        assert all(number < first + 8 for number in provider.refused)
+        assert sum(provider.counts) == len(results) + learns_first
+        limited = [event for event in events if isinstance(event, RateLimited)]
+        assert {event.backend for event in limited} == {"backends/fake"}
+        assert {event.limit for event in limited} <= {"requests_left", "pause"}
+        assert "requests_left" in {event.limit for event in limited}
+        assert all(0 < event.reset_in_ms <= 310 for event in limited)

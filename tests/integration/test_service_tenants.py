@@ -224,7 +224,7 @@ async def test_a_providers_own_count_is_heeded() -> None:
         assert (first.ok, second.ok) == (True, True)
         assert second.queue_ms >= 90
         (event,) = (one for one in events if isinstance(one, RateLimited))
-        assert (event.backend, event.limit) == ("backends/fake", "pause")
+        assert (event.backend, event.limit) == ("backends/fake", "requests_left")
         assert (await service.client.get_backend("fake")).rate_limited_times == 1
 
 

@@ -1,5 +1,7 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
+mod told;
+
 use crate::breaker::{Breaker, BreakerState};
 use crate::counters::BackendCounters;
 use crate::estimates::Estimates;
@@ -10,6 +12,7 @@ use crate::opening::Opening;
 use crate::ramp::Ramp;
 use crate::reservation::Reservation;
 use crate::ticket::{NEVER, NONE, Ticket};
+use crate::told::{Given, Told};
 use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute, TenantId};
 
 /// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
@@ -21,6 +24,9 @@ pub(crate) struct ModelSlot {
     pub(crate) in_flight: u32,
     /// Nothing is released before this.
     pub(crate) paused_until_ns: u64,
+    pub(crate) given: Given,
+    /// What is left of its provider's limits, once an answer has said so.
+    pub(crate) told: Option<Box<Told>>,
     pub(crate) ramp: Ramp,
     /// The highest class of which something waits for it, where models are limited.
     pub(crate) wanted: u8,
@@ -40,12 +46,24 @@ impl ModelSlot {
             served: true,
             in_flight: 0,
             paused_until_ns: 0,
+            given: Given::ZERO,
+            told: None,
             ramp: Ramp::OPEN,
             wanted: UNWANTED,
             only_here: false,
             shut: false,
             loaded_at: 0,
         }
+    }
+
+    /// Whether it is to be left alone: for a while, or because nothing is left of its provider's limits.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused_until_ns > 0 || self.told.as_ref().is_some_and(|told| told.is_spent())
+    }
+
+    /// What its provider's own count closes it for, and until when.
+    pub(crate) fn spent(&self) -> Option<(LimitKind, u64)> {
+        self.told.as_ref()?.closed
     }
 }
 
@@ -61,6 +79,10 @@ pub(crate) struct Backend {
     pub(crate) breaker: Option<Breaker>,
     /// Whether some model may be paused.
     pub(crate) is_paused: bool,
+    /// Whether some answer has said what is left of its provider's limits.
+    pub(crate) tells: bool,
+    /// Whether that may close some model.
+    pub(crate) is_spent: bool,
     pub(crate) timer_ns: u64,
     pub(crate) reservation: Option<Reservation>,
     /// Whose prompt does not fit, while its tokens per minute close it.
@@ -90,6 +112,8 @@ impl Backend {
             loaded: Loaded::default(),
             breaker: None,
             is_paused: false,
+            tells: false,
+            is_spent: false,
             timer_ns: NEVER,
             reservation: None,
             closed_for: 0,
@@ -164,6 +188,7 @@ impl Backend {
         self.has_room()
             && self.limits.closed.is_none()
             && model.paused_until_ns == 0
+            && model.spent().is_none()
             && !model.shut
             && (model.cap == 0 || model.in_flight < model.cap)
             && model.in_flight < model.ramp.limit()
@@ -216,7 +241,7 @@ impl Backend {
 
     /// Whether anything besides caps and lanes may keep work from it.
     pub(crate) fn is_limited(&self) -> bool {
-        self.is_paused || self.breaker.is_some() || self.limits.is_on()
+        self.is_paused || self.is_spent || self.breaker.is_some() || self.limits.is_on()
     }
 
     /// Works out anew what keeps work from it besides caps and lanes.
@@ -228,6 +253,9 @@ impl Backend {
         }
         if self.is_paused {
             self.refresh_pauses(now_ns);
+        }
+        if self.is_spent {
+            self.refresh_told(now_ns);
         }
     }
 
@@ -298,7 +326,7 @@ impl Backend {
     /// Whether it works on what waits for the model without loading it first.
     pub(crate) fn has_in_memory(&self, model_slot: u32) -> bool {
         let slot = &self.models[model_slot as usize];
-        let is_open = !slot.shut && slot.paused_until_ns == 0 && self.limits.closed.is_none();
+        let is_open = !slot.shut && !slot.is_paused() && self.limits.closed.is_none();
         is_open && self.is_up() && (self.config.max_loaded_models == 0 || self.loaded.holds(slot.model))
     }
 

@@ -1,6 +1,6 @@
 //! What a call tells its caller to do.
 
-use crate::{BackendId, TenantId, TicketId};
+use crate::{BackendId, ModelId, TenantId, TicketId};
 
 /// Release this ticket to this backend now; its slot and lane share are already taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,10 @@ pub enum LimitKind {
     Pause,
     /// It failed too often.
     Breaker,
+    /// Its provider says how many requests are left: none.
+    RequestsLeft,
+    /// Its provider says how many tokens are left: none, or too few for the next prompt.
+    TokensLeft,
 }
 
 /// Whose limit it is.
@@ -113,6 +117,8 @@ pub enum LimitKind {
 pub enum Holder {
     /// Nothing goes to this backend.
     Backend(BackendId),
+    /// Nothing of this model goes to this backend.
+    Model(BackendId, ModelId),
     /// Nothing of this tenant goes anywhere.
     Tenant(TenantId),
 }

@@ -59,6 +59,7 @@ mod ticket;
 mod tight;
 mod timers;
 pub mod token_buckets;
+mod told;
 mod window;
 mod work;
 
@@ -82,6 +83,7 @@ pub use snapshot::{
     TenantLimitSnapshot, TenantSnapshot,
 };
 pub use ticket::TicketId;
+pub use told::Left;
 
 /// A model, numbered by the caller.
 pub type ModelId = u32;

@@ -9,8 +9,27 @@ pub(crate) struct Limits {
     pub(crate) tokens: Window,
     /// Why and until when nothing is released, as far as was seen when it was last looked at.
     pub(crate) closed: Option<(LimitKind, u64)>,
-    /// What the caller was last told.
-    pub(crate) reported: Option<(LimitKind, u64)>,
+    pub(crate) reported: Reported,
+}
+
+/// What the caller was last told of: each limit once until its reset.
+#[derive(Debug, Default)]
+pub(crate) struct Reported(Option<(LimitKind, u64)>);
+
+impl Reported {
+    /// Whether the caller knows of this limit.
+    pub(crate) fn is_told(&self, now_ns: u64, kind: LimitKind) -> bool {
+        self.0.is_some_and(|(of, reset_at_ns)| of == kind && reset_at_ns > now_ns)
+    }
+
+    /// Notes what the caller is told of; none when it already knows.
+    pub(crate) fn news(&mut self, now_ns: u64, closed: (LimitKind, u64)) -> Option<(LimitKind, u64)> {
+        if self.is_told(now_ns, closed.0) {
+            return None;
+        }
+        self.0 = Some(closed);
+        self.0
+    }
 }
 
 impl Limits {
@@ -50,19 +69,5 @@ impl Limits {
         if fits_at_ns > now_ns {
             self.closed = Some((LimitKind::Requests, fits_at_ns));
         }
-    }
-
-    /// Whether the caller knows of this limit: it is told once until the reset.
-    pub(crate) fn is_told(&self, now_ns: u64, kind: LimitKind) -> bool {
-        self.reported.is_some_and(|(of, reset_at_ns)| of == kind && reset_at_ns > now_ns)
-    }
-
-    /// Notes what the caller is told of; none when it already knows.
-    pub(crate) fn news(&mut self, now_ns: u64, closed: (LimitKind, u64)) -> Option<(LimitKind, u64)> {
-        if self.is_told(now_ns, closed.0) {
-            return None;
-        }
-        self.reported = Some(closed);
-        self.reported
     }
 }

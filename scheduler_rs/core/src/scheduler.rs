@@ -23,6 +23,7 @@ mod settle;
 mod snapshot;
 mod submit;
 mod tenant_limit;
+mod told;
 mod too_small;
 mod update_backend;
 
@@ -62,7 +63,9 @@ pub struct Scheduler {
     may_have_room: bool,
     /// Whether some backend has a limit of tokens per minute.
     limits_tokens: bool,
-    /// Whether some backend has a limit or a breaker, or was asked to pause.
+    /// Whether some answer has said how many tokens its provider has left.
+    tells_tokens: bool,
+    /// Whether some backend has a limit or a breaker, was asked to pause, or has said what is left of its limits.
     has_limits: bool,
     /// Whether some backend holds only some models at once.
     limits_models: bool,
@@ -99,6 +102,7 @@ impl Scheduler {
             backends_by_id: BTreeMap::new(),
             may_have_room: false,
             limits_tokens: false,
+            tells_tokens: false,
             has_limits: false,
             limits_models: false,
             budgeted_max: 0,

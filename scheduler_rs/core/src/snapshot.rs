@@ -102,8 +102,11 @@ pub struct BackendSnapshot {
     pub decode_samples: u64,
     /// The ticket that the short lane is kept for.
     pub reserved_for: Option<TicketId>,
-    /// What closes it now and until when, if work waits for it or it was asked to pause.
+    /// What closes it, or a model of its, now and until when, if work waits for it or it was asked to pause.
     pub limited: Option<(LimitKind, u64)>,
+    /// The models of which nothing goes there because of what its provider says is left: what of, and until when; a
+    /// time that never comes: until an answer says.
+    pub spent: Vec<(ModelId, LimitKind, u64)>,
     /// Releases within the last minute, if they are limited.
     pub requests_in_window: u64,
     /// Tokens of the releases within the last minute, if they are limited.

@@ -2,6 +2,7 @@
 
 use crate::queue::BucketKey;
 use crate::token_buckets::edge;
+use crate::told::Given;
 use std::fmt;
 use std::num::NonZeroU8;
 
@@ -96,6 +97,8 @@ pub(crate) struct Ticket {
     pub(crate) attempt_due_ns: u64,
     /// Time of its one live timer entry.
     pub(crate) timer_ns: u64,
+    /// All that its backend had been given of its model by its last release, itself included.
+    pub(crate) given: Given,
     pub(crate) batch: u32,
     pub(crate) index: u32,
     pub(crate) group: u32,
@@ -150,6 +153,7 @@ impl Ticket {
         idle_due_ns: NEVER,
         attempt_due_ns: NEVER,
         timer_ns: NEVER,
+        given: Given::ZERO,
         batch: NONE,
         index: 0,
         group: NONE,
@@ -199,4 +203,4 @@ impl Ticket {
     }
 }
 
-const _: () = assert!(size_of::<Ticket>() <= 160);
+const _: () = assert!(size_of::<Ticket>() <= 168);

@@ -9,6 +9,7 @@ use pyo3::types::{PyList, PyTuple};
 #[pyclass(frozen, get_all, module = "expresslane._scheduler")]
 pub(crate) struct Limited {
     backend: Option<u32>,
+    model: Option<u32>,
     tenant: Option<u32>,
     limit: &'static str,
     reset_at_ns: u64,
@@ -38,11 +39,12 @@ impl Decisions {
         let overdue =
             decisions.overdue.into_iter().map(|overdue| (overdue.ticket.0, overdue_reason(overdue.reason)));
         let limited = decisions.limited.into_iter().map(|limited| {
-            let (backend, tenant) = match limited.holder {
-                core::Holder::Backend(backend) => (Some(backend), None),
-                core::Holder::Tenant(tenant) => (None, Some(tenant)),
+            let (backend, model, tenant) = match limited.holder {
+                core::Holder::Backend(backend) => (Some(backend), None, None),
+                core::Holder::Model(backend, model) => (Some(backend), Some(model), None),
+                core::Holder::Tenant(tenant) => (None, None, Some(tenant)),
             };
-            Limited { backend, tenant, limit: limited.kind.name(), reset_at_ns: limited.reset_at_ns }
+            Limited { backend, model, tenant, limit: limited.kind.name(), reset_at_ns: limited.reset_at_ns }
         });
         Ok(Self {
             dispatches,

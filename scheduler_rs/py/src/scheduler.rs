@@ -6,7 +6,7 @@ use crate::errors::to_py;
 use crate::integers;
 use crate::snapshot::{Snapshot, TenantLimitSnapshot, TenantSnapshot};
 use expresslane_scheduler::{
-    self as core, BackendConfig, BatchOptions, BreakerConfig, Config, ModelRoute, Policy, Prompt,
+    self as core, BackendConfig, BatchOptions, BreakerConfig, Config, Left, ModelRoute, Policy, Prompt,
     RetryAnswer, Scope, TicketId, Usage,
 };
 use pyo3::prelude::*;
@@ -266,6 +266,21 @@ impl Scheduler {
     /// The backend has not taken an in-flight ticket because of a rate limit of its own.
     fn turned_away(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
         self.lock().turned_away(now_ns, TicketId(ticket)).map_err(to_py)
+    }
+
+    /// The answer to an in-flight ticket says what its backend has left of its model: (left, whole limit, reset).
+    #[pyo3(signature = (now_ns, ticket, *, requests = None, tokens = None))]
+    fn told(
+        &self,
+        now_ns: u64,
+        ticket: u64,
+        requests: Option<(u64, u64, u64)>,
+        tokens: Option<(u64, u64, u64)>,
+    ) -> PyResult<Option<(&'static str, u64)>> {
+        let left = |(amount, limit, reset_at_ns)| Left { amount, limit, reset_at_ns };
+        let told = self.lock().told(now_ns, TicketId(ticket), requests.map(left), tokens.map(left));
+        let closed = told.map_err(to_py)?;
+        Ok(closed.map(|(kind, until_ns)| (kind.name(), until_ns)))
     }
 
     /// A failure of its backend has ended the attempt; the next goes elsewhere while another backend is open.

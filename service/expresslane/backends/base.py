@@ -12,6 +12,7 @@ from expresslane.results import FinishReason, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from expresslane.backends.rate_headers import Told
     from expresslane.prompts import Prompt, ToolCall
 
 __all__ = ["ENVELOPE_BYTES", "Answer", "Backend", "Call", "Capabilities", "Discovery"]
@@ -65,8 +66,8 @@ class Answer:
     __slots__ = (
         "_clock",
         "_on_delta",
-        "_on_exhausted",
         "_on_first_token",
+        "_on_told",
         "active_ns",
         "bytes",
         "finish_reason",
@@ -84,13 +85,13 @@ class Answer:
         on_first_token: Callable[[], None] | None = None,
         on_delta: Callable[[str, str], None] | None = None,
         *,
-        on_exhausted: Callable[[float], None] | None = None,
+        on_told: Callable[[Told], None] | None = None,
         clock: Clock = monotonic_ns,
     ) -> None:
         self._clock = clock
-        self._on_exhausted = on_exhausted
         self._on_first_token = on_first_token
         self._on_delta = on_delta
+        self._on_told = on_told
         self.started = False
         self.active_ns = self._clock()
         self.bytes = 0
@@ -128,10 +129,10 @@ class Answer:
         if callback is not None:
             callback()
 
-    def exhausted(self, wait_s: float) -> None:
-        """This request was the last that the backend takes for so long."""
-        if self._on_exhausted is not None:
-            self._on_exhausted(wait_s)
+    def told(self, left: Told) -> None:
+        """The backend says what it had left of its own limits when it counted this request."""
+        if self._on_told is not None:
+            self._on_told(left)
 
     def touch(self) -> None:
         """The stream is alive: restarts the idle clock."""

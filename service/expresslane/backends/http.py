@@ -141,13 +141,16 @@ class HttpClient:
         body: bytes,
         headers: Mapping[str, str],
         consume: Callable[[ClientResponse], Awaitable[None]],
+        heed: Callable[[ClientResponse], None] | None = None,
     ) -> None:
         """Send `body` and let `consume` read the answer, whose status is a success.
+
+        `heed` is shown every answer before, whatever its status, for its headers.
 
         Raises BackendError. Unless `consume` has read the answer to its end, the connection is closed afterwards, also
         when this is cancelled: that is how a backend learns to stop.
         """
-        await self._exchange("POST", url, body, headers, consume)
+        await self._exchange("POST", url, body, headers, consume, heed=heed)
 
     async def get_json(self, url: URL) -> Any:
         """The JSON value at an address. Raises BackendError."""
@@ -223,10 +226,14 @@ class HttpClient:
         body: bytes | None,
         headers: Mapping[str, str],
         consume: Callable[[ClientResponse], Awaitable[None]],
+        *,
+        heed: Callable[[ClientResponse], None] | None = None,
     ) -> None:
         try:
             response = await self._send(method, url, body, headers)
             try:
+                if heed is not None:
+                    heed(response)
                 if not 200 <= response.status < 300:
                     raise await self._refusal(response)
                 await consume(response)

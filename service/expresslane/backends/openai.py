@@ -9,12 +9,12 @@ from aiohttp import ClientError, ClientResponse
 
 from expresslane.backends.base import ENVELOPE_BYTES, Answer, Backend, Call, Discovery
 from expresslane.backends.http import HttpClient, request_id
-from expresslane.backends.http_errors import error_of_object
+from expresslane.backends.http_errors import error_of_object, retry_after_s
 from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.openai_answer import AnswerReader
 from expresslane.backends.openai_request import build_body
 from expresslane.backends.presets import capabilities_of
-from expresslane.backends.rate_headers import exhausted_s
+from expresslane.backends.rate_headers import told
 from expresslane.backends.sse import SseParser
 from expresslane.errors import BackendError
 
@@ -52,7 +52,7 @@ class OpenAIBackend(Backend):
         """Run one attempt to its end. Raises BackendError."""
         body = build_body(call.prompt, call.model, stream=self._stream)
         url = self._completions_url if call.prompt.raw else self._chat_url
-        await self._http.post(url, body, call.headers, partial(self._read, answer))
+        await self._http.post(url, body, call.headers, partial(self._read, answer), partial(_heed, answer))
 
     async def discover(self) -> Discovery:
         """The models that the server lists. Raises BackendError."""
@@ -67,8 +67,6 @@ class OpenAIBackend(Backend):
 
     async def _read(self, answer: Answer, response: ClientResponse) -> None:
         reader = AnswerReader(answer)
-        if (wait_s := exhausted_s(response.headers)) is not None:
-            answer.exhausted(wait_s)
         try:
             if not self._stream:
                 self._http.expect(response, "application/json")
@@ -137,3 +135,9 @@ class OpenAIBackend(Backend):
         parser.check()
         if not answer.finish_reason_raw:
             raise self._http.broken_off()
+
+
+def _heed(answer: Answer, response: ClientResponse) -> None:
+    """Pass on what is left of the provider's limits; an answer that asks for a pause says better how long to wait."""
+    if (left := told(response.headers)) is not None and retry_after_s(response.headers) is None:
+        answer.told(left)

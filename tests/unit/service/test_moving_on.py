@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from expresslane.backends.rate_headers import Left, Told
 from expresslane.errors import Reason
 from expresslane.fleet import Change
 from expresslane.results import Outcome
@@ -84,7 +85,7 @@ async def test_back_when_the_other_goes_meanwhile(is_paused: bool) -> None:
     async def goes(call: Call, answer: Answer) -> None:
         await second(5)(call, answer)
         if is_paused:
-            answer.exhausted(200.0)
+            answer.told(Told(Left(0, 0, 200.0)))
         else:
             await failing(Reason.BACKEND_UNREACHABLE)(call, answer)
 

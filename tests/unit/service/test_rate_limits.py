@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from expresslane.backends.rate_headers import Left, Told
 from expresslane.errors import Reason, RefusedError
 from expresslane.fleet import Change
 from expresslane.rate_limits import Limit, Tally
@@ -192,7 +193,7 @@ async def test_a_backend_that_says_that_nothing_is_left() -> None:
     """What a backend says of its own limit beside an answer keeps the next prompt from running into it (A26)."""
 
     async def last(call: Call, answer: Answer) -> None:
-        answer.exhausted(7.5)
+        answer.told(Told(Left(0, 0, 7.5)))
         await say(call, answer)
 
     backend = ScriptedBackend(default_cap=1)
@@ -201,3 +202,66 @@ async def test_a_backend_that_says_that_nothing_is_left() -> None:
         results, _ = await world.run([prompt("a"), prompt("b")])
         assert [one.timings.total_ns for one in results] == [0, 7.5 * SECOND]
         assert len(backend.calls) == 2
+
+
+def saying(*left: Told) -> list[object]:
+    """Answers of a second each, which say what is left before they begin."""
+
+    def play(one: Told) -> object:
+        async def say_left(call: Call, answer: Answer) -> None:
+            answer.told(one)
+            await second(1)(call, answer)
+
+        return say_left
+
+    return [play(one) for one in left]
+
+
+@virtual_time
+async def test_as_many_as_a_backend_has_left() -> None:
+    """Three left and eight slots: three go, the rest at the reset, and the caller is told why (A26, T15)."""
+    backend = ScriptedBackend(default_cap=8, default=second(1))
+    backend.plays = saying(Told(requests=Left(3, 50, 20.0)))  # type: ignore[assignment]
+    async with World(backend) as world:
+        started = now_ns()
+        await world.run([prompt("first")])
+        batch = world.submit([prompt(str(number)) for number in range(9)])
+        results = await drain(world, batch)
+        ends = sorted(one.timings.total_ns for one in results)
+        assert ends == [1 * SECOND] * 3 + [20 * SECOND] * 6
+        (limit,) = batch.limits.values()
+        assert limit == Limit("requests_left", started + 20 * SECOND, "b")
+        assert {one.attempts for one in results} == {1}
+        world.intake.close(batch)
+
+
+@virtual_time
+async def test_too_few_tokens_left() -> None:
+    """A prompt that asks for more tokens than are left waits for the reset; one that asks for no more goes at once."""
+    backend = ScriptedBackend(default_cap=8, default=second(1))
+    few, enough = Told(tokens=Left(2, 100, 20.0)), Told(tokens=Left(100_000, 200_000, 20.0))
+    backend.plays = saying(few, enough)  # type: ignore[assignment]
+    async with World(backend) as world:
+        for waits_s in (19, 0):
+            await world.run([prompt("first")])
+            batch = world.submit([prompt("x" * 400)])
+            (result,) = await drain(world, batch)
+            assert result.timings.total_ns == (waits_s + 1) * SECOND
+            assert [limit.kind for limit in batch.limits.values()] == ["tokens_left"] * bool(waits_s)
+            world.intake.close(batch)
+
+
+@virtual_time
+async def test_more_has_come_back() -> None:
+    """A later answer that has more left opens at once what an earlier one had closed."""
+    backend = ScriptedBackend(default_cap=2, default=second(1))
+    none, some = Told(requests=Left(0, 9, 200.0)), Told(requests=Left(9, 9, 200.0))
+
+    async def late(call: Call, answer: Answer) -> None:
+        await second(3)(call, answer)
+        answer.told(some)
+
+    backend.plays = [*saying(none), late]  # type: ignore[list-item]
+    async with World(backend) as world:
+        results, _ = await world.run([prompt(name) for name in "abc"])
+        assert sorted(one.timings.total_ns for one in results) == [1 * SECOND, 3 * SECOND, 4 * SECOND]

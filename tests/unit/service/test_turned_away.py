@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from expresslane.backends.rate_headers import Left, Told
 from expresslane.errors import BackendError, Reason, status_code
 from expresslane.prompts import Deadlines
 from expresslane.results import Outcome
@@ -160,7 +161,7 @@ async def test_a_pause_that_a_header_asked_for_is_told_too() -> None:
 
     async def last_one(_: Call, answer: Answer) -> None:
         answer.push("x")
-        answer.exhausted(3600.0)
+        answer.told(Told(Left(0, 0, 3600.0)))
 
     backend.plays = [last_one]
     async with World(backend) as world:

@@ -76,7 +76,7 @@ class BackendEstimates:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit that is used up: requests_per_min, tokens_per_min or pause, for about so long."""
+    """A limit that is used up, named as in RateLimited, for about so long."""
 
     limit: str
     reset_in_ms: float

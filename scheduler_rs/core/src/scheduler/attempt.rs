@@ -148,8 +148,10 @@ impl Scheduler {
     fn leave_backend(&mut self, slot: u32, end: AttemptEnd) {
         let ticket = &mut self.tickets[slot];
         let backend = &mut self.backends[ticket.backend as usize];
+        let model = self.groups[ticket.group].key.model;
         backend.give_back_lane(ticket);
-        backend.give_back_slot(self.groups[ticket.group].key.model, self.now_ns);
+        backend.give_back_slot(model, self.now_ns);
+        backend.note_left(self.now_ns, model);
         self.may_have_room = true;
         backend.counters.outcomes[end.position()] += 1;
         ticket.busy_ns += self.now_ns - ticket.released_ns;

@@ -61,16 +61,23 @@ impl Scheduler {
     /// release.
     pub(super) fn within_limits(&mut self, routes: Vec<Route>, head: &Candidate) -> Vec<Route> {
         assert!(!routes.is_empty(), "an open bucket has a backend that takes it");
-        let tokens = self.tickets[head.ticket.slot()].limited_tokens();
-        let limits = |route: &Route| &self.backends[route.backend as usize].limits;
-        let open = routes.iter().filter(|route| limits(route).admits(self.now_ns, tokens));
-        let open: Vec<Route> = open.copied().collect();
+        let (now_ns, tokens) = (self.now_ns, self.tickets[head.ticket.slot()].limited_tokens());
+        let mut admits = |route: &&Route| {
+            let backend = &mut self.backends[route.backend as usize];
+            backend.limits.admits(now_ns, tokens) && backend.has_left(now_ns, route.model_slot, tokens)
+        };
+        let open: Vec<Route> = routes.iter().filter(&mut admits).copied().collect();
         if open.is_empty() {
             let tenant = self.tenant_of(head.ticket.slot());
             for route in routes {
                 let backend = &mut self.backends[route.backend as usize];
-                backend.limits.close_for(tokens);
-                backend.closed_for = tenant;
+                if backend.limits.admits(now_ns, tokens) {
+                    backend.close_told(route.model_slot, tenant);
+                    self.drop_spent_reservation(route.backend);
+                } else {
+                    backend.limits.close_for(tokens);
+                    backend.closed_for = tenant;
+                }
             }
         }
         open
@@ -80,7 +87,7 @@ impl Scheduler {
     /// first now closes them again if it does not fit. So a poll leaves nothing that the next one would find.
     pub(super) fn reopen_for_tokens(&mut self) {
         for backend in &mut self.backends {
-            if matches!(backend.limits.closed, Some((LimitKind::Tokens, _))) {
+            if backend.is_spent || matches!(backend.limits.closed, Some((LimitKind::Tokens, _))) {
                 backend.refresh_limits(self.now_ns);
             }
         }
@@ -92,17 +99,21 @@ impl Scheduler {
             return;
         }
         for slot in 0..self.backends.len() {
+            if self.backends[slot].is_spent {
+                self.report_spent(slot as u32, out);
+            }
             let closed = self.backends[slot].closed();
             // While probes are out, their end is what is waited for.
             let closed = closed.filter(|&(_, until_ns)| until_ns < NEVER);
             let Some(closed) = closed else { continue };
             let backend = &self.backends[slot];
-            let is_noted = backend.timer_ns <= closed.1 && backend.limits.is_told(self.now_ns, closed.0);
+            let is_told = backend.limits.reported.is_told(self.now_ns, closed.0);
+            let is_noted = backend.timer_ns <= closed.1 && is_told;
             if is_noted || !self.waits_for(slot as u32) {
                 continue;
             }
             let backend = &mut self.backends[slot];
-            if let Some((kind, reset_at_ns)) = backend.limits.news(self.now_ns, closed) {
+            if let Some((kind, reset_at_ns)) = backend.limits.reported.news(self.now_ns, closed) {
                 out.limited.push(Limited { holder: Holder::Backend(backend.id), kind, reset_at_ns });
             }
             self.arm_backend(slot as u32, closed.1);
@@ -126,12 +137,16 @@ impl Scheduler {
         let ticket = &self.tickets[slot];
         let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
         tokens.settle(ticket.counted_in, ticket.released_ns, ticket.limited_tokens(), used_tokens);
+        let model = self.groups[ticket.group].key.model;
+        let backend = &mut self.backends[ticket.backend as usize];
+        backend.settle_told(model, ticket.given, ticket.limited_tokens(), used_tokens);
     }
 }
 
 impl LimitKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::Pause, Self::Breaker];
+    pub const ALL: [Self; 6] =
+        [Self::Requests, Self::Tokens, Self::Pause, Self::Breaker, Self::RequestsLeft, Self::TokensLeft];
 
     /// The name in metrics and across the language boundary.
     #[must_use]
@@ -141,6 +156,8 @@ impl LimitKind {
             Self::Tokens => "tokens_per_min",
             Self::Pause => "pause",
             Self::Breaker => "breaker",
+            Self::RequestsLeft => "requests_left",
+            Self::TokensLeft => "tokens_left",
         }
     }
 }

@@ -20,7 +20,7 @@ impl Scheduler {
                 let backend = &mut self.backends[route.backend as usize];
                 let slot = &mut backend.models[route.model_slot as usize];
                 // What is paused, or goes elsewhere, could not use the place.
-                if limited(backend.config.max_loaded_models) && may_go && slot.paused_until_ns == 0 {
+                if limited(backend.config.max_loaded_models) && may_go && !slot.is_paused() {
                     slot.wanted = slot.wanted.min(group.key.class);
                     slot.only_here |= !has_other;
                 }

@@ -6,7 +6,7 @@ use crate::{Error, TicketId};
 
 impl Scheduler {
     /// A failure of its backend has ended the attempt; the next goes elsewhere, as long as another backend of the model
-    /// is open: available, its breaker closed, the model not paused there. A busy one is waited for. To be followed by
+    /// is open: available, its breaker closed, the model not paused there, nor its provider's limits used up. A busy one is waited for. To be followed by
     /// [`Self::retry`].
     ///
     /// Unlike what `retry` excludes it holds for one attempt, and only while there is somewhere else to go: a ticket
@@ -29,7 +29,7 @@ impl Scheduler {
     fn is_open_elsewhere(&self, group: &Group, route: Route) -> bool {
         group.routes.iter().filter(|other| other.backend != route.backend).any(|other| {
             let backend = &self.backends[other.backend as usize];
-            backend.is_up() && backend.models[other.model_slot as usize].paused_until_ns == 0
+            backend.is_up() && !backend.models[other.model_slot as usize].is_paused()
         })
     }
 }

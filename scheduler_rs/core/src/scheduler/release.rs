@@ -36,7 +36,7 @@ impl Scheduler {
             for ticket in passed {
                 self.reserve(ticket, false);
             }
-            if self.limits_tokens {
+            if self.limits_tokens || self.tells_tokens {
                 self.reopen_for_tokens();
             }
         }
@@ -53,7 +53,7 @@ impl Scheduler {
     fn bind(&mut self, chosen: &Candidate) -> Option<Route> {
         let routes = self.groups[chosen.group].routes.iter().copied();
         let feasible = routes.filter(|&route| self.takes(route, chosen));
-        if self.limits_tokens {
+        if self.limits_tokens || self.tells_tokens {
             let open = self.within_limits(feasible.collect(), chosen);
             return self.least_ttft(open.into_iter(), chosen);
         }
@@ -121,6 +121,7 @@ impl Scheduler {
         ticket.turned_away = false;
         ticket.moves = false;
         backend.charge_limits(now_ns, route.model_slot, ticket);
+        ticket.given = backend.give(now_ns, route.model_slot, ticket.limited_tokens());
         if let Some(due_ns) = backend.probes_due_ns() {
             self.timers.arm(&mut backend.timer_ns, due_ns, Owner::Backend(route.backend));
         }
@@ -143,6 +144,8 @@ impl Scheduler {
         };
         if fulfilled {
             self.clear_reservation(route.backend);
+        } else if self.backends[route.backend as usize].is_spent {
+            self.drop_spent_reservation(route.backend);
         }
         self.arm_ticket(slot);
         dispatch

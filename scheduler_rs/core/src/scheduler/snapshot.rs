@@ -8,8 +8,8 @@ use crate::tenant::Tenant;
 use crate::tenant_limits::TenantLimit;
 use crate::ticket::NEVER;
 use crate::{
-    AttemptEnd, BackendId, BackendSnapshot, BreakerSnapshot, CLASSES, HistogramSnapshot, Outcome,
-    RatioSnapshot, Snapshot, TenantId, TenantLimitSnapshot, TenantSnapshot,
+    AttemptEnd, BackendId, BackendSnapshot, BreakerSnapshot, CLASSES, HistogramSnapshot, LimitKind, ModelId,
+    Outcome, RatioSnapshot, Snapshot, TenantId, TenantLimitSnapshot, TenantSnapshot,
 };
 use std::collections::BTreeMap;
 
@@ -105,6 +105,10 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
     let in_flight = backend.models.iter().filter(|slot| slot.in_flight > 0);
     let served = backend.models.iter().filter(|slot| slot.served);
     let estimates = backend.estimates.in_force();
+    let is_ahead = |&(_, until_ns): &(LimitKind, u64)| now_ns < until_ns && until_ns < NEVER;
+    let spent =
+        backend.models.iter().filter_map(|slot| slot.spent().map(|(kind, at)| (slot.model, kind, at)));
+    let spent: Vec<_> = spent.filter(|&(.., until_ns)| now_ns < until_ns).collect();
     BackendSnapshot {
         backend: backend.id,
         available: backend.config.available,
@@ -129,7 +133,8 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         decode_ns: estimates.decode_ns,
         decode_samples: backend.estimates.decode_samples(),
         reserved_for: backend.reservation.map(|kept| kept.ticket),
-        limited: backend.closed().filter(|&(_, until_ns)| now_ns < until_ns && until_ns < NEVER),
+        limited: backend.closed().or_else(|| first_spent(&spent)).filter(is_ahead),
+        spent,
         requests_in_window: backend.limits.requests.sum_at(now_ns),
         tokens_in_window: backend.limits.tokens.sum_at(now_ns),
         breaker: backend.breaker.as_ref().map(|breaker| breaker_snapshot(breaker, now_ns)),
@@ -137,6 +142,10 @@ fn backend_snapshot(backend: &Backend, now_ns: u64) -> BackendSnapshot {
         turned_away: backend.counters.turned_away,
         outcomes: AttemptEnd::ALL.map(|end| (end, backend.counters.outcomes[end.position()])),
     }
+}
+
+fn first_spent(spent: &[(ModelId, LimitKind, u64)]) -> Option<(LimitKind, u64)> {
+    spent.iter().map(|&(_, kind, until_ns)| (kind, until_ns)).min_by_key(|&(_, until_ns)| until_ns)
 }
 
 fn breaker_snapshot(breaker: &Breaker, now_ns: u64) -> BreakerSnapshot {

@@ -142,6 +142,7 @@ impl Scheduler {
             if by_tokens && backend.closed_for == tenant {
                 backend.refresh_limits(self.now_ns);
             }
+            backend.reopen_told(self.now_ns, tenant);
         }
         self.tenant_limits.closed.insert(tenant);
     }
@@ -155,7 +156,7 @@ impl Scheduler {
             let Some(closed) = limit.limits.closed.filter(|_| self.flows.is_waiting(tenant)) else {
                 continue;
             };
-            if let Some((kind, reset_at_ns)) = limit.limits.news(self.now_ns, closed) {
+            if let Some((kind, reset_at_ns)) = limit.limits.reported.news(self.now_ns, closed) {
                 out.limited.push(Limited { holder: Holder::Tenant(tenant), kind, reset_at_ns });
             }
             let (_, due_ns) = closed;

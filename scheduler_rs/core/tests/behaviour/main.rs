@@ -22,5 +22,6 @@ mod routing;
 mod seeded;
 mod short_lane;
 mod tenant_limits;
+mod told;
 mod turned_away;
 mod waits;

@@ -5,7 +5,8 @@
 use crate::bytes::Bytes;
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BackendId, BatchOptions, BreakerConfig, Cancelled, Config, Fairness,
-    ModelId, ModelRoute, Outcome, Policy, Prompt, RetryAnswer, Scheduler, Scope, Snapshot, TicketId, Usage,
+    Left, ModelId, ModelRoute, Outcome, Policy, Prompt, RetryAnswer, Scheduler, Scope, Snapshot, TicketId,
+    Usage,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,7 +77,7 @@ impl Events {
     fn call(&mut self, bytes: &mut Bytes<'_>) {
         let (now_ns, ticket) = (self.now_ns, self.ticket(bytes));
         let scheduler = &mut self.scheduler;
-        match bytes.byte() % 20 {
+        match bytes.byte() % 21 {
             0..=2 => self.submit(bytes),
             3 | 4 => {
                 let is_there = scheduler.first_token(now_ns, ticket).is_ok();
@@ -134,6 +135,19 @@ impl Events {
             }
             18 => {
                 let is_there = scheduler.turned_away(now_ns, ticket).is_ok();
+                assert_eq!(is_there, self.is_in_flight(ticket));
+            }
+            19 => {
+                let mut left = || {
+                    let said = Left {
+                        amount: bytes.number(),
+                        limit: bytes.number(),
+                        reset_at_ns: now_ns.saturating_add(bytes.time_ns()),
+                    };
+                    bytes.one_in(2).then_some(said)
+                };
+                let (requests, tokens) = (left(), left());
+                let is_there = scheduler.told(now_ns, ticket, requests, tokens).is_ok();
                 assert_eq!(is_there, self.is_in_flight(ticket));
             }
             // The clock may even seem to go back.

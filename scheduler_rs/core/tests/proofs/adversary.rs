@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::reference::{
-    BatchTerms, BreakerTerms, End, Late, Order, Request, Rules, SECOND, Server, Sharing, Used,
+    BatchTerms, BreakerTerms, End, Late, Order, Request, Rules, SECOND, Said, Server, Sharing, Used,
 };
 use crate::scenario::{Event, Step};
 
@@ -55,6 +55,8 @@ pub(crate) enum Adversary {
     Breakers,
     /// Many tenants and large batches, of which only backends and the tenants' limits keep anything back.
     Shares,
+    /// Providers that say what is left of their limits, this way and that.
+    Providers,
 }
 
 /// What a kind of event weighs.
@@ -66,6 +68,7 @@ enum Kind {
     Retry,
     Blame,
     TurnedAway,
+    Said,
     Cancel,
     CancelBatch,
     Hold,
@@ -82,7 +85,7 @@ enum Kind {
 }
 
 impl Adversary {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Everything,
         Self::EndlessShorts,
         Self::CancelStorm,
@@ -101,6 +104,7 @@ impl Adversary {
         Self::Breakers,
         Self::FewModels,
         Self::Shares,
+        Self::Providers,
     ];
 
     /// How often it does what, over what all of them do.
@@ -145,6 +149,9 @@ impl Adversary {
             Self::Learning => vec![(12, Kind::Submit), (40, Kind::FirstToken), (40, Kind::Finish)],
             Self::RateLimits => vec![(20, Kind::TurnedAway), (20, Kind::Finish), (30, Kind::Submit)],
             Self::ChangingPolicies => vec![(12, Kind::SetOrder), (8, Kind::Submit)],
+            Self::Providers => {
+                vec![(25, Kind::Said), (12, Kind::Submit), (8, Kind::ToDeadline), (8, Kind::Finish)]
+            }
         });
         if self == Self::Shares {
             weights.retain(|(_, kind)| !matches!(kind, Kind::Hold | Kind::Lift));
@@ -261,6 +268,20 @@ impl Adversary {
             }
             Kind::Blame => Event::Blame(pick),
             Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
+            Kind::Said => {
+                let mut said = |amounts: &[u64], limits: &[u64]| {
+                    let reset_ns = dice.pick(&DURATIONS);
+                    Said { amount: dice.pick(amounts), limit: dice.pick(limits), reset_ns }
+                };
+                let requests = said(&[0, 1, 2, 3, 5, 20], &[0, 0, 1, 2, 5]);
+                let tokens = said(&[0, 500, 1_500, 3_000, 30_000], &[0, 0, 400, 3_000]);
+                let (first, second) = (dice.one_in(3), dice.one_in(3));
+                Event::Said {
+                    pick,
+                    requests: (!first).then_some(requests),
+                    tokens: (!second).then_some(tokens),
+                }
+            }
             Kind::Cancel => Event::Cancel(pick),
             Kind::CancelBatch => Event::CancelBatch(batch),
             Kind::Hold => Event::Hold { batch, horizon: dice.below(12) as u32 },

@@ -1,13 +1,13 @@
 //! The scheduler's words for the model's, and back.
 
 use crate::reference::{
-    BatchTerms, BreakerTerms, Closed, Decided, End, Late, Order, Request, Rules, Seen, SeenBackend,
+    BatchTerms, BreakerTerms, Closed, Decided, End, Late, Order, Request, Rules, Said, Seen, SeenBackend,
     SeenBreaker, Sent, Server, Sharing, State, Times, Used, Why,
 };
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BackendSnapshot, BatchOptions, BreakerConfig, BreakerSnapshot,
-    BreakerState, Config, Decisions, ExpiryReason, Fairness, LimitKind, ModelRoute, Outcome, OverdueReason,
-    Policy, Prompt, Scheduler, Snapshot, Usage,
+    BreakerState, Config, Decisions, ExpiryReason, Fairness, Left, LimitKind, ModelRoute, Outcome,
+    OverdueReason, Policy, Prompt, Scheduler, Snapshot, Usage,
 };
 
 /// Fewer samples teach a backend's estimates nothing.
@@ -130,7 +130,13 @@ fn closed(kind: LimitKind) -> Closed {
         LimitKind::Tokens => Closed::Tokens,
         LimitKind::Pause => Closed::Pause,
         LimitKind::Breaker => Closed::Breaker,
+        LimitKind::RequestsLeft => Closed::RequestsLeft,
+        LimitKind::TokensLeft => Closed::TokensLeft,
     }
+}
+
+pub(crate) fn left(said: Said) -> Left {
+    Left { amount: said.amount, limit: said.limit, reset_at_ns: said.reset_ns }
 }
 
 /// None for a batch's deadline, which is not an attempt's.
@@ -193,6 +199,7 @@ pub(crate) fn seen(scheduler: &Scheduler) -> Seen {
         outstanding_prefill_tokens: backend.outstanding_prefill_tokens,
         reserved_for: backend.reserved_for.map(|ticket| ticket.0),
         limited: backend.limited.map(|(kind, until_ns)| (closed(kind), until_ns)),
+        spent: backend.spent.iter().map(|&(model, kind, at_ns)| (model, closed(kind), at_ns)).collect(),
         tokens_in_window: backend.tokens_in_window,
         long_slots: backend.long_slots,
         short_budget_tokens: backend.short_budget_tokens,

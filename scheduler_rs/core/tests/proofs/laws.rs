@@ -190,6 +190,12 @@ fn law_12_under_limits() {
     holds("laws::law_12_under_limits", Law::LimitsAndOrder, &[Adversary::Limits]);
 }
 
+/// Law 12 where providers say what is left of their own limits (A26).
+#[test]
+fn law_12_under_providers_words() {
+    holds("laws::law_12_under_providers_words", Law::LimitsAndOrder, &[Adversary::Providers]);
+}
+
 /// Besides: horizons, barriers and every deadline hold to the nanosecond, and a prompt goes only where it is served
 /// (T17).
 #[test]
@@ -222,6 +228,7 @@ fn model_imports_nothing() {
         include_str!("reference/tenants.rs"),
         include_str!("reference/terms.rs"),
         include_str!("reference/times.rs"),
+        include_str!("reference/told.rs"),
     ];
     assert!(sources.iter().all(|source| !source.contains("expresslane_scheduler")));
 }

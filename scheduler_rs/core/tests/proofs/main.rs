@@ -11,6 +11,7 @@ mod laws;
 mod mixed_policies;
 mod newcomers;
 mod overtaking;
+mod provider;
 mod races;
 mod reference;
 mod regressions;

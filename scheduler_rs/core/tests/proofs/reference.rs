@@ -23,6 +23,7 @@ mod sizes;
 mod tenants;
 mod terms;
 mod times;
+mod told;
 
 pub(crate) use bounds::{Service, fairness_gap_bound};
 pub(crate) use breaker::{BreakerTerms, SeenBreaker, State, Word};
@@ -36,6 +37,7 @@ pub(crate) use sizes::edge_of;
 pub(crate) use tenants::Allowance;
 pub(crate) use terms::{BatchTerms, End, Request, Rules, Server, Sharing, Used};
 pub(crate) use times::Times;
+pub(crate) use told::Said;
 
 use std::collections::BTreeMap;
 
@@ -148,6 +150,7 @@ pub(crate) struct Pausable {
     /// Its own cap when it was last served; 0 = none.
     pub(crate) cap: u32,
     pub(crate) story: ramp::Story,
+    pub(crate) words: told::Words,
 }
 
 /// A release that a limit of tokens counts.

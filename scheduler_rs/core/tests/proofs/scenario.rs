@@ -2,7 +2,7 @@
 //!
 //! So any part of a trace is a trace, and a failing one can be cut down freely.
 
-use crate::reference::{BatchTerms, End, Late, Order, Request, Server, Used};
+use crate::reference::{BatchTerms, End, Late, Order, Request, Said, Server, Used};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -31,6 +31,12 @@ pub(crate) enum Event {
     TurnedAway {
         pick: u64,
         pause_ns: u64,
+    },
+    /// Its answer says what is left; each with its reset as the time until it.
+    Said {
+        pick: u64,
+        requests: Option<Said>,
+        tokens: Option<Said>,
     },
     Cancel(u64),
     CancelBatch(u64),

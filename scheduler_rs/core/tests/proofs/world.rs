@@ -4,8 +4,8 @@ use crate::adversary::{Adversary, BACKENDS};
 use crate::bridge;
 use crate::dice::Dice;
 use crate::reference::{
-    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Seen, Server, Sharing,
-    Used,
+    Admission, BatchTerms, Decided, End, Item, Law, Reference, Request, Rules, SECOND, Said, Seen, Server,
+    Sharing, Used,
 };
 use crate::scenario::{Event, Step};
 use expresslane_scheduler::{Error, RetryAnswer, Scheduler, Scope, TicketId};
@@ -117,15 +117,9 @@ impl World {
                 let Some(id) = self.pick_in_flight(pick) else { return };
                 self.retry(id, delay_ns, exclude_backend, moves);
             }
-            Event::Blame(pick) => {
-                let Some(id) = self.pick_in_flight(pick) else { return };
-                let is_done = self.scheduler.blame(now_ns, TicketId(id));
-                self.must(Law::Conservation, is_done.is_ok(), || {
-                    format!("blame of {id} in flight is {is_done:?}")
-                });
-                self.model.blame(id);
-            }
+            Event::Blame(pick) => self.blame(pick),
             Event::TurnedAway { pick, pause_ns } => self.turn_away(pick, pause_ns),
+            Event::Said { pick, requests, tokens } => self.say(pick, requests, tokens),
             Event::Cancel(pick) => {
                 let Some(id) = self.pick(pick, |_| true) else { return };
                 let cancelled = self.scheduler.cancel(now_ns, TicketId(id));
@@ -186,6 +180,24 @@ impl World {
             Event::TooLate(pick) => self.too_late(pick),
             Event::Nothing => {}
         }
+    }
+
+    fn blame(&mut self, pick: u64) {
+        let Some(id) = self.pick_in_flight(pick) else { return };
+        let is_done = self.scheduler.blame(self.model.now_ns, TicketId(id));
+        self.must(Law::Conservation, is_done.is_ok(), || format!("blame of {id} in flight is {is_done:?}"));
+        self.model.blame(id);
+    }
+
+    fn say(&mut self, pick: u64, requests: Option<Said>, tokens: Option<Said>) {
+        let Some(id) = self.pick_in_flight(pick) else { return };
+        let now_ns = self.model.now_ns;
+        let at = |said: Said| Said { reset_ns: now_ns + said.reset_ns, ..said };
+        let (requests, tokens) = (requests.map(at), tokens.map(at));
+        let (first, second) = (requests.map(bridge::left), tokens.map(bridge::left));
+        let is_heard = self.scheduler.told(now_ns, TicketId(id), first, second);
+        self.must(Law::Conservation, is_heard.is_ok(), || format!("told of {id} in flight is {is_heard:?}"));
+        self.model.said(id, requests, tokens);
     }
 
     fn submit(&mut self, batch: u64, requests: &[Request], terms: BatchTerms) {

@@ -1,5 +1,6 @@
 //! Everything but a poll: what each call changes.
 
+use super::told::Words;
 use super::{
     BatchTerms, End, Flight, Group, Host, Item, Law, NEVER, Pausable, Reference, Request, Server, Times,
     Used, Where, Word, edge_of,
@@ -167,6 +168,10 @@ impl Reference {
             if let Some(counted) = counted {
                 counted.tokens = used;
             }
+            let host = self.hosts.iter_mut().find(|host| host.id == flight.backend);
+            if let Some(words) = host.and_then(|host| host.words_mut(item.request.model)) {
+                words.settle(id, used);
+            }
         }
         if let Some(flight) = item.flight() {
             if end == End::Success {
@@ -178,6 +183,9 @@ impl Reference {
             }
         }
         self.end(id, end);
+        if let Some(flight) = item.flight() {
+            self.note_left(flight.backend, item.request.model);
+        }
     }
 
     /// The one end of a prompt.
@@ -229,7 +237,9 @@ impl Reference {
         }
         again.down_since_ns = (!self.is_reachable(&again)).then_some(now_ns);
         let flow = again.flow;
+        let model = again.request.model;
         *self.item_mut(id).expect("it was there") = again;
+        self.note_left(flight.backend, model);
         self.join_waiting(flow);
         self.retried += 1;
     }
@@ -280,7 +290,13 @@ impl Reference {
         for &(model, cap) in &server.models {
             match pausable.iter_mut().find(|known| known.model == model) {
                 Some(known) => known.cap = cap,
-                None => pausable.push(Pausable { model, paused_until_ns: 0, cap, story: Vec::new() }),
+                None => pausable.push(Pausable {
+                    model,
+                    paused_until_ns: 0,
+                    cap,
+                    story: Vec::new(),
+                    words: Words::default(),
+                }),
             }
         }
         let mut host = self.host(backend).cloned().unwrap_or(Host {

@@ -36,6 +36,8 @@ pub(crate) struct SeenBackend {
     pub(crate) reserved_for: Option<u64>,
     /// What closes it, and until when.
     pub(crate) limited: Option<(Closed, u64)>,
+    /// Of which models its provider has too little left, and until when.
+    pub(crate) spent: Vec<(u32, Closed, u64)>,
     pub(crate) tokens_in_window: u64,
     pub(crate) long_slots: u32,
     pub(crate) short_budget_tokens: u32,
@@ -57,6 +59,8 @@ pub(crate) enum Closed {
     Tokens,
     Pause,
     Breaker,
+    RequestsLeft,
+    TokensLeft,
 }
 
 impl Reference {
@@ -163,9 +167,25 @@ impl Reference {
         let wrong = limited.filter(|(host, limited)| !self.is_limited(host, *limited));
         let wrong: Vec<String> =
             wrong.map(|(host, limited)| format!("backend {} is closed for {limited:?}", host.id)).collect();
-        for what in wrong {
+        let spent = seen.backends.iter().flat_map(|at| at.spent.iter().map(|&spent| (at.backend, spent)));
+        let wrong_words = spent.filter(|&(backend, spent)| !self.is_spent(backend, spent));
+        let wrong_words =
+            wrong_words.map(|(backend, spent)| format!("backend {backend} has left for {spent:?}"));
+        for what in wrong.into_iter().chain(wrong_words.collect::<Vec<_>>()) {
             self.verdict.breach(Law::LimitsAndOrder, self.now_ns, what);
         }
+    }
+
+    /// Nothing is left, or too little for some prompt that could otherwise go there.
+    fn is_spent(&self, backend: u32, (model, closed, until_ns): (u32, Closed, u64)) -> bool {
+        let Some(host) = self.host(backend) else { return false };
+        let of = |tokens| {
+            let [requests, of_tokens] = host.lacks_until_ns(self.now_ns, model, tokens);
+            if closed == Closed::RequestsLeft { requests } else { of_tokens }
+        };
+        let waits = self.waiting().filter(|item| item.request.model == model && self.is_ready(item));
+        let mut all = waits.map(|item| of(item.limited_tokens())).chain([of(0)]);
+        until_ns > self.now_ns && all.any(|at_ns| at_ns == Some(until_ns))
     }
 
     fn is_limited(&self, host: &Host, (closed, until_ns): (Closed, u64)) -> bool {
@@ -181,6 +201,7 @@ impl Reference {
                         && self.obstacles(item, host, WINDOW_SLACK_NS).contains(&Obstacle::TokensPerMinute)
                 }),
                 Closed::Breaker => host.breaker.as_ref().and_then(Breaker::opens_at_ns) == Some(until_ns),
+                Closed::RequestsLeft | Closed::TokensLeft => true, // see below
                 Closed::Pause => host.pausable.iter().any(|known| known.paused_until_ns > self.now_ns),
             }
     }

@@ -129,7 +129,10 @@ impl Reference {
         });
         let opens = waits.map(|item| {
             let tried_ns = host.breaker.as_ref().and_then(Breaker::opens_at_ns).unwrap_or(0);
-            let mut opens_ns = [host.paused_until_ns(item.request.model).max(tried_ns), 0, 0];
+            let left = host.lacks_until_ns(self.now_ns, item.request.model, item.limited_tokens());
+            let [requests_ns, tokens_ns] = left.map(|until_ns| until_ns.unwrap_or(0));
+            let closed_ns = host.paused_until_ns(item.request.model).max(tried_ns);
+            let mut opens_ns = [closed_ns.max(requests_ns).max(tokens_ns), 0, 0];
             if server.requests_per_min > 0 {
                 let mut ends: Vec<u64> = host.requests.iter().map(|at_ns| at_ns + MINUTE).collect();
                 ends.sort_unstable();
@@ -153,6 +156,7 @@ impl Reference {
             opens_ns.into_iter().max().unwrap_or(0)
         });
         // Whatever is open by now waits for something else.
-        opens.filter(|&at_ns| at_ns > self.now_ns + WINDOW_SLACK_NS).max().unwrap_or(NEVER)
+        let is_known = |&at_ns: &u64| at_ns > self.now_ns + WINDOW_SLACK_NS && at_ns < NEVER;
+        opens.filter(is_known).max().unwrap_or(NEVER)
     }
 }

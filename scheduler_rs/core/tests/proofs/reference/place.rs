@@ -23,6 +23,10 @@ pub(crate) enum Obstacle {
     Breaker,
     RequestsPerMinute,
     TokensPerMinute,
+    /// Its provider has none left.
+    RequestsLeft,
+    /// Its provider has none, or too few, left.
+    TokensLeft,
     TenantRequests,
     TenantTokens,
 }
@@ -39,6 +43,8 @@ impl Obstacle {
             | Self::Breaker
             | Self::RequestsPerMinute
             | Self::TokensPerMinute
+            | Self::RequestsLeft
+            | Self::TokensLeft
             | Self::TenantRequests
             | Self::TenantTokens => Law::LimitsAndOrder,
         }
@@ -46,6 +52,11 @@ impl Obstacle {
 
     pub(crate) fn is_of_tenant(self) -> bool {
         matches!(self, Self::TenantRequests | Self::TenantTokens)
+    }
+
+    /// Whether it keeps back what asks for many tokens, and not what asks for few.
+    pub(crate) fn is_of_tokens(self) -> bool {
+        matches!(self, Self::TokensPerMinute | Self::TokensLeft)
     }
 }
 
@@ -105,7 +116,10 @@ impl Reference {
                 server.tokens_per_min > 0 && used > 0 && used + tokens > server.tokens_per_min,
             ),
         ];
-        let is_met = is_met.into_iter().chain(self.tenant_obstacles(item, slack_ns));
+        let [no_requests, no_tokens] = host.lacks_until_ns(self.now_ns, request.model, tokens);
+        let left =
+            [(Obstacle::RequestsLeft, no_requests.is_some()), (Obstacle::TokensLeft, no_tokens.is_some())];
+        let is_met = is_met.into_iter().chain(left).chain(self.tenant_obstacles(item, slack_ns));
         is_met.filter(|&(_, is_met)| is_met).map(|(obstacle, _)| obstacle).collect()
     }
 
@@ -115,7 +129,7 @@ impl Reference {
                 && other.is_up()
                 && other.server.serves(item.request.model)
                 && !item.excludes(other.id)
-                && other.paused_until_ns(item.request.model) <= self.now_ns
+                && !other.is_paused(self.now_ns, item.request.model)
         })
     }
 
@@ -156,7 +170,11 @@ impl Reference {
         too_large: &[(u32, &Item)],
     ) -> Option<&Host> {
         let may_be_closed = |host: &Host| {
-            too_large.iter().any(|(backend, large)| *backend == host.id && self.may_be_before(large, item))
+            too_large.iter().any(|(backend, large)| {
+                *backend == host.id
+                    && self.may_be_before(large, item)
+                    && (large.request.model == item.request.model || host.server.tokens_per_min > 0)
+            })
         };
         self.hosts.iter().find(|host| {
             !self.is_of_closed_tenant(item)
@@ -167,21 +185,19 @@ impl Reference {
         })
     }
 
-    /// The prompts that tokens per minute alone, or their tenant's limits too, keep from a backend, with it: a poll
-    /// may have closed it for them since the last release, for a moment too.
+    /// The prompts that tokens alone, those of a minute or those that a provider has left, or their tenant's limits too,
+    /// keep from a backend, with it: a poll may have closed it for them since the last release, for a moment too.
     pub(crate) fn too_large_for_now(&self) -> Vec<(u32, &Item)> {
-        let limited = || self.hosts.iter().filter(|host| host.server.tokens_per_min > 0);
         let is_too_large = |host: &Host, item: &Item| {
-            let by_tokens = |&obstacle: &Obstacle| obstacle == Obstacle::TokensPerMinute;
-            let only_that = |obstacle: &Obstacle| by_tokens(obstacle) || obstacle.is_of_tenant();
+            let only_that = |obstacle: &Obstacle| obstacle.is_of_tokens() || obstacle.is_of_tenant();
             self.obstacles(item, host, 0).iter().all(only_that)
-                && self.obstacles(item, host, super::WINDOW_SLACK_NS).iter().any(by_tokens)
+                && self.obstacles(item, host, super::WINDOW_SLACK_NS).into_iter().any(Obstacle::is_of_tokens)
         };
         let ready: Vec<&Item> = self.waiting().filter(|item| self.is_ready(item)).collect();
         let of = |host: &Host| -> Vec<(u32, &Item)> {
             ready.iter().filter(|item| is_too_large(host, item)).map(|&item| (host.id, item)).collect()
         };
-        limited().flat_map(of).collect()
+        self.hosts.iter().flat_map(of).collect()
     }
 
     /// Whether a prompt may have been met before another one that could go.

@@ -271,6 +271,9 @@ impl Reference {
         if server.tokens_per_min > 0 {
             host.tokens.push(Counted { at_ns: now_ns, tokens: item.limited_tokens(), item: item.id });
         }
+        if let Some(words) = host.words_mut(item.request.model) {
+            words.release(now_ns, item.id, item.limited_tokens());
+        }
         let horizon_ns = super::MINUTE + 2 * WINDOW_SLACK_NS;
         host.requests.retain(|&at_ns| at_ns + horizon_ns > now_ns);
         host.tokens.retain(|counted| counted.at_ns + horizon_ns > now_ns);

@@ -101,7 +101,7 @@ impl Reference {
         for &(tenant, closed, until_ns) in &seen.closed_tenants {
             let obstacle = match closed {
                 Closed::Requests => Obstacle::TenantRequests,
-                Closed::Tokens | Closed::Pause | Closed::Breaker => Obstacle::TenantTokens,
+                _ => Obstacle::TenantTokens,
             };
             let is_kept_back =
                 |item: &Item| self.tenant_obstacles(item, WINDOW_SLACK_NS).contains(&(obstacle, true));
