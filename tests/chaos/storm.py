@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.chaos.faults import Plan
+from tests.chaos import slow_reader
+from tests.chaos.faults import LONG_ANSWER_BYTES, Plan
 from tests.chaos.ledger import Ledger
 from tests.chaos.world import World, say
 
@@ -41,12 +42,16 @@ SETTINGS = {
     "BACKENDS__B0__KIND": "vllm",
     "BACKENDS__B0__LONG_THRESHOLD_TOKENS": "4096",
     "OUTBOX_LIMIT_RESULTS": "16",
+    "OUTBOX_LIMIT_BYTES": str(slow_reader.OUTBOX_BYTES),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """How many prompts; each caller sends a thousandth of them, at least 10 and at most 100, and some misbehave."""
+    """How many prompts; each caller sends a thousandth of them, at least 10 and at most 100, and some misbehave.
+
+    A slow reader sends 100, which are more in a short run.
+    """
 
     prompts: int
     seed: int
@@ -99,8 +104,10 @@ class Storm:
             "cap_exceeded": sum(len(record["exceeded"]) for record in records.values()),
             "cap_check_sees": min(record["seen_if_one_less"] for record in records.values()),
             "leaked": len(leaks),
-            "rss_bytes_per_prompt": round((after.rss_bytes - before.rss_bytes) / self.prompts, 2),
+            "rss_bytes_per_prompt": round((after.rss_bytes - before.rss_bytes) / ledger.sent, 2),
             "gave_up": len(ledger.gave_up),
+            "cancelled_unasked": len(ledger.cancelled_unasked),
+            **({"held_seen": ledger.held} if self.misbehave else {}),
             "success_ratio": round(ledger.success_ratio, 5),
             "prompts": ledger.sent,
             "wall_s": done["wall_s"],
@@ -122,6 +129,7 @@ class Storm:
             at_once=AT_ONCE,
             misbehave=self.misbehave,
             cancel_after_s=self.cancel_after_s,
+            slow_size=slow_reader.SIZE,
             log=str(world.folder / f"{name}.jsonl"),
         )
 
@@ -136,6 +144,7 @@ class Storm:
                 "after_s": self.cancel_after_s,
                 "read_slowly": self.misbehave,
             },
+            "slow_readers": {"prompts_per_call": slow_reader.SIZE, "bytes_per_answer": LONG_ANSWER_BYTES},
             "plans": [plan.values() for plan in self.plans],
             "service": SETTINGS,
             "warm_up_prompts": self.warm_up,
