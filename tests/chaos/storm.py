@@ -32,6 +32,8 @@ SHORT_CAP = 12
 WARM_UP_TURNS = 2
 """So many calls of each of those at once: the queue is once as full as it will be, and the pools and buffers that are
 there for good are filled."""
+WARM_UP_MISBEHAVE = 0.03
+"""More of them read slowly than in a storm, as many at once as it has later: what they leave unread needs memory too."""
 PATIENCE_S = 90.0
 """Pooled connections are closed after 15 to 30 idle seconds, and once a minute the service asks each backend for its
 models: a moment without any comes within a minute."""
@@ -84,11 +86,12 @@ class Storm:
         """Start everything, let it storm, and look at what is left."""
         with World(self.plans, cap=self.cap, seed=self.seed, settings=SETTINGS) as world:
             empty = world.settled(None, 0)
-            self._callers(world, "warm-up", self.warm_up)
+            more = max(self.misbehave, WARM_UP_MISBEHAVE) if self.misbehave else 0.0
+            self._callers(world, "warm-up", self.warm_up, misbehave=more)
             # Memory as it is when warm, all else as it was before anything was asked for, less the pooled connections.
             before = empty.without_connections(rss_bytes=world.levels().rss_bytes)
             world.begin()
-            done = self._callers(world, "storm", self.prompts)
+            done = self._callers(world, "storm", self.prompts, misbehave=self.misbehave)
             records = world.records()
             after = world.settled(before, PATIENCE_S)
             ledger = Ledger.read(world.folder / "storm.jsonl")
@@ -118,7 +121,7 @@ class Storm:
             "conditions": self._conditions(),
         }
 
-    def _callers(self, world: World, name: str, prompts: int) -> dict[str, Any]:
+    def _callers(self, world: World, name: str, prompts: int, *, misbehave: float) -> dict[str, Any]:
         return world.call(
             heading=name,
             do="storm",
@@ -127,7 +130,7 @@ class Storm:
             size=self.size,
             tenants=TENANTS,
             at_once=AT_ONCE,
-            misbehave=self.misbehave,
+            misbehave=misbehave,
             cancel_after_s=self.cancel_after_s,
             slow_size=slow_reader.SIZE,
             log=str(world.folder / f"{name}.jsonl"),

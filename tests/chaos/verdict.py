@@ -22,7 +22,7 @@ TARGETS: dict[str, tuple[str, float]] = {
     "leaked": ("at most", 0),
     "gave_up": ("at most", 0),
     "cancelled_unasked": ("at most", 0),
-    # Slow readers that no batch was held for would prove nothing of holding.
+    # Without a batch that its reader held, the storm would prove nothing of holding.
     "held_seen": ("at least", 1),
     "success_ratio": ("at least", 0.99),
     "goodput_ratio": ("at least", 0.95),
