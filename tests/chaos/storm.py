@@ -33,7 +33,7 @@ WARM_UP_TURNS = 2
 """So many calls of each of those at once: the queue is once as full as it will be, and the pools and buffers that are
 there for good are filled."""
 WARM_UP_MISBEHAVE = 0.03
-"""More of them read slowly than in a storm, as many at once as it has later: what they leave unread needs memory too."""
+"""More read slowly than in the storm, so that as many do so at once: what they leave unread needs memory too."""
 PATIENCE_S = 90.0
 """Pooled connections are closed after 15 to 30 idle seconds, and once a minute the service asks each backend for its
 models: a moment without any comes within a minute."""
@@ -78,6 +78,11 @@ class Storm:
         return WARM_UP_TURNS * TENANTS * AT_ONCE * self.size
 
     @property
+    def misbehave_before(self) -> float:
+        """The part of the warm-up's callers."""
+        return max(self.misbehave, WARM_UP_MISBEHAVE) if self.misbehave else 0.0
+
+    @property
     def plans(self) -> tuple[Plan, ...]:
         """What the backends do."""
         return PLANS if self.prompts >= SHORT_BELOW else SHORT_PLANS
@@ -86,8 +91,7 @@ class Storm:
         """Start everything, let it storm, and look at what is left."""
         with World(self.plans, cap=self.cap, seed=self.seed, settings=SETTINGS) as world:
             empty = world.settled(None, 0)
-            more = max(self.misbehave, WARM_UP_MISBEHAVE) if self.misbehave else 0.0
-            self._callers(world, "warm-up", self.warm_up, misbehave=more)
+            self._callers(world, "warm-up", self.warm_up, misbehave=self.misbehave_before)
             # Memory as it is when warm, all else as it was before anything was asked for, less the pooled connections.
             before = empty.without_connections(rss_bytes=world.levels().rss_bytes)
             world.begin()
@@ -146,6 +150,7 @@ class Storm:
                 "cancel_or_leave": self.misbehave,
                 "after_s": self.cancel_after_s,
                 "read_slowly": self.misbehave,
+                "in_the_warm_up": self.misbehave_before,
             },
             "slow_readers": {"prompts_per_call": slow_reader.SIZE, "bytes_per_answer": LONG_ANSWER_BYTES},
             "plans": [plan.values() for plan in self.plans],
