@@ -13,7 +13,9 @@ import orjson
 from expresslane_client import CallError, Client, ExpresslaneClientError, Outcome, Prompt, PromptSession
 
 from tests.bench import child
+from tests.chaos.faults import AT_LENGTH
 from tests.chaos.open_loop import OpenLoop
+from tests.chaos.slow_reader import SlowReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Caller", "behaviours"]
 
 SESSION_SHARE = 0.3
-SLOW_READ_S = 0.03
-SLOW_TOKENS = 2_000
-"""So long are the answers to a slow reader: they fill what the transport buffers, and then the batch's outbox."""
 MEDIAN_WORDS = 20
 LONG_SHARE = 0.005
 LONG_WORDS = 6_000
@@ -75,15 +74,18 @@ class Caller:
         misbehave: float,
         log: str,
         cancel_after_s: float | None = None,
+        slow_size: int | None = None,
     ) -> dict[str, Any]:
         """Make the calls, `at_once` of each tenant at a time; each writes one line to the log.
 
+        A slow reader's is its tenant's only one, of `slow_size` prompts; None: of as many as the others.
         Who leaves or cancels does so after `cancel_after_s`; None: when it has read some results.
         """
         self._cancel_after_s = cancel_after_s
         kinds = list(behaviours(calls, misbehave)) if misbehave else ["stays"] * calls
-        work = iter(enumerate(kinds))
-        self._ended, wanted = 0, calls * size
+        sizes = [slow_size or size if kind == "slow" else size for kind in kinds]
+        work = iter(enumerate(zip(kinds, sizes, strict=True)))
+        self._ended, wanted = 0, sum(sizes)
         async with AsyncExitStack() as stack:
             lines = stack.enter_context(Path(log).open("wb"))  # noqa: ASYNC230, SIM115 - short lines; closed by the stack
             clients = [
@@ -92,8 +94,8 @@ class Caller:
             ]
 
             async def worker(client: Client) -> None:
-                for number, behaviour in work:
-                    await self._call(client, f"{name}{number}", behaviour, size, lines)
+                for number, (behaviour, count) in work:
+                    await self._call(client, f"{name}{number}", behaviour, count, lines)
 
             self._marks_s, self._mark_at = [], [wanted // 5, wanted * 4 // 5]
             progress = asyncio.create_task(self._tell(wanted))
@@ -114,7 +116,9 @@ class Caller:
             "behaviour": behaviour,
             "sent": [prompt.custom_id for prompt in prompts],
             "results": [],
+            "cancelled": [],
             "left": False,
+            "held": False,
             "error": "",
         }
         first = asyncio.Event()
@@ -123,8 +127,16 @@ class Caller:
             async with asyncio.timeout(self._cancel_after_s if behaviour == "leaves" else None):
                 if behaviour == "cancels":
                     async with client.stream_prompts(resume=False) as session:
-                        sending = self._send(session, prompts, first)
+                        sending = self._send(session, record, prompts, first)
                         await asyncio.gather(self._read(session, record, prompts, first), sending)
+                elif behaviour == "slow":
+                    # No session: its client takes results in all the time, whether anyone reads them or not.
+                    async with (
+                        Client(self._address, tenant=name) as own,
+                        own.generate_batch(prompts, resume=False) as call,
+                    ):
+                        slow = SlowReader(own, name, lambda: self._ended)
+                        await self._read(call, record, prompts, first, slow)
                 elif chance.random() < SESSION_SHARE:
                     async with client.stream_prompts(prompts, resume=False) as session:
                         await self._read(session, record, prompts, first)
@@ -138,7 +150,12 @@ class Caller:
         lines.write(orjson.dumps(record) + b"\n")
 
     async def _read(
-        self, call: BatchCall | PromptSession, record: dict[str, Any], prompts: list[Prompt], first: asyncio.Event
+        self,
+        call: BatchCall | PromptSession,
+        record: dict[str, Any],
+        prompts: list[Prompt],
+        first: asyncio.Event,
+        slow: SlowReader | None = None,
     ) -> None:
         """Log every result, and leave where that is due. `first` is set at the first result, or when none came."""
         behaviour, half = record["behaviour"], len(prompts) // 2
@@ -150,23 +167,29 @@ class Caller:
                 reason = result.error.reason if result.error else ""
                 record["results"].append([result.custom_id, result.outcome.value, reason, result.attempts, own])
                 self._count()
-                if behaviour == "slow":
-                    await asyncio.sleep(SLOW_READ_S)
+                if slow is not None:
+                    record["held"] = await slow.pause()
                 elif behaviour == "leaves" and self._cancel_after_s is None and len(record["results"]) == half:
                     record["left"] = True
                     return
         finally:
             first.set()
 
-    async def _send(self, session: PromptSession, prompts: list[Prompt], first: asyncio.Event) -> None:
-        """Send all prompts, then cancel the second half of them: after the delay, or at the first result."""
+    async def _send(
+        self, session: PromptSession, record: dict[str, Any], prompts: list[Prompt], first: asyncio.Event
+    ) -> None:
+        """Send all prompts, then cancel the second half of them: after the delay, or at the first result.
+
+        What it cancels is logged before it is asked for: the answer may come at once.
+        """
         with suppress(ExpresslaneClientError):  # who reads is told too, and has the results from before
             await session.send(*prompts)
             if self._cancel_after_s is None:
                 await first.wait()
             else:
                 await asyncio.sleep(self._cancel_after_s)
-            await session.cancel(*(prompt.custom_id for prompt in prompts[len(prompts) // 2 :]))
+            record["cancelled"] = [prompt.custom_id for prompt in prompts[len(prompts) // 2 :]]
+            await session.cancel(*record["cancelled"])
             await session.done_sending()
 
     def _count(self) -> None:
@@ -179,10 +202,13 @@ class Caller:
         for number in range(size):
             custom_id = f"{name}-{number}"
             words = int(MEDIAN_WORDS * chance.lognormvariate(0, 0.8)) + 1
+            if behaviour == "slow":
+                # Never long, so that its turn to run comes as soon as the others'.
+                yield Prompt(custom_id, f"{custom_id} {AT_LENGTH} " + "word " * words, model="m")
+                continue
             if chance.random() < LONG_SHARE:
                 words = LONG_WORDS
-            limit = SLOW_TOKENS if behaviour == "slow" else None
-            yield Prompt(custom_id, f"{custom_id} " + "word " * words, model="m", max_tokens=limit)
+            yield Prompt(custom_id, f"{custom_id} " + "word " * words, model="m")
 
 
 async def start() -> Any:

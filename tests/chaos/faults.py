@@ -15,14 +15,15 @@ from tests.support.fake_backend import Script, SeenRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["CALM", "Faults", "Plan"]
+__all__ = ["AT_LENGTH", "CALM", "LONG_ANSWER_BYTES", "Faults", "Plan"]
 
 LIMITED = b'{"error":{"message":"too many requests","type":"requests","code":"rate_limit_exceeded"}}'
 BROKEN = b'{"error":{"message":"it broke","type":"server_error"}}'
-SERVER_ERRORS = (500, 502, 503, 504)
+SERVER_ERRORS = (500, 502, 503, 504, 529)
 CUT_AFTER = (1, 2, 3)
 """After the headers and some pieces, always before the finish reason."""
-BYTES_PER_TOKEN = 4
+AT_LENGTH = "at length"
+LONG_ANSWER_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Faults:
             case "hang_in_stream":
                 return Script(gates={2: never})
         asyncio.get_running_loop().call_later(chance.uniform(*plan.latency_s), never.set)
-        return Script(before_headers=never, text=long_answer(request.body))
+        return Script(before_headers=never, reasoning=reasoning_to(request.body))
 
     def _kind(self) -> str:
         plan = self._plan
@@ -118,12 +119,10 @@ class Faults:
                 yield {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)}
 
 
-def long_answer(body: bytes) -> str | None:
-    """Text of as many tokens as the request allows, the echo's beginning first; None where it sets no limit."""
-    _, found, rest = body.partition(b'"max_tokens":')
-    if not found:
-        return None
-    digits = rest[: len(rest) - len(rest.lstrip(b"0123456789"))]
-    _, _, content = body.partition(b'"content":"')
-    head = "echo " + content[:40].partition(b'"')[0].decode(errors="replace")
-    return head + " " + "x" * (int(digits or 0) * BYTES_PER_TOKEN)
+def reasoning_to(body: bytes) -> str:
+    """LONG_ANSWER_BYTES before the echo, where the prompt asks to be answered at length; else nothing.
+
+    Reasoning, because the backend's usage leaves it out: were it counted, a slow reader's tenant would have had its
+    share after a few answers, and its prompts would wait for that and not for their reader.
+    """
+    return "r" * LONG_ANSWER_BYTES if AT_LENGTH.encode() in body else ""

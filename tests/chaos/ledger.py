@@ -31,6 +31,10 @@ class Ledger:
     foreign: list[str] = field(default_factory=list)
     """Answered to a call that never sent them, or with another prompt's answer."""
     abandoned: int = 0
+    cancelled_unasked: list[str] = field(default_factory=list)
+    """Cancelled, though their caller has not asked for it."""
+    held: int = 0
+    """Calls whose reader has seen its batch held."""
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     """Of prompts that failed or expired."""
@@ -50,9 +54,14 @@ class Ledger:
         return ledger
 
     def add(self, call: dict[str, Any]) -> None:
-        """One call: {behaviour, sent: [custom_id], results: [[custom_id, outcome, reason, attempts, own]], error}."""
+        """One call.
+
+        {behaviour, sent: [custom_id], results: [[custom_id, outcome, reason, attempts, own]], cancelled: [custom_id],
+        left, held, error}; `cancelled` is what its caller asked to be.
+        """
         self.calls[call["behaviour"]] += 1
-        sent = set(call["sent"])
+        self.held += call["held"]
+        sent, asked = set(call["sent"]), set(call["cancelled"])
         got = Counter(custom_id for custom_id, *_ in call["results"])
         missing = [custom_id for custom_id in call["sent"] if custom_id not in got]
         self.sent += len(call["sent"])
@@ -68,6 +77,8 @@ class Ledger:
                 self.reasons[f"{outcome}: {reason}"] += 1
             if outcome in ("failed", "expired") and attempts < ATTEMPTS:
                 self.gave_up.append(custom_id)
+            if outcome == "cancelled" and custom_id not in asked:
+                self.cancelled_unasked.append(custom_id)
             if custom_id not in sent or not own:
                 self.foreign.append(custom_id)
         if call["error"]:
@@ -80,8 +91,9 @@ class Ledger:
 
     @property
     def success_ratio(self) -> float:
-        """Of the prompts that nobody cancelled and whose callers stayed, those that succeeded."""
-        wanted = sum(self.outcomes.values()) - self.outcomes["cancelled"] + len(self.lost)
+        """Of the prompts that their callers did not cancel and stayed for, those that succeeded."""
+        asked = self.outcomes["cancelled"] - len(self.cancelled_unasked)
+        wanted = sum(self.outcomes.values()) - asked + len(self.lost)
         return self.outcomes["succeeded"] / wanted if wanted else 0.0
 
     def report(self) -> dict[str, Any]:
@@ -95,6 +107,7 @@ class Ledger:
             "attempts": {str(number): count for number, count in sorted(self.attempts.items())},
             "errors_of_calls": self.errors[:SHOWN],
             "gave_up": self.gave_up[:SHOWN],
+            "cancelled_unasked": self.cancelled_unasked[:SHOWN],
             "lost": self.lost[:SHOWN],
             "duplicated": self.duplicated[:SHOWN],
             "foreign": self.foreign[:SHOWN],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.chaos.faults import Plan
+from tests.chaos import slow_reader
+from tests.chaos.faults import LONG_ANSWER_BYTES, Plan
 from tests.chaos.ledger import Ledger
 from tests.chaos.world import World, say
 
@@ -31,6 +32,8 @@ SHORT_CAP = 12
 WARM_UP_TURNS = 2
 """So many calls of each of those at once: the queue is once as full as it will be, and the pools and buffers that are
 there for good are filled."""
+WARM_UP_MISBEHAVE = 0.03
+"""More read slowly than in the storm, so that as many do so at once: what they leave unread needs memory too."""
 PATIENCE_S = 90.0
 """Pooled connections are closed after 15 to 30 idle seconds, and once a minute the service asks each backend for its
 models: a moment without any comes within a minute."""
@@ -41,12 +44,16 @@ SETTINGS = {
     "BACKENDS__B0__KIND": "vllm",
     "BACKENDS__B0__LONG_THRESHOLD_TOKENS": "4096",
     "OUTBOX_LIMIT_RESULTS": "16",
+    "OUTBOX_LIMIT_BYTES": str(slow_reader.OUTBOX_BYTES),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """How many prompts; each caller sends a thousandth of them, at least 10 and at most 100, and some misbehave."""
+    """How many prompts; each caller sends a thousandth of them, at least 10 and at most 100, and some misbehave.
+
+    A slow reader sends 100, which are more in a short run.
+    """
 
     prompts: int
     seed: int
@@ -71,6 +78,11 @@ class Storm:
         return WARM_UP_TURNS * TENANTS * AT_ONCE * self.size
 
     @property
+    def misbehave_before(self) -> float:
+        """The part of the warm-up's callers."""
+        return max(self.misbehave, WARM_UP_MISBEHAVE) if self.misbehave else 0.0
+
+    @property
     def plans(self) -> tuple[Plan, ...]:
         """What the backends do."""
         return PLANS if self.prompts >= SHORT_BELOW else SHORT_PLANS
@@ -79,11 +91,11 @@ class Storm:
         """Start everything, let it storm, and look at what is left."""
         with World(self.plans, cap=self.cap, seed=self.seed, settings=SETTINGS) as world:
             empty = world.settled(None, 0)
-            self._callers(world, "warm-up", self.warm_up)
+            self._callers(world, "warm-up", self.warm_up, misbehave=self.misbehave_before)
             # Memory as it is when warm, all else as it was before anything was asked for, less the pooled connections.
             before = empty.without_connections(rss_bytes=world.levels().rss_bytes)
             world.begin()
-            done = self._callers(world, "storm", self.prompts)
+            done = self._callers(world, "storm", self.prompts, misbehave=self.misbehave)
             records = world.records()
             after = world.settled(before, PATIENCE_S)
             ledger = Ledger.read(world.folder / "storm.jsonl")
@@ -99,8 +111,10 @@ class Storm:
             "cap_exceeded": sum(len(record["exceeded"]) for record in records.values()),
             "cap_check_sees": min(record["seen_if_one_less"] for record in records.values()),
             "leaked": len(leaks),
-            "rss_bytes_per_prompt": round((after.rss_bytes - before.rss_bytes) / self.prompts, 2),
+            "rss_bytes_per_prompt": round((after.rss_bytes - before.rss_bytes) / ledger.sent, 2),
             "gave_up": len(ledger.gave_up),
+            "cancelled_unasked": len(ledger.cancelled_unasked),
+            **({"held_seen": ledger.held} if self.misbehave else {}),
             "success_ratio": round(ledger.success_ratio, 5),
             "prompts": ledger.sent,
             "wall_s": done["wall_s"],
@@ -111,7 +125,7 @@ class Storm:
             "conditions": self._conditions(),
         }
 
-    def _callers(self, world: World, name: str, prompts: int) -> dict[str, Any]:
+    def _callers(self, world: World, name: str, prompts: int, *, misbehave: float) -> dict[str, Any]:
         return world.call(
             heading=name,
             do="storm",
@@ -120,8 +134,9 @@ class Storm:
             size=self.size,
             tenants=TENANTS,
             at_once=AT_ONCE,
-            misbehave=self.misbehave,
+            misbehave=misbehave,
             cancel_after_s=self.cancel_after_s,
+            slow_size=slow_reader.SIZE,
             log=str(world.folder / f"{name}.jsonl"),
         )
 
@@ -135,7 +150,9 @@ class Storm:
                 "cancel_or_leave": self.misbehave,
                 "after_s": self.cancel_after_s,
                 "read_slowly": self.misbehave,
+                "in_the_warm_up": self.misbehave_before,
             },
+            "slow_readers": {"prompts_per_call": slow_reader.SIZE, "bytes_per_answer": LONG_ANSWER_BYTES},
             "plans": [plan.values() for plan in self.plans],
             "service": SETTINGS,
             "warm_up_prompts": self.warm_up,

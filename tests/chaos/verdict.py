@@ -21,6 +21,9 @@ TARGETS: dict[str, tuple[str, float]] = {
     "cap_check_sees": ("at least", 1),
     "leaked": ("at most", 0),
     "gave_up": ("at most", 0),
+    "cancelled_unasked": ("at most", 0),
+    # Without a batch that its reader held, the storm would prove nothing of holding.
+    "held_seen": ("at least", 1),
     "success_ratio": ("at least", 0.99),
     "goodput_ratio": ("at least", 0.95),
     "queue_wait_p99_over_bound": ("at most", 1.0),

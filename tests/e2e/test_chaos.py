@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
+from tests.chaos import slow_reader
 from tests.chaos.__main__ import main
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def test_two_thousand_prompts_through_faulty_backends(tmp_path: Path) -> None:
     result = orjson.loads(written.read_bytes())
     again = f"python -m tests.chaos --prompts 2000 --seed {SEED}"
     assert result["missed"] == [], f"{again}: {result['levels']} {result['callers']} {result['backends']}"
-    assert result["prompts"] == 2_000
+    assert result["prompts"] == 2_000 + 2 * (slow_reader.SIZE - 10)
+    assert result["held_seen"] >= 1, again
     did = {kind for backend in result["backends"].values() for kind in backend["did"]}
     assert did == {"answered", "server_error", "disconnect", "hang_at_once", "hang_in_stream", "limited"}, again
     assert result["backends"]["b2"]["flaps"] >= 1, again

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
-from expresslane_client.v1 import inference_pb2
+from expresslane_client.v1 import admin_pb2, inference_pb2
 
-from tests.chaos import caller
+from tests.chaos import caller, slow_reader
 from tests.chaos.caller import Caller
 from tests.chaos.ledger import Ledger
 from tests.support.stub_server import StubService, serve_stub
@@ -28,7 +29,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> typ
     """One kind of call, for all callers; gives the message with which it begins."""
     behaviour, sessions, message = KINDS[request.param]
     monkeypatch.setattr(caller, "SESSION_SHARE", sessions)
-    monkeypatch.setattr(caller, "SLOW_READ_S", 0)
+    monkeypatch.setattr(slow_reader, "READ_S", 0)
     monkeypatch.setattr(caller, "behaviours", lambda calls, _: [behaviour] * calls)
     return message
 
@@ -47,9 +48,25 @@ async def test_a_good_service(kind: type, tmp_path: Path) -> None:
     """Every answer is verified; a service that does as it says leaves nothing to count (P30)."""
     service = StubService()
     ledger = await told(service, tmp_path)
-    assert {type(one) for one in service.requests} == {kind}
+    assert {type(one) for one in service.requests} - {admin_pb2.GetSnapshotRequest} == {kind}
     assert (ledger.lost, ledger.duplicated, ledger.foreign, ledger.errors) == ([], [], [], [])
     assert (ledger.sent, ledger.outcomes["succeeded"]) == (20, 20)
+    # Nothing of theirs waits there.
+    assert ledger.held == 0
+
+
+async def test_a_batch_that_is_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A slow reader asks about its own tenant until that is held, then reads to the end; nobody else stops (A16)."""
+    monkeypatch.setattr(slow_reader, "READ_S", 0)
+    monkeypatch.setattr(slow_reader, "LOOK_S", 0)
+    monkeypatch.setattr(slow_reader, "BESIDE", 0)
+    monkeypatch.setattr(caller, "behaviours", lambda *_: ["slow", "stays", "slow"])
+    unread = admin_pb2.Holdings(unread_bytes=slow_reader.OUTBOX_BYTES)
+    service = StubService(tenants=[admin_pb2.Tenant(tenant="s2", queued=5, holdings=unread)])
+    ledger = await told(service, tmp_path, calls=3)
+    assert (ledger.held, ledger.lost, ledger.outcomes["succeeded"]) == (1, [], 30)
+    # Once for each first result, and again for the one that looked as if it were held.
+    assert sum(isinstance(one, admin_pb2.GetSnapshotRequest) for one in service.requests) == 3
 
 
 async def test_a_result_that_comes_twice(kind: type, tmp_path: Path) -> None:
@@ -62,6 +79,16 @@ async def test_a_result_that_never_comes(kind: type, tmp_path: Path) -> None:
     """One missing result of twenty: lost = 1, in every kind of call."""
     ledger = await told(StubService(never={"s0-2"}), tmp_path)
     assert (ledger.lost, ledger.duplicated, ledger.errors) == (["s0-2"], [], []), kind
+
+
+async def test_a_result_that_was_cancelled(kind: type, tmp_path: Path) -> None:
+    """A prompt that the service cancels by itself was wanted; one that its caller cancels was not, in no other kind."""
+    ledger = await told(StubService(cut_off={"s0-2", "s1-7"}), tmp_path)
+    cancels = ledger.calls["cancels"] > 0
+    assert ledger.outcomes["cancelled"] == 2, kind
+    assert (ledger.cancelled_unasked, ledger.success_ratio) == (
+        (["s0-2"], 18 / 19) if cancels else (["s0-2", "s1-7"], 18 / 20)
+    )
 
 
 async def test_a_connection_that_breaks(kind: type, tmp_path: Path) -> None:
@@ -91,4 +118,6 @@ async def test_cancelling_after_a_delay(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ledger = await told(service, tmp_path, calls=1, cancel_after_s=0.01)
     (cancel,) = (one for one in service.requests if isinstance(one, inference_pb2.StreamPromptsRequest) and one.cancel)
     assert list(cancel.cancel) == [f"s0-{number}" for number in range(5, 10)]
+    (logged,) = map(orjson.loads, (tmp_path / "calls.jsonl").read_bytes().splitlines())
+    assert logged["cancelled"] == list(cancel.cancel)
     assert (ledger.lost, ledger.errors) == ([], [])

@@ -108,6 +108,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     backends: dict[str, admin_pb2.Backend] = field(default_factory=dict)
+    tenants: list[admin_pb2.Tenant] = field(default_factory=list)
     policies: dict[tuple[int, str], admin_pb2.Policy] = field(
         default_factory=lambda: {(0, ""): admin_pb2.Policy(policy="hrrn")}
     )
@@ -290,6 +291,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
             drain_rate_per_s=2.5,
             open_batches=1,
             backends=[self.backends[name] for name in sorted(self.backends)],
+            tenants=self.tenants,
         )
 
     async def UpdateTenant(  # noqa: N802

@@ -7,14 +7,17 @@ from typing import Any
 
 import orjson
 import pytest
+from expresslane_client import Snapshot
+from expresslane_client.v1 import admin_pb2
 
 import tests.chaos.__main__ as chaos
 from tests.chaos.caller import behaviours
-from tests.chaos.faults import long_answer
+from tests.chaos.faults import AT_LENGTH, LONG_ANSWER_BYTES, reasoning_to
 from tests.chaos.ledger import Ledger
 from tests.chaos.levels import Levels
 from tests.chaos.overlap import exceeded
 from tests.chaos.session import flatness
+from tests.chaos.slow_reader import BESIDE, IDLE_LOOKS, OUTBOX_BYTES, Stall
 from tests.chaos.soak import growth, success_ratio
 from tests.chaos.verdict import missed
 
@@ -44,10 +47,11 @@ def test_more_at_once_than_the_cap(
     assert exceeded(spans, cap) == [(begin * MS, end * MS, most) for begin, end, most in found]
 
 
-def call(*results: tuple[str, str], sent: str = "a b c", left: bool = False) -> dict[str, Any]:
+def call(*results: tuple[str, str], **said: Any) -> dict[str, Any]:
     """A call as its caller logs it."""
     rows = [[custom_id, outcome, "", 1, True] for custom_id, outcome in results]
-    return {"behaviour": "stays", "sent": sent.split(), "results": rows, "left": left, "error": ""}
+    plain = {"behaviour": "stays", "sent": ["a", "b", "c"], "cancelled": [], "left": False, "held": False, "error": ""}
+    return {**plain, "results": rows, **said}
 
 
 def test_what_never_came_is_lost() -> None:
@@ -69,7 +73,7 @@ def test_what_came_twice_is_duplicated() -> None:
 def test_what_was_never_asked_for_is_foreign() -> None:
     """A result with a custom_id of another call, or with another prompt's text, is a mix-up; its rate is told (P30)."""
     ledger = Ledger()
-    mixed = call(("a", "succeeded"), ("z", "succeeded"), sent="a")
+    mixed = call(("a", "succeeded"), ("z", "succeeded"), sent=["a"])
     mixed["results"][0][4] = False
     ledger.add(mixed)
     assert ledger.foreign == ["a", "z"]
@@ -86,11 +90,90 @@ def test_who_gives_up_early_is_told() -> None:
     assert ledger.gave_up == ["b"]
 
 
-def test_cancelled_prompts_say_nothing_of_success() -> None:
-    """The success ratio is over prompts that nobody cancelled."""
+def test_what_a_caller_cancels_says_nothing_of_success() -> None:
+    """The success ratio is over the prompts that their callers did not cancel."""
     ledger = Ledger()
-    ledger.add(call(("a", "succeeded"), ("b", "cancelled"), ("c", "expired")))
-    assert ledger.success_ratio == 1 / 2
+    asked = ["b", "c"]
+    ledger.add(call(("a", "succeeded"), ("b", "cancelled"), ("c", "expired"), cancelled=asked))
+    assert (ledger.success_ratio, ledger.cancelled_unasked) == (1 / 2, [])
+    ledger.add(call(("a", "succeeded"), ("b", "succeeded"), ("c", "cancelled"), cancelled=asked, behaviour="cancels"))
+    assert (ledger.success_ratio, ledger.cancelled_unasked) == (3 / 4, [])
+
+
+@pytest.mark.parametrize("behaviour", ["stays", "slow", "leaves", "cancels"])
+def test_what_nobody_asked_to_be_cancelled_has_not_succeeded(behaviour: str) -> None:
+    """A prompt that the service cancels by itself was wanted, whoever its caller is and what else that one cancels."""
+    ledger = Ledger()
+    results = ("a", "succeeded"), ("b", "cancelled"), ("c", "cancelled")
+    ledger.add(call(*results, behaviour=behaviour, cancelled=["c"], left=behaviour == "leaves"))
+    assert (ledger.success_ratio, ledger.cancelled_unasked) == (1 / 2, ["b"])
+    found = {"success_ratio": ledger.success_ratio, "cancelled_unasked": len(ledger.cancelled_unasked)}
+    assert missed(found) == ["cancelled_unasked = 1, at most 0", "success_ratio = 0.5, at least 0.99"]
+
+
+def looked(**fields: int) -> Snapshot:
+    """The service while a tenant's call is held and others run; `fields` change that."""
+    now = {"queued": 70, "in_flight": 0, "unread": OUTBOX_BYTES, "others": 36, "retry_waiting": 0, "up": 1} | fields
+    message = admin_pb2.Snapshot(in_flight=now["others"] + now["in_flight"], retry_waiting=now["retry_waiting"])
+    message.backends.add(available=bool(now["up"]))
+    message.tenants.add(tenant="other", queued=70)
+    message.tenants.add(
+        tenant="slow",
+        queued=now["queued"],
+        in_flight=now["in_flight"],
+        holdings=admin_pb2.Holdings(unread_bytes=now["unread"]),
+    )
+    return Snapshot.from_proto(message)
+
+
+@pytest.mark.parametrize(
+    ("between", "seen"),
+    [
+        ({}, True),
+        ({"in_flight": 1}, None),
+        ({"queued": 69}, None),
+        ({"unread": OUTBOX_BYTES - 1}, None),
+        ({"queued": 0, "in_flight": 1}, False),
+        ({"queued": 0}, False),
+    ],
+)
+def test_a_batch_that_its_reader_holds(between: dict[str, int], seen: bool | None) -> None:
+    """A16: held is what had as much unread and as much waiting and nothing in flight, while others had results."""
+    stall = Stall("slow")
+    assert stall.look(looked(), 0) is None
+    assert stall.look(looked(), BESIDE - 1) is None
+    middle = stall.look(looked(**between), BESIDE)
+    assert middle is seen
+    if seen is None:
+        # The count begins anew, with what came after.
+        assert stall.look(looked(), BESIDE + 1) is None
+        assert stall.look(looked(), 2 * BESIDE) is None
+        assert stall.look(looked(), 2 * BESIDE + 1) is True
+
+
+@pytest.mark.parametrize(
+    ("fields", "seen"),
+    [({}, True), ({"others": 1}, None), ({"retry_waiting": 1}, None), ({"up": 0}, None)],
+)
+def test_a_batch_that_is_held_in_an_idle_service(fields: dict[str, int], seen: bool | None) -> None:
+    """A16: also held is what waits where nobody else has work and a backend would take it, seen more than once."""
+    stall = Stall("slow")
+    looks = [stall.look(looked(**{"others": 0} | fields), 0) for _ in range(IDLE_LOOKS + 1)]
+    assert looks == [None] * IDLE_LOOKS + [seen]
+
+
+def test_a_caller_that_nothing_is_known_of() -> None:
+    """Whose tenant the service does not list has nothing that could be held."""
+    assert Stall("nobody").look(looked(), 0) is False
+
+
+def test_a_storm_whose_slow_readers_nobody_held() -> None:
+    """The calls that were held are counted, and one at least must be."""
+    ledger = Ledger()
+    ledger.add(call(behaviour="slow"))
+    assert missed({"held_seen": ledger.held}) == ["held_seen = 0, at least 1"]
+    ledger.add(call(behaviour="slow", held=True))
+    assert missed({"held_seen": ledger.held}) == []
 
 
 def test_one_caller_in_a_hundred() -> None:
@@ -166,11 +249,11 @@ def test_targets() -> None:
     assert missed({"lost": 1, "success_ratio": 0.98}) == ["lost = 1, at most 0", "success_ratio = 0.98, at least 0.99"]
 
 
-def test_a_long_answer_begins_with_the_echo() -> None:
-    """The length follows max_tokens, and whose answer it is can still be seen."""
-    body = b'{"messages":[{"role":"user","content":"s1-2 word word"}],"max_tokens":5,"stream":true}'
-    assert long_answer(body) == "echo s1-2 word word " + "x" * 20
-    assert long_answer(body.replace(b"max_tokens", b"other")) is None
+def test_a_long_answer() -> None:
+    """Its length is asked for in words, and comes before the echo."""
+    body = f'{{"messages":[{{"role":"user","content":"s1-2 {AT_LENGTH} word"}}],"stream":true}}'.encode()
+    assert len(reasoning_to(body)) == LONG_ANSWER_BYTES
+    assert reasoning_to(body.replace(AT_LENGTH.encode(), b"briefly")) == ""
 
 
 @pytest.mark.parametrize(

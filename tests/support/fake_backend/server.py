@@ -27,6 +27,7 @@ _DIALECTS = {
     "/api/chat": ollama_dialect,
     "/api/generate": ollama_dialect,
 }
+_PHRASES = {one.value: one.phrase for one in HTTPStatus}
 
 
 class _Cut(Exception):  # noqa: N818
@@ -297,7 +298,8 @@ def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 def _head(script: Script, headers: dict[str, str]) -> bytes:
-    phrase = HTTPStatus(script.status).phrase
+    # Proxies and providers have statuses of their own, 499, 520 or 529; those have no phrase.
+    phrase = _PHRASES.get(script.status, "")
     given = {name.lower() for name in script.headers}
     lines = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in given]
     lines += [f"{name}: {value}" for name, value in script.headers.items()]
