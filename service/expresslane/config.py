@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from expresslane.config_checks import backend_problems, exposure_warnings, service_problems
 from expresslane.errors import ConfigError
+from expresslane.masking import MASK, masked, masked_url
 from expresslane.settings import BackendSettings, Settings
 from expresslane.variables import (
-    MASK,
     OTHER_NAMES,
     OTHER_VARIABLES,
     PREFIX,
@@ -25,7 +25,6 @@ from expresslane.variables import (
     group_members,
     is_foreign,
     is_id,
-    masked,
     show,
     value_at,
     variables,
@@ -192,7 +191,7 @@ def _said(variable: Variable, texts: Mapping[str, str], origins: Mapping[str, st
     if variable.path not in texts:
         return variable.name
     name = origins[variable.path].rpartition(" ")[2]
-    text = masked(texts[variable.path])
+    text = (masked_url if variable.url else masked)(texts[variable.path])
     shown = MASK if variable.secret else ascii(text if len(text) <= 100 else text[:97] + "...")
     return f"{name}={shown}"
 

@@ -60,7 +60,10 @@ _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One setting as the environment names it. `path` is dotted; `secret`: its value is never shown."""
+    """One setting as the environment names it.
+
+    `path` is dotted; of a `secret` the value is never shown, of a `url` no credentials are.
+    """
 
     path: str
     name: str
@@ -69,6 +72,7 @@ class Variable:
     example: str
     meaning: str
     secret: bool
+    url: bool
 
 
 def variables(members: Mapping[str, Iterable[str]]) -> dict[str, Variable]:
@@ -176,6 +180,7 @@ def _variable(path: str, prop: Mapping[str, Any]) -> Variable:
         example=prop.get("example") or default or _example(prop),
         meaning=" ".join(prop["description"].split()),
         secret=prop.get("format") == "password",
+        url=prop.get("format") == "uri",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -13,6 +14,7 @@ from expresslane_client import CallError, Client, Prompt
 
 from tests.e2e.served import Served
 from tests.support.fake_backend import FakeBackend, Script, SeenRequest
+from tests.support.shell import Shell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 KEY = "sk-canary/of+the+backend"
 PASSWORD = "canary-in-the-url"
 QUERY = "canary-in-the-query"
+CODE = "canary+by/no.name"
+AUTH = "canary-that-authorizes"
 PROMPT = "canary in the prompt"
-SECRETS = (KEY, PASSWORD, QUERY, base64.b64encode(f"me:{PASSWORD}".encode()).decode())
+SECRETS = (KEY, PASSWORD, QUERY, CODE, AUTH, base64.b64encode(f"me:{PASSWORD}".encode()).decode())
 
 
 def echo(request: SeenRequest) -> bytes:
@@ -44,13 +48,14 @@ def misbehaviours(request: SeenRequest) -> dict[str, Script]:
         "malformed": Script(wire=[b"data: {" + text + key + b"\n\n"]),
         "media": Script(body=text + key, headers={"Content-Type": f"text/{key.decode().split()[-1]}"}),
         "redirect": Script(status=302, headers={"Location": f"http://h:1/?api_key={QUERY}&and={key.decode()}"}),
+        "path": Script(status=404, body=b"no route: " + request.query.encode()),
         "status line": Script(status=200, headers={"X": f"\x00{key.decode()}"}),
         "cut": Script(cut_after=2),
         "answer": Script(),
     }
 
 
-KINDS = ("refuse", "long", "fail", "inside", "malformed", "media", "redirect", "status line", "cut", "answer")
+KINDS = ("refuse", "long", "fail", "inside", "malformed", "media", "redirect", "path", "status line", "cut", "answer")
 
 
 def misbehave(request: SeenRequest) -> Script | None:
@@ -67,7 +72,8 @@ async def test_canaries(tmp_path: Path, url_credentials: bool) -> None:
         fake.on(misbehave)
         prefix = "EXPRESSLANE_BACKENDS__FAKE__"
         address = fake.url.removeprefix("http://")
-        credentials = {f"{prefix}URL": f"http://me:{PASSWORD}@{address}/v1?api_key={QUERY}"}
+        query = f"api_key={QUERY}&code={quote(CODE, safe='')}&auth={AUTH}&api-version=2024-08-01"
+        credentials = {f"{prefix}URL": f"http://me:{PASSWORD}@{address}/v1?{query}"}
         environ = (credentials if url_credentials else {f"{prefix}URL": fake.url, f"{prefix}API_KEY": KEY}) | {
             f"{prefix}KIND": "openai",
             f"{prefix}MODELS": "m",
@@ -102,6 +108,10 @@ async def test_canaries(tmp_path: Path, url_credentials: bool) -> None:
         assert secret not in told
         assert secret not in said
         assert orjson.dumps(secret).decode()[1:-1] not in said
+    assert CODE[-8:] not in told + said  # in no encoding: its end is the same in all of them
+    if url_credentials:
+        assert "code=********&auth=********&api-version=2024-08-01" in repr(backends)
+        assert "no route" in told  # it was the query that was said there
     for secret in (KEY, SECRETS[-1]):
         assert secret[: len(secret) // 2] not in told  # no half of it either
     assert PROMPT not in said
@@ -109,6 +119,31 @@ async def test_canaries(tmp_path: Path, url_credentials: bool) -> None:
     assert "expresslane.prompts.ended" in said  # the metrics,
     assert "call refused: unknown key" in said  # and the logs,
     assert f'"key":"{record.id}"' in said  # which name the caller
+
+
+@pytest.mark.parametrize("command", ["config", "serve"])
+@pytest.mark.parametrize("url", ["u:{}@h", "http://h:x/v1?code={}"])
+async def test_a_url_that_is_refused_shows_no_secret(tmp_path: Path, command: str, url: str) -> None:
+    """What is wrong is told by the variable's name and what is allowed, whatever was forgotten in its value."""
+    environ = {"EXPRESSLANE_BACKENDS__A__KIND": "openai", "EXPRESSLANE_BACKENDS__A__URL": url.format(PASSWORD)}
+    done = await Shell(tmp_path, "", environ).run(command)
+    assert (done.code, done.out) == (2, "")
+    assert "EXPRESSLANE_BACKENDS__A__URL=" in done.err
+    assert "an http:// or https:// address with a host" in done.err
+    assert PASSWORD not in done.err
+
+
+async def test_config_shows_no_secret_of_a_url(tmp_path: Path) -> None:
+    """Every value of a query is masked, whatever its name, but for those that are known to be harmless."""
+    url = f"http://me:{PASSWORD}@h/v1?code={QUERY}&auth={AUTH}&x={QUERY}&{QUERY}&api-version=2024-08-01"
+    environ = {"EXPRESSLANE_BACKENDS__A__KIND": "openai", "EXPRESSLANE_BACKENDS__A__URL": url}
+    shell = Shell(tmp_path, "", environ)
+    shown = "http://********@h/v1?code=********&auth=********&x=********&********&api-version=2024-08-01"
+    for arguments in (("config",), ("config", "--json")):
+        done = await shell.run(*arguments)
+        assert done.code == 0
+        assert shown in done.out
+        assert "canary" not in done.out + done.err
 
 
 async def test_redirects_are_not_followed(tmp_path: Path) -> None:

@@ -110,6 +110,28 @@ async def test_run_says_which_limit_it_waits_for(tmp_path: Path, whose: str, ten
         assert (await shell.run("backends", "set-limits", "fake")).code == 2
 
 
+async def test_drain(tmp_path: Path) -> None:
+    """The service takes no more work and tells what is left, again when asked again; what was accepted ends (T12)."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        shell = Shell(tmp_path, service.address)
+        fake.on(lambda _: Script(before_headers=gate))
+        call = service.client.generate_batch(["a", "b", "c"])
+        reading = asyncio.ensure_future(anext(call))
+        await fake.wait_for_generations(1)
+        done = await shell.run("drain")
+        assert (done.code, done.out) == (0, "takes no more work; left to do: 2 waiting · 1 in flight\n")
+        assert (await shell.run("drain", "--json")).lines == [{"queued": 2, "in_flight": 1}]
+        assert "draining: takes no more work" in (await shell.run("status")).out
+        shell.write("p.jsonl", *numbered(1))
+        refused = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--no-resume")
+        assert (refused.code, "refused (DRAINING)" in refused.err) == (3, True)
+        gate.set()
+        assert (await reading).ok
+        assert [one.ok async for one in call] == [True, True]
+        assert (await shell.run("drain")).out == "takes no more work; left to do: nothing\n"
+
+
 async def test_backends_say_that_one_is_left_alone(tmp_path: Path) -> None:
     """An open breaker is told below the table, with the time until the backend is tried."""
     async with FakeBackend() as fake:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.support.certificates import Authority
 from tests.support.service import simulated_service
+from tests.support.shell import Shell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +112,39 @@ def test_a_caller_is_told_which_of_its_files_is_missing() -> None:
         Client("h:1", tls=Tls("/nowhere/ca"))
     with pytest.raises(InputError, match="go together"):
         Tls(cert_file="only.pem")
+
+
+async def test_the_command_line_says_what_a_connection_lacks(tmp_path: Path) -> None:
+    """TLS, an authority, a name, a certificate, or no TLS at all: where that can be told it is, by the option (P39)."""
+    ours, other = Authority(tmp_path), Authority(tmp_path, "other")
+    cert, key = ours.issue("acme.example")
+    strange_cert, strange_key = other.issue("acme.example")
+    trusting = ("--ca-file", str(ours.file))
+    named = (*trusting, "--server-name", "localhost")
+    strange = (*named, "--cert", strange_cert, "--key", strange_key)
+
+    async def told(address: str, *options: str) -> str:
+        done = await Shell(tmp_path, address).run("status", *options)
+        assert done.code == 3
+        assert address in done.err
+        return done.err
+
+    async with simulated_service(tls=ours.server()) as service:
+        assert "hangs up" in (clear := await told(service.address))
+        assert "if it wants TLS:              --tls" in clear
+        assert "is not trusted" in (untrusted := await told(service.address, "--tls"))
+        assert "--ca-file FILE" in untrusted
+        assert "is for another name" in (unnamed := await told(service.address, *trusting))
+        assert "--server-name NAME" in unnamed
+        assert (await Shell(tmp_path, service.address).run("status", *named)).code == 0
+    async with simulated_service(tls=ours.server(mutual=True)) as service:
+        assert "if it wants a certificate:    --cert FILE --key FILE (mTLS)" in (
+            bare := await told(service.address, *named)
+        )
+        assert "if it wants TLS" not in bare
+        assert f"is the certificate still valid, and of an authority that the service trusts? {strange_cert}" in (
+            await told(service.address, *strange)
+        )
+        assert (await Shell(tmp_path, service.address).run("status", *named, "--cert", cert, "--key", key)).code == 0
+    async with simulated_service() as service:
+        assert "does not speak TLS" in await told(service.address, *named)

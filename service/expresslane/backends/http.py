@@ -18,7 +18,7 @@ from expresslane.backends.http_errors import error_of_exception, error_of_respon
 from expresslane.backends.malformed import load, malformed
 from expresslane.clock import monotonic_ns
 from expresslane.errors import BackendError, Reason, encodable
-from expresslane.masking import SecretCutter, query_secrets
+from expresslane.masking import SecretCutter, url_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -93,7 +93,7 @@ class HttpClient:
         base = URL(settings.url)
         self._reuse = reuse
         self.max_answer_bytes = max_answer_bytes
-        secrets = [*query_secrets(settings.url), base.password or ""]
+        secrets = list(url_secrets(settings.url))
         self._headers = {
             "Accept": "application/json, text/event-stream, application/x-ndjson",
             # Compression of small chunks would cost more than it saves, and delay them.
@@ -108,7 +108,6 @@ class HttpClient:
         elif base.user is not None:
             pair = f"{base.user}:{base.password or ''}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-            secrets.append(pair)
         self._cutter = SecretCutter(secrets)
         self._base = base.with_user(None)
         self.where = str(self._base.with_query(None))

@@ -124,6 +124,13 @@ def _policy(arguments: argparse.Namespace) -> int:
     return set_policy(connection(arguments), policy, prompt_class=arguments.prompt_class, model=arguments.model)
 
 
+def _drain(arguments: argparse.Namespace) -> int:
+    from expresslane.cli.connection import connection  # noqa: PLC0415
+    from expresslane.cli.drain import drain  # noqa: PLC0415
+
+    return drain(connection(arguments), as_json=arguments.as_json)
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from expresslane.cli.connection import connection  # noqa: PLC0415
     from expresslane.cli.status import status  # noqa: PLC0415
@@ -166,6 +173,7 @@ _COMMANDS = {
     "tenants": _tenants,
     "policy": _policy,
     "status": _status,
+    "drain": _drain,
     "config": _config,
     "keys": _keys,
     "version": _version,

@@ -103,6 +103,17 @@ examples:
 jobs live in the service's memory: they are lost when it stops, and an hour after their end
 (EXPRESSLANE_JOB_RETENTION_S)
 """
+_DRAIN_EPILOG = """\
+From then on new batches, sessions, prompts and jobs are refused (DRAINING), and health says NOT_SERVING, so that
+balancers send callers elsewhere. What was accepted waits, runs and is delivered as ever. It cannot be undone: the
+process lives on, for callers to read their results, until it is ended and started anew.
+
+examples:
+  expresslane drain                                   tells how many prompts are left; once more, how many still are
+  expresslane status --watch                          how they become fewer
+  expresslane drain --json                            {"queued": 3, "in_flight": 1}
+SIGTERM does the same, and ends the service once nothing is left or EXPRESSLANE_DRAIN_GRACE_S is over
+"""
 _QUOTED_OR_OPTION = re.compile(r"'[^']*'|--[\w-]+")
 _ARGUMENT = re.compile(r"argument ([^:]+): ")
 _COMMANDS_EXAMPLE = "expresslane run prompts.jsonl -o results.jsonl"
@@ -176,6 +187,8 @@ def build_parser() -> Parser:
     status = _add(commands, "status", "queue, work in flight and outcomes of the service", json=True)
     status.add_argument("--watch", "-w", action="store_true", help="again every second, until Ctrl-C")
     add_connection(status)
+    drain = "take no more work, finish what was accepted; cannot be undone"
+    add_connection(_add(commands, "drain", drain, json=True, epilog=_DRAIN_EPILOG))
     config = _add(commands, "config", "the configuration that `serve` would run with here", json=True)
     config.add_argument("--all", dest="everything", action="store_true", help="also what has its default")
     config.add_argument("--reference", action="store_true", help="every setting there is, with its meaning")

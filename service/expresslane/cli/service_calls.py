@@ -15,6 +15,7 @@ from expresslane_client import (
 )
 
 from expresslane.cli.console import CommandError, Exit
+from expresslane.cli.unreachable import unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["connected", "explained"]
 
-_VARIABLE = "EXPRESSLANE_ADDRESS"
 _TENANT_VARIABLE = "EXPRESSLANE_TENANT"
 _UNIMPLEMENTED = "UNIMPLEMENTED"
 
@@ -59,13 +59,7 @@ def explained(
                 hints.append(f"try again in {error.retry_after_s:.0f} s")
             return CommandError(f"refused ({error.reason}): {message}", *hints, code=Exit.SERVICE)
         case UnavailableError():
-            return CommandError(
-                f"no service answers at {address}: {error.message}",
-                "start one:       expresslane serve",
-                f"name another:    --address HOST:PORT, or {_VARIABLE}=HOST:PORT",
-                "with TLS:        --tls, and --ca-file FILE for an authority of your own",
-                code=Exit.SERVICE,
-            )
+            return unreachable(error, service)
         case DeadlineExceededError():
             return CommandError(f"the service at {address} did not answer in time", code=Exit.SERVICE)
         case CallError() if error.code.name == _UNIMPLEMENTED:
@@ -73,7 +67,7 @@ def explained(
             return CommandError(
                 wrong,
                 "compare:         expresslane version",
-                "backends and status may have an address of their own: EXPRESSLANE_ADMIN_LISTEN of the service",
+                "backends, status and drain may have an address of their own: EXPRESSLANE_ADMIN_LISTEN of the service",
                 code=Exit.SERVICE,
             )
         case _:

@@ -99,13 +99,20 @@ def _http_url(value: str) -> str:
     """An address that requests can be sent to, or empty."""
     if not value:
         return value
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        # Its own words quote the place where a port is looked for, which may be half a password.
+        raise ValueError("it is not an address; in a password / ? # [ ] @ are %2F %3F %23 %5B %5D %40") from None
     if parts.scheme not in {"http", "https"}:
         raise ValueError("it does not start with http:// or https://")
     if not parts.hostname or re.search(r"\s", value):
         raise ValueError("it names no host")
-    if parts.port == 0:
+    if port == 0:
         raise ValueError("port 0 is not an address")
+    if "#" in value:
+        raise ValueError("what follows a # is never sent; a # in a password or a query is %23")
     return value
 
 
@@ -155,7 +162,12 @@ SecondsOrOff = Annotated[
 Url = Annotated[
     str,
     AfterValidator(_http_url),
-    Field(json_schema_extra=says("an http:// or https:// address with a host", "http://127.0.0.1:8000")),
+    Field(
+        json_schema_extra={
+            "format": "uri",
+            **says("an http:// or https:// address with a host", "http://127.0.0.1:8000"),
+        }
+    ),
 ]
 Key = Annotated[
     SecretStr,

@@ -32,10 +32,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from yarl import URL
 
 from expresslane.errors import ConfigError
+from expresslane.masking import MASK, masked, masked_url
 from expresslane.telemetry import names
 from expresslane.telemetry.core_histograms import CoreHistograms
 from expresslane.telemetry.spans import Tracer
-from expresslane.variables import MASK, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,7 +181,8 @@ def _problems(environ: Mapping[str, str]) -> list[str]:
     def check(name: str, ok: Callable[[str], bool], allowed: str, example: str, *, secret: bool = False) -> None:
         value = _value(environ, name)
         if value and not ok(value):
-            shown = MASK if secret else masked(value[:100])
+            hide = masked_url if name.endswith("ENDPOINT") else masked
+            shown = MASK if secret else hide(value)[:100]
             problems.append(f"{name}={shown!a} is not allowed. Allowed: {allowed}. Example: {name}={example}")
 
     for signal in ("TRACES", "METRICS"):

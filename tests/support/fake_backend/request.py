@@ -23,6 +23,8 @@ class SeenRequest:
     body: bytes
     connection: int
     """Which connection it came on, from 0."""
+    query: str = ""
+    """What followed the path's `?`, as it came."""
     begun_ns: int = 0
     """When its work began, monotonic."""
     ended_ns: int = 0

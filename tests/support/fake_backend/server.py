@@ -177,10 +177,11 @@ class FakeBackend:
         except asyncio.IncompleteReadError:
             return None
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
-        method, path, _ = first.split(" ")
+        method, target, _ = first.split(" ")
+        path, _, query = target.partition("?")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        request = SeenRequest(self._seen, method, path.partition("?")[0], headers, body, connection)
+        request = SeenRequest(self._seen, method, path, headers, body, connection, query)
         self._seen += 1
         if self._keep:
             async with self._arrived:

@@ -239,6 +239,27 @@ def test_secrets_are_not_in_errors() -> None:
     assert "secret" not in text
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "u:canary@h",
+        "http:/u:canary@h",
+        "http://u:canary/1@h",
+        "http://u:canary#1@h",
+        "http://[canary]@h",
+        "http://u:canary\u2100@h",
+        "http://h:1?x=canary#",
+        "http://h:1#canary",
+        "http://h :1?code=canary",
+    ],
+)
+def test_no_way_of_writing_a_url_shows_what_is_secret_in_it(url: str) -> None:
+    """Neither its own text nor the words of whoever tried to read it, which quote what they took for a port."""
+    (line,) = mistakes(**{**VLLM, "BACKENDS__A__URL": url})
+    assert "canary" not in line
+    assert "is not allowed" in line
+
+
 def test_long_and_unprintable_values_are_cut_and_escaped() -> None:
     """An error line stays one short line whatever the value holds."""
     (line,) = mistakes(POLICY="é\n" + "x" * 10_000)

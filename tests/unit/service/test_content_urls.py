@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from expresslane.servicers.content_urls import foreign_address, foreign_reference, tool_server
+from expresslane.servicers.content_urls import MAX_TEXT_DEPTH, foreign_address, foreign_reference, tool_server
 from expresslane.servicers.decode import PromptDecoder
 from expresslane.v1 import types_pb2
 
@@ -34,10 +34,32 @@ METADATA = "http://169.254.169.254/latest/meta-data"
         {"image_data": "/var/secret.png"},
         {"lora_path": "/models/other"},
         {"guided_json": {"properties": {"a": {"$ref": METADATA}}}},
+        {"guided_json": {"$dynamicRef": METADATA}},
+        {"guided_json": {"$recursiveRef": "other.json"}},
+        {"guided_json": {"$schema": METADATA}},
+        {"image_data": [[METADATA]]},
+        {"image_data": [["aGk="], [[[METADATA]]]]},
+        {"image_url": [[{"detail": "low"}, METADATA]]},
+        {"bootstrap_port": [[22]]},
+        {"kv_transfer_params": [[{}]]},
+        {"guided_json": json.dumps({"$ref": METADATA})},
+        {"guided_json": " \ufeff\n" + json.dumps({"$ref": METADATA}) + " and more"},
+        {"guided_json": json.dumps({"a": {"b": [[{"$ref": METADATA}]]}})},
+        {"json_schema": json.dumps({"$schema": METADATA})},
+        {"structured_outputs": {"json": json.dumps({"$dynamicRef": METADATA})}},
+        {"structural_tag": json.dumps({"structures": [{"schema": {"$ref": METADATA}}]})},
+        {"structural_tag": json.dumps({"structures": [{"schema": json.dumps({"$ref": METADATA})}]})},
+        {"grammar": {"type": "json", "value": json.dumps({"$ref": METADATA})}},
+        {"format": json.dumps({"$ref": METADATA}).replace("$", "\\u0024")},
+        {"guided_json": [[json.dumps({"$ref": METADATA})]]},
+        {"guided_json": f'{{"maximum":1{"0" * 5_000},"$ref":"{METADATA}"}}'},
     ],
 )
 def test_what_a_backend_would_fetch_is_found(value: Any) -> None:
-    """Text under a key that ends in url or uri, media by name, peers, ports and paths of engines, schemas elsewhere."""
+    """Text under a key that ends in url or uri, media by name, peers, ports and paths of engines, schemas elsewhere.
+
+    In lists of lists as in one value, and in a schema that is text as in one that is an object.
+    """
     assert foreign_address(json.dumps(value))
 
 
@@ -51,6 +73,13 @@ def test_what_a_backend_would_fetch_is_found(value: Any) -> None:
         '{"temperature":1,"guided_json":{"properties":{"url":{"type":"string"}}}}',
         '{"guided_json":{"$schema":"https://json-schema.org/draft/2020-12/schema","$ref":"#/$defs/a"}}',
         '{"guided_json":{"properties":{"db_host":{"type":"string"},"image":{"type":"string"}}}}',
+        '{"guided_json":{"$schema":"http://json-schema.org/draft-07/schema#","$dynamicRef":"#node"}}',
+        json.dumps({"guided_json": '{"$schema":"https://json-schema.org/draft/2020-12/schema","$ref":"#/$defs/a"}'}),
+        json.dumps({"json_schema": '{"properties":{"url":{"type":"string"},"file":{"type":"string"}}}'}),
+        json.dumps({"image_data": [["aGk=", "data:,a"], []], "kv_transfer_params": [[None]]}),
+        json.dumps({"type": "text", "text": '{"$ref":"http://example.com"}', "content": '[{"$ref":"http://h"}'}),
+        json.dumps({"chat_template": "{% if image_url %}{{ image_url }}{% endif %}", "format": "json of a url"}),
+        json.dumps({"guided_json": "{no JSON, and nothing that could lead away"}),
         '{"images":["/9j/4AAQ+w=="],"image":null,"supports_path":true,"kv_transfer_params":null}',
         "",
         "not json with url",
@@ -94,6 +123,47 @@ def test_a_schema_that_refers_to_another_place_is_found() -> None:
     assert tool_server(json.dumps([function])) == METADATA
 
 
+def test_schemas_as_text_are_looked_through_wherever_they_may_stand() -> None:
+    """In a response format and in a tool, too; there as well only references count."""
+    form = {"type": "json_schema", "json_schema": {"schema": json.dumps({"url": "http://h", "$ref": "#/a"})}}
+    assert not foreign_reference(json.dumps(form))
+    form["json_schema"]["schema"] = json.dumps({"$ref": METADATA})  # type: ignore[index]
+    assert foreign_reference(json.dumps(form)) == METADATA
+    for tool in ({"function": {"parameters": json.dumps({"$ref": METADATA})}}, {"input_schema": '{"$ref":"http://h"}'}):
+        assert tool_server(json.dumps([tool]))
+        assert tool_server(json.dumps([[[tool]]]))
+    assert tool_server(json.dumps([[{"type": "mcp", "server_url": METADATA}]])) == METADATA
+
+
+def nested_text(depth: int) -> str:
+    """A reference that leads away, so deep in texts of JSON."""
+    text = json.dumps({"$ref": METADATA})
+    for _ in range(depth):
+        text = json.dumps({"json": text})
+    return text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"guided_json": '{"$ref":"http://h", no JSON}'}),
+        json.dumps({"guided_json": '{"a":' + "[" * 100_000 + "]" * 100_000 + ',"$ref":"http://h"}'}),
+        nested_text(MAX_TEXT_DEPTH + 1),
+        nested_text(14),
+    ],
+)
+def test_a_schema_that_cannot_be_read_here_does_not_pass(text: str) -> None:
+    """A backend's own parser may be more patient: what might refer to something and cannot be read is refused."""
+    assert foreign_address(text).endswith("(unreadable)")
+    assert foreign_reference(text).endswith("(unreadable)")
+
+
+def test_what_lies_deep_is_found_up_to_a_depth() -> None:
+    """Texts in texts are read a few times over, and lists however long are looked through to their end."""
+    assert foreign_address(nested_text(MAX_TEXT_DEPTH)) == METADATA[:40]
+    assert foreign_address(json.dumps({"image_data": [["aGk="]] * 100_000 + [[METADATA]]})) == METADATA
+
+
 def message(**fields: Any) -> types_pb2.Prompt:
     """A chat with one JSON part, and whatever else."""
     part = fields.pop("part", '{"type":"text","text":"x"}')
@@ -106,6 +176,8 @@ def message(**fields: Any) -> types_pb2.Prompt:
     [
         ({"part": json.dumps({"image_url": {"url": METADATA}})}, "p.chat.messages[0].content[0].json"),
         ({"extra_json": json.dumps({"image_url": METADATA})}, "p.extra_json"),
+        ({"extra_json": json.dumps({"image_data": [[METADATA]]})}, "p.extra_json"),
+        ({"extra_json": json.dumps({"guided_json": json.dumps({"$ref": METADATA})})}, "p.extra_json"),
         ({"tools_json": json.dumps([{"server_url": METADATA}])}, "p.tools_json"),
         ({"response_format_json": json.dumps({"$ref": METADATA})}, "p.response_format_json"),
     ],

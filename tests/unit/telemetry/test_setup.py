@@ -140,6 +140,14 @@ def test_wrong_headers_are_refused_without_showing_them(name: str) -> None:
     assert "zzz" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["me:canary@collector", "http:/me:canary@h", f"http://me:{'x' * 90}canary@:1"])
+def test_a_wrong_endpoint_is_shown_without_its_credentials(value: str) -> None:
+    """However it is written and however long it is: what is shown is masked first and cut then."""
+    with pytest.raises(ConfigError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT='(http://)?\*+@.*' is not allowed") as caught:
+        Telemetry.start("1", {"OTEL_EXPORTER_OTLP_ENDPOINT": value})
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "variables",
     [
