@@ -459,7 +459,7 @@ class Scheduler:
         requests_per_min: int = 0,
         tokens_per_min: int = 0,
         breaker_error_ratio: float = 0.0,
-        breaker_min_samples: int = 10,
+        breaker_min_samples: int = 20,
         breaker_window_ns: int = 30_000_000_000,
         breaker_open_ns: int = 5_000_000_000,
         breaker_open_max_ns: int = 60_000_000_000,
