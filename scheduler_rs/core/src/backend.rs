@@ -251,13 +251,13 @@ impl Backend {
         if self.limits.is_on() {
             self.limits.charge(now_ns, ticket.limited_tokens());
         }
-        if let Some(breaker) = self.breaker.as_mut().filter(|breaker| !breaker.is_probing()) {
-            breaker.released(now_ns);
-        } else if self.breaker.is_some() {
+        if self.breaker.as_ref().is_some_and(Breaker::is_probing) {
             // To its end: a backend that does not stream gives no sign before.
             let ttft_ns = self.predicted_ttft_ns(ticket.charge()) + self.load_ns(model_slot);
             let expected_ns = ttft_ns + self.estimates.in_force().decode_ns;
             self.breaker.as_mut().expect("it is probing").probe(now_ns, expected_ns);
+        } else if let Some(breaker) = &mut self.breaker {
+            breaker.released(now_ns);
         }
         self.shut_if_broken();
     }
