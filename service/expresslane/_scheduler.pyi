@@ -559,8 +559,8 @@ class Scheduler:
         """Order what waits and what comes by another policy from now on; no ticket leaves the queue.
 
         It counts for one model in one class, a model, a class, or (neither given) everything that has no policy of its
-        own; the narrowest counts. None takes a scope's own policy back. Heads that different policies order are
-        compared by arrival.
+        own; the narrowest counts. None takes a scope's own policy back. Where policies meet in one flow, each finds
+        the first of its own; of these the one that came first goes.
 
         Raises InvalidConfigError.
         """

@@ -90,8 +90,8 @@ impl Scheduler {
         open
     }
 
-    /// After a release another prompt may be the first where one that does not fit has closed a backend. It is looked at
-    /// again, so a poll leaves nothing that the next one would find; but not in vain, for that costs a choice each.
+    /// After a release another prompt may be the first where one that does not fit has closed a backend. It is looked
+    /// at again, so a poll leaves nothing that the next one would find; but not in vain, for that costs a choice each.
     ///
     /// Within a poll nothing gets room but by a reservation that ends, which opens its backend by itself. So who was
     /// first stays first as long as its tenant and flow do, unless least shares, promotion or models in memory have a
