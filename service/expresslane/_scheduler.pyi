@@ -465,7 +465,7 @@ class Scheduler:
         requests_per_min: int = 0,
         tokens_per_min: int = 0,
         breaker_error_ratio: float = 0.0,
-        breaker_min_samples: int = 10,
+        breaker_min_samples: int = 20,
         breaker_window_ns: int = 30_000_000_000,
         breaker_open_ns: int = 5_000_000_000,
         breaker_open_max_ns: int = 60_000_000_000,
@@ -565,8 +565,8 @@ class Scheduler:
         """Order what waits and what comes by another policy from now on; no ticket leaves the queue.
 
         It counts for one model in one class, a model, a class, or (neither given) everything that has no policy of its
-        own; the narrowest counts. None takes a scope's own policy back. Heads that different policies order are
-        compared by arrival.
+        own; the narrowest counts. None takes a scope's own policy back. Where policies meet in one flow, each finds
+        the first of its own; of these the one that came first goes.
 
         Raises InvalidConfigError.
         """

@@ -13,7 +13,7 @@ use crate::ramp::Ramp;
 use crate::reservation::Reservation;
 use crate::ticket::{NEVER, NONE, Ticket};
 use crate::told::{Given, Told};
-use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute, TenantId};
+use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute, TenantId, TicketId};
 
 /// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
 #[derive(Debug)]
@@ -85,8 +85,8 @@ pub(crate) struct Backend {
     pub(crate) is_spent: bool,
     pub(crate) timer_ns: u64,
     pub(crate) reservation: Option<Reservation>,
-    /// Whose prompt does not fit, while its tokens per minute close it.
-    pub(crate) closed_for: TenantId,
+    /// Whose prompt does not fit, and which, while its tokens per minute close it.
+    pub(crate) closed_for: (TenantId, TicketId),
     pub(crate) in_flight: u32,
     pub(crate) peak_in_flight: u32,
     /// Sum of (end - release) of the ended attempts, less the release times of those in flight, modulo 2^64.
@@ -116,7 +116,7 @@ impl Backend {
             is_spent: false,
             timer_ns: NEVER,
             reservation: None,
-            closed_for: 0,
+            closed_for: (0, TicketId::NONE),
             in_flight: 0,
             peak_in_flight: 0,
             slot_ns: 0,
@@ -256,6 +256,13 @@ impl Backend {
         }
         if self.is_spent {
             self.refresh_told(now_ns);
+        }
+    }
+
+    /// Another prompt may be the first there: if tokens per minute close it, who is first now closes it again or goes.
+    pub(crate) fn reopen_for_tokens(&mut self, now_ns: u64) {
+        if matches!(self.limits.closed, Some((LimitKind::Tokens, _))) {
+            self.refresh_limits(now_ns);
         }
     }
 

@@ -31,7 +31,7 @@ impl Default for BreakerConfig {
     fn default() -> Self {
         Self {
             error_ratio: 0.5,
-            min_samples: 10,
+            min_samples: 20,
             window_ns: 30_000_000_000,
             open_ns: 5_000_000_000,
             open_max_ns: 60_000_000_000,

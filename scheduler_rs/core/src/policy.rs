@@ -1,4 +1,16 @@
 //! The order among waiting prompts of one class: a pure score over bucket heads, never falling while one waits.
+//!
+//! Several policies can meet in one flow, since each model may have its own. Scores of two are no measure of each
+//! other. So each policy says who is first of its own prompts that can go, and of these the one that came first goes.
+//!
+//! Overtaking bound where policies meet: that of a prompt's own policy, in the words of arrival, holds for whatever
+//! goes first. For what is of another policy goes before the prompt only if it came before the one that the prompt's
+//! own policy puts first: the prompt itself, or one that may overtake it. So under `fcfs` nothing that came later goes
+//! first at all, under `edf` nothing that came after the deadline, under `sjf-aged` and `ljf` nothing that came after
+//! the last one of the same policy that may; and under `hrrn` and `lars` what goes first in the last part of a wait
+//! was there when that began, with m the shortest service time of the same policy and Q the prompts of the whole flow.
+//! Promotion stands beside it: up to a tenth of the flow's tokens goes to prompts that waited too long, where their
+//! policy has it.
 
 mod edf;
 mod fcfs;

@@ -92,7 +92,7 @@ impl Scheduler {
         requests_per_min = 0,
         tokens_per_min = 0,
         breaker_error_ratio = 0.0,
-        breaker_min_samples = 10,
+        breaker_min_samples = 20,
         breaker_window_ns = 30_000_000_000,
         breaker_open_ns = 5_000_000_000,
         breaker_open_max_ns = 60_000_000_000,

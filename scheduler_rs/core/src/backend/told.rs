@@ -73,7 +73,7 @@ impl Backend {
         told.closed
     }
 
-    pub(super) fn refresh_told(&mut self, now_ns: u64) {
+    pub(crate) fn refresh_told(&mut self, now_ns: u64) {
         self.is_spent = false;
         for model in &mut self.models {
             if let Some(told) = &mut model.told {

@@ -92,8 +92,9 @@ impl Scheduler {
         let least = candidates.min_by_key(|route| self.backends[route.backend as usize].lanes.short_tokens());
         let Some(backend) = least.map(|route| route.backend) else { return false };
         self.clear_reservation(backend);
-        self.backends[backend as usize].reservation =
-            Some(Reservation { ticket: id, class, group, flow, bucket });
+        let backend = &mut self.backends[backend as usize];
+        backend.reservation = Some(Reservation { ticket: id, class, group, flow, bucket });
+        backend.reopen_for_tokens(self.now_ns);
         self.tickets[id.slot()].reserved = true;
         true
     }
@@ -106,7 +107,9 @@ impl Scheduler {
         let id = self.tickets[slot].id;
         self.tickets[slot].reserved = false;
         for backend in &mut self.backends {
-            backend.reservation.take_if(|kept| kept.ticket == id);
+            if backend.reservation.take_if(|kept| kept.ticket == id).is_some() {
+                backend.reopen_for_tokens(self.now_ns);
+            }
         }
     }
 
@@ -123,7 +126,9 @@ impl Scheduler {
     }
 
     pub(super) fn clear_reservation(&mut self, backend: u32) {
-        if let Some(kept) = self.backends[backend as usize].reservation.take() {
+        let backend = &mut self.backends[backend as usize];
+        if let Some(kept) = backend.reservation.take() {
+            backend.reopen_for_tokens(self.now_ns);
             self.tickets[kept.ticket.slot()].reserved = false;
         }
     }

@@ -27,10 +27,11 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Of two: strict class order, then the tenant and the flow that have had least, then score, then arrival. Scores of
-    /// two policies are no measure of each other: then arrival decides.
+    /// Of two: strict class order, then the tenant and the flow that have had least, then score, then arrival. Scores
+    /// of two policies are no measure of each other: then arrival decides.
     ///
-    /// Three heads of two policies can go round in a circle by this. Who is first among many: [`Scheduler::best_of_flow`].
+    /// Three heads of two policies can go round in a circle by this. Who is first among many:
+    /// [`Scheduler::best_of_flow`].
     pub(super) fn outranks(&self, other: &Self) -> bool {
         match self.flow_place().cmp(&other.flow_place()) {
             Ordering::Equal if self.policy == other.policy => self.is_before(other),
@@ -170,8 +171,8 @@ impl Scheduler {
 
     /// Of each policy in the flow the best head, of these the one that came first.
     ///
-    /// So the order is one of the heads, whatever their groups are numbered, and nothing of another policy passes a head
-    /// that came before it, but where its own policy puts a later one before it (see [`crate::policy`]).
+    /// So the order is one of the heads, whatever their groups are numbered, and nothing of another policy passes a
+    /// head that came before it, but where its own policy puts a later one before it (see [`crate::policy`]).
     fn best_of_flow(&self, flow: u32, kept: &[Reservation]) -> Option<Candidate> {
         let queues = &self.flows.flow(flow).queues;
         let policy_of = |queue: &Queue| self.groups[queue.group].policy;

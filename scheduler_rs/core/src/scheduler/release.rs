@@ -37,7 +37,7 @@ impl Scheduler {
                 self.reserve(ticket, false);
             }
             if self.limits_tokens || self.tells_tokens {
-                self.reopen_for_tokens();
+                self.reopen_for_tokens(&chosen, turn);
             }
         }
     }

@@ -14,7 +14,8 @@ impl Scheduler {
     /// Sets the policy of a scope from now on, for what waits and what comes; none takes it back.
     ///
     /// The narrowest scope counts: a model in a class, a model, a class, then the scheduler's own policy, which cannot
-    /// be taken back. Heads that different policies order are compared by arrival.
+    /// be taken back. Where policies meet in one flow, each finds the first of its own; of these the one that came
+    /// first goes.
     pub fn set_policy(&mut self, now_ns: u64, scope: Scope, policy: Option<Policy>) -> Result<(), Error> {
         policy.map_or(Ok(()), Policy::check)?;
         if let Some(class) = scope.class.filter(|&class| class as usize >= CLASSES) {

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::timers::Owner;
-use crate::{BatchId, Decisions, Error, Fairness, Holder, LimitKind, Limited, Prompt, TenantId};
+use crate::{BatchId, Decisions, Error, Fairness, Holder, Limited, Prompt, TenantId};
 
 impl Scheduler {
     /// Limits what is released of a tenant, in all classes together, over any 60 seconds; 0 = no limit.
@@ -138,9 +138,8 @@ impl Scheduler {
             }
             // Nor does what it may not release keep smaller ones of others back.
             let backend = &mut self.backends[backend];
-            let by_tokens = matches!(backend.limits.closed, Some((LimitKind::Tokens, _)));
-            if by_tokens && backend.closed_for == tenant {
-                backend.refresh_limits(self.now_ns);
+            if backend.closed_for.0 == tenant {
+                backend.reopen_for_tokens(self.now_ns);
             }
             backend.reopen_told(self.now_ns, tenant);
         }

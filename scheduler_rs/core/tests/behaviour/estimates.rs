@@ -273,18 +273,19 @@ fn lanes_left_open() {
 fn short_budget_is_learned() {
     let far = BackendConfig { lanes: true, models: serving(&[0]), cap: 1_000, ..BackendConfig::default() };
     let mut driver = Driver::with("fcfs", &[far]);
+    assert_eq!(driver.snapshot_of(0).short_budget_tokens, 65_536, "no less, whatever the engine");
     for round in 0..60 {
         let tokens = [100, 400, 1_600, 6_400][round % 4];
         let ticket = driver.submit(1, &[tokens])[0];
         driver.released();
-        // 300 ms there and back, 100,000 tokens per second.
-        driver.advance(300 * MS + u64::from(tokens) * 10_000);
+        // A second there and back, 100,000 tokens per second.
+        driver.advance(SECOND + u64::from(tokens) * 10_000);
         driver.first_token(ticket);
         driver.advance(SECOND);
         driver.finish(ticket);
     }
     let budget = driver.snapshot_of(0).short_budget_tokens;
-    let expected = 2.0 * 100_000.0 * 0.3 + 2_048.0;
+    let expected = 2.0 * 100_000.0 + 2_048.0;
     assert!((f64::from(budget) / expected - 1.0).abs() < 0.1, "{budget} instead of {expected}");
     driver.submit(1, &[4_096; 100]);
     let released = driver.released().len();

@@ -87,4 +87,18 @@ mod tests {
         let error = engine("llama2-70b-a100").unwrap_err().to_string();
         assert!(error.contains("llama2-70b-a100-tp4") && error.contains("llama3.1-8b-rtx4090"));
     }
+
+    /// The scheduler's rule for the short lane, twice what is prefilled in a round trip and a step, and one chunk, stays
+    /// below the least budget for each of them: the documentation says so.
+    #[test]
+    fn short_budgets_are_the_least() {
+        let budgets = FACTS.iter().map(|fact| {
+            let engine = engine(fact.name).unwrap();
+            let (cost, step) = (engine.cost, f64::from(engine.max_num_batched_tokens));
+            let ms_per_token = cost.prefill_token_ms + cost.prefill_square_ms * step;
+            2.0 * (cost.prefill_base_ms + engine.rtt_ms) / ms_per_token + f64::from(engine.chunk())
+        });
+        let largest = budgets.fold(0.0, f64::max);
+        assert!((9_000.0..10_000.0).contains(&largest), "{largest}");
+    }
 }

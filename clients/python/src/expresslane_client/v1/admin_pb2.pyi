@@ -744,7 +744,8 @@ Global___Holdings: _TypeAlias = Holdings  # noqa: Y015
 @_typing.final
 class Policy(_message.Message):
     """The order of waiting prompts in a scope. Of several that fit a prompt the narrowest counts: a model within a class, a
-    model, a class, everything.
+    model, a class, everything. Where prompts with different orders wait together, each order says who is first of its
+    own, and of these the one that came first goes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
