@@ -185,7 +185,10 @@ impl Scheduler {
             let of_policy = queues[at..].iter().filter(|queue| policy_of(queue) == policy);
             let heads = of_policy.filter_map(|queue| self.best_of_queue(flow, queue, kept));
             let best = heads.reduce(|best, head| if head.is_before(&best) { head } else { best });
-            first = first.into_iter().chain(best).min_by_key(|head| head.ticket);
+            // One that its batch holds must not stand for its policy: it is moved away, then all are looked at again.
+            let is_first = |head: &Candidate| (!self.is_beyond_horizon(head), head.ticket);
+            first =
+                first.into_iter().chain(best).reduce(|a, b| if is_first(&b) < is_first(&a) { b } else { a });
         }
         first
     }

@@ -1,6 +1,7 @@
 //! Horizons: a batch whose reader is slow, or that delivers in order, releases only prompts below a number.
 
 use super::Scheduler;
+use super::choose::Candidate;
 use crate::BatchId;
 use crate::queue::BucketKey;
 use crate::ticket::Place;
@@ -56,6 +57,12 @@ impl Scheduler {
                 self.clear_reservation(backend as u32);
             }
         }
+    }
+
+    /// Whether the head is only waiting to be moved to its batch.
+    pub(super) fn is_beyond_horizon(&self, head: &Candidate) -> bool {
+        let ticket = &self.tickets[head.ticket.slot()];
+        self.batches.has_horizons() && ticket.index >= self.batches[ticket.batch].horizon
     }
 
     /// Moves held tickets from the head of a bucket to their batches; returns whether there were any.

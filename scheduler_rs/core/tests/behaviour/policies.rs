@@ -135,7 +135,7 @@ fn policies_meet() {
         let mut driver = Driver::with("hrrn", &[all]);
         let scope = Scope { class: None, model: Some(1) };
         driver.scheduler.set_policy(0, scope, Some(policy("fcfs"))).unwrap();
-        let running = driver.submit_one(1, STANDARD, 5);
+        let running = driver.submit_one(known_first[0], STANDARD, 5);
         assert_eq!(driver.released(), [running]);
         let cancelled = known_first.map(|model| driver.submit_one(model, STANDARD, 7));
         let mut submit = |prompt| {
@@ -152,6 +152,24 @@ fn policies_meet() {
         driver.finish(running);
         assert_eq!(driver.run_one_at_a_time(10 * MS), [small, short, long], "{known_first:?}");
     }
+}
+
+/// One that its batch holds does not stand for its policy: another of it goes, if that came first.
+#[test]
+fn held_where_policies_meet() {
+    let both = BackendConfig { models: serving(&[0, 1]), ..plain(1) };
+    let mut driver = Driver::with("fcfs", &[both]);
+    let scope = Scope { class: None, model: Some(1) };
+    driver.scheduler.set_policy(0, scope, Some(policy("sjf"))).unwrap();
+    let running = driver.submit_one(0, STANDARD, 1);
+    assert_eq!(driver.released(), [running]);
+    let (first, second) = (driver.submit_one(1, STANDARD, 500), driver.submit_one(0, STANDARD, 100));
+    let held = driver.try_submit(7, &[(1, STANDARD, 10)], BatchOptions::default()).unwrap();
+    driver.scheduler.hold_batch(driver.now_ns, 7, 0);
+    driver.finish(running);
+    assert_eq!(driver.run_one_at_a_time(0), [first, second]);
+    driver.scheduler.release_batch(driver.now_ns, 7);
+    assert_eq!(driver.released(), held);
 }
 
 /// Where scores are equal across models, arrival decides, whichever model was known first.

@@ -1,7 +1,7 @@
 //! The short lane: its budget, and what happens to a prompt that it keeps back.
 
-use crate::driver::{BULK, Driver, INTERACTIVE, STANDARD, laned, plain, serving};
-use expresslane_scheduler::{BackendConfig, TicketId};
+use crate::driver::{BULK, Driver, INTERACTIVE, STANDARD, laned, plain, policy, serving};
+use expresslane_scheduler::{BackendConfig, Scope, TicketId};
 
 fn reserved_for(driver: &Driver, backend: usize) -> Option<TicketId> {
     driver.scheduler.snapshot().backends[backend].reserved_for
@@ -88,6 +88,27 @@ fn reservation_by_arrival() {
         let unfit = models.map(|model| driver.submit_one(model, STANDARD, 512));
         pass_until_reserved(&mut driver, &mut in_prefill, unfit[0]);
         assert_eq!(reserved_for(&driver, 0), Some(unfit[0]));
+    }
+}
+
+/// Where policies meet in a flow, a prompt of another policy passes one that came before it, and not one that came later.
+#[test]
+fn bypass_where_policies_meet() {
+    for came_first in [true, false] {
+        let (mut driver, mut in_prefill) = nearly_full();
+        driver.backend(0, BackendConfig { models: serving(&[0, 1]), ..laned(1, 1_024) });
+        let scope = Scope { class: None, model: Some(1) };
+        driver.scheduler.set_policy(0, scope, Some(policy("sjf"))).unwrap();
+        let mut unfit = came_first.then(|| driver.submit_one(1, STANDARD, 512));
+        driver.submit(2, &[64; 3]);
+        let unfit = *unfit.get_or_insert_with(|| driver.submit_one(1, STANDARD, 512));
+        assert_eq!(driver.released().len(), 1);
+        assert_eq!(reserved_for(&driver, 0), came_first.then_some(unfit));
+        for _ in 0..2 {
+            driver.first_token(in_prefill.remove(0));
+            assert_eq!(driver.released().len(), usize::from(!came_first));
+        }
+        assert_eq!(reserved_for(&driver, 0), came_first.then_some(unfit));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The policies by their formulas, over the edges of the token buckets.
 
+use super::place::Obstacle;
 use super::{Item, Reference, Times, edge_of};
 
 /// An ordering policy.
@@ -122,7 +123,11 @@ impl Reference {
     /// all that may be able to go and came later: then it should have gone first. `others` are in the same flow, and
     /// can go for certain.
     pub(crate) fn earlier_first<'a>(&self, chosen: &Item, others: &[&'a Item]) -> Option<&'a Item> {
-        let may_go = |item: &&Item| self.hosts.iter().any(|host| self.obstacles(item, host, 0).is_empty());
+        // What is above the tokens that are left keeps its place.
+        let by_tokens = |obstacle| matches!(obstacle, Obstacle::TokensPerMinute | Obstacle::TenantTokens);
+        let may_go = |item: &&Item| {
+            self.hosts.iter().any(|host| self.obstacles(item, host, 0).into_iter().all(by_tokens))
+        };
         let is_later = |item: &&Item| item.id > chosen.id && self.is_same_flow(item, chosen);
         let later: Vec<&Item> =
             self.waiting().filter(is_later).filter(|item| self.is_ready(item)).filter(may_go).collect();
