@@ -61,6 +61,8 @@ class Arrivals:
         self._rate = EndRate(clock)
         self._reading: dict[_Reader, None] = {}
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
+        self._most_waiting = 0
+        """Since last nobody waited."""
         self._timer: asyncio.TimerHandle | None = None
         self.taken = 0
         """Places, of messages that are read or become prompts."""
@@ -112,6 +114,7 @@ class Arrivals:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(whose, {})[turn] = None
         self.waiting += 1
+        self._most_waiting = max(self._most_waiting, self.waiting)
         self._set_timer()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -126,6 +129,8 @@ class Arrivals:
             raise
         finally:
             self.waiting -= 1
+            if not self.waiting:
+                self._most_waiting = 0
 
     def _forget(self, whose: str, turn: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(whose, {})
@@ -200,7 +205,7 @@ class Arrivals:
 
     def _turn_s(self) -> float:
         for_quick = self._places - self._for_slow
-        return min(TURN_S, max(TURN_LEAST_S, 0.5 * self._timeout_s * for_quick / max(1, self.waiting)))
+        return min(TURN_S, max(TURN_LEAST_S, 0.5 * self._timeout_s * for_quick / max(1, self._most_waiting)))
 
     def _full(self, why: str) -> RefusedError:
         message = f"{self._places:,} messages are arriving, as many as may at once{self._setting}; {why}"
