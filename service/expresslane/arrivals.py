@@ -25,7 +25,7 @@ __all__ = ["Arrivals", "NoMessageError"]
 
 TURN_S = 1.0
 """How long a message may take while others wait, if it is not among the half that may take all their time."""
-TURN_LEAST_S = 0.01
+TURN_LEAST_S = 0.1
 
 T = TypeVar("T")
 
