@@ -150,7 +150,7 @@ async def test_who_has_most_gives_way() -> None:
 
 @virtual_time
 async def test_all_who_wait_have_a_turn() -> None:
-    """Four hundred calls that say nothing come before one of the same tenant: turns are so short that it has one too."""
+    """Four hundred silent calls come before one of the same tenant: turns are so short that it has one too."""
     bound = arrivals(4)
     silent = [taken_in(bound, Call(f"a{number}")) for number in range(400)]
     last = taken_in(bound, Call("a", 0))
