@@ -28,6 +28,7 @@ from tests.support.fake_backend import FakeBackend, Script, SeenRequest
 from tests.support.shell import Shell, numbered
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 COUNT = 500
@@ -57,6 +58,13 @@ async def killed(served: Served) -> None:
     """Kill it, as the kernel does when memory is short."""
     served.process.kill()
     await served.process.wait()
+
+
+async def stopped(served: Served) -> None:
+    """Ask it to stop, and wait until it has."""
+    served.terminate()
+    await served.rest()
+    assert await served.process.wait() == 0
 
 
 async def test_kill_9(tmp_path: Path) -> None:
@@ -96,30 +104,6 @@ async def test_kill_9(tmp_path: Path) -> None:
         assert sum(count == 1 for count in ran.values()) >= done_before
 
 
-async def test_kill_9_on_the_command_line(tmp_path: Path) -> None:
-    """`expresslane run` says that the connection is lost and ends as if nothing had been: one line for each prompt."""
-    gate = asyncio.Event()
-    address = f"127.0.0.1:{free_port()}"
-    shell = Shell(tmp_path, address)
-    shell.write("p.jsonl", *numbered(COUNT))
-    async with FakeBackend() as fake:
-        fake.on(stalling(100, gate))  # type: ignore[arg-type]
-        environ = at(fake, EXPRESSLANE_LISTEN=address)
-        async with Served(tmp_path, **environ) as first:
-            process = await shell.start("run", "p.jsonl", "-o", "r.jsonl")
-            await fake.wait_for_generations(101)
-            await killed(first)
-        gate.set()
-        async with Served(tmp_path, **environ):
-            _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    assert Counter(line["custom_id"] for line in lines) == Counter(f"p{number}" for number in range(COUNT))
-    assert b"connection lost, resuming " in errors
-    assert b" of 500 prompts" in errors
-    assert b"500 of 500 prompts succeeded" in errors
-
-
 async def test_sigterm_past_the_grace(tmp_path: Path) -> None:
     """A service stopped in mid-batch with a short grace loses no more than a killed one: one result each (O16, T12).
 
@@ -145,9 +129,7 @@ async def test_sigterm_past_the_grace(tmp_path: Path) -> None:
             streamed = asyncio.ensure_future(read_all(session))
             while (await client.get_snapshot()).open_batches < 4:
                 pass
-            first.terminate()
-            await first.rest()
-            assert await first.process.wait() == 0
+            await stopped(first)
         gate.set()
         async with Served(tmp_path, **environ):
             results += await rest
@@ -169,8 +151,13 @@ async def read_all(session: PromptSession) -> list[Result]:
         return [one async for one in session]
 
 
-async def test_sigterm_on_the_command_line(tmp_path: Path) -> None:
-    """`expresslane run` says that the service is stopping, and ends as if nothing had been."""
+@pytest.mark.parametrize(
+    ("lose", "told"),
+    [(killed, b"connection lost, resuming "), (stopped, b"the service is stopping, resuming 4")],
+    ids=["killed", "stopping"],
+)
+async def test_on_the_command_line(tmp_path: Path, lose: Callable[[Served], Awaitable[None]], told: bytes) -> None:
+    """`expresslane run` says what has happened and ends as if nothing had: one good line for each prompt."""
     gate = asyncio.Event()
     address = f"127.0.0.1:{free_port()}"
     shell = Shell(tmp_path, address)
@@ -181,9 +168,7 @@ async def test_sigterm_on_the_command_line(tmp_path: Path) -> None:
         async with Served(tmp_path, **environ) as first:
             process = await shell.start("run", "p.jsonl", "-o", "r.jsonl")
             await fake.wait_for_generations(101)
-            first.terminate()
-            await first.rest()
-            assert await first.process.wait() == 0
+            await lose(first)
         gate.set()
         async with Served(tmp_path, **environ):
             _, errors = await process.communicate()
@@ -191,5 +176,6 @@ async def test_sigterm_on_the_command_line(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert Counter(line["custom_id"] for line in lines) == Counter(f"p{number}" for number in range(COUNT))
     assert {line["outcome"] for line in lines} == {"succeeded"}
-    assert b"the service is stopping, resuming 4" in errors
+    assert told in errors
+    assert b" of 500 prompts" in errors
     assert b"500 of 500 prompts succeeded" in errors

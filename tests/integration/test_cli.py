@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service() -> StubService:
-    """The scripted service."""
-    return StubService()
-
-
-@pytest.fixture
 async def shell(service: StubService, tmp_path: Path) -> AsyncIterator[Shell]:
     """A shell that talks to it."""
     async with serve_stub(service) as address:

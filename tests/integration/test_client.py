@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service() -> StubService:
-    """The scripted service."""
-    return StubService()
-
-
-@pytest.fixture
 async def client(service: StubService) -> AsyncIterator[Client]:
     """A client of it."""
     async with serve_stub(service) as address, Client(address, metadata={"X-Tenant": "t1"}) as client:

@@ -12,7 +12,6 @@ from expresslane_client import (
     BatchState,
     Client,
     Outcome,
-    Prompt,
     RefusedError,
     Resume,
     Resuming,
@@ -22,31 +21,12 @@ from expresslane_client import (
 from tests.support.fake_backend import FakeBackend, Script, SeenRequest
 from tests.support.fake_backend.adapter import until
 from tests.support.relay import Relay
+from tests.support.resuming import SOON, asked, numbered
 from tests.support.service import Service, backend
 from tests.support.stub_server import Refusal, StubService, serve_stub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-SOON = Resume(time_s=30.0, attempts=20, pause_s=0.01, pause_max_s=0.05)
-
-
-@pytest.fixture
-def service() -> StubService:
-    """The scripted service."""
-    return StubService()
-
-
-@pytest.fixture
-async def client(service: StubService) -> AsyncIterator[Client]:
-    """A client of it."""
-    async with serve_stub(service) as address, Client(address) as client:
-        yield client
-
-
-def numbered(count: int) -> list[Prompt]:
-    """That many prompts."""
-    return [Prompt(f"p{number}", f"text {number}") for number in range(count)]
 
 
 def gated(gate: asyncio.Event) -> Any:
@@ -79,8 +59,7 @@ async def test_only_what_is_unfinished_is_asked_for_again(client: Client, servic
     results = await call.collect()
     assert [(one.custom_id, one.index) for one in results] == [(f"p{n}", n) for n in (4, 3, 2, 1, 0)]
     assert [one.text for one in results if one.ok] == [f"echo text {n}" for n in (4, 2, 1, 0)]
-    asked = [[one.custom_id for one in request.prompts] for request in service.requests]  # type: ignore[attr-defined]
-    assert asked == [["p0", "p1", "p2", "p3", "p4"], ["p0", "p1", "p2"], ["p0"]]
+    assert asked(service) == [["p0", "p1", "p2", "p3", "p4"], ["p0", "p1", "p2"], ["p0"]]
     assert [(one.unfinished, one.total, one.attempt) for one in told] == [(3, 5, 1), (1, 5, 1)]
     summary = call.summary
     assert (summary.request_id, summary.state) == ("r", BatchState.COMPLETED)

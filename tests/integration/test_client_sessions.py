@@ -10,23 +10,10 @@ import pytest
 from expresslane_client import Client, InputError, Prompt, RefusedError, SessionEndedError, UnavailableError
 from expresslane_client.v1 import inference_pb2
 
-from tests.support.stub_server import Refusal, StubService, serve_stub
+from tests.support.stub_server import Refusal, StubService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-
-@pytest.fixture
-def service() -> StubService:
-    """The scripted service."""
-    return StubService()
-
-
-@pytest.fixture
-async def client(service: StubService) -> AsyncIterator[Client]:
-    """A client of it."""
-    async with serve_stub(service) as address, Client(address) as client:
-        yield client
 
 
 async def test_sending_everything_before_reading_anything_does_not_deadlock(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -19,12 +18,9 @@ from expresslane_client import (
     UnavailableError,
 )
 
-from tests.support.stub_server import Refusal, StubService, serve_stub
+from tests.support.resuming import SOON, asked, numbered
+from tests.support.stub_server import Refusal, StubService
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-SOON = Resume(time_s=30.0, attempts=20, pause_s=0.01, pause_max_s=0.05)
 NEVER = Resume(attempts=0)
 
 
@@ -32,23 +28,6 @@ NEVER = Resume(attempts=0)
 def service() -> StubService:
     """The scripted service."""
     return StubService(credits=10)
-
-
-@pytest.fixture
-async def client(service: StubService) -> AsyncIterator[Client]:
-    """A client of it."""
-    async with serve_stub(service) as address, Client(address) as client:
-        yield client
-
-
-def numbered(count: int) -> list[Prompt]:
-    """That many prompts."""
-    return [Prompt(f"p{number}", f"text {number}") for number in range(count)]
-
-
-def asked(service: StubService) -> list[list[str]]:
-    """custom_ids of each batch that was asked for."""
-    return [[one.custom_id for one in request.prompts] for request in service.requests]  # type: ignore[attr-defined]
 
 
 async def test_a_batch(client: Client, service: StubService) -> None:
