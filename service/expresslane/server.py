@@ -73,6 +73,8 @@ class Server:
             ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
             # What a call may send before it is read: HTTP/2's 64 KiB. With it gRPC would give every call megabytes.
             ("grpc.http2.bdp_probe", 0),
+            # Without it frames stay at 16 KiB: a large message comes in pieces that the C library does not give back.
+            ("grpc.http2.max_frame_size", 1024 * 1024),
             ("grpc.server.max_pending_requests", PENDING_CALLS),
             ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
             ("grpc.so_reuseport", 0),

@@ -192,14 +192,14 @@ class _Call:
 
     async def failed(self, error: BaseException, *, cut: bool = False) -> None:
         """End the call with what its handler raised. An unhandled exception is answered here, and a cut."""
+        refusal = error.__cause__ if isinstance(error.__cause__, RefusedError) else None
         if isinstance(error, grpc.aio.AbortError):
-            refusal = error.__cause__
-            self.ended(_code_of(self._context), refusal=refusal if isinstance(refusal, RefusedError) else None)
+            self.ended(_code_of(self._context), refusal=refusal)
         elif isinstance(error, asyncio.CancelledError) and cut:
             await self._answer(RefusedError(Reason.DRAINING, "the service has stopped", retry_after_ns=DRAIN_RETRY_NS))
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit, grpc.aio.InternalError)):
             # InternalError: a message could not be sent, because the caller went away just then
-            self.ended(self._cancelled_code(), unread=isinstance(error, NoMessageError))
+            self.ended(self._cancelled_code(), refusal=refusal, unread=isinstance(error, NoMessageError))
         elif isinstance(error, RefusedError):
             await self._answer(error)
         else:

@@ -58,8 +58,8 @@ async def abort(context: grpc.aio.ServicerContext, error: RefusedError) -> NoRet
     """End the call with a refusal, which whoever observes the call finds as the cause of what is raised."""
     try:
         await context.abort_with_status(rpc_status.to_status(details(error)))
-    except grpc.aio.AbortError as aborted:
-        raise aborted from error
+    except (grpc.aio.AbortError, grpc.aio.InternalError) as ended:  # internal: gRPC has ended the call itself
+        raise ended from error
     raise AssertionError("abort always raises")
 
 
