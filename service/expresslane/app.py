@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from expresslane import __version__, _scheduler, memory
+from expresslane.arrivals import Arrivals
 from expresslane.auth.access import Access
 from expresslane.backends.factory import make_backend
 from expresslane.batches.held import Bounds
@@ -25,6 +26,8 @@ from expresslane.holdings import Holds
 from expresslane.intake import Intake
 from expresslane.interceptors.auth import AuthInterceptor
 from expresslane.interceptors.observe import ObserveInterceptor
+from expresslane.interceptors.open_calls import OpenCalls
+from expresslane.interceptors.open_methods import OpenMethods
 from expresslane.jobs import JobStore
 from expresslane.kept_batches import KeptBatches
 from expresslane.models import ModelRegistry
@@ -56,6 +59,9 @@ EXIT_OK = 0
 EXIT_CONFIG = 2
 CUT_S = 1.0
 """How long calls may still be read after the grace, when everybody has been told in-band; and after they were cut."""
+
+ADMIN_READ_AT_ONCE = 4
+"""Messages to Admin, which must not wait behind those of callers."""
 
 log = structlog.get_logger("expresslane")
 
@@ -145,9 +151,27 @@ class App:
             max_open_calls_of=tenants.max_open_calls,
             refused=self._observer.refused,
         )
+        self.open_door = OpenMethods(settings.first_message_timeout_s, refused=self._observer.refused)
+        self.arrivals = Arrivals(
+            settings.arriving_limit_bytes // settings.max_message_bytes,
+            settings.first_message_timeout_s,
+            setting="EXPRESSLANE_ARRIVING_LIMIT_BYTES",
+            clock=clock,
+        )
+        self.sessions = OpenCalls(
+            settings.max_open_sessions, what="sessions", setting="EXPRESSLANE_MAX_OPEN_SESSIONS", clock=clock
+        )
         holds = Holds(tenants, self.door.open_calls, self.jobs, self.kept)
         self.server = Server(
-            InferenceServicer(self.intake, self.scheduling, self.kept, settings, clock=clock),
+            InferenceServicer(
+                self.intake,
+                self.scheduling,
+                self.kept,
+                settings,
+                arrivals=self.arrivals,
+                sessions=self.sessions,
+                clock=clock,
+            ),
             AdminServicer(
                 self.fleet,
                 self.scheduling,
@@ -158,10 +182,11 @@ class App:
                 queue_limit_s=settings.queue_limit_s,
                 clock=clock,
             ),
-            JobsServicer(self.jobs, self.scheduling, settings, clock=clock),
-            interceptors=[self.door, self._observer],
+            JobsServicer(self.jobs, self.scheduling, settings, arrivals=self.arrivals, clock=clock),
+            interceptors=[self.door, self.open_door, self._observer],
             max_message_bytes=settings.max_message_bytes,
-            first_message_timeout_s=settings.first_message_timeout_s,
+            arrivals=self.arrivals,
+            admin_arrivals=Arrivals(ADMIN_READ_AT_ONCE, settings.first_message_timeout_s, clock=clock),
             with_reflection=settings.reflection,
             admin_apart=bool(settings.admin_listen),
             tls=self._tls,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from expresslane import memory
 from expresslane.auth.keys import parse_records
 from expresslane.backends.presets import capabilities_of
 from expresslane.policies import Scope
@@ -67,6 +68,8 @@ def exposure_warnings(settings: Settings) -> Iterator[str]:
     """
     if settings.authenticated and not any(tenant.admin for tenant in settings.tenants.values()):
         yield "No tenant may use the Admin service: set EXPRESSLANE_TENANTS__<ID>__ADMIN=true for one."
+    if not _is_loopback(settings.listen):
+        yield from _memory_warnings(settings)
     for setting, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
         if not address or _is_loopback(address):
             continue
@@ -75,6 +78,17 @@ def exposure_warnings(settings: Settings) -> Iterator[str]:
             yield f"{where}, and nobody has to show a key: whoever can connect can use it. docs/security.md says how."
         if not settings.tls.cert_file:
             yield f"{where} in clear text: prompts, answers and keys can be read on the way. Set EXPRESSLANE_TLS__*."
+
+
+def _memory_warnings(settings: Settings) -> Iterator[str]:
+    """Sessions are read all the time: what may arrive in them is bounded by their number and the largest message."""
+    most, have = settings.max_open_sessions * settings.max_message_bytes, memory.usable_bytes()
+    if have and most > have:
+        yield (
+            f"EXPRESSLANE_MAX_OPEN_SESSIONS={settings.max_open_sessions} sessions may each send a message of "
+            f"EXPRESSLANE_MAX_MESSAGE_BYTES={settings.max_message_bytes} bytes at once: {most / 2**30:.0f} GiB, and "
+            f"there are {have / 2**30:.0f} GiB of memory. Lower one of them if not all callers can be trusted."
+        )
 
 
 def _is_loopback(address: str) -> bool:
@@ -133,6 +147,9 @@ def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[st
 def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong between the settings of the service. `backend_ids`: those named, also where their settings fail."""
     yield from _access_problems(settings)
+    if settings.arriving_limit_bytes < settings.max_message_bytes:
+        most = settings.max_message_bytes
+        yield "arriving_limit_bytes", f"is less than max_message_bytes ({most}): no message could be read. Raise it."
     ids = set(backend_ids) or {"simulated"}
     wildcard = settings.wildcard_backend
     if wildcard:

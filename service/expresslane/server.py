@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from expresslane.errors import ConfigError, Reason, RefusedError
-from expresslane.servicers.calls import read_request
+from expresslane.identity import tenant_of
 from expresslane.v1 import admin_pb2, inference_pb2, jobs_pb2
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 
+    from expresslane.arrivals import Arrivals
     from expresslane.tls import Tls
 
 __all__ = ["Server"]
@@ -30,11 +31,14 @@ KEEPALIVE_MIN_MS = 10_000
 PENDING_CALLS = 20_000
 """Calls that have arrived and are not looked at yet. gRPC's own bound is a tenth, and beyond it calls end CANCELLED:
 these get to the door, which says why they are not let in."""
-METADATA_BYTES = 16 * 1024
-"""Most metadata of one call. gRPC refuses more itself, with RESOURCE_EXHAUSTED; from half of it on at random."""
+METADATA_BYTES = 64 * 1024
+"""gRPC refuses more metadata itself, and nobody can say that in the log: so it takes more than the door lets in."""
 KEEPALIVE_MS = 60_000
 KEEPALIVE_TIMEOUT_MS = 20_000
 """A caller that is gone without a word is noticed so long after: its batch is cancelled, or its time begins to run."""
+
+_READ_THEMSELVES = frozenset({"CollectBatch"})
+"""Methods with one response that are not handed their request: they let go of it before they answer."""
 
 _INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["Inference"]
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
@@ -52,19 +56,25 @@ class Server:
         *,
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         max_message_bytes: int,
-        first_message_timeout_s: float,
+        arrivals: Arrivals,
+        admin_arrivals: Arrivals,
         with_reflection: bool,
         admin_apart: bool = False,
         tls: Tls | None = None,
     ) -> None:
         self._tls = tls
-        self._first_message_timeout_s = first_message_timeout_s
+        self._arrivals = arrivals
+        self._admin_arrivals = admin_arrivals
         self._health = health.aio.HealthServicer()
         self._options = [
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.max_metadata_size", METADATA_BYTES // 2),
-            ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+            ("grpc.max_metadata_size", METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
+            # What a call may send before it is read: HTTP/2's 64 KiB. With it gRPC would give every call megabytes.
+            ("grpc.http2.bdp_probe", 0),
+            # Without it frames stay at 16 KiB: a large message comes in pieces that the C library does not give back.
+            ("grpc.http2.max_frame_size", 1024 * 1024),
             ("grpc.server.max_pending_requests", PENDING_CALLS),
             ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
             ("grpc.so_reuseport", 0),
@@ -133,22 +143,26 @@ class Server:
         So no message is read before its call has been let in, and none is handed over as an argument, which would keep
         it.
         """
+        arrivals = self._admin_arrivals if service is _ADMIN else self._arrivals
         handlers: dict[str, Any] = {}
         for method in service.methods:
             behaviour = getattr(servicer, method.name)
+            own = method.server_streaming or method.name in _READ_THEMSELVES
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(
-                behaviour if method.server_streaming else _unary(behaviour, self._first_message_timeout_s),
+                behaviour if own else _unary(behaviour, arrivals),
                 request_deserializer=_parser(method.input_type),
                 response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
             )
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]], timeout_s: float) -> Callable[[Any, Any], Awaitable[None]]:
+def _unary(
+    behaviour: Callable[[Any, Any], Awaitable[Any]], arrivals: Arrivals
+) -> Callable[[Any, Any], Awaitable[None]]:
     """A method with one request and one response, over a stream of each."""
 
     async def run(_: object, context: Any) -> None:
-        await context.write(await behaviour(await read_request(context, timeout_s), context))
+        await context.write(await arrivals.take_in(context, tenant_of(context), behaviour))
 
     return run
 

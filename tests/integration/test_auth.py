@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -268,16 +269,89 @@ async def test_a_call_without_a_message() -> None:
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_streams_that_need_no_key_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of health's watches only so many may be open; checks always answer, and a watch that ends makes room."""
-    monkeypatch.setattr("expresslane.interceptors.auth.OPEN_STREAMS_MAX", 1)
+@pytest.mark.parametrize("bound", ["CALLS_MAX", "CALLS_OF_ONE"])
+async def test_streams_that_need_no_key_are_bounded(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """Of health's watches, and of one address's, only so many may be open; checks always answer, as does reflection."""
+    monkeypatch.setattr(f"expresslane.interceptors.open_methods.{bound}", 1)
     async with simulated_service() as service, raw(service.address) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         first = health.Watch(health_pb2.HealthCheckRequest())
         await first.read()
-        second = health.Watch(health_pb2.HealthCheckRequest())
-        assert await second.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with capture_logs() as lines:
+            second = health.Watch(health_pb2.HealthCheckRequest())
+            assert await second.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert [(line["event"], line["method"], line["code"], line["log_level"]) for line in lines] == [
+            ("call refused: TOO_MANY_CALLS", "grpc.health.v1.Health/Watch", "RESOURCE_EXHAUSTED", "warning")
+        ]
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="*")]))
+        assert (await asked.read()).list_services_response.service
         assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
         first.cancel()
-        await until(lambda: service.app.door.open_streams.total == 0)
+        watches = service.app.open_door.open_calls["/grpc.health.v1.Health/Watch"]
+        await until(lambda: watches.total == 0)
         assert (await health.Watch(health_pb2.HealthCheckRequest()).read()).status
+
+
+SILENT = ["grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "grpc.health.v1.Health/Watch"]
+
+
+@pytest.mark.parametrize("method", [*SILENT, "grpc.health.v1.Health/Check"])
+async def test_open_methods_that_are_sent_nothing(method: str) -> None:
+    """Nobody holds a place of health or reflection without a word: no longer than a call's first message may take."""
+    async with simulated_service(first_message_timeout_s=0.05) as service, raw(service.address) as channel:
+        call: Any = channel.stream_stream(f"/{method}")()
+        with capture_logs() as lines:
+            assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert [line["event"] for line in lines] == ["call refused: FIRST_MESSAGE_TIMEOUT"]
+        await until(lambda: service.app.open_door.open_calls[f"/{method}"].total == 0)
+
+
+async def test_silent_reflection_does_not_shut_health() -> None:
+    """Reflection is full of streams that ask nothing: health is checked and watched, by the same address too."""
+    async with simulated_service() as service, raw(service.address) as channel:
+        calls: list[Any] = [channel.stream_stream(f"/{SILENT[0]}")() for _ in range(150)]
+        codes = [asyncio.ensure_future(call.code()) for call in calls]
+        await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED)
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        for call in (*calls, watch):
+            call.cancel()
+        ended = {code.name for code in await asyncio.gather(*codes)}
+        assert ended == {"RESOURCE_EXHAUSTED", "CANCELLED"}
+
+
+@pytest.mark.parametrize("method", SILENT)
+async def test_bytes_that_are_no_message_of_open_methods(method: str) -> None:
+    """What does not parse is INVALID_ARGUMENT there too."""
+    async with simulated_service() as service, raw(service.address) as channel:
+        call: Any = channel.stream_stream(f"/{method}")()
+        await call.write(b"\x0a\xff\xff\xff")
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_metadata_above_the_bound() -> None:
+    """Refused at the door with a line that says so, also where no key is needed; just below it calls are let in."""
+    async with simulated_service() as service, raw(service.address) as channel:
+        for method, most in (("expresslane.v1.Jobs/ListJobs", 15_000), ("grpc.health.v1.Health/Check", 15_000)):
+            call: Any = channel.unary_unary(f"/{method}")
+            await call(b"", metadata=[("x-a", "x" * most)])
+            with capture_logs() as lines, pytest.raises(AioRpcError) as raised:
+                await call(b"", metadata=[("x-a", "x" * 17_000)])
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "metadata" in (raised.value.details() or "")
+            assert [(line["event"], line["method"]) for line in lines] == [("call refused: METADATA_TOO_LARGE", method)]
+
+
+async def test_the_line_of_a_call_says_why_it_was_refused() -> None:
+    """What a call asks is in its own line; what it is, a malformed one, in a warning instead, which is limited."""
+    async with simulated_service() as service, raw(service.address) as channel:
+        with capture_logs() as lines:
+            assert await refused(service.client.get_job("x")) == ("NOT_FOUND", "UNKNOWN_JOB")
+            with pytest.raises(AioRpcError):
+                await channel.unary_unary("/expresslane.v1.Inference/CollectBatch")(b"\x0a\xff\xff\xff")
+            await until(lambda: service.app._observer.open_calls == 0)
+        about = [(line["event"], line["log_level"], line.get("reason")) for line in lines]
+        assert about == [("call", "info", "UNKNOWN_JOB"), ("call refused: MALFORMED_MESSAGE", "warning", None)]

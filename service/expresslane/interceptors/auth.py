@@ -1,8 +1,7 @@
 """The door: who is calling, whether the call is let in, and how many may be in at once.
 
 It stands before everything else, so that a call that is not let in costs little: no message of it is read, it has no
-span, and its log lines are limited. Health is open to all, reflection too where it is switched on; of their streams no
-more than 1,000 may be open.
+span, and its log lines are limited. What is open to all has another door, open_methods.py.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ import structlog
 
 from expresslane.auth.access import DeniedError
 from expresslane.auth.caller import Caller
-from expresslane.errors import Reason, RefusedError, status_code
+from expresslane.errors import Reason, RefusedError
 from expresslane.identity import DEFAULT_TENANT, authenticated_as
 from expresslane.interceptors.open_calls import OpenCalls
+from expresslane.interceptors.refusals import check_metadata, tell
 from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,14 +36,10 @@ __all__ = ["AuthInterceptor"]
 
 _OURS = "/expresslane.v1."
 _ADMIN = "/expresslane.v1.Admin/"
-OPEN_STREAMS_MAX = 1_000
-"""Streams of health and reflection together: nobody has to show a key for them."""
-
-log = structlog.get_logger(__name__)
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Lets calls in or not. `refused(method, code)` is told of each that is not. Put it first.
+    """Lets calls of ours in or not. `refused(method, code)` is told of each that is not. Put it first.
 
     `max_open_calls`: at once, in all; `max_open_calls_of`: of a tenant, 0 where it has no bound of its own.
     """
@@ -57,8 +54,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         self._access = access
         self._refused = refused
-        self.open_calls = OpenCalls(max_open_calls, max_open_calls_of, setting="EXPRESSLANE_MAX_OPEN_CALLS")
-        self.open_streams = OpenCalls(OPEN_STREAMS_MAX)
+        self.open_calls = OpenCalls(
+            max_open_calls,
+            max_open_calls_of,
+            setting="EXPRESSLANE_MAX_OPEN_CALLS",
+            setting_of=lambda tenant: environment_name(f"tenants.{tenant}.max_open_calls"),
+        )
 
     async def intercept_service(
         self,
@@ -67,18 +68,15 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Put the door before the handler of a call."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         method = handler_call_details.method
-        if not method.startswith(_OURS) and not handler.response_streaming:
+        if handler is None or not method.startswith(_OURS):
             return handler
         sides = (handler.request_streaming, handler.response_streaming)
         kind = "_".join("stream" if streaming else "unary" for streaming in sides)
         behaviour = getattr(handler, kind)
         run = written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
-        guard = self._guarded(method, run) if method.startswith(_OURS) else self._counted(run)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
-        wrapped: Handler = make(guard, handler.request_deserializer, handler.response_serializer)
+        wrapped: Handler = make(self._guarded(method, run), handler.request_deserializer, handler.response_serializer)
         return wrapped
 
     def _guarded(self, method: str, run: Behaviour) -> Behaviour:
@@ -87,11 +85,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         async def guarded(request: Any, context: Context) -> Any:
             caller = Caller()
             try:
+                check_metadata(context)
                 caller = self._let_in(method, context)
                 if counted:
                     self.open_calls.enter(caller.tenant)
             except RefusedError as refusal:
-                self._tell(method, context, refusal, caller)
+                code = tell(method, context, refusal, key=caller.key_id, tenant=caller.tenant)
+                self._refused(method.removeprefix("/"), code)
                 await abort(context, refusal)
             if counted:
                 context.add_done_callback(lambda _: self.open_calls.leave(caller.tenant))  # type: ignore[arg-type]
@@ -102,30 +102,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _counted(self, run: Behaviour) -> Behaviour:
-        async def counted(request: Any, context: Context) -> Any:
-            try:
-                self.open_streams.enter("")
-            except RefusedError as refusal:
-                await abort(context, refusal)
-            context.add_done_callback(lambda _: self.open_streams.leave(""))  # type: ignore[arg-type]
-            return await run(request, context)
-
-        return counted
-
     def _let_in(self, method: str, context: Context) -> Caller:
         caller = self._access.identify(context.invocation_metadata() or (), context.auth_context)
         if not caller.admin and method.startswith(_ADMIN):
             message = "this service is for administrators"
             raise DeniedError(Reason.NOT_PERMITTED, message, "no administrator", caller.key_id, caller.tenant)
         return caller
-
-    def _tell(self, method: str, context: Context, refusal: RefusedError, caller: Caller) -> None:
-        """One limited line for each kind of refusal: the log must not grow with what strangers send."""
-        code = status_code(refusal.reason)
-        self._refused(method.removeprefix("/"), code)
-        why, key_id, tenant = refusal.reason.value, caller.key_id, caller.tenant
-        if isinstance(refusal, DeniedError):
-            why, key_id, tenant = refusal.why, refusal.key_id, refusal.tenant
-        event = f"call refused: {why}"  # each kind is limited by itself
-        log.warning(event, method=method[1:], code=code.name, key=key_id, tenant=tenant, peer=context.peer())

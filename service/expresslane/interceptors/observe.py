@@ -18,7 +18,9 @@ from opentelemetry import context as otel_context
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode, TracerProvider, set_span_in_context
 
+from expresslane.arrivals import NoMessageError
 from expresslane.errors import DRAIN_RETRY_NS, Reason, RefusedError, status_code
+from expresslane.interceptors.refusals import tell
 from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
 from expresslane.telemetry import names
@@ -49,6 +51,10 @@ _SERVER_ERRORS = frozenset(
     }
 )
 """Codes that the conventions count as the server's errors; the others are the caller's own doing."""
+_BAD_CALLS = frozenset(
+    {Reason.MALFORMED_MESSAGE, Reason.PROTOCOL_VIOLATION, Reason.FIRST_MESSAGE_TIMEOUT, Reason.ARRIVING_FULL}
+)
+"""Refusals of what a call is, not of what it asks: each kind has a few lines, not one a call."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 log = structlog.get_logger(__name__)
@@ -186,13 +192,14 @@ class _Call:
 
     async def failed(self, error: BaseException, *, cut: bool = False) -> None:
         """End the call with what its handler raised. An unhandled exception is answered here, and a cut."""
+        refusal = error.__cause__ if isinstance(error.__cause__, RefusedError) else None
         if isinstance(error, grpc.aio.AbortError):
-            self.ended(_code_of(self._context))
+            self.ended(_code_of(self._context), refusal=refusal)
         elif isinstance(error, asyncio.CancelledError) and cut:
             await self._answer(RefusedError(Reason.DRAINING, "the service has stopped", retry_after_ns=DRAIN_RETRY_NS))
         elif isinstance(error, (asyncio.CancelledError, GeneratorExit, grpc.aio.InternalError)):
             # InternalError: a message could not be sent, because the caller went away just then
-            self.ended(self._cancelled_code())
+            self.ended(self._cancelled_code(), refusal=refusal, unread=isinstance(error, NoMessageError))
         elif isinstance(error, RefusedError):
             await self._answer(error)
         else:
@@ -205,8 +212,10 @@ class _Call:
             return grpc.StatusCode.DEADLINE_EXCEEDED
         return grpc.StatusCode.CANCELLED
 
-    def ended(self, code: grpc.StatusCode, error_type: str = "") -> None:
-        """Close the span, record the duration, write the log line."""
+    def ended(
+        self, code: grpc.StatusCode, error_type: str = "", *, refusal: RefusedError | None = None, unread: bool = False
+    ) -> None:
+        """Close the span, record the duration, write the log line. `unread`: no message of it was there yet."""
         duration_s = time.monotonic() - self._start_s
         if self._span.is_recording():
             attributes: dict[str, AttributeValue] = {
@@ -221,14 +230,21 @@ class _Call:
             self._span.set_attributes(attributes)
         self._span.end()
         self._observer.record(self._name, code, duration_s)
-        log.info("call", method=self._name, code=code.name, duration_s=round(duration_s, 6), peer=self._context.peer())
+        facts = {"method": self._name, "code": code.name, "peer": self._context.peer()}
+        if refusal is not None and refusal.reason in _BAD_CALLS:
+            tell(self._name, self._context, refusal)
+        elif unread:  # what gRPC refuses itself looks like this too: metadata without end, a message that is too large
+            log.warning("call ended before its first message", **facts)
+        else:
+            reason = {} if refusal is None else {"reason": refusal.reason.value}
+            log.info("call", **facts, **reason, duration_s=round(duration_s, 6))
 
     async def _answer(self, refusal: RefusedError, error_type: str = "") -> None:
         """Send the refusal as the call's status; if the caller is gone by now, there is nobody to tell."""
         try:
             await abort(self._context, refusal)
         except BaseException:
-            self.ended(status_code(refusal.reason), error_type)
+            self.ended(status_code(refusal.reason), error_type, refusal=refusal)
             raise
 
     def _slack_s(self) -> float:

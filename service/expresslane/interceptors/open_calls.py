@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.end_rate import EndRate
 from expresslane.errors import Reason, RefusedError
-from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +19,8 @@ __all__ = ["OpenCalls"]
 class OpenCalls:
     """Counts calls from their arrival to their end, those too that have sent nothing yet.
 
-    `limit`: in all; `setting` is its name. `limit_of`: for a tenant, 0 where it has no bound of its own.
+    `limit`: in all; `setting` is its name. `limit_of`: for a tenant, 0 where it has no bound of its own; `setting_of`
+    is its name. `what` is counted, `whose`: words for who has a bound of its own.
     """
 
     def __init__(
@@ -29,8 +29,14 @@ class OpenCalls:
         limit_of: Callable[[str], int] = lambda _: 0,
         *,
         setting: str = "",
+        setting_of: Callable[[str], str] = lambda _: "",
+        what: str = "calls",
+        whose: str = "this tenant",
         clock: Clock = monotonic_ns,
     ) -> None:
+        self._what = what
+        self._whose = whose
+        self._setting_of = setting_of
         self._rate = EndRate(clock)
         self._limit = limit
         self._setting = f" ({setting})" if setting else ""
@@ -44,10 +50,11 @@ class OpenCalls:
         if own and self._of[tenant] >= own:
             # Calls of all tenants that end until one of this one does, if they end evenly.
             places = math.ceil(self.total / own)
-            setting = environment_name(f"tenants.{tenant}.max_open_calls")
-            raise self._refusal(f"{own:,} calls of this tenant are open, the most it may have ({setting})", places)
+            setting = self._setting_of(tenant)
+            which = f" ({setting})" if setting else ""
+            raise self._refusal(f"{own:,} {self._what} of {self._whose} are open, the most it may have{which}", places)
         if self.total >= self._limit:
-            message = f"{self._limit:,} calls are open, the most this service serves at once{self._setting}"
+            message = f"{self._limit:,} {self._what} are open, the most this service serves at once{self._setting}"
             raise self._refusal(message, 1)
         self.total += 1
         self._of[tenant] += 1

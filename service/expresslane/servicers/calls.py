@@ -1,11 +1,9 @@
-"""What the inference RPCs share: reading a call's configuration and deadline, checking a whole batch's prompts."""
+"""What the inference RPCs share: checking a call's configuration and deadline, and a whole batch's prompts."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-import grpc.aio
+from typing import TYPE_CHECKING
 
 from expresslane.batches.batch import BatchOptions
 from expresslane.deadlines import batch_deadline_ns
@@ -20,6 +18,7 @@ from expresslane.v1 import inference_pb2
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import grpc.aio
     from google.protobuf.duration_pb2 import Duration
 
     from expresslane.prompts import Prompt
@@ -27,35 +26,11 @@ if TYPE_CHECKING:
     from expresslane.tenants import Tenant
     from expresslane.v1 import types_pb2
 
-__all__ = ["batch_options", "check_heartbeat", "decode_batch", "read_first", "read_request"]
+__all__ = ["batch_options", "check_heartbeat", "decode_batch"]
 
 TURN = 256
 MAX_WINDOW = 100_000
 HEARTBEATS = "1 s to 10 min"
-
-
-async def read_first(context: Any, timeout_s: float) -> Any:
-    """The first message of a call, or EOF; its place is kept for it no longer than this.
-
-    Raises RefusedError (FIRST_MESSAGE_TIMEOUT).
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await context.read()
-    except TimeoutError:
-        message = (
-            f"the call's first message did not come within {timeout_s:g} s, or not the whole of it "
-            "(EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S)"
-        )
-        raise RefusedError(Reason.FIRST_MESSAGE_TIMEOUT, message) from None
-
-
-async def read_request(context: Any, timeout_s: float) -> Any:
-    """The one request of a call. Raises RefusedError when there is none, or none in time."""
-    request = await read_first(context, timeout_s)
-    if request is grpc.aio.EOF:
-        raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
-    return request
 
 
 def batch_options(

@@ -1,7 +1,7 @@
 """The Inference service: decodes, submits, encodes; policy is elsewhere.
 
-Every method reads its request with `context.read()`: grpc would keep a request that it passes as an argument, and with
-it every prompt of the batch, alive until the call ends.
+Methods that take prompts read their request themselves: grpc would keep a request that it passes as an argument, and
+with it every prompt of the batch, alive until the call ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from expresslane.errors import RefusedError
 from expresslane.identity import tenant_of
 from expresslane.servicers import encode
 from expresslane.servicers.begin import Beginnings, Begun
-from expresslane.servicers.calls import batch_options, decode_batch, read_request
+from expresslane.servicers.calls import batch_options, decode_batch
 from expresslane.servicers.collect import Collector, check_collectable
 from expresslane.servicers.delivery import progress_of
 from expresslane.servicers.session import Session
@@ -22,7 +22,9 @@ from expresslane.servicers.status import abort, invalid
 from expresslane.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
+    from expresslane.arrivals import Arrivals
     from expresslane.intake import Intake
+    from expresslane.interceptors.open_calls import OpenCalls
     from expresslane.kept_batches import KeptBatches
     from expresslane.scheduling import Scheduling
     from expresslane.settings import Settings
@@ -42,8 +44,12 @@ class InferenceServicer:
         kept: KeptBatches,
         settings: Settings,
         *,
+        arrivals: Arrivals,
+        sessions: OpenCalls,
         clock: Clock = monotonic_ns,
     ) -> None:
+        self._arrivals = arrivals
+        self._sessions = sessions
         self._beginnings = Beginnings(intake, scheduling, kept, clock)
         self._kept = kept
         self._intake = intake
@@ -54,7 +60,7 @@ class InferenceServicer:
     async def GenerateBatch(self, _: object, context: Any) -> None:  # noqa: N802
         """Run a batch and stream each result back as it finishes."""
         try:
-            begun = await self._begin(await self._read(context), context)
+            begun = await self._arrivals.take_in(context, tenant_of(context), self._begin)
         except RefusedError as refusal:
             await abort(context, refusal)
         with self._beginnings.reading(begun) as reader:
@@ -74,23 +80,15 @@ class InferenceServicer:
             await context.write(pb.GenerateBatchResponse(summary=encode.summary_message(begun.summary())))
             begun.read_to_its_end()
 
-    async def _read(self, context: Any) -> Any:
-        return await read_request(context, self._settings.first_message_timeout_s)
-
     async def _begin(self, request: pb.GenerateBatchRequest, context: Any) -> Begun:
         options = batch_options(request.config, self._settings, context, self._clock())
         prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
         return await self._beginnings.begin(prompts, options, "GenerateBatch", named=bool(request.config.request_id))
 
-    async def CollectBatch(self, request: pb.CollectBatchRequest, context: Any) -> pb.CollectBatchResponse:  # noqa: N802
+    async def CollectBatch(self, _: object, context: Any) -> None:  # noqa: N802
         """Run a batch and answer once, in request order."""
         try:
-            options = batch_options(request.config, self._settings, context, self._clock())
-            options = replace(options, stream_deltas=False, reorder_window=0)
-            prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
-            check_collectable(prompts, self._settings.collect_limit_bytes)
-            named = bool(request.config.request_id)
-            begun = await self._beginnings.begin(prompts, options, "CollectBatch", named=named)
+            begun = await self._arrivals.take_in(context, tenant_of(context), self._begin_collected)
         except RefusedError as refusal:
             await abort(context, refusal)
         with self._beginnings.reading(begun) as reader:
@@ -101,22 +99,19 @@ class InferenceServicer:
                 if parcel is not None:
                     collector.add(parcel.results)
             begun.read_to_its_end()
-            return collector.response(begun.summary())
+            await context.write(collector.response(begun.summary()))
+
+    async def _begin_collected(self, request: pb.CollectBatchRequest, context: Any) -> Begun:
+        options = batch_options(request.config, self._settings, context, self._clock())
+        options = replace(options, stream_deltas=False, reorder_window=0)
+        prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
+        check_collectable(prompts, self._settings.collect_limit_bytes)
+        return await self._beginnings.begin(prompts, options, "CollectBatch", named=bool(request.config.request_id))
 
     async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
         """Run one prompt, token by token."""
         try:
-            request: pb.GenerateRequest = await self._read(context)
-            config = pb.BatchConfig(
-                request_id=request.request_id,
-                stream_deltas=True,
-                on_disconnect=request.on_disconnect,
-                keep_for=request.keep_for if request.HasField("keep_for") else None,
-            )
-            options = batch_options(config, self._settings, context, self._clock(), path="")
-            tenant = self._intake.tenants.find(options.tenant)
-            prompts = await decode_batch([request.prompt], self._settings, tenant, path="prompt", id_required=False)
-            begun = await self._beginnings.begin(prompts, options, "Generate", named=bool(request.request_id))
+            begun = await self._arrivals.take_in(context, tenant_of(context), self._begin_one)
         except RefusedError as refusal:
             await abort(context, refusal)
         with self._beginnings.reading(begun) as reader:
@@ -132,9 +127,22 @@ class InferenceServicer:
                     await context.write(response)
             begun.read_to_its_end()
 
+    async def _begin_one(self, request: pb.GenerateRequest, context: Any) -> Begun:
+        config = pb.BatchConfig(
+            request_id=request.request_id,
+            stream_deltas=True,
+            on_disconnect=request.on_disconnect,
+            keep_for=request.keep_for if request.HasField("keep_for") else None,
+        )
+        options = batch_options(config, self._settings, context, self._clock(), path="")
+        tenant = self._intake.tenants.find(options.tenant)
+        prompts = await decode_batch([request.prompt], self._settings, tenant, path="prompt", id_required=False)
+        return await self._beginnings.begin(prompts, options, "Generate", named=bool(request.request_id))
+
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""
-        await Session(self._intake, self._scheduling, self._settings, context, clock=self._clock).run()
+        session = Session(self._intake, self._scheduling, self._settings, context, clock=self._clock)
+        await session.run(self._arrivals, self._sessions)
 
     async def CancelBatch(self, request: pb.CancelBatchRequest, context: Any) -> pb.CancelBatchResponse:  # noqa: N802
         """Cancel what is unfinished of a kept batch."""

@@ -15,13 +15,14 @@ from expresslane.identity import tenant_of
 from expresslane.results import Outcome
 from expresslane.servicers import encode
 from expresslane.servicers.admin import MAX_PAGE_SIZE, PAGE_SIZE
-from expresslane.servicers.calls import HEARTBEATS, batch_options, check_heartbeat, decode_batch, read_request
+from expresslane.servicers.calls import HEARTBEATS, batch_options, check_heartbeat, decode_batch
 from expresslane.servicers.decode import duration_ns
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.status import abort, invalid
 from expresslane.v1 import jobs_pb2 as pb
 
 if TYPE_CHECKING:
+    from expresslane.arrivals import Arrivals
     from expresslane.jobs import Job, JobStore
     from expresslane.scheduling import Scheduling
     from expresslane.settings import Settings
@@ -41,8 +42,15 @@ class JobsServicer:
     """Serves expresslane.v1.Jobs."""
 
     def __init__(
-        self, jobs: JobStore, scheduling: Scheduling, settings: Settings, *, clock: Clock = monotonic_ns
+        self,
+        jobs: JobStore,
+        scheduling: Scheduling,
+        settings: Settings,
+        *,
+        arrivals: Arrivals,
+        clock: Clock = monotonic_ns,
     ) -> None:
+        self._arrivals = arrivals
         self._jobs = jobs
         self._scheduling = scheduling
         self._settings = settings
@@ -82,17 +90,10 @@ class JobsServicer:
     async def WatchJob(self, _: object, context: Any) -> None:  # noqa: N802
         """Stream a job's results from a position on, then the summary."""
         try:
-            request: pb.WatchJobRequest = await read_request(context, self._settings.first_message_timeout_s)
-            job = self._find(request.name, context)
-            if not 0 <= request.after <= job.batch.total:
-                raise invalid("after", f"0 to the job's {job.batch.total:,} prompts")
-            if not check_heartbeat(request.heartbeat_interval):
-                raise invalid("heartbeat_interval", HEARTBEATS)
+            job, position, heartbeat_s = await self._arrivals.take_in(context, tenant_of(context), self._to_watch)
         except RefusedError as refusal:
             await abort(context, refusal)
-        heartbeat_s = duration_ns(request.heartbeat_interval) / 1e9 or self._settings.heartbeat_s
         limit = job.batch.options.result_limit_bytes
-        position = request.after
         with self._jobs.watch(job, position) as cursor:
             reader = Reader(job.batch, self._scheduling, source=cursor, heartbeat_s=heartbeat_s, clock=self._clock)
             await context.write(pb.WatchJobResponse(events=[reader.progress()], position=position))
@@ -109,6 +110,15 @@ class JobsServicer:
                     await context.write(response)
             summary = encode.summary_message(job.summary or job.batch.summary())
             await context.write(pb.WatchJobResponse(position=position, summary=summary))
+
+    async def _to_watch(self, request: pb.WatchJobRequest, context: Any) -> tuple[Job, int, float]:
+        """The job, the position and the heartbeat in seconds; not the request, which may be large all the same."""
+        job = self._find(request.name, context)
+        if not 0 <= request.after <= job.batch.total:
+            raise invalid("after", f"0 to the job's {job.batch.total:,} prompts")
+        if not check_heartbeat(request.heartbeat_interval):
+            raise invalid("heartbeat_interval", HEARTBEATS)
+        return job, request.after, duration_ns(request.heartbeat_interval) / 1e9 or self._settings.heartbeat_s
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.Job:  # noqa: N802
         """Cancel what is unfinished."""

@@ -12,8 +12,9 @@ import structlog
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import FieldViolation, Reason, RefusedError
+from expresslane.identity import tenant_of
 from expresslane.servicers import encode
-from expresslane.servicers.calls import batch_options, read_first
+from expresslane.servicers.calls import batch_options
 from expresslane.servicers.decode import PromptDecoder
 from expresslane.servicers.delivery import Reader
 from expresslane.servicers.session_line import SessionLine
@@ -21,8 +22,10 @@ from expresslane.servicers.status import abort
 from expresslane.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from expresslane.batches.batch import Batch
+    from expresslane.arrivals import Arrivals
+    from expresslane.batches.batch import Batch, BatchOptions
     from expresslane.intake import Intake
+    from expresslane.interceptors.open_calls import OpenCalls
     from expresslane.scheduling import Scheduling
     from expresslane.settings import Settings
 
@@ -60,10 +63,22 @@ class Session:
         self._refusal: RefusedError | None = None
         self._defect: Exception | None = None
 
-    async def run(self) -> None:
-        """Serve the session to its end."""
+    async def run(self, arrivals: Arrivals, sessions: OpenCalls) -> None:
+        """Serve the session to its end. Its first message arrives among all others; then it counts as a session."""
+        tenant = tenant_of(self._context)
         try:
-            batch = await self._open()
+            options = await arrivals.take_first(self._context, tenant, self._options)
+            sessions.enter(tenant)
+        except RefusedError as refusal:
+            await abort(self._context, refusal)
+        try:
+            await self._run(options)
+        finally:
+            sessions.leave(tenant)
+
+    async def _run(self, options: BatchOptions) -> None:
+        try:
+            batch = self._open(options)
         except RefusedError as refusal:
             await abort(self._context, refusal)
         loop = asyncio.get_running_loop()
@@ -96,8 +111,7 @@ class Session:
         batch.stop(BatchState.PARTIAL_DEADLINE)
         batch.end_input()
 
-    async def _open(self) -> Batch:
-        first = await read_first(self._context, self._settings.first_message_timeout_s)
+    def _options(self, first: Any) -> BatchOptions:
         alone = first is not grpc.aio.EOF and not (first.prompts or first.cancel or first.no_more_prompts)
         if not alone or not first.HasField("config"):
             message = "the first message must carry the configuration (it may be empty) and nothing else"
@@ -109,7 +123,9 @@ class Session:
                 f"config.on_disconnect: {description}",
                 violations=[FieldViolation("config.on_disconnect", description, Reason.UNSUPPORTED)],
             )
-        options = batch_options(first.config, self._settings, self._context, self._clock())
+        return batch_options(first.config, self._settings, self._context, self._clock())
+
+    def _open(self, options: BatchOptions) -> Batch:
         batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
         decoder = PromptDecoder(
             self._settings.max_prompt_bytes,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from expresslane.errors import ERROR_DOMAIN, FieldViolation, Reason, RefusedError, status_code
-
-if TYPE_CHECKING:
-    import grpc.aio
 
 __all__ = ["abort", "details", "invalid"]
 
@@ -57,8 +55,11 @@ def invalid(field: str, description: str) -> RefusedError:
 
 
 async def abort(context: grpc.aio.ServicerContext, error: RefusedError) -> NoReturn:  # type: ignore[type-arg]
-    """End the call with a refusal."""
-    await context.abort_with_status(rpc_status.to_status(details(error)))
+    """End the call with a refusal, which whoever observes the call finds as the cause of what is raised."""
+    try:
+        await context.abort_with_status(rpc_status.to_status(details(error)))
+    except (grpc.aio.AbortError, grpc.aio.InternalError) as ended:  # internal: gRPC has ended the call itself
+        raise ended from error
     raise AssertionError("abort always raises")
 
 

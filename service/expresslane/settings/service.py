@@ -181,8 +181,16 @@ class Settings(Frozen):
     """Calls and running jobs that may be open at once."""
     max_open_calls: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls that may be open at once, those that have sent nothing yet included; Admin and health are not counted."""
+    max_open_sessions: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
+    """StreamPrompts sessions that may be open at once, of all open calls. Each may have one message of
+    EXPRESSLANE_MAX_MESSAGE_BYTES on its way, as sessions are read all the time."""
+    arriving_limit_bytes: Annotated[int, Field(ge=4_096, le=2**63 - 1)] = 1024 * 1024 * 1024
+    """Memory for messages that are arriving, those of sessions that have begun left out. Each counts as
+    EXPRESSLANE_MAX_MESSAGE_BYTES until it has become prompts. At the bound calls wait for their turn unread, at most
+    EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S, and are refused after it."""
     first_message_timeout_s: Seconds = 30.0
-    """How long a call may take to send its first message, the whole of it, and its place is kept for it."""
+    """How long a call may take to send its first message, the whole of it, and its place is kept for it. Where others
+    wait for theirs (EXPRESSLANE_ARRIVING_LIMIT_BYTES) it may be less."""
     content_urls: Literal["data", "any"] = "data"
     """What chats may name under a `url`: data (the content itself, as a data: URL) or any, which the backend fetches
     from where it stands."""

@@ -13,6 +13,12 @@ BACKEND = {"BACKENDS__A__KIND": "vllm", "BACKENDS__A__URL": "http://h:1"}
 TLS = {"TLS__CERT_FILE": "c.pem", "TLS__KEY_FILE": "k.pem"}
 
 
+@pytest.fixture(autouse=True)
+def _memory_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told must not depend on the machine that tests run on."""
+    monkeypatch.setattr("expresslane.memory.usable_bytes", lambda: 2**60)
+
+
 def environment(**variables: str) -> dict[str, str]:
     """Variables with their prefix."""
     return {f"EXPRESSLANE_{name}": value for name, value in (BACKEND | variables).items()}
@@ -105,3 +111,21 @@ def test_keys_without_an_administrator_are_told() -> None:
     """Nobody could use Admin: that is safe, and probably not what was meant."""
     (line,) = warnings(TENANTS__ACME__KEYS=str(RECORD))
     assert "No tenant may use the Admin service" in line
+
+
+@pytest.mark.parametrize(
+    ("listen", "sessions", "told"), [("0.0.0.0", 1_000, 1), ("0.0.0.0", 16, 0), ("127.0.0.1", 1_000, 0)]
+)
+def test_more_sessions_than_memory(monkeypatch: pytest.MonkeyPatch, listen: str, sessions: int, told: int) -> None:
+    """An operator whom others can reach is told when the messages of all sessions would not fit in memory."""
+    monkeypatch.setattr("expresslane.memory.usable_bytes", lambda: 2 * 2**30)
+    lines = [line for line in warnings(LISTEN=f"{listen}:1", MAX_OPEN_SESSIONS=str(sessions)) if "sessions" in line]
+    assert len(lines) == told
+    assert all("62 GiB" in line and "2 GiB" in line for line in lines)
+
+
+def test_no_message_could_be_read() -> None:
+    """A bound of arriving bytes below one message is a mistake, told by name."""
+    told = mistakes(ARRIVING_LIMIT_BYTES="4096", MAX_MESSAGE_BYTES="8192")
+    assert "EXPRESSLANE_ARRIVING_LIMIT_BYTES" in told
+    assert "max_message_bytes (8192)" in told

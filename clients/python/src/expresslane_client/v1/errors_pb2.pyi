@@ -86,6 +86,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: results of the tenant wait for callers that do not read them, as many as may; the message names
     the setting. Reading them, or ending those calls, makes room.
     """
+    ERROR_REASON_ARRIVING_FULL: _ErrorReason.ValueType  # 29
+    """RESOURCE_EXHAUSTED: as many messages are arriving as may at once. Either this call's turn did not come in time, and
+    nothing of it was read; or its message did not come while it had its turn and others waited. RetryInfo says when to
+    come back, by the rate at which messages are taken in.
+    """
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
     ERROR_REASON_UNKNOWN_BACKEND: _ErrorReason.ValueType  # 31
@@ -147,11 +152,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_NOT_PERMITTED: _ErrorReason.ValueType  # 82
     """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 83
-    """RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back,
+    """RESOURCE_EXHAUSTED: as many calls or sessions are open, of the tenant or in all, as may be; RetryInfo says when to come back,
     by the rate at which calls end.
     """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 84
     """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
+    ERROR_REASON_METADATA_TOO_LARGE: _ErrorReason.ValueType  # 85
+    """RESOURCE_EXHAUSTED: the call's metadata are larger than 16 KiB (each name and value, and 32 bytes for each)."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 90
     """INTERNAL: a defect of the service; the message carries what to report."""
 
@@ -219,6 +226,11 @@ ERROR_REASON_UNREAD_FULL: ErrorReason.ValueType  # 28
 """RESOURCE_EXHAUSTED: results of the tenant wait for callers that do not read them, as many as may; the message names
 the setting. Reading them, or ending those calls, makes room.
 """
+ERROR_REASON_ARRIVING_FULL: ErrorReason.ValueType  # 29
+"""RESOURCE_EXHAUSTED: as many messages are arriving as may at once. Either this call's turn did not come in time, and
+nothing of it was read; or its message did not come while it had its turn and others waited. RetryInfo says when to
+come back, by the rate at which messages are taken in.
+"""
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
 ERROR_REASON_UNKNOWN_BACKEND: ErrorReason.ValueType  # 31
@@ -280,11 +292,13 @@ ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 81
 ERROR_REASON_MODEL_NOT_PERMITTED: ErrorReason.ValueType  # 82
 """PERMISSION_DENIED: the caller's tenant may not use this model, whether or not anybody serves it."""
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 83
-"""RESOURCE_EXHAUSTED: as many calls are open, of the tenant or in all, as may be; RetryInfo says when to come back,
+"""RESOURCE_EXHAUSTED: as many calls or sessions are open, of the tenant or in all, as may be; RetryInfo says when to come back,
 by the rate at which calls end.
 """
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 84
 """INVALID_ARGUMENT: the bytes of a message are not of the type that the method takes."""
+ERROR_REASON_METADATA_TOO_LARGE: ErrorReason.ValueType  # 85
+"""RESOURCE_EXHAUSTED: the call's metadata are larger than 16 KiB (each name and value, and 32 bytes for each)."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 90
 """INTERNAL: a defect of the service; the message carries what to report."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
