@@ -47,16 +47,18 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
         yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
     yield from _engine_problems(prefix, backend)
     for first, longest in (("breaker_open", "breaker_open_max"), ("rate_limit_pause", "rate_limit_pause_max")):
-        yield from _ascending(prefix, backend, f"{first}_s", f"{longest}_s")
+        yield from _ascending(backend, f"{first}_s", f"{longest}_s", prefix)
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:
             yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
 
 
-def _ascending(prefix: str, backend: BackendSettings, first: str, longest: str) -> Iterator[tuple[str, str]]:
-    most = getattr(backend, longest)
-    if getattr(backend, first) > most:
+def _ascending(
+    settings: Settings | BackendSettings, first: str, longest: str, prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    most = getattr(settings, longest)
+    if getattr(settings, first) > most:
         yield f"{prefix}{first}", f"is more than {longest} ({most:g})."
 
 
@@ -133,6 +135,7 @@ def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[st
 def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong between the settings of the service. `backend_ids`: those named, also where their settings fail."""
     yield from _access_problems(settings)
+    yield from _ascending(settings, "retry_base_s", "retry_cap_s")
     ids = set(backend_ids) or {"simulated"}
     wildcard = settings.wildcard_backend
     if wildcard:

@@ -27,7 +27,10 @@ def asked_ns(retry_after_s: float | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `attempts`; the n-th back-off is bounded by min(cap_s, base_s * 2^(n-1)) and spread by `jitter`."""
+    """At most `attempts`; the n-th back-off is bounded by min(cap_s, base_s * 2^(n-1)) and spread by `jitter`.
+
+    A decorrelated one is bounded by min(cap_s, 3 * last) instead, where before the first the last one counts as base_s.
+    """
 
     attempts: int
     base_s: float
@@ -52,7 +55,7 @@ class RetryPolicy:
             case "equal":
                 return bound / 2 + self.random.uniform(0, bound / 2)
             case "decorrelated":
-                return min(self.cap_s, self.random.uniform(self.base_s, max(self.base_s, last_s * 3)))
+                return min(self.cap_s, self.random.uniform(self.base_s, max(self.base_s, last_s) * 3))
             case "none":
                 return bound
 
