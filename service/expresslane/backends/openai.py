@@ -19,6 +19,8 @@ from expresslane.backends.sse import SseParser
 from expresslane.errors import BackendError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from expresslane.settings import BackendSettings
 
 __all__ = ["OpenAIBackend"]
@@ -87,7 +89,7 @@ class OpenAIBackend(Backend):
         data = await self._http.read_body(response)
         body = load_object(data)
         if body.get("error"):
-            raise error_of_object(body["error"], self._http.where)
+            raise error_of_object(body["error"], self._http.where, response.headers)
         try:
             reader.take_whole(body)
         except _NOT_THE_DIALECT as error:
@@ -105,7 +107,7 @@ class OpenAIBackend(Backend):
                     if payload == b"[DONE]":
                         await self._http.linger(response)
                         return
-                    self._take(reader, payload)
+                    self._take(reader, payload, response.headers)
                 parser.check()
                 self._http.check_size(answer)
         except (ClientError, OSError):
@@ -113,25 +115,27 @@ class OpenAIBackend(Backend):
             if answer.finish_reason_raw:
                 return
             raise
-        self._end_of_stream(answer, reader, parser)
+        self._end_of_stream(answer, reader, parser, response.headers)
 
-    def _take(self, reader: AnswerReader, payload: bytes) -> None:
+    def _take(self, reader: AnswerReader, payload: bytes, headers: Mapping[str, str]) -> None:
         event = load_object(payload)
         error = event.get("error")
         if error:
-            raise error_of_object(error, self._http.where)
+            raise error_of_object(error, self._http.where, headers)
         try:
             reader.take_chunk(event)
         except _NOT_THE_DIALECT as bad:
             raise malformed(f"not a chunk of the OpenAI dialect ({bad!r})", payload) from None
 
-    def _end_of_stream(self, answer: Answer, reader: AnswerReader, parser: SseParser) -> None:
+    def _end_of_stream(
+        self, answer: Answer, reader: AnswerReader, parser: SseParser, headers: Mapping[str, str]
+    ) -> None:
         """The stream ended without `[DONE]`: complete when it had a finish reason, else broken."""
         for payload in parser.finish():
             if payload == b"[DONE]":
                 return
             if payload.endswith(b"}"):
-                self._take(reader, payload)
+                self._take(reader, payload, headers)
         parser.check()
         if not answer.finish_reason_raw:
             raise self._http.broken_off()
