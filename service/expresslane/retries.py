@@ -11,7 +11,7 @@ from typing import Literal
 
 from expresslane.errors import AttemptError, BackendError, Reason
 
-__all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy", "asked_ns"]
+__all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy", "asked_ns", "plain_seconds"]
 
 MAX_WAIT_S = 86_400.0
 
@@ -23,6 +23,12 @@ _OTHER_BACKEND = frozenset({Reason.FIRST_TOKEN_TIMEOUT, Reason.IDLE_TIMEOUT, Rea
 def asked_ns(retry_after_s: float | None) -> int:
     """Nanoseconds that a backend asks to be left alone for, waited for in full up to a day; 0: it asks for nothing."""
     return int(min(retry_after_s or 0.0, MAX_WAIT_S) * 1e9)
+
+
+def plain_seconds(duration_ns: int) -> str:
+    """A duration as callers read it: seconds without an exponent, to the millisecond."""
+    text = f"{duration_ns / 1e9:.3f}"
+    return text.rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
