@@ -283,12 +283,14 @@ class Scheduling:
         """The next attempt goes to another backend, as long as one is open."""
         self._core.move_on(now_ns, ticket.id)
 
-    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> str:
-        """Put the ticket back in the queue, off-slot.
+    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool, asked: bool = False) -> str:
+        """Put the ticket back in the queue, off-slot. `asked`: the backend wants the delay, it is no time in the queue.
 
         Returns QUEUED, or why that makes no sense, as `_scheduler` says it: then end it with `finish`.
         """
-        answer = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
+        answer = self._core.retry(
+            now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend, asked=asked
+        )
         if answer == QUEUED:
             ticket.batch.in_flight -= 1
             ticket.queued_ns = now_ns

@@ -134,7 +134,7 @@ class Settings(Frozen):
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0
     """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends, not when a rate
-    limit turns one away.
+    limit turns one away. What a backend asks for (Retry-After) is waited for before.
     EXPRESSLANE_REQUEST_TIMEOUT is accepted as another name. Seconds, or with a unit: 90s, 10m, 1h."""
     no_backend_timeout_s: Seconds = 10.0
     """How long prompts wait while every backend of their model is down."""

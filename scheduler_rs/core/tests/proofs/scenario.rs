@@ -24,11 +24,13 @@ pub(crate) enum Event {
         delay_ns: u64,
         exclude_backend: bool,
         moves: bool,
+        asked: bool,
     },
     /// By a rate limit; if `pause_ns` is not 0, its model is paused there for so long and it waits as long.
     TurnedAway {
         pick: u64,
         pause_ns: u64,
+        asked: bool,
     },
     /// Its answer says what is left; each with its reset as the time until it.
     Said {
