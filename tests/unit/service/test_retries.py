@@ -53,6 +53,7 @@ async def test_third_attempt_succeeds() -> None:
     async with World(backend, retries=SLOWEST) as world:
         result = await world.one()
         assert (result.outcome, result.attempts, result.error) == (Outcome.SUCCEEDED, 3, None)
+        assert [(one.backend, one.http_status) for one in result.history] == [("b", 503), ("b", 500)]
         assert result.timings.total_ns == result.timings.queue_wait_ns == 1.5 * SECOND
         assert world.scheduling.snapshot().retried == 2
 
