@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from expresslane.backends.base import Answer, Call
+from expresslane.backends.idempotency import Keys
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import AttemptError, BackendError, PromptError, Reason
 from expresslane.results import Outcome
@@ -97,6 +98,7 @@ class Dispatcher:
         self._fleet = fleet
         self._retries = retries
         self._clock = clock
+        self._keys = Keys()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def release(self, ticket: Ticket, backend: int, attempt_number: int) -> None:
@@ -126,7 +128,8 @@ class Dispatcher:
             )
             headers = attempt.trace.headers
         self._own_deadlines(ticket, member, now)
-        call = Call(ticket.prompt, attempt.model, headers)
+        key = self._keys.key(ticket.id, member.id, ticket.history)
+        call = Call(ticket.prompt, attempt.model, headers, key)
         attempt.task = asyncio.get_running_loop().create_task(self._run(ticket, attempt, call))
         self._tasks.add(attempt.task)
         attempt.task.add_done_callback(self._tasks.discard)

@@ -10,6 +10,7 @@ from aiohttp import ClientError, ClientResponse
 from expresslane.backends.base import ENVELOPE_BYTES, Answer, Backend, Call, Discovery
 from expresslane.backends.http import HttpClient, request_id
 from expresslane.backends.http_errors import error_of_object, retry_after_s
+from expresslane.backends.idempotency import HEADER
 from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.openai_answer import AnswerReader
 from expresslane.backends.openai_request import build_body
@@ -54,7 +55,10 @@ class OpenAIBackend(Backend):
         """Run one attempt to its end. Raises BackendError."""
         body = build_body(call.prompt, call.model, stream=self._stream)
         url = self._completions_url if call.prompt.raw else self._chat_url
-        await self._http.post(url, body, call.headers, partial(self._read, answer), partial(_heed, answer))
+        # An engine has no memory of what it answered, and nobody pays by the token.
+        is_known = bool(call.key) and not self.capabilities.engine
+        headers = {**call.headers, HEADER: call.key} if is_known else call.headers
+        await self._http.post(url, body, headers, partial(self._read, answer), partial(_heed, answer))
 
     async def discover(self) -> Discovery:
         """The models that the server lists. Raises BackendError."""
