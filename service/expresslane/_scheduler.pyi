@@ -248,12 +248,6 @@ class BackendSnapshot:
     def limited(self) -> tuple[str, int] | None:
         """(limit, reset_at_ns) of what closes it, or one of its models, now: see `Limited`."""
     @property
-    def spent(self) -> list[tuple[int, str, int]]:
-        """(model, limit, reset_at_ns) of the models of which its provider has none, or too few, left.
-
-        A reset of 2^64 - 1: that is known when the next answer comes.
-        """
-    @property
     def requests_in_window(self) -> int:
         """Releases within the last minute, 0 when they are not limited."""
     @property

@@ -82,7 +82,6 @@ pub(crate) struct BackendSnapshot {
     decode_ns: f64,
     decode_samples: u64,
     limited: Option<(&'static str, u64)>,
-    spent: Vec<(u32, &'static str, u64)>,
     requests_in_window: u64,
     tokens_in_window: u64,
     breaker: Option<BreakerSnapshot>,
@@ -117,11 +116,6 @@ impl From<core::BackendSnapshot> for BackendSnapshot {
             decode_ns: backend.decode_ns,
             decode_samples: backend.decode_samples,
             limited: backend.limited.map(|(kind, reset_at_ns)| (kind.name(), reset_at_ns)),
-            spent: backend
-                .spent
-                .into_iter()
-                .map(|(model, kind, at_ns)| (model, kind.name(), at_ns))
-                .collect(),
             requests_in_window: backend.requests_in_window,
             tokens_in_window: backend.tokens_in_window,
             breaker: backend.breaker.map(Into::into),
