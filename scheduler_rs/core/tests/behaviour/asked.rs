@@ -118,6 +118,27 @@ fn as_long_as_it_moves_on() {
     }
 }
 
+/// After a wait one is asked again and another ends: then the rest waits for the second one too, and two seconds more.
+#[test]
+fn one_is_asked_again_and_another_ends() {
+    let mut driver = Driver::with("fcfs", &[plain(2)]);
+    let tickets = submit(&mut driver, 3, TIMEOUT);
+    for wait_s in [3, 9] {
+        assert_eq!(driver.released(), tickets[..2]);
+        for &ticket in tickets.iter().take(if wait_s == 3 { 2 } else { 1 }) {
+            driver.scheduler.turned_away(driver.now_ns, ticket).unwrap();
+            driver.scheduler.pause(driver.now_ns, 0, None, driver.now_ns + wait_s * SECOND);
+            assert_eq!(driver.retry_as_asked(ticket, wait_s * SECOND), RetryAnswer::Queued);
+        }
+        driver.advance(if wait_s == 3 { 3 * SECOND } else { SECOND });
+    }
+    driver.finish(tickets[1]);
+    driver.scheduler.pause(driver.now_ns, 0, None, 99 * SECOND);
+    let mut gone = run_timer(&mut driver, 90 * SECOND);
+    gone.sort_unstable();
+    assert_eq!(gone, [(14 * SECOND, tickets[0]), (14 * SECOND, tickets[2])]);
+}
+
 /// Of a burst that is asked to wait the longest wait counts for all of the batch, not the first.
 #[test]
 fn longest_of_a_burst() {
