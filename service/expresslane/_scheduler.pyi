@@ -635,16 +635,20 @@ class Scheduler:
         Raises UnknownTicketError when not in flight.
         """
 
-    def retry(self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False) -> str:
+    def retry(
+        self, now_ns: int, ticket: int, *, not_before_ns: int, exclude_backend: bool = False, asked: bool = False
+    ) -> str:
         """The attempt of an in-flight ticket is over and there shall be another.
 
         The ticket goes back to the queue with its arrival time, off-slot, to be released from `not_before_ns` on; with
-        `exclude_backend` never again on the backend that just had it.
+        `exclude_backend` never again on the backend that just had it. With `asked` it is the backend that wants it to
+        wait, which is no time in the queue: its queue timeout counts from `not_before_ns` on, and so does that of its
+        batch, until what is released after that wait is asked to wait again and none has ended.
 
         Returns `queued`, or why not: `no_other_backend` (available or not, serves the model), `past_deadline` (its
-        batch's, its own for the queue, or the queue timeout where it is the last of its batch), `budget_exhausted` (its
-        tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed, and the caller ends it with
-        `finish`. Raises UnknownTicketError.
+        batch's, its own for the queue, or without `asked` the queue timeout where it is the last of its batch),
+        `budget_exhausted` (its tenant's retry budget) or `cancelled` (meanwhile). Then nothing has changed, and the
+        caller ends it with `finish`. Raises UnknownTicketError.
         """
 
     def finish(self, now_ns: int, ticket: int, outcome: str, *, usage: tuple[int, int, int] | None = None) -> None:

@@ -48,16 +48,18 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
         yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
     yield from _engine_problems(prefix, backend)
     for first, longest in (("breaker_open", "breaker_open_max"), ("rate_limit_pause", "rate_limit_pause_max")):
-        yield from _ascending(prefix, backend, f"{first}_s", f"{longest}_s")
+        yield from _ascending(backend, f"{first}_s", f"{longest}_s", prefix)
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
     for model in backend.model_caps:
         if served and model not in served:
             yield f"{prefix}model_caps", f"names {model!r}, which is not among the backend's models: {_list(served)}."
 
 
-def _ascending(prefix: str, backend: BackendSettings, first: str, longest: str) -> Iterator[tuple[str, str]]:
-    most = getattr(backend, longest)
-    if getattr(backend, first) > most:
+def _ascending(
+    settings: Settings | BackendSettings, first: str, longest: str, prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    most = getattr(settings, longest)
+    if getattr(settings, first) > most:
         yield f"{prefix}{first}", f"is more than {longest} ({most:g})."
 
 
@@ -150,6 +152,7 @@ def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator
     if settings.arriving_limit_bytes < settings.max_message_bytes:
         most = settings.max_message_bytes
         yield "arriving_limit_bytes", f"is less than max_message_bytes ({most}): no message could be read. Raise it."
+    yield from _ascending(settings, "retry_base_s", "retry_cap_s")
     ids = set(backend_ids) or {"simulated"}
     wildcard = settings.wildcard_backend
     if wildcard:

@@ -28,13 +28,21 @@ _SETTINGS = {"queue_limit": "EXPRESSLANE_QUEUE_LIMIT_PROMPTS", "queue_limit_ns":
 """Bounds of the core: what sets them."""
 
 
-def expired(why: str, history: tuple[AttemptError, ...], opens_in_ns: int | None = None) -> PromptError:
+def expired(
+    why: str, history: tuple[AttemptError, ...], opens_in_ns: int | None = None, backends: str = ""
+) -> PromptError:
     """The error of a prompt that ended while it waited; `why` as `Decisions.expired` says it, or `rate_limited`.
 
     That is a queue timeout while every backend of the model refuses for its rate limit. `opens_in_ns`: until a limit
-    or breaker lets go of one of them, if that is known; told where it is what the prompt waited for (O16).
+    or breaker lets go of one of them, if that is known; told where it is what the prompt waited for (O16). `backends`:
+    of a prompt without any, what its model is and how those stand that serve it.
     """
     reason, deadline, message = _EXPIRED[why]
+    if backends:
+        message = f"no backend was available within EXPRESSLANE_NO_BACKEND_TIMEOUT_S for the model {backends}"
+    if history:
+        last = history[-1]
+        message += f" (its last attempt, at backends/{last.backend}, ended in {last.reason})"
     retry_after_ns = opens_in_ns if why in ("rate_limited", "no_backend") else None
     return PromptError(
         reason, message, retryable=True, deadline=deadline, history=history, retry_after_ns=retry_after_ns

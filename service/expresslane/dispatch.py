@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from expresslane.backends.base import Answer, Call
+from expresslane.backends.idempotency import Keys
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import AttemptError, BackendError, PromptError, Reason
 from expresslane.results import Outcome
-from expresslane.retries import asked_ns
+from expresslane.retries import asked_ns, plain_seconds
 from expresslane.scheduling import QUEUED
 from expresslane.token_estimates import TokenEstimates
 
@@ -97,6 +98,7 @@ class Dispatcher:
         self._fleet = fleet
         self._retries = retries
         self._clock = clock
+        self._keys = Keys()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def release(self, ticket: Ticket, backend: int, attempt_number: int) -> None:
@@ -126,7 +128,8 @@ class Dispatcher:
             )
             headers = attempt.trace.headers
         self._own_deadlines(ticket, member, now)
-        call = Call(ticket.prompt, attempt.model, headers)
+        key = self._keys.key(ticket.id, member.id, ticket.history)
+        call = Call(ticket.prompt, attempt.model, headers, key)
         attempt.task = asyncio.get_running_loop().create_task(self._run(ticket, attempt, call))
         self._tasks.add(attempt.task)
         attempt.task.add_done_callback(self._tasks.discard)
@@ -280,8 +283,10 @@ class Dispatcher:
         paused_until_ns = self._pause(ticket, attempt, error, now_ns)
         back_off_ns: int | None = 0
         wanted_ns = asked_ns(error.retry_after_s)
+        asked = wanted_ns > 0
         if paused_until_ns is not None:
             wanted_ns = max(0, paused_until_ns - now_ns)
+            asked = self._scheduling.limits.refusals.is_asked(attempt.member.number, ticket.model_number)
         else:
             back_off_ns = self._retries.back_off_ns(attempt.number - ticket.turned_away, error, ticket.back_off_ns)
         delivered = ticket.batch.options.stream_deltas and attempt.answer.started
@@ -290,11 +295,12 @@ class Dispatcher:
         if self._is_backends_fault(error):
             self._scheduling.move_on(ticket, now_ns)
         # What one backend asks for says nothing about the others.
-        delay_ns = back_off_ns if self._moves(ticket, attempt, error, now_ns) else max(back_off_ns, wanted_ns)
+        moves = self._moves(ticket, attempt, error, now_ns)
+        delay_ns = back_off_ns if moves else max(back_off_ns, wanted_ns)
         exclude = self._retries.excludes_backend(error)
-        answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude)
+        answer = self._scheduling.retry(ticket, now_ns, delay_ns, exclude_backend=exclude, asked=asked and not moves)
         if answer != QUEUED:
-            error.message += self._why_not(answer, delay_ns)
+            error.message += self._why_not(answer, ticket, now_ns, delay_ns)
             return False
         duration_ns = now_ns - attempt.started_ns
         failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)
@@ -314,13 +320,16 @@ class Dispatcher:
         return self._scheduling.limits.open_elsewhere(ticket.model_number, not_there, now_ns)
 
     @staticmethod
-    def _why_not(answer: str, delay_ns: int) -> str:
+    def _why_not(answer: str, ticket: Ticket, now_ns: int, delay_ns: int) -> str:
         """What the error of an attempt that is not repeated says about that."""
         match answer:
             case "budget_exhausted":
-                return " (not retried: the tenant's retry budget is used up)"
+                return " (not retried: the tenant's retry budget is used up, EXPRESSLANE_RETRY_RATIO)"
             case "past_deadline":
-                return f" (not retried: a wait of {delay_ns / 1e9:.3g} s would end after the prompt's deadline)"
+                which = _deadline_within(ticket, now_ns, delay_ns)
+                return f" (not retried: a wait of {plain_seconds(delay_ns)} s would end after {which})"
+            case "no_other_backend":
+                return " (not retried: no other backend serves the model, and none is asked again after a time-out)"
         return ""
 
     @staticmethod
@@ -362,6 +371,19 @@ class Dispatcher:
             error=error,
             simulated=attempt.member.capabilities.simulated,
         )
+
+
+def _deadline_within(ticket: Ticket, now_ns: int, delay_ns: int) -> str:
+    """The first of the deadlines that a wait from now on would pass, with what sets it."""
+    queue_ns = ticket.prompt.options.deadlines.queue_ns
+    own_ns, caller_ns = queue_ns and ticket.submitted_ns + queue_ns, ticket.batch.options.deadline_ns
+    passed = [at_ns for at_ns in (own_ns, caller_ns) if 0 < at_ns <= now_ns + delay_ns]
+    if not passed:
+        return "the queue timeout, EXPRESSLANE_QUEUE_TIMEOUT_S"
+    left = f"{plain_seconds(max(0, min(passed) - now_ns))} s away"
+    if min(passed) == caller_ns:
+        return f"the call's deadline, {left}"
+    return f"the prompt's own queue timeout, deadlines.queue, {left}"
 
 
 def _retry_after_ns(error: BackendError) -> int | None:

@@ -14,11 +14,15 @@ _DOUBLINGS_MAX = 32
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Refusals without another answer in between: how many pauses so far, and the last of them (monotonic)."""
+    """Refusals without another answer in between: how many pauses so far, and the last of them (monotonic).
+
+    `asked`: whether its end is what the backend asked for.
+    """
 
     pauses: int
     begun_ns: int
     until_ns: int
+    asked: bool
 
 
 @dataclass(slots=True)
@@ -53,11 +57,12 @@ class Refusals:
         wanted_ns = asked_ns(asked_s)
         if run is not None and started_ns <= run.begun_ns:
             asked_until_ns = now_ns + wanted_ns if wanted_ns else 0
-            run = replace(run, until_ns=max(run.until_ns, asked_until_ns))
+            if asked_until_ns >= run.until_ns:
+                run = replace(run, until_ns=asked_until_ns, asked=True)
         else:
             pauses = run.pauses if run is not None else 0
             wait_ns = wanted_ns or self._own_ns(pauses, base_s, max_s)
-            run = _Run(pauses + 1, now_ns, now_ns + wait_ns)
+            run = _Run(pauses + 1, now_ns, now_ns + wait_ns, wanted_ns > 0)
         self._runs[backend, model] = run
         return run.until_ns
 
@@ -69,6 +74,11 @@ class Refusals:
         run = self._runs.get((backend, model))
         if run is not None and started_ns > run.begun_ns:
             del self._runs[backend, model]
+
+    def is_asked(self, backend: int, model: int) -> bool:
+        """Whether the last pause is as long as the backend asked for, not as the service thinks best."""
+        run = self._runs.get((backend, model))
+        return run is not None and run.asked
 
     def is_refusing(self, backend: int, model: int) -> bool:
         """Whether the last word of a backend about a model was a refusal."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from expresslane.errors import PromptError, Reason
 
 if TYPE_CHECKING:
+    from expresslane.errors import AttemptError
     from expresslane.prompts import ToolCall
 
 __all__ = [
@@ -75,6 +76,7 @@ class Timings:
 class Result:
     """One prompt's end. `answered` is false when no part of an answer came.
 
+    `history`: what the attempts before the last one ended in, oldest first.
     `prompt_bytes`: size of the prompt that no longer waits or runs. `answer_bytes`: size of the answer.
     """
 
@@ -93,6 +95,7 @@ class Result:
     error: PromptError | None = None
     attempts: int = 0
     turned_away: int = 0
+    history: tuple[AttemptError, ...] = ()
     backend: str = ""
     model: str = ""
     simulated: bool = False

@@ -11,7 +11,7 @@ from typing import Literal
 
 from expresslane.errors import AttemptError, BackendError, Reason
 
-__all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy", "asked_ns"]
+__all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy", "asked_ns", "plain_seconds"]
 
 MAX_WAIT_S = 86_400.0
 
@@ -25,9 +25,18 @@ def asked_ns(retry_after_s: float | None) -> int:
     return int(min(retry_after_s or 0.0, MAX_WAIT_S) * 1e9)
 
 
+def plain_seconds(duration_ns: int) -> str:
+    """A duration as callers read it: seconds without an exponent, to the millisecond."""
+    text = f"{duration_ns / 1e9:.3f}"
+    return text.rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `attempts`; the n-th back-off is bounded by min(cap_s, base_s * 2^(n-1)) and spread by `jitter`."""
+    """At most `attempts`; the n-th back-off is bounded by min(cap_s, base_s * 2^(n-1)) and spread by `jitter`.
+
+    A decorrelated one is bounded by min(cap_s, 3 * last) instead, where before the first the last one counts as base_s.
+    """
 
     attempts: int
     base_s: float
@@ -52,7 +61,7 @@ class RetryPolicy:
             case "equal":
                 return bound / 2 + self.random.uniform(0, bound / 2)
             case "decorrelated":
-                return min(self.cap_s, self.random.uniform(self.base_s, max(self.base_s, last_s * 3)))
+                return min(self.cap_s, self.random.uniform(self.base_s, max(self.base_s, last_s) * 3))
             case "none":
                 return bound
 

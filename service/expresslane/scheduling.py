@@ -13,6 +13,7 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.core_words import expired, refused, used
 from expresslane.errors import PromptError, Reason
+from expresslane.no_backend import Serving
 from expresslane.policies import Scope
 from expresslane.rate_limits import PAUSE, Limit, RateLimits
 from expresslane.results import Outcome, Result
@@ -81,6 +82,7 @@ class Scheduling:
         self._queue_timeout_ns = int(queue_timeout_s * 1e9)
         self._tickets: dict[int, Ticket] = {}
         self._batches: dict[int, Batch] = {}
+        self._serving = Serving()
         self._releaser: Releaser | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -109,6 +111,7 @@ class Scheduling:
             self._update_backend(member, models)
         except _scheduler.InvalidConfigError as error:
             raise refused(error) from None
+        self._serving.note(member, (model for model, _ in models))
         served = [model for model, _ in models] if member.available else []
         self.limits.describe(member.number, served, (member.requests_per_min, member.tokens_per_min))
         self._wake()
@@ -280,12 +283,14 @@ class Scheduling:
         """The next attempt goes to another backend, as long as one is open."""
         self._core.move_on(now_ns, ticket.id)
 
-    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool) -> str:
-        """Put the ticket back in the queue, off-slot.
+    def retry(self, ticket: Ticket, now_ns: int, delay_ns: int, *, exclude_backend: bool, asked: bool = False) -> str:
+        """Put the ticket back in the queue, off-slot. `asked`: the backend wants the delay, it is no time in the queue.
 
         Returns QUEUED, or why that makes no sense, as `_scheduler` says it: then end it with `finish`.
         """
-        answer = self._core.retry(now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend)
+        answer = self._core.retry(
+            now_ns, ticket.id, not_before_ns=now_ns + delay_ns, exclude_backend=exclude_backend, asked=asked
+        )
         if answer == QUEUED:
             ticket.batch.in_flight -= 1
             ticket.queued_ns = now_ns
@@ -443,8 +448,7 @@ class Scheduling:
         for ticket in defects:  # only now: a failure may abort others of its batch, which must have been started
             error = PromptError(Reason.INTERNAL, "a defect of the service; its log has the details")
             self.finish(ticket, ticket.result(Outcome.FAILED, now, error), now)
-        for number, reason in decisions.expired:
-            self._expire(self._tickets[number], reason, now)
+        self._expire(decisions.expired, now)
         for number, reason in decisions.overdue:
             self._overdue(self._tickets.get(number), reason, releaser)
         if decisions.limited:
@@ -452,14 +456,19 @@ class Scheduling:
         self._arm(now)
         self.room.freed()
 
-    def _expire(self, ticket: Ticket, why: str, now_ns: int) -> None:
-        if why == "batch":
-            ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
-        if why == "queue" and self.limits.refused_everywhere(ticket.model_number, now_ns):
-            why = "rate_limited"
-        ticket.attempt = None
-        error = expired(why, ticket.history, self.limits.opens_in_ns(ticket.model_number, now_ns))
-        self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
+    def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
+        is_without = any(why == "no_backend" for _, why in expiring)
+        breakers = {one.backend: one.breaker for one in self._core.snapshot().backends} if is_without else {}
+        for number, reason in expiring:
+            ticket, why = self._tickets[number], reason
+            if why == "batch":
+                ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
+            if why == "queue" and self.limits.refused_everywhere(ticket.model_number, now_ns):
+                why = "rate_limited"
+            backends = self._serving.why_not(ticket, breakers, now_ns) if why == "no_backend" else ""
+            ticket.attempt = None
+            error = expired(why, ticket.history, self.limits.opens_in_ns(ticket.model_number, now_ns), backends)
+            self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
 
     @staticmethod
     def _overdue(ticket: Ticket | None, reason: str, releaser: Releaser) -> None:

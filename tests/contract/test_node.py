@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from expresslane.settings import BackendSettings, SimulatedSettings
 
-from tests.support.service import Service
+from tests.support.fake_backend import FakeBackend, Script
+from tests.support.service import Service, backend
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = [f"node-{number}" for number in range(12)]
@@ -23,7 +24,14 @@ def seen() -> dict[str, Any]:
     """What the Node.js client saw of a service in this process."""
 
     async def run() -> dict[str, Any]:
-        async with Service(simulated=BackendSettings(kind="simulated", simulated=FAST)) as service:
+        simulated = BackendSettings(kind="simulated", simulated=FAST)
+        async with (
+            FakeBackend() as fake,
+            Service(
+                simulated=simulated, fake=backend(fake.url), default_model="simulated", retry_base_s=0.001
+            ) as service,
+        ):
+            fake.script(Script(status=503, body=b"{}"))
             node = await asyncio.create_subprocess_exec(
                 "node",
                 str(Path(__file__).parent / "node/client.mjs"),
@@ -92,6 +100,16 @@ def test_unknown_model_hurts_no_other_prompt(seen: dict[str, Any]) -> None:
     assert "simulated" in error["message"]
 
 
+def test_a_success_tells_of_the_attempts_before_it(seen: dict[str, Any]) -> None:
+    """A21: a prompt that succeeded at its second attempt says what the first one ended in."""
+    (again,) = results(seen["again"])
+    assert (again["outcome"], again["attempts"], again["error"]) == ("OUTCOME_SUCCEEDED", 2, None)
+    (failed,) = again["history"]
+    told = (failed["backend"], failed["reason"], failed["http_status"])
+    assert told == ("backends/fake", "BACKEND_OVERLOADED", 503)
+    assert all(result["history"] == [] for result in results(seen["batch"]))
+
+
 def test_a_job_is_watched_twice(seen: dict[str, Any]) -> None:
     """A05: a job is submitted, watched whole and from a position on, and polled when it has ended."""
     assert (seen["job"]["name"], seen["job"]["total"]) == ("jobs/from-node", 12)
@@ -124,7 +142,7 @@ def test_refusals_carry_code_and_reason(seen: dict[str, Any], call: str, code: i
 
 def test_admin_shows_and_changes_backends(seen: dict[str, Any]) -> None:
     """T07, T08: backends are listed, one can be had by name, and its cap changes at once."""
-    assert [backend["name"] for backend in seen["backends"]["backends"]] == ["backends/simulated"]
+    assert [backend["name"] for backend in seen["backends"]["backends"]] == ["backends/fake", "backends/simulated"]
     assert seen["backend"]["kind"] == "simulated"
     assert (seen["updated"]["cap"], seen["updated"]["effective_cap"]) == (3, 3)
     snapshot = seen["snapshot"]

@@ -251,6 +251,22 @@ async def test_late_death_is_no_stale_connection(
     assert len(fake.generations) == 2
 
 
+@pytest.mark.parametrize(("after_ns", "sent"), [(200_000_000, 3), (200_000_001, 2)])
+async def test_a_backend_far_away_has_longer(
+    after_ns: int, sent: int, fake: FakeBackend, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T10: where connecting takes 100 ms, a kept connection that dies after 200 ms was stale; after more it was not."""
+    monkeypatch.setattr(http._Protocol, "connect_ns", 100_000_000)
+    await asker.ask("one")
+    monkeypatch.setattr(http, "monotonic_ns", Clock(after_ns))
+    fake.script(Script(cut_after=CUT_BEFORE_HEADERS))
+    if sent == 3:
+        assert (await asker.ask("two")).text == echo_of("two")
+    else:
+        assert (await asker.fail("two")).reason is Reason.BACKEND_DISCONNECTED
+    assert len(fake.generations) == sent
+
+
 @pytest.mark.parametrize("begun", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Type: te"])
 async def test_an_answer_that_had_begun_is_no_stale_connection(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """T10: a server that has sent the first bytes of an answer has the request: it is not sent again unnoticed."""

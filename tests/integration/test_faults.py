@@ -224,7 +224,8 @@ async def test_fault(name: str) -> None:
     found = await meet(fault, times=1_000)
     assert (found.error.reason if found.error else "", found.outcome) == (fault.reason, fault.outcome)
     assert (found.attempts, found.turned_away) == (fault.attempts, fault.turned_away)
-    assert len(found.error.history if found.error else ()) == found.attempts + found.turned_away - 1
+    assert len(found.history) == found.attempts + found.turned_away - 1
+    assert found.error is None or found.error.history == found.history
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.passes])
@@ -235,6 +236,8 @@ async def test_fault_that_passes(name: str) -> None:
     is_free = FAULTS[name].sends_more or FAULTS[name].turned_away
     assert found.attempts == (1 if is_free else 2)
     assert found.turned_away == (1 if FAULTS[name].turned_away else 0)
+    earlier = [] if FAULTS[name].sends_more else [("backends/fake", FAULTS[name].reason)]
+    assert [(one.backend, one.reason) for one in found.history] == earlier
 
 
 async def test_connections_refused_for_a_while() -> None:

@@ -41,6 +41,22 @@ async def test_machine_that_is_gone() -> None:
             assert (await service.client.get_backend("gone")).in_flight == 0
 
 
+async def test_attempts_of_which_nobody_knows_share_a_key() -> None:
+    """P33: the attempt after a broken connection has the same Idempotency-Key, that after an answer another one."""
+    async with FakeBackend() as hosted:
+        hosted.script(Script(cut_after=1), Script(status=503, body=b"{}"))
+        async with Service(hosted=backend(hosted.url), retry_base_s=0.001) as service:
+            hosted_results = await service.client.generate_batch([Prompt("a", "a")]).collect()
+            await service.client.generate_batch([Prompt("b", "b")]).collect()
+        assert [one.attempts for one in hosted_results] == [3]
+        first, again, after_answer, other = (seen.headers["idempotency-key"] for seen in hosted.generations)
+        assert first == again
+        assert len({first, after_answer, other}) == 3
+    async with FakeBackend() as engine, Service(engine=backend(engine.url, "vllm")) as service:
+        await service.client.generate_batch([Prompt("a", "a")]).collect()
+        assert [seen.headers.get("idempotency-key") for seen in engine.generations] == [None]
+
+
 async def test_nothing_of_a_storm_stays() -> None:
     """After faults, cancelled calls and callers that leave, no task and no ticket, batch or attempt is left."""
     chance = random.Random(5)

@@ -28,8 +28,10 @@ impl BatchFlows {
 pub(crate) struct Batch {
     pub(crate) id: BatchId,
     pub(crate) tenant: TenantId,
-    /// All that have not ended, in the order in which their present wait began.
+    /// All that have not ended but those in `asked`, in the order in which their present wait began.
     pub(crate) tickets: Fifo<BATCH>,
+    /// Those that a backend asked to wait: their queue time begins when that is over, so they have timers of their own.
+    pub(crate) asked: Fifo<BATCH>,
     pub(crate) len: u32,
     pub(crate) queued: u32,
     pub(crate) queue_timeout_ns: u64,
@@ -38,8 +40,13 @@ pub(crate) struct Batch {
     pub(crate) deadline_pending: bool,
     /// The deadline that tickets in flight were last told of.
     pub(crate) overdue_reported_ns: u64,
-    /// When a released ticket of this batch last ended, or its horizon last moved.
+    /// When a released ticket of this batch last ended or its horizon last moved, or the later end of what a backend asked
+    /// for: from then on its tickets' queue time counts.
     pub(crate) restarted_ns: u64,
+    /// When a backend asked one of its tickets to wait, the first since one ended; [`NEVER`] if none did.
+    pub(crate) asked_ns: u64,
+    /// The end of the longest such wait.
+    pub(crate) asked_until_ns: u64,
     /// Prompts numbered from here on are not released.
     pub(crate) horizon: u32,
     /// (index, slot) of the tickets that were met beyond the horizon.
@@ -59,6 +66,7 @@ impl Batch {
             id,
             tenant,
             tickets: Fifo::EMPTY,
+            asked: Fifo::EMPTY,
             len: 0,
             queued: 0,
             queue_timeout_ns: 0,
@@ -66,12 +74,56 @@ impl Batch {
             deadline_pending: false,
             overdue_reported_ns: NEVER,
             restarted_ns: 0,
+            asked_ns: NEVER,
+            asked_until_ns: 0,
             horizon: u32::MAX,
             held: BTreeSet::new(),
             barred: BTreeSet::new(),
             runs_sequential: false,
             flows: [BatchFlows::NONE; CLASSES],
             timer_ns: NEVER,
+        }
+    }
+
+    /// All that have not ended.
+    pub(crate) fn unfinished(&self, tickets: &Slab) -> Vec<u32> {
+        self.tickets.iter(tickets).chain(self.asked.iter(tickets)).collect()
+    }
+
+    pub(crate) fn remove(&mut self, tickets: &mut Slab, slot: u32) {
+        self.list_of(tickets, slot).remove(tickets, slot);
+    }
+
+    /// Puts a ticket last in the list that it belongs to.
+    pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
+        self.list_of(tickets, slot).push_back(tickets, slot);
+    }
+
+    fn list_of(&mut self, tickets: &Slab, slot: u32) -> &mut Fifo<BATCH> {
+        if tickets[slot].asked { &mut self.asked } else { &mut self.tickets }
+    }
+
+    /// The queue time of what waits begins anew at a time, unless it was to begin later.
+    pub(crate) fn restart(&mut self, at_ns: u64) {
+        self.restarted_ns = self.restarted_ns.max(at_ns);
+    }
+
+    /// A released ticket has ended: also what backends asked for meanwhile is worth waiting for.
+    pub(crate) fn moved_on(&mut self, now_ns: u64) {
+        self.asked_ns = NEVER;
+        self.restart(now_ns.max(self.asked_until_ns));
+    }
+
+    /// A backend asks a ticket released at `released_ns` to wait. Others wait for the same backend, or behind it: their
+    /// queue time begins afterwards too. But where all that is released after such a wait is asked again, they do not
+    /// wait for ever.
+    pub(crate) fn asked_to_wait(&mut self, now_ns: u64, released_ns: u64, until_ns: u64) {
+        self.asked_until_ns = self.asked_until_ns.max(until_ns);
+        if self.asked_ns == NEVER {
+            self.asked_ns = now_ns;
+        }
+        if released_ns <= self.asked_ns {
+            self.restart(until_ns);
         }
     }
 
@@ -83,7 +135,7 @@ impl Batch {
         }
     }
 
-    /// The next time at which something of this batch is due.
+    /// The next time at which something of this batch is due, but what has a timer of its own.
     pub(crate) fn due_ns(&self, tickets: &Slab) -> u64 {
         let deadline_ns = if self.deadline_pending { self.deadline_ns } else { NEVER };
         if self.queue_timeout_ns == 0 || self.queued == 0 {

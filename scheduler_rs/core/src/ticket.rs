@@ -78,7 +78,7 @@ impl Links {
 pub(crate) struct Ticket {
     pub(crate) id: TicketId,
     pub(crate) arrival_ns: u64,
-    /// Start of the present wait: the submit, or the end of the attempt before.
+    /// Start of the present wait: the submit, the end of the attempt before, or the end of what a backend asked for.
     pub(crate) queued_since_ns: u64,
     /// Sum of all ended attempts.
     pub(crate) busy_ns: u64,
@@ -132,6 +132,8 @@ pub(crate) struct Ticket {
     pub(crate) judged: bool,
     /// Whether its backend's rate limit turned its attempt away.
     pub(crate) turned_away: bool,
+    /// Whether its present wait began with one that a backend asked for: in its batch's `asked`.
+    pub(crate) asked: bool,
     /// The next attempt is to go elsewhere.
     pub(crate) moves: bool,
     /// Whether it runs after all earlier and before all later ones of its batch.
@@ -175,6 +177,7 @@ impl Ticket {
         cancelled: false,
         judged: false,
         turned_away: false,
+        asked: false,
         moves: false,
         sequential: false,
     };

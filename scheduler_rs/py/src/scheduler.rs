@@ -246,15 +246,16 @@ impl Scheduler {
     }
 
     /// The attempt is over and there shall be another.
-    #[pyo3(signature = (now_ns, ticket, *, not_before_ns, exclude_backend = false))]
+    #[pyo3(signature = (now_ns, ticket, *, not_before_ns, exclude_backend = false, asked = false))]
     fn retry(
         &self,
         now_ns: u64,
         ticket: u64,
         not_before_ns: u64,
         exclude_backend: bool,
+        asked: bool,
     ) -> PyResult<&'static str> {
-        let answer = self.lock().retry(now_ns, TicketId(ticket), not_before_ns, exclude_backend);
+        let answer = self.lock().retry(now_ns, TicketId(ticket), not_before_ns, exclude_backend, asked);
         answer.map(RetryAnswer::name).map_err(to_py)
     }
 

@@ -49,11 +49,15 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One attempt: the prompt, the model by the backend's own name, headers to send along (trace context)."""
+    """One attempt: the prompt, the model by the backend's own name, headers to send along (trace context).
+
+    `key`: the same for attempts of which the backend shall do the work once, if it can; empty: there is none.
+    """
 
     prompt: Prompt
     model: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
 
 class Answer:

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["HttpClient", "Telling", "media_type", "request_id"]
 
 # A kept connection that dies within about a round trip was stale: its end was on the way when the request was sent. One
-# that dies later may have died of the request, which is then another attempt's to repeat.
+# that dies later may have died of the request, which is then another attempt's to repeat. To connect takes at least a
+# round trip, so twice that is waited for; the least allows for a busy event loop, the most for a slow name server.
 STALE_WINDOW_NS = 50_000_000
+STALE_WINDOW_MAX_NS = 1_000_000_000
 # How long the end of a complete answer is waited for, so that its connection can be used again.
 LINGER_S = 0.5
 _ERROR_BODY_BYTES = 64 * 1024
@@ -40,9 +42,10 @@ _MAX_LINE_BYTES = 16 * 1024
 
 
 class _Protocol(ResponseHandler):
-    """A connection that counts what it has received."""
+    """A connection that counts what it has received, and knows how long it took to open."""
 
     received_bytes = 0
+    connect_ns = 0
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
@@ -61,6 +64,12 @@ class _Carrier(NamedTuple):
         """Whether the backend may have closed it before the request came: it was used before, and nothing came back."""
         return not self.is_new and self.protocol is not None and self.protocol.received_bytes == self.received_bytes
 
+    @property
+    def stale_window_ns(self) -> int:
+        """How long after the request its end may come and still have been on the way before."""
+        connect_ns = self.protocol.connect_ns if self.protocol is not None else 0
+        return min(max(STALE_WINDOW_NS, 2 * connect_ns), STALE_WINDOW_MAX_NS)
+
 
 _carrier: ContextVar[_Carrier] = ContextVar("carrier", default=_Carrier())  # noqa: B039 (it cannot be changed)
 
@@ -75,9 +84,12 @@ class Telling(aiohttp.BaseConnector):
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         """A connection, from the pool or new."""
+        begun_s = self._loop.time()
         connection = await super().connect(*args, **kwargs)
         protocol = connection.protocol
         assert isinstance(protocol, _Protocol)
+        if not protocol.connect_ns:
+            protocol.connect_ns = int((self._loop.time() - begun_s) * 1e9)
         _carrier.set(_Carrier(protocol, protocol.received_bytes == 0, protocol.received_bytes))
         return connection
 
@@ -258,7 +270,7 @@ class HttpClient:
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             if (
                 isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
-                or monotonic_ns() - sent_ns > STALE_WINDOW_NS
+                or monotonic_ns() - sent_ns > _carrier.get().stale_window_ns
                 or not _carrier.get().may_be_stale
             ):
                 raise

@@ -146,26 +146,26 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, wher
         if reason in named:
             verdict = named[reason]
             break
-    retryable = verdict.retryable
-    if verdict.reason is not Reason.BACKEND_QUOTA_EXHAUSTED:
-        retryable = _should_retry(headers, default=retryable)
     message = said.message or _first_line(body)
     if 300 <= status < 400:
         message = f"redirects are not followed ({masked(headers.get('Location', '')[:500])})"
     return BackendError(
         verdict.reason,
         f"{where}: HTTP {status}" + (f": {message[:500]}" if message else ""),
-        retryable=retryable,
+        retryable=_retryable(verdict, headers),
         retry_after_s=_wait_s(verdict.reason, headers),
         http_status=status,
         provider_code=said.code,
         provider_body=body[:2048].decode(errors="replace"),
-        provider_request_id=headers.get("x-request-id") or headers.get("request-id") or "",
+        provider_request_id=_request_id(headers),
     )
 
 
-def error_of_object(error: Any, where: str, request_id: str = "") -> BackendError:
-    """The error for an error object inside an answer whose status was a success."""
+def error_of_object(error: Any, where: str, headers: Mapping[str, str]) -> BackendError:
+    """The error for an error object inside an answer whose status was a success.
+
+    `headers` are that answer's: gateways that begin every answer with a 200 put what they ask for there all the same.
+    """
     said = provider_error({"error": error})
     named = _verdicts_of_names(said)
     if Reason.BACKEND_QUOTA_EXHAUSTED in named:
@@ -179,11 +179,12 @@ def error_of_object(error: Any, where: str, request_id: str = "") -> BackendErro
     return BackendError(
         verdict.reason,
         f"{where}: {said.message[:500] or 'an error inside the answer'}",
-        retryable=verdict.retryable,
+        retryable=_retryable(verdict, headers),
+        retry_after_s=_wait_s(verdict.reason, headers),
         http_status=200,
         provider_code=said.code,
         provider_body=_json_of({"error": error}),
-        provider_request_id=request_id,
+        provider_request_id=_request_id(headers),
     )
 
 
@@ -248,8 +249,15 @@ def _verdict_of_status(status: int) -> _Verdict:
     return _STATUSES.get(status) or (_OTHER_SERVER_ERROR if status >= 500 else _OTHER_CLIENT_ERROR)
 
 
-def _should_retry(headers: Mapping[str, str], *, default: bool) -> bool:
-    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower(), default)
+def _retryable(verdict: _Verdict, headers: Mapping[str, str]) -> bool:
+    """The backend's word on whether to try again counts for more than the table's, but for a spent quota."""
+    if verdict.reason is Reason.BACKEND_QUOTA_EXHAUSTED:
+        return verdict.retryable
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower(), verdict.retryable)
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    return headers.get("x-request-id") or headers.get("request-id") or ""
 
 
 def _number(text: str | None) -> float | None:

@@ -21,6 +21,8 @@ from expresslane.results import FinishReason, Usage
 from expresslane.tokens import estimate, text_bytes, utf8_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import ClientResponse
 
     from expresslane.settings import BackendSettings
@@ -70,7 +72,7 @@ class OllamaBackend(Backend):
     async def _read(self, call: Call, answer: Answer, response: ClientResponse) -> None:
         try:
             if self._http.expect(response, "application/x-ndjson", "application/json") == "application/json":
-                self._take(call, answer, await self._http.read_body(response))
+                self._take(call, answer, await self._http.read_body(response), response.headers)
                 ended = bool(answer.finish_reason_raw)
             else:
                 ended = await self._read_stream(call, answer, response)
@@ -88,18 +90,19 @@ class OllamaBackend(Backend):
         while chunk := await content.readany():
             answer.touch()
             for line in parser.feed(chunk):
-                if self._take(call, answer, line):
+                if self._take(call, answer, line, response.headers):
                     await self._http.linger(response)
                     return True
             self._http.check_size(answer)
-        return any(self._take(call, answer, line) for line in parser.finish() if line.rstrip().endswith(b"}"))
+        rest = (line for line in parser.finish() if line.rstrip().endswith(b"}"))
+        return any(self._take(call, answer, line, response.headers) for line in rest)
 
-    def _take(self, call: Call, answer: Answer, line: bytes) -> bool:
+    def _take(self, call: Call, answer: Answer, line: bytes, headers: Mapping[str, str]) -> bool:
         """Take one object in. True: it is the closing one."""
         event = load_object(line)
         error = event.get("error")
         if error:
-            raise error_of_object(error, self._http.where)
+            raise error_of_object(error, self._http.where, headers)
         try:
             return self._fill(call, answer, event)
         except _NOT_THE_DIALECT as bad:

@@ -10,6 +10,7 @@ from aiohttp import ClientError, ClientResponse
 from expresslane.backends.base import ENVELOPE_BYTES, Answer, Backend, Call, Discovery
 from expresslane.backends.http import HttpClient, request_id
 from expresslane.backends.http_errors import error_of_object, retry_after_s
+from expresslane.backends.idempotency import HEADER
 from expresslane.backends.malformed import load_object, malformed
 from expresslane.backends.openai_answer import AnswerReader
 from expresslane.backends.openai_request import build_body
@@ -19,6 +20,8 @@ from expresslane.backends.sse import SseParser
 from expresslane.errors import BackendError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from expresslane.settings import BackendSettings
 
 __all__ = ["OpenAIBackend"]
@@ -52,7 +55,10 @@ class OpenAIBackend(Backend):
         """Run one attempt to its end. Raises BackendError."""
         body = build_body(call.prompt, call.model, stream=self._stream)
         url = self._completions_url if call.prompt.raw else self._chat_url
-        await self._http.post(url, body, call.headers, partial(self._read, answer), partial(_heed, answer))
+        # An engine has no memory of what it answered, and nobody pays by the token.
+        is_known = bool(call.key) and not self.capabilities.engine
+        headers = {**call.headers, HEADER: call.key} if is_known else call.headers
+        await self._http.post(url, body, headers, partial(self._read, answer), partial(_heed, answer))
 
     async def discover(self) -> Discovery:
         """The models that the server lists. Raises BackendError."""
@@ -87,7 +93,7 @@ class OpenAIBackend(Backend):
         data = await self._http.read_body(response)
         body = load_object(data)
         if body.get("error"):
-            raise error_of_object(body["error"], self._http.where)
+            raise error_of_object(body["error"], self._http.where, response.headers)
         try:
             reader.take_whole(body)
         except _NOT_THE_DIALECT as error:
@@ -105,7 +111,7 @@ class OpenAIBackend(Backend):
                     if payload == b"[DONE]":
                         await self._http.linger(response)
                         return
-                    self._take(reader, payload)
+                    self._take(reader, payload, response.headers)
                 parser.check()
                 self._http.check_size(answer)
         except (ClientError, OSError):
@@ -113,25 +119,27 @@ class OpenAIBackend(Backend):
             if answer.finish_reason_raw:
                 return
             raise
-        self._end_of_stream(answer, reader, parser)
+        self._end_of_stream(answer, reader, parser, response.headers)
 
-    def _take(self, reader: AnswerReader, payload: bytes) -> None:
+    def _take(self, reader: AnswerReader, payload: bytes, headers: Mapping[str, str]) -> None:
         event = load_object(payload)
         error = event.get("error")
         if error:
-            raise error_of_object(error, self._http.where)
+            raise error_of_object(error, self._http.where, headers)
         try:
             reader.take_chunk(event)
         except _NOT_THE_DIALECT as bad:
             raise malformed(f"not a chunk of the OpenAI dialect ({bad!r})", payload) from None
 
-    def _end_of_stream(self, answer: Answer, reader: AnswerReader, parser: SseParser) -> None:
+    def _end_of_stream(
+        self, answer: Answer, reader: AnswerReader, parser: SseParser, headers: Mapping[str, str]
+    ) -> None:
         """The stream ended without `[DONE]`: complete when it had a finish reason, else broken."""
         for payload in parser.finish():
             if payload == b"[DONE]":
                 return
             if payload.endswith(b"}"):
-                self._take(reader, payload)
+                self._take(reader, payload, headers)
         parser.check()
         if not answer.finish_reason_raw:
             raise self._http.broken_off()

@@ -205,5 +205,5 @@ def _size_bytes(result: Result) -> int:
         texts += (call.id, call.name, call.arguments)
     if (error := result.error) is not None:
         texts += (error.message, error.provider_body, error.provider_code, error.provider_request_id)
-        texts += (attempt.message for attempt in error.history)
+    texts += (attempt.message for attempt in result.history)
     return RESULT_BYTES + sum(map(getsizeof, texts))

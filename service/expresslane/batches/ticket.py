@@ -83,6 +83,7 @@ class Ticket:
                 error=error,
                 attempts=self.attempts - self.turned_away,
                 turned_away=self.turned_away,
+                history=self.history,
                 backend=self.history[-1].backend if self.history else "",
                 prompt_bytes=self.size_bytes,
             )
@@ -116,6 +117,7 @@ class Ticket:
             error=error,
             attempts=self.attempts - self.turned_away,
             turned_away=self.turned_away,
+            history=self.history,
             backend=attempt.member.id,
             model=attempt.model,
             simulated=attempt.member.capabilities.simulated,

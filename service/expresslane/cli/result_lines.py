@@ -34,6 +34,8 @@ def result_line(result: Result) -> str:
         "model": result.model,
         "simulated": result.simulated,
     }
+    if result.history and result.error is None:  # an error has its own
+        fields["history"] = [dataclasses.asdict(attempt) for attempt in result.history]
     if choice.logprobs_json:
         fields["logprobs_json"] = choice.logprobs_json
     return json_text(fields)

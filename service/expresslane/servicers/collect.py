@@ -115,11 +115,12 @@ class Collector:
 
     def _shrink(self, messages: Sequence[types_pb2.Result], over: int) -> None:
         for message in messages:
+            size = message.ByteSize()
+            message.ClearField("history")
             if message.HasField("error"):
-                size = message.ByteSize()
                 message.error.ClearField("provider_body")
                 message.error.ClearField("history")
-                over -= size - message.ByteSize()
+            over -= size - message.ByteSize()
         if over <= 0:
             return
         for size, message in sorted(((one.ByteSize(), one) for one in messages), key=lambda pair: -pair[0]):

@@ -106,6 +106,7 @@ def fill_result(message: types_pb2.Result, result: Result) -> None:
             choice.tool_calls.add(id=call.id, name=call.name, arguments=call.arguments)
     if result.usage is not None:
         _fill_usage(message.usage, result.usage)
+    message.history.extend(_attempt_error(attempt) for attempt in result.history)
     if result.error is not None:
         message.error.CopyFrom(_error(result.error))
 
@@ -113,6 +114,7 @@ def fill_result(message: types_pb2.Result, result: Result) -> None:
 def drop_answer(message: types_pb2.Result, why: str) -> None:
     """Take the answer out of an encoded result: a success fails with ANSWER_OVER_LIMIT, others keep a shorter error."""
     message.ClearField("choices")
+    message.ClearField("history")
     if message.outcome == types_pb2.OUTCOME_SUCCEEDED:
         message.outcome = types_pb2.OUTCOME_FAILED
         message.error.CopyFrom(_error(PromptError(Reason.ANSWER_OVER_LIMIT, why)))

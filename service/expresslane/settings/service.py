@@ -134,7 +134,7 @@ class Settings(Frozen):
     """Most prompts in flight over all backends. 0: no global cap."""
     queue_timeout_s: Seconds = 300.0
     """Longest wait in the queue; for a batch's prompts the clock restarts whenever one of them ends, not when a rate
-    limit turns one away.
+    limit turns one away. What a backend asks for (Retry-After) is waited for before.
     EXPRESSLANE_REQUEST_TIMEOUT is accepted as another name. Seconds, or with a unit: 90s, 10m, 1h."""
     no_backend_timeout_s: Seconds = 10.0
     """How long prompts wait while every backend of their model is down."""
@@ -145,12 +145,13 @@ class Settings(Frozen):
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 3
     """Most attempts for one prompt."""
     retry_base_s: Seconds = 0.5
-    """Upper bound of the first random back-off; doubles with each retry (full jitter)."""
+    """Upper bound of the first random back-off; doubles with each retry (full jitter). Not above retry_cap_s."""
     retry_cap_s: Seconds = 30.0
     """Upper bound of any random back-off."""
     retry_jitter: Literal["full", "equal", "decorrelated", "none"] = "full"
     """How the back-off is spread: full: uniform up to the bound; equal: half fixed, half uniform; decorrelated: uniform
-    up to three times the last one; none: the bound itself."""
+    from retry_base_s up to three times the last one, the first up to three times retry_base_s; none: the bound
+    itself."""
     retry_ratio: Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)] = 0.0
     """Most retries of a tenant per first attempt of its prompts, beside a burst of ten. 0: no such limit."""
     max_prompt_bytes: Annotated[int, Field(ge=1, le=2_147_483_647)] = 4 * 1024 * 1024

@@ -74,6 +74,9 @@ console.log(
     jobEnded: await unary(jobs, "getJob", { name: job.name }),
     jobTwice: await refusal(unary(jobs, "createJob", { prompts, job_id: "from-node" })),
     noJob: await refusal(unary(jobs, "cancelJob", { name: "jobs/none" })),
+    again: await collect(
+      inference.generateBatch({ prompts: [{ custom_id: "a", text: "x", model: "m" }] }),
+    ),
     unknownModel: await collect(inference.generateBatch(unknown)),
     empty: await refusal(collect(inference.generateBatch({}))),
     duplicate: await refusal(unary(inference, "collectBatch", { prompts: [prompts[0], prompts[0]] })),

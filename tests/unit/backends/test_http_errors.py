@@ -99,7 +99,7 @@ def test_body_of_any_depth(depth: int) -> None:
     deep = b"[" * depth + b"]" * depth
     error = error_of_response(500, CIMultiDict(), b'{"error":{"message":' + deep + b"}}", "http://b")
     assert error.reason is Reason.BACKEND_ERROR
-    assert error_of_object({"message": orjson.loads(deep)}, "http://b").reason is Reason.BACKEND_ERROR
+    assert error_of_object({"message": orjson.loads(deep)}, "http://b", {}).reason is Reason.BACKEND_ERROR
 
 
 def test_body_is_cut() -> None:
@@ -297,5 +297,24 @@ def test_exception(exception: BaseException, reason: Reason, retryable: bool) ->
 )
 def test_error_inside_an_answer(said: object, reason: Reason, retryable: bool) -> None:
     """O02: an error object after a status of 200 is an error by its own code."""
-    error = error_of_object(said, "http://b")
-    assert (error.reason, error.retryable, error.http_status) == (reason, retryable, 200)
+    error = error_of_object(said, "http://b", {})
+    assert (error.reason, error.retryable, error.http_status, error.retry_after_s) == (reason, retryable, 200, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "retryable", "wait_s"),
+    [
+        ("service_unavailable", {"Retry-After": "7"}, True, 7.0),
+        ("slow_down", {"retry-after-ms": "1500"}, True, 1.5),
+        ("slow_down", {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6s"}, True, 6.0),
+        ("server_error", {"Retry-After": "7", "x-should-retry": "false"}, False, 7.0),
+        ("insufficient_quota", {"x-should-retry": "true"}, False, None),
+    ],
+)
+def test_headers_of_an_answer_with_an_error_inside(
+    code: str, headers: dict[str, str], retryable: bool, wait_s: float | None
+) -> None:
+    """P33: what a gateway asks for in the headers of its 200 counts for the error inside it too."""
+    said = CIMultiDict(headers | {"x-request-id": "r1"})
+    error = error_of_object({"message": "m", "code": code}, "http://b", said)
+    assert (error.retryable, error.retry_after_s, error.provider_request_id) == (retryable, wait_s, "r1")

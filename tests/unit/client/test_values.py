@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from expresslane_client import BatchState, FinishReason, Outcome, Percentiles, PromptClass, Result, Summary
+from expresslane_client import (
+    AttemptError,
+    BatchState,
+    FinishReason,
+    Outcome,
+    Percentiles,
+    PromptClass,
+    Result,
+    Summary,
+)
 from expresslane_client.backends import (
     Backend,
     BackendEstimates,
@@ -52,6 +61,7 @@ def test_a_result_keeps_every_field() -> None:
         types_pb2.PromptError(code=4, reason="IDLE_TIMEOUT", deadline=types_pb2.DEADLINE_KIND_IDLE, retryable=True)
     )
     message.error.history.add(backend="backends/b", reason="BACKEND_ERROR", http_status=500, duration=duration(0.25))
+    message.history.add(backend="backends/a", reason="BACKEND_OVERLOADED", message="m", http_status=503)
     message.usage.output_tokens = 7
     message.timings.queue_wait.CopyFrom(duration(1.5))
     message.timings.ttft.CopyFrom(duration(2))
@@ -59,6 +69,7 @@ def test_a_result_keeps_every_field() -> None:
     result = Result.from_proto(message)
     assert result.error is not None
     assert (result.error.deadline, result.error.history[0].duration_ms) == ("idle", 250.0)
+    assert result.history == (AttemptError("backends/a", "BACKEND_OVERLOADED", "m", 503, 0.0),)
     assert (result.choice.finish_reason, result.choice.tool_calls[0].name) == (FinishReason.LENGTH, "f")
     assert result.queue_ms + (result.attempt_ttft_ms or 0) == result.ttft_ms == 2000.0
     assert result.usage is not None

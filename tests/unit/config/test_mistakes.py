@@ -177,6 +177,8 @@ def test_the_example_of_an_error_is_itself_right() -> None:
             {"BACKENDS__A__RATE_LIMIT_PAUSE_S": "2m"},
             "EXPRESSLANE_BACKENDS__A__RATE_LIMIT_PAUSE_S='2m' is more than rate_limit_pause_max_s (60).",
         ),
+        ({"RETRY_BASE_S": "1m"}, "EXPRESSLANE_RETRY_BASE_S='1m' is more than retry_cap_s (30)."),
+        ({"RETRY_CAP_S": "100ms"}, "EXPRESSLANE_RETRY_BASE_S is more than retry_cap_s (0.1)."),
         (
             {"FAIRNESS": "none", "TENANTS__ACME__TOKENS_PER_MIN": "100"},
             "EXPRESSLANE_TENANTS__ACME__TOKENS_PER_MIN='100' needs tenants to be told apart",

@@ -50,6 +50,10 @@ async def test_with_no_other_backend_it_is_unavailable() -> None:
         assert (result.outcome, result.error.reason) == (Outcome.EXPIRED, Reason.NO_BACKEND)
         assert status_code(result.error.reason) is grpc.StatusCode.UNAVAILABLE
         assert (result.timings.total_ns, result.attempts) == (10 * SECOND, 0)
+        assert result.error.message == (
+            "no backend was available within EXPRESSLANE_NO_BACKEND_TIMEOUT_S for the model 'm': "
+            f"backends/b: breaker open, {SAMPLES} of {SAMPLES} attempts failed, tried again in {OPEN_S - 10:g} s"
+        )
     assert len(backend.calls) == sent
 
 

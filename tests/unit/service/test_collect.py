@@ -31,7 +31,9 @@ def failed(index: int) -> Result:
         history=history,
     )
     name = f"{ID}{index:06}"
-    return Result(name, index, Outcome.FAILED, LONG, error=error, attempts=20, backend="b" * 63, model="m" * 60)
+    return Result(
+        name, index, Outcome.FAILED, LONG, error=error, attempts=20, history=history, backend="b" * 63, model="m" * 60
+    )
 
 
 def answered(index: int, size: int) -> Result:

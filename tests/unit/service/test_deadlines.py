@@ -166,12 +166,19 @@ def test_no_deadline_and_one_that_has_passed(remaining_s: float | None, expected
 
 @virtual_time
 async def test_no_backend_for_10_s() -> None:
-    """While every backend of the model is down work waits 10 s, then ends UNAVAILABLE with the attempts' history."""
+    """While every backend of the model is down work waits 10 s, then ends UNAVAILABLE and says what is wrong with each.
+
+    What a backend's error quotes of a credential is not told.
+    """
     backend = ScriptedBackend()
-    backend.discovery = BackendError(Reason.BACKEND_UNREACHABLE, "nobody there", retryable=True)
+    trouble = "nobody there: http://me:hunter2@host/v1?api_key=sk-1234"
+    backend.discovery = BackendError(Reason.BACKEND_UNREACHABLE, trouble, retryable=True)
     async with World(backend) as world:
         result = await world.one()
         assert result.error is not None
         assert (result.outcome, result.error.reason) == (Outcome.EXPIRED, Reason.NO_BACKEND)
         assert (result.error.deadline, result.timings.total_ns) == ("no_backend", 10 * SECOND)
+        assert "for the model 'm': backends/b: nobody there" in result.error.message
+        assert "hunter2" not in result.error.message
+        assert "sk-1234" not in result.error.message
     assert backend.calls == []

@@ -250,6 +250,7 @@ async def test_unknown_models_do_not_wait_for_ever() -> None:
         result = await world.one()
         assert result.error is not None
         assert (result.error.reason, result.error.retryable) == (Reason.NO_BACKEND, True)
+        assert "for the model 'm': no backend has listed it so far; backends/b: " in result.error.message
         assert result.timings.total_ns == 10 * SECOND
 
 

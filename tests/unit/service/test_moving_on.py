@@ -121,8 +121,8 @@ async def test_decorrelated_jitter_remembers_back_offs_only() -> None:
     async with World(backend, retries=policy) as world:
         result = await world.one()
         assert (result.outcome, result.attempts, result.turned_away) == (Outcome.SUCCEEDED, 4, 1)
-        # Back-offs of 0.5 s (within the minute), 1.5 s and 4.5 s.
-        assert result.timings.total_ns == int((60 + 60 + 1.5 + 4.5) * SECOND)
+        # Back-offs of 1.5 s (within the minute), 4.5 s and 13.5 s.
+        assert result.timings.total_ns == int((60 + 60 + 4.5 + 13.5) * SECOND)
 
 
 @virtual_time

@@ -12,8 +12,8 @@ from expresslane.prompts import Deadlines
 from expresslane.results import Outcome
 
 from tests.support.virtual_time import now_ns, virtual_time
-from tests.unit.service.test_retries import Highest, failing
-from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, second
+from tests.unit.service.test_retries import SLOWEST, Highest, failing
+from tests.unit.service.world import NONE, SECOND, Play, ScriptedBackend, World, prompt, second
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer, Call
@@ -141,17 +141,85 @@ async def test_the_callers_deadline_comes_first() -> None:
         assert results[0].timings.total_ns == 15 * SECOND
 
 
-@pytest.mark.parametrize("own_s", [0, 60])
+@pytest.mark.parametrize(
+    ("own_s", "caller_s", "which"),
+    [
+        (60, 3_600, "the prompt's own queue timeout, deadlines.queue, 60 s away"),
+        (0, 100, "the call's deadline, 100 s away"),
+        (200, 100.5, "the call's deadline, 100.5 s away"),
+    ],
+)
 @virtual_time
-async def test_a_pause_beyond_the_queue_timeout_ends_the_prompt_at_once(own_s: int) -> None:
-    """P33: a wait that the service's queue timeout, or the prompt's own, would cut short is not begun, and is named."""
-    backend = ScriptedBackend(default=failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=400))
+async def test_a_pause_beyond_what_the_caller_set_ends_the_prompt_at_once(
+    own_s: int, caller_s: float, which: str
+) -> None:
+    """P33: a wait that the call's deadline or the prompt's own queue timeout would cut short is not begun."""
+    backend = ScriptedBackend(default=failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=3_600))
     async with World(backend) as world:
-        result = await world.one(Deadlines(queue_ns=own_s * SECOND))
+        deadlines = Deadlines(queue_ns=own_s * SECOND)
+        results, _ = await world.run([prompt("a", deadlines=deadlines)], deadline_ns=now_ns() + int(caller_s * SECOND))
+        result = results[0]
         assert (result.outcome, result.attempts, result.timings.total_ns) == (Outcome.FAILED, 1, 0)
         assert result.error is not None
         assert (result.error.reason, result.error.retryable) == (Reason.BACKEND_RATE_LIMITED, True)
-        assert "a wait of 400 s would end after the prompt's deadline" in result.error.message
+        assert f"a wait of 3600 s would end after {which})" in result.error.message
+        assert result.error.retry_after_ns == 3_600 * SECOND
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("prompts", [1, 2, 12])
+@virtual_time
+async def test_a_retry_after_beyond_the_queue_timeout_is_honoured(status: int, prompts: int) -> None:
+    """P33: with an hour until the call's deadline, 400 s are waited for, though the queue timeout is 300 s.
+
+    That is so for the ten in flight, and for those of the batch that wait behind them; and for all of them again where
+    after the pause of a 429 some are turned away once more and others are not.
+    """
+    reason = Reason.BACKEND_RATE_LIMITED if status == 429 else Reason.BACKEND_OVERLOADED
+    backend = ScriptedBackend(default=second(1))
+    backend.plays = [failing(reason, http_status=status, retry_after_s=400)] * prompts
+    async with World(backend) as world:
+        results, _ = await world.run(
+            [prompt(str(number)) for number in range(prompts)], deadline_ns=now_ns() + 3_600 * SECOND
+        )
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+        assert min(one.timings.total_ns for one in results) == 401 * SECOND
+        again = prompts > 10 and status == 429
+        assert (max(one.timings.total_ns for one in results) > 800 * SECOND) == again
+
+
+@pytest.mark.parametrize(("deadlines", "asked_s"), [(NONE, None), (Deadlines(queue_ns=20 * SECOND), 60)])
+@virtual_time
+async def test_the_last_attempt_is_told_where_the_queue_ends_a_prompt(
+    deadlines: Deadlines, asked_s: float | None
+) -> None:
+    """A prompt that ends while it waits says what its last attempt ended in, or that it is not worth the wait."""
+    backend = ScriptedBackend(default=second(900), default_cap=1)
+    backend.plays = [failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=asked_s)]
+    async with World(backend, retries=SLOWEST) as world:
+        results, _ = await world.run([prompt("a", deadlines=deadlines), prompt("b")])
+        error = next(one.error for one in results if one.custom_id == "a")
+        assert error is not None
+        if asked_s is None:
+            assert (error.reason, len(error.history)) == (Reason.QUEUE_TIMEOUT, 1)
+            assert "its last attempt, at backends/b, ended in BACKEND_OVERLOADED" in error.message
+        else:
+            assert (error.reason, error.retry_after_ns) == (Reason.BACKEND_OVERLOADED, 60 * SECOND)
+
+
+@virtual_time
+async def test_after_what_was_asked_for_the_queue_timeout_counts() -> None:
+    """A backend that is down to one slot after its pause: the other prompt has the whole queue timeout from there."""
+    backend = ScriptedBackend(default=second(500), default_cap=1)
+    backend.plays = [failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=400)] * 2
+    async with World(backend) as world:
+        results, _ = await world.run([prompt("a"), prompt("b")])
+        by_id = {one.custom_id: one for one in results}
+        ends = {name: (one.outcome, one.timings.total_ns) for name, one in by_id.items()}
+        assert ends == {"a": (Outcome.SUCCEEDED, 900 * SECOND), "b": (Outcome.EXPIRED, 700 * SECOND)}
+        error = by_id["b"].error
+        assert error is not None
+        assert (error.reason, error.deadline) == (Reason.QUEUE_TIMEOUT, "queue")
 
 
 @virtual_time

@@ -88,6 +88,13 @@ class AttemptError:
     http_status: int
     duration_ms: float
 
+    @classmethod
+    def from_proto(cls, message: types_pb2.AttemptError) -> AttemptError:
+        """From the contract's message."""
+        return cls(
+            message.backend, message.reason, message.message, message.http_status, milliseconds(message.duration)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PromptError:
@@ -112,10 +119,6 @@ class PromptError:
     @classmethod
     def from_proto(cls, message: types_pb2.PromptError) -> PromptError:
         """From the contract's message."""
-        history = (
-            AttemptError(one.backend, one.reason, one.message, one.http_status, milliseconds(one.duration))
-            for one in message.history
-        )
         return cls(
             code=message.code,
             reason=message.reason,
@@ -127,7 +130,7 @@ class PromptError:
             provider_body=message.provider_body,
             provider_request_id=message.provider_request_id,
             field=message.field,
-            history=tuple(history),
+            history=tuple(map(AttemptError.from_proto, message.history)),
             retry_after_s=milliseconds(message.retry_delay) / 1e3 if message.HasField("retry_delay") else None,
         )
 
@@ -164,7 +167,8 @@ class Result:
 
     `queue_ms` is the wait for a release, `ttft_ms` and `total_ms` include it; `attempt_ttft_ms` and `attempt_ms` are
     the last attempt alone. `turned_away` counts the releases that a backend's rate limit sent back, which are no
-    attempts. `simulated`: a simulated backend made this up, so never take it for a model's answer.
+    attempts. `history` is what the attempts before the last one ended in, oldest first, of a success too.
+    `simulated`: a simulated backend made this up, so never take it for a model's answer.
     """
 
     custom_id: str
@@ -183,6 +187,7 @@ class Result:
     model: str = ""
     simulated: bool = False
     turned_away: int = 0
+    history: tuple[AttemptError, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -225,6 +230,7 @@ class Result:
             backend=message.backend,
             model=message.model,
             simulated=message.simulated,
+            history=tuple(map(AttemptError.from_proto, message.history)),
         )
 
 

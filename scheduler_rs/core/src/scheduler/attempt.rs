@@ -56,6 +56,10 @@ impl Scheduler {
     /// With `exclude_backend` the ticket never again goes to the backend that just had it. Any answer but
     /// [`RetryAnswer::Queued`] says why not; then nothing has changed and the ticket is to be finished.
     ///
+    /// With `is_asked` it is the backend that wants it to wait. Then that is no time in the queue: its queue timeout counts
+    /// from `not_before_ns` on, and so does that of its batch, until what is released after that wait is asked to wait
+    /// again and none has ended. Only its batch's deadline and its own queue timeout may end it before.
+    ///
     /// After [`Self::turned_away`] it is as if the ticket had not been released: it goes on waiting since when it last
     /// began to, so that its queue timeout still ends it, and its tenant's retry budget pays nothing.
     pub fn retry(
@@ -64,6 +68,7 @@ impl Scheduler {
         ticket: TicketId,
         not_before_ns: u64,
         exclude_backend: bool,
+        is_asked: bool,
     ) -> Result<RetryAnswer, Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
@@ -71,7 +76,7 @@ impl Scheduler {
         if ticket.cancelled {
             return Ok(RetryAnswer::Cancelled);
         }
-        if self.wait_ends_ns(slot) <= not_before_ns.max(self.now_ns) {
+        if self.wait_ends_ns(slot, is_asked) <= not_before_ns.max(self.now_ns) {
             return Ok(RetryAnswer::PastDeadline);
         }
         let backend = self.backends[ticket.backend as usize].id;
@@ -94,18 +99,19 @@ impl Scheduler {
         self.judge_end(slot, None);
         self.settle_flow(slot, None, None);
         self.leave_backend(slot, AttemptEnd::Retry);
-        self.requeue(slot, key, not_before_ns);
+        self.requeue(slot, key, not_before_ns, is_asked);
         Ok(RetryAnswer::Queued)
     }
 
     /// When a ticket that went back to the queue now would end there, as far as that is certain.
     ///
-    /// Its batch's queue timeout is so only for the last of a batch: the end of any other restarts that clock.
-    fn wait_ends_ns(&self, slot: u32) -> u64 {
+    /// Its batch's queue timeout is so only for the last of a batch: the end of any other restarts that clock. What a
+    /// backend asks for comes before it.
+    fn wait_ends_ns(&self, slot: u32, is_asked: bool) -> u64 {
         let ticket = &self.tickets[slot];
         let batch = &self.batches[ticket.batch];
         let own_ns = batch.deadline_ns.min(ticket.queue_due_ns);
-        if batch.len > 1 {
+        if batch.len > 1 || is_asked {
             return own_ns;
         }
         let queued_since_ns = if ticket.turned_away { ticket.queued_since_ns } else { self.now_ns };
@@ -139,7 +145,7 @@ impl Scheduler {
         self.leave_backend(slot, AttemptEnd::Ticket(outcome));
         let ticket = &self.tickets[slot];
         if !ticket.turned_away {
-            self.batches[ticket.batch].restarted_ns = self.now_ns;
+            self.batches[ticket.batch].moved_on(self.now_ns);
         }
         self.end(slot, outcome);
         Ok(())
@@ -158,7 +164,7 @@ impl Scheduler {
         self.counters.in_flight -= 1;
     }
 
-    fn requeue(&mut self, slot: u32, key: GroupKey, not_before_ns: u64) {
+    fn requeue(&mut self, slot: u32, key: GroupKey, not_before_ns: u64, is_asked: bool) {
         let group = self.group_for(key);
         let ticket = &mut self.tickets[slot];
         self.groups[ticket.group].users -= 1;
@@ -167,13 +173,11 @@ impl Scheduler {
         self.rejoin_flow(slot);
         let ticket = &mut self.tickets[slot];
         ticket.not_before_ns = not_before_ns;
-        ticket.released_ns = self.now_ns;
         let batch = ticket.batch;
-        if !ticket.turned_away {
-            ticket.queued_since_ns = self.now_ns;
-            self.batches[batch].tickets.remove(&mut self.tickets, slot);
-            self.batches[batch].tickets.push_back(&mut self.tickets, slot);
+        if is_asked || !ticket.turned_away {
+            self.wait_anew(slot, is_asked);
         }
+        self.tickets[slot].released_ns = self.now_ns;
         self.count_queued(slot);
         self.counters.retried += 1;
         if not_before_ns > self.now_ns {
@@ -184,5 +188,18 @@ impl Scheduler {
         }
         self.arm_ticket(slot);
         self.arm_batch(batch, self.batches[batch].queue_due_ns(self.tickets[slot].queued_since_ns));
+    }
+
+    /// A wait in the queue begins: now, or once the one is over that a backend asks for.
+    fn wait_anew(&mut self, slot: u32, is_asked: bool) {
+        let batch = &mut self.batches[self.tickets[slot].batch];
+        batch.remove(&mut self.tickets, slot);
+        let ticket = &mut self.tickets[slot];
+        ticket.queued_since_ns = if is_asked { ticket.not_before_ns.max(self.now_ns) } else { self.now_ns };
+        ticket.asked = is_asked;
+        if is_asked {
+            batch.asked_to_wait(self.now_ns, ticket.released_ns, ticket.queued_since_ns);
+        }
+        batch.push(&mut self.tickets, slot);
     }
 }

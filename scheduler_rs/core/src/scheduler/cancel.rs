@@ -20,7 +20,7 @@ impl Scheduler {
         self.batches.clear_early_horizon(batch);
         let mut cancelled = Cancelled::default();
         if let Some(batch) = self.batches.find(batch) {
-            for slot in self.batches[batch].tickets.iter(&self.tickets).collect::<Vec<_>>() {
+            for slot in self.batches[batch].unfinished(&self.tickets) {
                 self.cancel_slot(slot, &mut cancelled);
             }
         }

@@ -82,7 +82,9 @@ impl Scheduler {
         let ticket = &self.tickets[slot];
         match ticket.place {
             Place::InFlight => self.report_overdue(slot, out),
-            _ if ticket.queue_due_ns <= now_ns => return self.expire(slot, ExpiryReason::Queue, out),
+            _ if self.own_queue_due_ns(ticket) <= now_ns => {
+                return self.expire(slot, ExpiryReason::Queue, out);
+            }
             _ if self.no_backend_due_ns(ticket) <= now_ns => {
                 return self.expire(slot, ExpiryReason::NoBackend, out);
             }
@@ -139,7 +141,7 @@ impl Scheduler {
         let batch = &mut self.batches[slot];
         let is_told = batch.overdue_reported_ns == batch.deadline_ns;
         batch.overdue_reported_ns = batch.deadline_ns;
-        for slot in self.batches[slot].tickets.iter(&self.tickets).collect::<Vec<_>>() {
+        for slot in self.batches[slot].unfinished(&self.tickets) {
             let ticket = &self.tickets[slot];
             if ticket.is_queued() {
                 self.expire(slot, ExpiryReason::Batch, out);
@@ -168,6 +170,14 @@ impl Scheduler {
         }
     }
 
+    /// The queue timeout as far as the ticket's own timer tells of it; the batch's tells of the rest.
+    fn own_queue_due_ns(&self, ticket: &Ticket) -> u64 {
+        if !ticket.asked {
+            return ticket.queue_due_ns;
+        }
+        ticket.queue_due_ns.min(self.batches[ticket.batch].queue_due_ns(ticket.queued_since_ns))
+    }
+
     fn no_backend_due_ns(&self, ticket: &Ticket) -> u64 {
         // What was turned away goes on with its wait, but a backend had it until then.
         let waits_since_ns = ticket.queued_since_ns.max(ticket.released_ns);
@@ -189,9 +199,9 @@ impl Scheduler {
         let due_ns = match ticket.place {
             Place::InFlight => ticket.attempt_dues().into_iter().fold(NEVER, u64::min),
             Place::RetryWait => {
-                ticket.queue_due_ns.min(ticket.not_before_ns).min(self.no_backend_due_ns(ticket))
+                self.own_queue_due_ns(ticket).min(ticket.not_before_ns).min(self.no_backend_due_ns(ticket))
             }
-            _ => ticket.queue_due_ns.min(self.no_backend_due_ns(ticket)),
+            _ => self.own_queue_due_ns(ticket).min(self.no_backend_due_ns(ticket)),
         };
         let owner = Owner::Ticket(ticket.id);
         self.timers.arm(&mut self.tickets[slot].timer_ns, due_ns, owner);
@@ -216,10 +226,16 @@ impl Scheduler {
             // What was submitted now is due after the rest.
             return;
         }
+        let is_other_timeout = batch.queue_timeout_ns != options.queue_timeout_ns;
         batch.queue_timeout_ns = options.queue_timeout_ns;
         batch.deadline_ns = deadline_ns;
         batch.deadline_pending = options.deadline_ns != 0;
         self.arm_batch(slot, self.batches[slot].due_ns(&self.tickets));
+        if is_other_timeout {
+            for ticket in self.batches[slot].asked.iter(&self.tickets).collect::<Vec<_>>() {
+                self.arm_ticket(ticket);
+            }
+        }
     }
 }
 

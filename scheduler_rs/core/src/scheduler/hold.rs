@@ -33,7 +33,7 @@ impl Scheduler {
         let batch = &mut self.batches[slot];
         if batch.horizon != horizon {
             // The reader is alive: its prompts have waited for it, not for the queue.
-            batch.restarted_ns = self.now_ns;
+            batch.restart(self.now_ns);
         }
         batch.horizon = horizon;
         self.batches.note_horizon(horizon);

@@ -114,7 +114,7 @@ impl Scheduler {
         self.timers.disarm(ticket.timer_ns);
         self.groups[group].users -= 1;
         self.leave_flow(slot);
-        self.batches[batch].tickets.remove(&mut self.tickets, slot);
+        self.batches[batch].remove(&mut self.tickets, slot);
         self.tickets.remove(slot);
         self.leave_batch(batch);
     }

@@ -36,7 +36,7 @@ impl Scheduler {
     fn separate(&mut self, class: u8, batch: u32, tenant: u32) -> u32 {
         let own = self.flows.insert_own(tenant, batch);
         self.batches[batch].flows[usize::from(class)].own = own;
-        for slot in self.batches[batch].tickets.iter(&self.tickets).collect::<Vec<_>>() {
+        for slot in self.batches[batch].unfinished(&self.tickets) {
             if self.tickets[slot].class == class && self.tickets[slot].is_queued() {
                 self.change_flow(slot, own);
             }

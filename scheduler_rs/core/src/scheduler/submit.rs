@@ -132,7 +132,7 @@ impl Scheduler {
         });
         let queue = &mut self.batches[batch];
         queue.len += 1;
-        queue.tickets.push_back(&mut self.tickets, slot);
+        queue.push(&mut self.tickets, slot);
         if self.is_barred(slot) {
             self.bar(slot);
         } else {

@@ -2,7 +2,7 @@
 
 use expresslane_scheduler::{
     BackendConfig, BackendId, BatchId, BatchOptions, Config, Decisions, Dispatch, Error, ModelId, ModelRoute,
-    Outcome, Policy, Prompt, Scheduler, TicketId,
+    Outcome, Policy, Prompt, RetryAnswer, Scheduler, TicketId,
 };
 use std::collections::BTreeMap;
 
@@ -119,8 +119,14 @@ impl Driver {
 
     pub(crate) fn retry(&mut self, ticket: TicketId, delay_ns: u64, exclude_backend: bool) -> bool {
         let not_before_ns = self.now_ns + delay_ns;
-        let answer = self.scheduler.retry(self.now_ns, ticket, not_before_ns, exclude_backend);
+        let answer = self.scheduler.retry(self.now_ns, ticket, not_before_ns, exclude_backend, false);
         answer.expect("it is in flight").is_queued()
+    }
+
+    /// The backend asks for the wait.
+    pub(crate) fn retry_as_asked(&mut self, ticket: TicketId, delay_ns: u64) -> RetryAnswer {
+        let answer = self.scheduler.retry(self.now_ns, ticket, self.now_ns + delay_ns, false, true);
+        answer.expect("it is in flight")
     }
 
     /// Runs whatever is released, one attempt at a time, and returns the order of release.

@@ -195,7 +195,7 @@ impl World {
             Event::Retry(pick, delay_ns) => {
                 let Some(id) = self.pick(pick, true) else { return };
                 let not_before_ns = now_ns + delay_ns;
-                assert!(self.scheduler.retry(now_ns, id, not_before_ns, false).unwrap().is_queued());
+                assert!(self.scheduler.retry(now_ns, id, not_before_ns, false, false).unwrap().is_queued());
                 self.settle(id, None, None);
                 let known = self.tickets.get_mut(&id).unwrap();
                 (known.not_before_ns, known.runs) = (not_before_ns, None);

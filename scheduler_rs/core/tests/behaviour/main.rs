@@ -1,6 +1,7 @@
 //! How the scheduler behaves, in virtual time: one module for each subject.
 
 mod admission;
+mod asked;
 mod barriers;
 mod batches;
 mod breaker;

@@ -167,7 +167,7 @@ fn says_why_not() {
     let tickets = driver.try_submit(1, &prompts, options).unwrap();
     assert_eq!(driver.released(), tickets);
     let answer = |driver: &mut Driver, ticket, not_before_ns, exclude| {
-        let answer = driver.scheduler.retry(driver.now_ns, ticket, not_before_ns, exclude).unwrap();
+        let answer = driver.scheduler.retry(driver.now_ns, ticket, not_before_ns, exclude, false).unwrap();
         driver.poll();
         answer.name()
     };

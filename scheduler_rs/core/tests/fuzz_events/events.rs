@@ -93,7 +93,8 @@ impl Events {
                 self.finish(ticket, Outcome::Success, Some(usage));
             }
             7 => {
-                let answer = scheduler.retry(now_ns, ticket, bytes.time_ns(), bytes.one_in(2));
+                let answer =
+                    scheduler.retry(now_ns, ticket, bytes.time_ns(), bytes.one_in(2), bytes.one_in(3));
                 assert_eq!(answer.is_ok(), self.is_in_flight(ticket));
                 if answer == Ok(RetryAnswer::Queued) {
                     self.open.get_mut(&ticket).expect("it was in flight").at = None;

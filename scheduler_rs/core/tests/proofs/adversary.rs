@@ -264,10 +264,13 @@ impl Adversary {
             }
             Kind::Retry => {
                 let delay_ns = if self == Self::Shares { 0 } else { dice.pick(&DURATIONS) };
-                Event::Retry { pick, delay_ns, exclude_backend: dice.one_in(3), moves: dice.one_in(2) }
+                let (exclude_backend, moves, asked) = (dice.one_in(3), dice.one_in(2), dice.one_in(3));
+                Event::Retry { pick, delay_ns, exclude_backend, moves, asked }
+            }
+            Kind::TurnedAway => {
+                Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS), asked: dice.one_in(2) }
             }
             Kind::Blame => Event::Blame(pick),
-            Kind::TurnedAway => Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS) },
             Kind::Said => {
                 let mut said = |amounts: &[u64], limits: &[u64]| {
                     let reset_ns = dice.pick(&DURATIONS);

@@ -131,7 +131,7 @@ impl World {
             }
             Coming::End { is_accepted: false } => {
                 self.scheduler.turned_away(self.now_ns, ticket).expect("it is in flight");
-                let answer = self.scheduler.retry(self.now_ns, ticket, self.now_ns, false);
+                let answer = self.scheduler.retry(self.now_ns, ticket, self.now_ns, false, false);
                 assert!(answer.expect("it is in flight").is_queued());
             }
         }

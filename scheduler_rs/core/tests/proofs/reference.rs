@@ -133,7 +133,11 @@ impl Item {
 pub(crate) struct Group {
     pub(crate) id: u64,
     pub(crate) terms: BatchTerms,
+    /// Its queue time counts from here on: its last sign of life, or what it is to wait for if that is later.
     pub(crate) restarted_ns: u64,
+    /// When the first of those asked to wait was, since one ended, and until when any was.
+    pub(crate) asked_ns: Option<u64>,
+    pub(crate) asked_until_ns: u64,
     /// Prompts numbered from here on must not start.
     pub(crate) horizon: u32,
     pub(crate) deadline_pending: bool,

@@ -24,6 +24,7 @@ pub(crate) enum Event {
         delay_ns: u64,
         exclude_backend: bool,
         moves: bool,
+        asked: bool,
     },
     /// Its backend is to blame for what has just happened to it.
     Blame(u64),
@@ -31,6 +32,7 @@ pub(crate) enum Event {
     TurnedAway {
         pick: u64,
         pause_ns: u64,
+        asked: bool,
     },
     /// Its answer says what is left; each with its reset as the time until it.
     Said {

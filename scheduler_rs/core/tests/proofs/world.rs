@@ -113,12 +113,12 @@ impl World {
                 let Some(id) = self.pick_in_flight(pick) else { return };
                 self.finish(id, end, usage);
             }
-            Event::Retry { pick, delay_ns, exclude_backend, moves } => {
+            Event::Retry { pick, delay_ns, exclude_backend, moves, asked } => {
                 let Some(id) = self.pick_in_flight(pick) else { return };
-                self.retry(id, delay_ns, exclude_backend, moves);
+                self.retry(id, delay_ns, exclude_backend, moves, asked);
             }
             Event::Blame(pick) => self.blame(pick),
-            Event::TurnedAway { pick, pause_ns } => self.turn_away(pick, pause_ns),
+            Event::TurnedAway { pick, pause_ns, asked } => self.turn_away(pick, pause_ns, asked),
             Event::Said { pick, requests, tokens } => self.say(pick, requests, tokens),
             Event::Cancel(pick) => {
                 let Some(id) = self.pick(pick, |_| true) else { return };
@@ -239,7 +239,7 @@ impl World {
         self.ended.push(id);
     }
 
-    fn turn_away(&mut self, pick: u64, pause_ns: u64) {
+    fn turn_away(&mut self, pick: u64, pause_ns: u64, asked: bool) {
         let Some(id) = self.pick_in_flight(pick) else { return };
         let Some(item) = self.model.item(id) else { return };
         let (model, flight) = (item.request.model, item.flight().copied());
@@ -250,14 +250,14 @@ impl World {
         self.model.turned_away(id);
         if let Some(backend) = flight.map(|flight| flight.backend).filter(|_| pause_ns > 0) {
             self.act(&Event::Pause { backend, model: Some(model), for_ns: pause_ns });
-            self.retry(id, pause_ns, false, false);
+            self.retry(id, pause_ns, false, false, asked);
         }
     }
 
-    fn retry(&mut self, id: u64, delay_ns: u64, exclude_backend: bool, moves: bool) {
+    fn retry(&mut self, id: u64, delay_ns: u64, exclude_backend: bool, moves: bool, asked: bool) {
         let not_before_ns = self.model.now_ns + delay_ns;
         let Some(item) = self.model.item(id) else { return };
-        let makes_sense = self.model.makes_sense(item, not_before_ns, exclude_backend);
+        let makes_sense = self.model.makes_sense(item, not_before_ns, exclude_backend, asked);
         let is_allowed = self.model.budget_allows(item);
         if moves {
             let is_noted = self.scheduler.move_on(self.model.now_ns, TicketId(id));
@@ -268,7 +268,8 @@ impl World {
                 flight.moves = true;
             }
         }
-        let answer = self.scheduler.retry(self.model.now_ns, TicketId(id), not_before_ns, exclude_backend);
+        let now_ns = self.model.now_ns;
+        let answer = self.scheduler.retry(now_ns, TicketId(id), not_before_ns, exclude_backend, asked);
         let is_queued = answer == Ok(RetryAnswer::Queued);
         let is_denied = answer == Ok(RetryAnswer::BudgetExhausted);
         let is_right = answer.is_ok()
@@ -277,7 +278,7 @@ impl World {
             format!("a retry of {id} is {answer:?}; it makes sense: {makes_sense}, the budget allows it: {is_allowed}")
         });
         if is_queued {
-            self.model.retry(id, not_before_ns, exclude_backend);
+            self.model.retry(id, not_before_ns, exclude_backend, asked);
             let holds = self.scheduler.first_token(self.model.now_ns, TicketId(id)).is_ok();
             self.must(Law::Retries, !holds, || format!("{id} waits for a retry and still holds its slot"));
         }
@@ -306,7 +307,7 @@ impl World {
                 self.scheduler.blame(now_ns, ticket).is_err(),
                 self.scheduler.first_token(now_ns, ticket).is_err(),
                 self.scheduler.finish(now_ns, ticket, bridge::outcome(End::Success)).is_err(),
-                self.scheduler.retry(now_ns, ticket, now_ns, false).is_err(),
+                self.scheduler.retry(now_ns, ticket, now_ns, false, false).is_err(),
                 self.scheduler
                     .rearm(now_ns, ticket, expresslane_scheduler::AttemptDeadline::Idle, now_ns)
                     .is_err(),

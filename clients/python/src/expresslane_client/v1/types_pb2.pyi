@@ -528,6 +528,7 @@ class Result(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
     TURNED_AWAY_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     custom_id: _builtins.str
     """The prompt's custom_id."""
     index: _builtins.int
@@ -562,6 +563,12 @@ class Result(_message.Message):
     def timings(self) -> Global___Timings:
         """Where the time went."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
+        """What the attempts before the last one ended in, oldest first, those that were turned away too; of a success as well.
+        The same as `error.history` where there is an error. Empty: there was none, or the result would have been too large.
+        """
+
     def __init__(
         self,
         *,
@@ -577,10 +584,11 @@ class Result(_message.Message):
         model: _builtins.str = ...,
         simulated: _builtins.bool = ...,
         turned_away: _builtins.int = ...,
+        history: _abc.Iterable[Global___AttemptError] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backend", b"backend", "choices", b"choices", "custom_id", b"custom_id", "error", b"error", "index", b"index", "model", b"model", "outcome", b"outcome", "simulated", b"simulated", "timings", b"timings", "turned_away", b"turned_away", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backend", b"backend", "choices", b"choices", "custom_id", b"custom_id", "error", b"error", "history", b"history", "index", b"index", "model", b"model", "outcome", b"outcome", "simulated", b"simulated", "timings", b"timings", "turned_away", b"turned_away", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -712,7 +720,7 @@ class PromptError(_message.Message):
     """The field of the prompt that is at fault, as a path (`sampling.temperature`). Empty: none."""
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
-        """What the earlier attempts ended in, oldest first."""
+        """What the earlier attempts ended in, oldest first; also in Result.history."""
 
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:

@@ -100,7 +100,7 @@ seeded! {
                     used[tenant] += u64::from(tokens + 2 * output_tokens);
                 }
                 End::Failure => scheduler.finish(0, id, Outcome::Failed).unwrap(),
-                End::Retry => assert!(scheduler.retry(0, id, 0, false).unwrap().is_queued()),
+                End::Retry => assert!(scheduler.retry(0, id, 0, false, false).unwrap().is_queued()),
                 End::Cancel => {
                     scheduler.finish(0, id, Outcome::Cancelled).unwrap();
                     used[tenant] += u64::from(tokens);

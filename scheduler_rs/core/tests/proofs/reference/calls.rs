@@ -72,6 +72,8 @@ impl Reference {
                 id: batch,
                 terms,
                 restarted_ns: 0,
+                asked_ns: None,
+                asked_until_ns: 0,
                 horizon: early.unwrap_or(u32::MAX),
                 deadline_pending: false,
                 told_deadline_ns: NEVER,
@@ -179,7 +181,10 @@ impl Reference {
             }
             // What gives up because it was turned away is no sign that its batch moves on.
             if !flight.turned_away {
-                self.group_mut(item.batch).restarted_ns = self.now_ns;
+                let now_ns = self.now_ns;
+                let group = self.group_mut(item.batch);
+                group.asked_ns = None;
+                group.restarted_ns = group.restarted_ns.max(now_ns).max(group.asked_until_ns);
             }
         }
         self.end(id, end);
@@ -210,7 +215,7 @@ impl Reference {
     }
 
     /// An attempt is over and there will be another.
-    pub(crate) fn retry(&mut self, id: u64, not_before_ns: u64, exclude_backend: bool) {
+    pub(crate) fn retry(&mut self, id: u64, not_before_ns: u64, exclude_backend: bool, asked: bool) {
         let now_ns = self.now_ns;
         self.judge(id, Word::Nothing);
         let Some(item) = self.item(id).cloned() else { return };
@@ -221,11 +226,21 @@ impl Reference {
         if self.rules.retry_ratio > 0.0 && !flight.turned_away {
             self.take_credit(self.group(item.batch).terms.tenant);
         }
+        let since_ns = match flight {
+            _ if asked => not_before_ns.max(now_ns),
+            Flight { turned_away: true, .. } => flight.waited_since_ns,
+            _ => now_ns,
+        };
+        if asked {
+            let group = self.group_mut(item.batch);
+            group.asked_until_ns = group.asked_until_ns.max(since_ns);
+            // Its siblings wait too, but not again for what was released only after the first was asked.
+            if flight.released_ns <= *group.asked_ns.get_or_insert(now_ns) {
+                group.restarted_ns = group.restarted_ns.max(since_ns);
+            }
+        }
         let mut again = Item {
-            at: Where::Waiting {
-                not_before_ns,
-                since_ns: if flight.turned_away { flight.waited_since_ns } else { now_ns },
-            },
+            at: Where::Waiting { not_before_ns, since_ns },
             busy_ns: item.busy_ns + now_ns - flight.released_ns,
             passed_tokens: 0,
             flow: self.flow_of(item.batch, item.request.class),
@@ -272,7 +287,7 @@ impl Reference {
         match self.groups.iter_mut().find(|group| group.id == batch) {
             Some(group) => {
                 if group.horizon != horizon {
-                    group.restarted_ns = now_ns;
+                    group.restarted_ns = group.restarted_ns.max(now_ns);
                 }
                 group.horizon = horizon;
             }

@@ -8,21 +8,29 @@ const BURST: f64 = 10.0;
 
 impl Reference {
     /// Whether a retry makes sense as far as its batch and the backends go.
-    pub(crate) fn makes_sense(&self, item: &Item, not_before_ns: u64, exclude_backend: bool) -> bool {
+    pub(crate) fn makes_sense(
+        &self,
+        item: &Item,
+        not_before_ns: u64,
+        exclude_backend: bool,
+        asked: bool,
+    ) -> bool {
         let Some(flight) = item.flight() else { return false };
         let elsewhere = self.hosts.iter().any(|host| {
             host.id != flight.backend && !item.excludes(host.id) && host.server.serves(item.request.model)
         });
         !item.cancelled
-            && not_before_ns.max(self.now_ns) < self.wait_ends_ns(item, flight)
+            && not_before_ns.max(self.now_ns) < self.wait_ends_ns(item, flight, asked)
             && (!exclude_backend || elsewhere)
     }
 
-    /// When it would end in the queue for certain. While there are others of its batch the queue timeout may begin anew.
-    fn wait_ends_ns(&self, item: &Item, flight: &Flight) -> u64 {
+    /// When it would end in the queue for certain. While there are others of its batch the queue timeout may begin anew;
+    /// after a wait that is asked for it does.
+    fn wait_ends_ns(&self, item: &Item, flight: &Flight, asked: bool) -> u64 {
         let since_ns = if flight.turned_away { flight.waited_since_ns } else { self.now_ns };
         let has_others = self.items.iter().any(|other| other.batch == item.batch && other.id != item.id);
-        let queue_ns = if has_others { own_queue_ns(item) } else { self.queue_expiry_ns(item, since_ns) };
+        let queue_ns =
+            if has_others || asked { own_queue_ns(item) } else { self.queue_expiry_ns(item, since_ns) };
         queue_ns.min(self.batch_expiry_ns(item))
     }
 

@@ -1,0 +1,65 @@
+"""Why nothing took a prompt: the backends of its model, each with the state that it was last seen in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expresslane.masking import masked
+from expresslane.retries import RetryPolicy, plain_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from expresslane._scheduler import BreakerSnapshot
+    from expresslane.batches.ticket import Ticket
+    from expresslane.fleet import Member
+
+__all__ = ["Serving"]
+
+MAX_BACKENDS = 8
+MAX_MODEL_CHARS = 256
+MAX_TROUBLE_CHARS = 300
+
+
+class Serving:
+    """Which backend serves which models, be it up or down."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, tuple[Member, frozenset[int]]] = {}
+
+    def note(self, member: Member, models: Iterable[int]) -> None:
+        """A backend serves the models with these numbers now, as far as it is known."""
+        self._members[member.number] = member, frozenset(models)
+
+    def why_not(self, ticket: Ticket, breakers: Mapping[int, BreakerSnapshot | None], now_ns: int) -> str:
+        """The model of a prompt that nothing took, and how those stand that serve it, or may. Breakers by backend."""
+        known = self._members.values()
+        serving = [member for member, models in known if ticket.model_number in models]
+        asked = serving or [member for member, _ in known if not member.reached]
+        timed_out = {one.backend for one in ticket.history if RetryPolicy.excludes_backend(one)}
+        told = [
+            f"backends/{one.id}: {_left_out(one, timed_out) or _state(one, breakers.get(one.number), now_ns)}"
+            for one in asked[:MAX_BACKENDS]
+        ]
+        if not serving:
+            told.insert(0, "no backend has listed it so far")
+        if len(asked) > MAX_BACKENDS:
+            told.append(f"and {len(asked) - MAX_BACKENDS} more")
+        return f"{ticket.prompt.model[:MAX_MODEL_CHARS]!r}: {'; '.join(told)}"
+
+
+def _left_out(member: Member, timed_out: set[str]) -> str:
+    is_one = member.available and member.id in timed_out
+    return "the prompt timed out there, and is not sent there again" if is_one else ""
+
+
+def _state(member: Member, breaker: BreakerSnapshot | None, now_ns: int) -> str:
+    if not member.available:
+        return masked(member.trouble)[:MAX_TROUBLE_CHARS] or "unavailable"
+    if breaker is None or breaker.state == "closed":
+        return "available"
+    if breaker.half_open_at_ns is None:
+        return "breaker half open, being tried"
+    samples = breaker.good + breaker.bad
+    failed = f", {breaker.bad} of {samples} attempts failed" if samples else ""
+    return f"breaker open{failed}, tried again in {plain_seconds(max(0, breaker.half_open_at_ns - now_ns))} s"
