@@ -340,11 +340,21 @@ impl Reference {
         self.hosts.retain(|host| host.id != backend);
         self.hosts.push(host);
         let fits: Vec<Vec<u32>> = self.items.iter().map(|item| self.still_too_small(item)).collect();
+        let mut moved = Vec::new();
         for (item, too_small) in
             self.items.iter_mut().zip(fits).filter(|(item, fits)| item.too_small != *fits)
         {
             // Where it may go has changed: its time without a backend begins anew.
             (item.too_small, item.down_since_ns) = (too_small, None);
+            if matches!(item.at, Where::Waiting { .. }) {
+                moved.push((item.id, item.flow));
+            }
+        }
+        moved.sort_unstable_by_key(|&(id, _)| id);
+        for (_, flow) in moved {
+            // It stands with others that may go where it may: who waits for nothing else begins to wait anew.
+            self.leave_waiting(flow);
+            self.join_waiting(flow);
         }
         self.note_reachable();
     }
