@@ -119,6 +119,21 @@ fn half_used(config: Config) -> Driver {
     driver
 }
 
+/// So it is for the flows of one tenant: once a batch has had its turn elsewhere, another's prompt is the first.
+#[test]
+fn looked_at_again_for_another_flow() {
+    let mut driver = half_used(Config::default());
+    let mut submit = |batch, prompts: &[_]| {
+        // So many that each batch is a flow of its own; no backend serves the rest.
+        let prompts = [prompts, &[(2, STANDARD, 1); 17]].concat();
+        driver.try_submit(batch, &prompts, BatchOptions::default()).expect("the queue has room")
+    };
+    let first = submit(2, &[(0, STANDARD, 600), (1, STANDARD, 10_000)]);
+    let other = submit(3, &[(0, STANDARD, 100)]);
+    assert_eq!(driver.released(), [first[1], other[0]]);
+    assert!(driver.released().is_empty());
+}
+
 /// So it is after a release that makes promotion due: an overdue prompt that fits takes the turn of one that does not.
 #[test]
 fn looked_at_again_for_promotion() {
