@@ -124,7 +124,7 @@ impl Reference {
     /// can go for certain.
     pub(crate) fn earlier_first<'a>(&self, chosen: &Item, others: &[&'a Item]) -> Option<&'a Item> {
         // What is above the tokens that are left keeps its place.
-        let by_tokens = |obstacle| matches!(obstacle, Obstacle::TokensPerMinute | Obstacle::TenantTokens);
+        let by_tokens = |obstacle: Obstacle| obstacle.is_of_tokens() || obstacle == Obstacle::TenantTokens;
         let may_go = |item: &&Item| {
             self.hosts.iter().any(|host| self.obstacles(item, host, 0).into_iter().all(by_tokens))
         };
