@@ -175,6 +175,9 @@ impl Scheduler {
     /// head that came before it, but where its own policy puts a later one before it (see [`crate::policy`]).
     fn best_of_flow(&self, flow: u32, kept: &[Reservation]) -> Option<Candidate> {
         let queues = &self.flows.flow(flow).queues;
+        if let [queue] = queues.as_slice() {
+            return self.best_of_queue(flow, queue, kept);
+        }
         let policy_of = |queue: &Queue| self.groups[queue.group].policy;
         let mut first: Option<Candidate> = None;
         for (at, queue) in queues.iter().enumerate() {
@@ -193,6 +196,7 @@ impl Scheduler {
         first
     }
 
+    #[inline]
     fn best_of_queue(&self, flow: u32, queue: &Queue, kept: &[Reservation]) -> Option<Candidate> {
         let group = &self.groups[queue.group];
         let opening = group.opening;
