@@ -100,8 +100,9 @@ def engine_warnings(settings: Settings) -> Iterator[str]:
             + "docs/scheduling.md says what it is worth."
         )
     for backend_id, backend in settings.backends.items():
-        # A cap that is not set may be found out from the engine itself.
-        for model, model_cap in backend.model_caps.items() if backend.cap is not None else ():
+        if backend.cap is None:  # it may be found out from the engine itself
+            continue
+        for model, model_cap in backend.model_caps.items():
             if model_cap > backend.cap:
                 yield (
                     f"{environment_name(f'backends.{backend_id}.model_caps')}: {model}={model_cap} holds nothing back, "
