@@ -10,7 +10,7 @@ SOURCES := $(shell find service scheduler_rs clients/python proto -type f -not -
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core harm chaos chaos-session overload soak-service figures wheel clean
+.PHONY: help run serve test test-rust soak fuzz test-python test-contract test-real lint types stubs proto proto-check format audit bench bench-core harm check-figures chaos chaos-session overload soak-service figures wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-core: ## Measure the core alone: single calls (criterion), then a prompt's
 # Recorded workloads are not part of the project: TRACES names the folder that holds them.
 harm: ## Defaults against pass-through: fails where they do harm; with TRACES=FOLDER on recorded workloads too
 	cargo run --quiet --release --locked -p expresslane-sim -- harm $(if $(TRACES),$(sort $(wildcard $(TRACES)/*.csv)))
+
+check-figures: ## The figures of docs/scheduling.md against the simulator; with TRACES=FOLDER those of recorded workloads too
+	$(PYTHON) scripts/check_figures.py $(if $(TRACES),--traces $(TRACES))
 
 figures: ## Simulate and draw docs/figures; with TRACES=FOLDER those of recorded workloads too
 	cargo run --quiet --release --locked -p expresslane-sim -- report --out docs/figures/synthetic --tenants \

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from expresslane.config_checks import backend_problems, exposure_warnings, service_problems
+from expresslane.config_checks import backend_problems, engine_warnings, exposure_warnings, service_problems
 from expresslane.errors import ConfigError
 from expresslane.masking import MASK, masked, masked_url
 from expresslane.settings import BackendSettings, Settings
@@ -236,4 +236,5 @@ def _warnings(settings: Settings, simulated_only: bool) -> tuple[str, ...]:
     weighted = any(tenant.weight is not None for tenant in settings.tenants.values())
     if settings.fairness == "none" and weighted:
         warnings.append(f"{PREFIX}FAIRNESS=none: the weights of tenants change nothing.")
+    warnings += engine_warnings(settings)
     return tuple(warnings)

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
     from expresslane.settings import BackendSettings, Settings, TenantDefaults, TenantSettings
 
-__all__ = ["SIMULATED_MODEL", "backend_problems", "exposure_warnings", "service_problems"]
+__all__ = ["SIMULATED_MODEL", "backend_problems", "engine_warnings", "exposure_warnings", "service_problems"]
 
 SIMULATED_MODEL = "simulated"
 """The only model that a simulated backend serves: no other name ever gets made-up text."""
 ASSUMED_STEP_TOKENS = 2_048
 """Of an engine of which nothing is said: what the core assumes too."""
+_STEP_SETTINGS = {
+    "vllm": "Set it to vLLM's max_num_batched_tokens (its log says it at start), and ENGINE_CHUNK_TOKENS to its "
+    "long_prefill_token_threshold, if that is set.",
+    "sglang": "Set it to SGLang's chunked_prefill_size.",
+}
 
 
 def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractSet[str]) -> Iterator[tuple[str, str]]:
@@ -93,6 +98,38 @@ def _memory_warnings(settings: Settings) -> Iterator[str]:
         )
 
 
+def engine_warnings(settings: Settings) -> Iterator[str]:
+    """What an operator should know of the backends: engines that were not described, caps that hold nothing back."""
+    untold = [
+        backend_id
+        for backend_id, backend in settings.backends.items()
+        if backend.kind in _STEP_SETTINGS and not backend.engine_step_tokens and _lanes(backend)
+    ]
+    if untold:
+        kinds = sorted({settings.backends[backend_id].kind for backend_id in untold})
+        name = environment_name(f"backends.{untold[0]}.engine_step_tokens")
+        others = f" (likewise: {', '.join(untold[1:])})" if untold[1:] else ""
+        yield (
+            f"{name} is not set{others}: the lanes take it that a long prompt fills a step of the engine. Where the "
+            "engine limits long prompts to a part of a step, they wait too long. "
+            + "".join(f"{_STEP_SETTINGS[kind]} " for kind in kinds)
+            + "docs/scheduling.md says what it is worth."
+        )
+    for backend_id, backend in settings.backends.items():
+        if backend.cap is None:  # it may be found out from the engine itself
+            continue
+        for model, model_cap in backend.model_caps.items():
+            if model_cap > backend.cap:
+                yield (
+                    f"{environment_name(f'backends.{backend_id}.model_caps')}: {model}={model_cap} holds nothing back, "
+                    f"because the backend's own cap is {backend.cap}."
+                )
+
+
+def _lanes(backend: BackendSettings) -> bool:
+    return capabilities_of(backend.kind).engine if backend.lanes is None else backend.lanes
+
+
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     if host == "localhost" or host.startswith("unix"):
@@ -137,8 +174,7 @@ def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[st
     chunk_least = chunk or step or assumed
     if chunk > step:
         yield f"{prefix}engine_chunk_tokens", f"is more than engine_step_tokens ({step}), which must be given with it."
-    lanes = capabilities_of(backend.kind).engine if backend.lanes is None else backend.lanes
-    if lanes and budget is not None and budget < chunk_least:
+    if _lanes(backend) and budget is not None and budget < chunk_least:
         known = "" if step or backend.kind == "simulated" else " unless engine_step_tokens says otherwise"
         yield (
             f"{prefix}short_budget_tokens",

@@ -275,6 +275,26 @@ async def test_a_retry_waits_off_slot_and_keeps_its_place() -> None:
         }
 
 
+@pytest.mark.parametrize("ratio", [0.1, 0.5])
+async def test_retries_stay_within_their_budget(ratio: float) -> None:
+    """When all fails, at most ten and a ratio of what was sent at first is sent again; who is refused that is told."""
+    count = 100
+    async with FakeBackend() as fake:
+        fake.on(lambda _: Script(status=503))
+        served = backend(fake.url, cap=8, breaker_error_ratio=0)
+        async with Service(fake=served, retry_ratio=ratio, retry_base_s=0.001) as service:
+            prompts = [Prompt(f"p{number}", f"p{number} x") for number in range(count)]
+            results = [result async for result in service.client.generate_batch(prompts)]
+        assert {result.outcome for result in results} == {Outcome.FAILED}
+        again = len(fake.generations) - count
+        assert again == sum(result.attempts for result in results) - count
+        # Each prompt wants two: nearly all of the budget is used. What was earned while it was full is lost.
+        assert max(10, 0.8 * ratio * count) <= again <= 10 + ratio * count
+        told = [result for result in results if result.error and "retry budget" in result.error.message]
+        assert told
+        assert all(result.attempts < ATTEMPTS for result in told)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_stop_ends_everything(seed: int) -> None:
     """A service that stops tells every accepted prompt's one end, be it in flight, waiting or backing off (T12)."""

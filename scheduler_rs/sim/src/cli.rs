@@ -4,7 +4,7 @@ use crate::Error;
 use crate::compare::Choice;
 use crate::engine::catalog;
 use crate::engine::spec::EngineSpec;
-use crate::gate::Limits;
+use crate::gate::{Limits, Told};
 use crate::harm;
 use crate::policy::Contestant;
 use crate::report::Report;
@@ -134,6 +134,16 @@ pub(crate) struct CompareArgs {
     /// Most tokens of short prompts in prefill; 0 = no limit; unless given, learned.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) budget: Option<u32>,
+    /// What the scheduler is told of the engine's step and, by comma, its chunk (`ENGINE_STEP_TOKENS`,
+    /// `ENGINE_CHUNK_TOKENS`); 0 = nothing; unless given, the truth.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        num_args = 1,
+        value_name = "STEP[,CHUNK]",
+        allow_hyphen_values = true
+    )]
+    pub(crate) told: Option<Vec<u32>>,
     /// Switches the scheduler's lanes off.
     #[arg(long, conflicts_with_all = ["long_lane", "long_threshold", "budget"])]
     pub(crate) no_lanes: bool,
@@ -206,6 +216,16 @@ pub(crate) struct HarmArgs {
     /// The first seed; the others follow it.
     #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     first_seed: u64,
+    /// What the scheduler is told of the engine's step and chunk in all cases, true or not; limits of what is known are
+    /// for what it is told otherwise.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        num_args = 1,
+        value_name = "STEP[,CHUNK]",
+        allow_hyphen_values = true
+    )]
+    told: Option<Vec<u32>>,
     /// JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -257,13 +277,7 @@ impl EngineArgs {
         spec.max_num_seqs = self.max_num_seqs.unwrap_or(spec.max_num_seqs);
         spec.kv_tokens = self.kv_tokens.unwrap_or(spec.kv_tokens);
         spec.rtt_ms = self.rtt_ms.unwrap_or(spec.rtt_ms);
-        if let Some(tokens) = self.max_num_batched_tokens {
-            if tokens < self.threshold {
-                let rule = format!("is below one chunk (--threshold {})", self.threshold);
-                return Err(Error::value("--max-num-batched-tokens", &tokens, rule));
-            }
-            spec.max_num_batched_tokens = tokens;
-        }
+        spec.max_num_batched_tokens = self.max_num_batched_tokens.unwrap_or(spec.max_num_batched_tokens);
         spec.check()?;
         Ok(spec)
     }
@@ -290,14 +304,16 @@ impl HarmArgs {
     pub(crate) fn choices(&self) -> Result<Vec<Choice>, Error> {
         let contestants =
             harm::CONTESTANTS.map(Contestant::named).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let always = self.told.as_deref().map(told).transpose()?;
         let made_up = harm::MADE_UP.map(|name| format!("synthetic:{name}"));
         let mut choices = Vec::new();
         for trace in made_up.iter().chain(&self.traces) {
             let source = Source::open(trace, self.requests)?;
-            for chunk in harm::CHUNKS {
+            for setting in harm::SETTINGS {
                 let engine = catalog::engine(&self.engine)?;
-                let engine = EngineSpec { long_prefill_token_threshold: chunk, ..engine };
-                let choice = with_defaults(trace, &source, engine, &contestants);
+                let engine = EngineSpec { long_prefill_token_threshold: setting.chunk(), ..engine };
+                let mut choice = with_defaults(trace, &source, engine, &contestants);
+                choice.limits.told = always.unwrap_or_else(|| setting.told(&choice.engine));
                 choices.push(Choice { seeds: self.seeds, first_seed: self.first_seed, ..choice });
             }
         }
@@ -322,6 +338,22 @@ fn with_defaults(trace: &str, source: &Source, engine: EngineSpec, contestants: 
     }
 }
 
+fn told(given: &[u32]) -> Result<Told, Error> {
+    let told = match *given {
+        [step_tokens] => Told { step_tokens, chunk_tokens: 0 },
+        [step_tokens, chunk_tokens] => Told { step_tokens, chunk_tokens },
+        _ => return Err(Error::value("--told", &joined(given), "must be STEP or STEP,CHUNK")),
+    };
+    if told.chunk_tokens > told.step_tokens {
+        return Err(Error::value("--told", &joined(given), "has a chunk above the step"));
+    }
+    Ok(told)
+}
+
+fn joined(given: &[u32]) -> String {
+    given.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
 impl CompareArgs {
     pub(crate) fn choice(&self) -> Result<Choice, Error> {
         let engine = self.engine.spec()?;
@@ -336,6 +368,7 @@ impl CompareArgs {
             return Err(Error::value("--budget", &budget, rule));
         }
         let defaults = Limits::defaults(&engine);
+        let told = self.told.as_deref().map_or(Ok(defaults.told), told)?;
         let source = Source::open(&self.workload.trace, self.workload.requests)?;
         let limits = Limits {
             cap: self.cap.unwrap_or(defaults.cap),
@@ -343,6 +376,7 @@ impl CompareArgs {
             long_lane: self.long_lane.or(defaults.long_lane),
             long_threshold_tokens: self.long_threshold.unwrap_or(defaults.long_threshold_tokens),
             short_budget_tokens: self.budget.or(defaults.short_budget_tokens),
+            told,
             fairness: self.fairness.as_deref().map_or(Ok(source.fairness()), str::parse)?,
         };
         let deadlines = self.ttft_deadline.as_deref();

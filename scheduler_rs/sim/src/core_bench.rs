@@ -67,6 +67,34 @@ struct Row {
     long_lane_full: f64,
 }
 
+/// Most bytes of a ticket, whatever waits.
+const BYTES_MAX: i64 = 256;
+
+/// A row as people read it: with what it is held to.
+#[derive(Debug, Serialize)]
+struct Judged<'a> {
+    #[serde(flatten)]
+    row: &'a Row,
+    /// For two sizes of the queue.
+    cycle_ns_max: Option<u64>,
+    bytes_per_ticket_max: i64,
+    verdict: &'static str,
+}
+
+impl<'a> Judged<'a> {
+    fn of(row: &'a Row) -> Self {
+        let cycle_ns_max = match row.queued {
+            100_000 => Some(1_000),
+            1_000_000 => Some(2_000),
+            _ => None,
+        };
+        let is_met =
+            cycle_ns_max.is_none_or(|most| row.cycle_ns <= most) && row.bytes_per_ticket <= BYTES_MAX;
+        let verdict = if is_met { "ok" } else { "failed" };
+        Self { row, cycle_ns_max, bytes_per_ticket_max: BYTES_MAX, verdict }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Report {
     conditions: Conditions,
@@ -94,7 +122,8 @@ pub(crate) fn core_bench(args: &CoreBenchArgs, out: &mut impl Write) -> Result<(
         let text = serde_json::to_string_pretty(&report).expect("results are plain data");
         writeln!(out, "{text}")?;
     } else {
-        write!(out, "{}", table::render(&report.rows))?;
+        let judged: Vec<Judged<'_>> = report.rows.iter().map(Judged::of).collect();
+        write!(out, "{}", table::render(&judged))?;
     }
     Ok(())
 }
@@ -159,5 +188,36 @@ fn conditions(cycles: usize) -> Conditions {
                                  also their batches, tenants and flows",
         bytes_fixed: "live heap of the core with its backends and nothing queued",
         debug_build: cfg!(debug_assertions),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(queued: usize, cycle_ns: u64, bytes_per_ticket: i64) -> &'static str {
+        let measured = Row {
+            queued,
+            tenants: 1,
+            cycle_ns,
+            cycle_ns_best_round: cycle_ns,
+            cycle_ns_worst_round: cycle_ns,
+            cycle_ns_wall: cycle_ns,
+            bytes_per_ticket,
+            bytes_total_per_ticket: bytes_per_ticket,
+            bytes_fixed: 0,
+            prompts_per_submit: 1,
+            nonempty_buckets_min: 60,
+            long_lane_full: 0.5,
+        };
+        Judged::of(&measured).verdict
+    }
+
+    /// Time is bounded at two sizes, memory at all.
+    #[test]
+    fn verdicts() {
+        assert_eq!([verdict(100_000, 1_000, 256), verdict(100_000, 1_001, 256)], ["ok", "failed"]);
+        assert_eq!([verdict(1_000_000, 2_000, 256), verdict(1_000_000, 2_001, 256)], ["ok", "failed"]);
+        assert_eq!([verdict(1_000, 9_999, 256), verdict(1_000, 1, 257)], ["ok", "failed"]);
     }
 }

@@ -14,6 +14,24 @@ use std::collections::BTreeMap;
 const BACKEND: u32 = 0;
 const MODEL: u32 = 0;
 
+/// What the scheduler is told of the engine's steps (`ENGINE_STEP_TOKENS`, `ENGINE_CHUNK_TOKENS`), true or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Told {
+    /// Most tokens in a step; 0 = not told.
+    pub(crate) step_tokens: u32,
+    /// Most tokens of one prompt in a step; 0 = not told, or no limit.
+    pub(crate) chunk_tokens: u32,
+}
+
+impl Told {
+    /// As a service runs that nobody told anything.
+    pub(crate) const NOTHING: Self = Self { step_tokens: 0, chunk_tokens: 0 };
+
+    pub(crate) fn truth(engine: &EngineSpec) -> Self {
+        Self { step_tokens: engine.max_num_batched_tokens, chunk_tokens: engine.long_prefill_token_threshold }
+    }
+}
+
 /// What the scheduler is told of its backend, and between whom it shares it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Limits {
@@ -24,6 +42,7 @@ pub(crate) struct Limits {
     pub(crate) long_threshold_tokens: u32,
     /// None: learned.
     pub(crate) short_budget_tokens: Option<u32>,
+    pub(crate) told: Told,
     #[serde(serialize_with = "by_name")]
     pub(crate) fairness: Fairness,
 }
@@ -34,7 +53,7 @@ fn by_name<S: Serializer>(fairness: &Fairness, serializer: S) -> Result<S::Ok, S
 }
 
 impl Limits {
-    /// The scheduler's defaults, and a cap of what the engine runs at once.
+    /// The scheduler's defaults, a cap of what the engine runs at once, and the truth of its steps.
     pub(crate) fn defaults(engine: &EngineSpec) -> Self {
         let backend = BackendConfig::default();
         Self {
@@ -43,6 +62,7 @@ impl Limits {
             long_lane: backend.long_slots,
             long_threshold_tokens: backend.long_threshold_tokens,
             short_budget_tokens: backend.short_budget_tokens,
+            told: Told::truth(engine),
             fairness: Fairness::default(),
         }
     }
@@ -77,8 +97,8 @@ impl Gate {
             long_threshold_tokens: limits.long_threshold_tokens,
             long_slots: limits.long_lane,
             short_budget_tokens: limits.short_budget_tokens,
-            engine_step_tokens: engine.max_num_batched_tokens,
-            engine_chunk_tokens: engine.long_prefill_token_threshold,
+            engine_step_tokens: limits.told.step_tokens,
+            engine_chunk_tokens: limits.told.chunk_tokens,
             prefill_tokens_per_s: engine.prefill_tokens_per_s(),
             ..BackendConfig::default()
         };

@@ -3,6 +3,7 @@
 use clap::Parser;
 use expresslane_sim::{Cli, Error, run};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 fn try_run(line: &str) -> Result<String, Error> {
@@ -70,7 +71,7 @@ fn core_bench_mix() {
     }
 }
 
-/// What the defaults are held to: figures of every case at both loads and chunk thresholds, and what they came to.
+/// What the defaults are held to: figures of every case at both loads, of engines with and without chunks, told or not.
 #[test]
 fn harm() {
     let arrivals = (0..60).map(|at| format!("{at},{},10", 100 + at * 150));
@@ -80,8 +81,14 @@ fn harm() {
     let checks = checks.as_array().unwrap();
     let of_trace: Vec<&Value> = checks.iter().filter(|check| check["workload"] == "harm").collect();
     // Too few of each length for a figure of their own.
-    assert_eq!(of_trace.len(), 2 * 2 * 4);
-    assert_eq!(checks.len(), 11 * of_trace.len());
+    assert_eq!(of_trace.len(), 2 * 3 * 4);
+    assert_eq!(checks.len(), 27 * of_trace.len());
+    let settings: BTreeSet<_> =
+        checks.iter().map(|check| (check["chunk"].as_u64(), check["told"].as_bool())).collect();
+    assert_eq!(
+        settings,
+        [(0, true), (512, false), (512, true)].map(|(of, told)| (Some(of), Some(told))).into()
+    );
     for check in checks {
         assert!(check["target"].as_f64().unwrap() > 1.0 && check["ours"].as_f64().unwrap() > 0.0, "{check}");
         assert!(["ok", "known", "failed"].contains(&check["verdict"].as_str().unwrap()), "{check}");
@@ -281,7 +288,13 @@ fn refusals() {
             "--load 1 --max-num-seqs 4096",
             "--max-num-batched-tokens 2048: must be at least --max-num-seqs (4096)",
         ),
-        ("--load 1 --max-num-batched-tokens 300 --threshold 512", "is below one chunk (--threshold 512)"),
+        (
+            "--load 1 --max-num-batched-tokens 300 --threshold 512",
+            "--threshold 512: is more than --max-num-batched-tokens (300)",
+        ),
+        ("--load 1 --threshold 4096", "--threshold 4096: is more than --max-num-batched-tokens (2048)"),
+        ("--load 1 --told 512,2048", "--told 512,2048: has a chunk above the step"),
+        ("--load 1 --told 1,2,3", "--told 1,2,3: must be STEP or STEP,CHUNK"),
         ("--load 1 --seeds 0", "--seeds 0"),
         ("--load 1 --noise -0.5", "--noise -0.5: must be from 0 to 3"),
         ("--load 1 --policies hrrn,sjf,hrrn", "--policies hrrn: is there twice"),

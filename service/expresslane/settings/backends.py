@@ -109,7 +109,8 @@ class BackendSettings(Frozen):
     trips and steps and one chunk, at least 65,536. Not below one chunk of the engine: engine_chunk_tokens, else
     engine_step_tokens, else 2,048 (simulated: its chunk_tokens)."""
     engine_step_tokens: EngineTokens = 0
-    """Most tokens in one step of the engine (vLLM: max_num_batched_tokens). 0: unknown."""
+    """Most tokens in one step of the engine (vLLM: max_num_batched_tokens; SGLang: chunked_prefill_size). 0: unknown,
+    taken as 2,048; for vllm and sglang a warning says so at start."""
     engine_chunk_tokens: EngineTokens = 0
     """Most tokens of one prompt in a step of the engine (vLLM: long_prefill_token_threshold); needs engine_step_tokens.
     0: no limit of its own, a long prompt fills the step."""

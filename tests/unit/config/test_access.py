@@ -9,7 +9,7 @@ from expresslane.errors import ConfigError
 
 KEY, RECORD = new_key()
 OTHER, OTHER_RECORD = new_key()
-BACKEND = {"BACKENDS__A__KIND": "vllm", "BACKENDS__A__URL": "http://h:1"}
+BACKEND = {"BACKENDS__A__KIND": "openai", "BACKENDS__A__URL": "http://h:1"}
 TLS = {"TLS__CERT_FILE": "c.pem", "TLS__KEY_FILE": "k.pem"}
 
 

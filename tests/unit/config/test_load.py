@@ -24,8 +24,8 @@ def test_nothing_configured_runs_the_simulated_backend_and_says_so() -> None:
 
 
 def test_a_configured_backend_replaces_the_simulated_one() -> None:
-    """With a backend configured there is no simulated one and no warning."""
-    configuration = read(**GPU)
+    """With a backend configured there is no simulated one and no warning of it."""
+    configuration = read(**GPU, BACKENDS__GPU__ENGINE_STEP_TOKENS="2048")
     assert list(configuration.settings.backends) == ["gpu"]
     assert not configuration.simulated_only
     assert configuration.warnings == ()

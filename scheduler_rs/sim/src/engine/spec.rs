@@ -39,6 +39,12 @@ impl EngineSpec {
                 format!("must be at least --max-num-seqs ({}): each decode takes one", self.max_num_seqs);
             return Err(Error::value("--max-num-batched-tokens", &self.max_num_batched_tokens, rule));
         }
+        if self.long_prefill_token_threshold > self.max_num_batched_tokens {
+            let step = self.max_num_batched_tokens;
+            let rule =
+                format!("is more than --max-num-batched-tokens ({step}): a prompt gets no more than a step");
+            return Err(Error::value("--threshold", &self.long_prefill_token_threshold, rule));
+        }
         if self.kv_tokens == 0 {
             return Err(Error::value("--kv-tokens", &0, "must be at least 1"));
         }

@@ -2,8 +2,12 @@
 //!
 //! Reported for 2x RTX 3090 at 3,333 tokens/s and 4,096 tokens a step, with vLLM's long-prefill-token-threshold at
 //! 2,048. The short prompt's length and when it came within a step were not reported: here it has 256 tokens and
-//! comes evenly over the first step. The rate stands for all costs, so halving the chunk costs nothing here, while
-//! the reported long prompt paid 6 % for it.
+//! comes evenly over the first step.
+//!
+//! What chunks cost the long prompt is **not modelled**. 6 % were reported; here the rate stands for all costs, so twice
+//! as many steps cost nothing, and the long prompt only lends the short one's tokens: 18.1 s would be within 10 % of the
+//! reported 19.16 s with no chunks at all. A time per step of some 70 ms would explain it, but no other figure of that
+//! machine is known by which to tell it from attention that grows with the prompt. The engines of [`catalog`] have both.
 
 use super::Check;
 use crate::Error;
@@ -21,14 +25,20 @@ const STEP_TOKENS: u32 = 4_096;
 const TOKENS_PER_S: f64 = 3_333.0;
 const PHASES: u32 = 64;
 const TOLERANCE: f64 = 0.1;
+const LONG_OVER_ALONE: f64 = 19.16 / 18.0;
 
 pub(super) fn checks() -> Result<Vec<Check>, Error> {
-    let (short_behind_s, _) = ttfts(0)?;
+    let (short_behind_s, long_alone_s) = ttfts(0)?;
     let (short_fair_s, long_fair_s) = ttfts(2_048)?;
     Ok(vec![
         Check::new("short behind 60,000 tokens: its TTFT, s", 18.0, short_behind_s, TOLERANCE),
         Check::new("... with chunks of 2,048: its TTFT, s", 1.09, short_fair_s, TOLERANCE),
         Check::new("... with chunks of 2,048: the long one's TTFT, s", 19.16, long_fair_s, TOLERANCE),
+        Check::not_modelled(
+            "... the long one's TTFT, with chunks over without",
+            LONG_OVER_ALONE,
+            long_fair_s / long_alone_s,
+        ),
     ])
 }
 
@@ -63,13 +73,16 @@ fn ttfts(threshold: u32) -> Result<(f64, f64), Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Verdict;
     use super::*;
 
-    /// All three are near what was reported.
+    /// The times are near what was reported; that the long prompt pays for chunks is not in the model, and is said.
     #[test]
     fn reported() {
-        for check in checks().unwrap() {
-            assert!(check.is_sound(), "{check:?}");
-        }
+        let checks = checks().unwrap();
+        let verdicts: Vec<Verdict> = checks.iter().map(|check| check.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::Ok, Verdict::Ok, Verdict::NotModelled], "{checks:?}");
+        let ratio = checks[3].ours.unwrap();
+        assert!((1.0..1.01).contains(&ratio), "{ratio}: what chunks cost is modelled now: make it a check");
     }
 }
