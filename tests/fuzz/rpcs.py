@@ -82,7 +82,7 @@ def any_request(caller: Caller, name: str, *, examples: int, seed: int | None = 
         assert code in DOCUMENTED
 
     one = st.lists(wires(METHODS[name].input_type), min_size=1, max_size=1)
-    hold(promise, one | st.lists(st.binary(max_size=9), max_size=2), examples=examples, seed=seed)
+    hold(promise, one | one | st.lists(st.binary(max_size=9), max_size=2), examples=examples, seed=seed)
     caller.settle()
     return codes
 
