@@ -22,7 +22,7 @@ _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//\S+", re.IGNORECASE)
 _URL_START = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 _KEY_NAME = r"key|token|secret|passw|pwd|sig|auth|code|cred"
 _NAMED_LIKE_A_KEY = re.compile(_KEY_NAME, re.IGNORECASE)
-_SECRET_QUERY = re.compile(rf"([?&][^=&#]*(?:{_KEY_NAME})[^=&#]*=)([^&#\s]*)", re.IGNORECASE)
+_SECRET_QUERY = re.compile(rf"([?&][^=&#?]{{0,64}}(?:{_KEY_NAME})[^=&#?]{{0,64}}=)([^&#\s]*)", re.IGNORECASE)
 _HARMLESS_NAMES = frozenset({"alt", "api-version", "v", "version"})
 _HARMLESS_VALUE = re.compile(r"[\w.-]{1,24}")
 # What is shorter, or a word of JSON, stands in many an answer, which would be unreadable without it.

@@ -19,6 +19,7 @@ __all__ = ["Serving"]
 MAX_BACKENDS = 8
 MAX_MODEL_CHARS = 256
 MAX_TROUBLE_CHARS = 300
+MAX_MASKED_CHARS = 2_048
 
 
 class Serving:
@@ -55,7 +56,7 @@ def _left_out(member: Member, timed_out: set[str]) -> str:
 
 def _state(member: Member, breaker: BreakerSnapshot | None, now_ns: int) -> str:
     if not member.available:
-        return masked(member.trouble)[:MAX_TROUBLE_CHARS] or "unavailable"
+        return masked(member.trouble[:MAX_MASKED_CHARS])[:MAX_TROUBLE_CHARS] or "unavailable"
     if breaker is None or breaker.state == "closed":
         return "available"
     if breaker.half_open_at_ns is None:

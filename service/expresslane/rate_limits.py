@@ -99,6 +99,12 @@ class RateLimits:
         else:
             entry.spent.pop(model, None)
 
+    def opened(self, backend: int, model: int) -> None:
+        """A prompt of a model was released there: whatever was said to be left, it was enough."""
+        entry = self._backends.get(backend)
+        if entry is not None and entry.spent:
+            entry.spent.pop(model, None)
+
     def closed(self, backend: int, limit: Limit, now_ns: int, model: int | None = None) -> None:
         """Work waits for a limit of a backend, of one model there or of all."""
         entry = self._backends.setdefault(backend, _Backend())

@@ -439,6 +439,7 @@ class Scheduling:
         for number, backend, attempt in zip(*decisions.dispatches, strict=True):
             ticket = self._tickets[number]
             ticket.batch.in_flight += 1
+            self.limits.opened(backend, ticket.model_number)
             try:
                 releaser.release(ticket, backend, attempt)
             except Exception:
@@ -459,15 +460,22 @@ class Scheduling:
     def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
         is_without = any(why == "no_backend" for _, why in expiring)
         breakers = {one.backend: one.breaker for one in self._core.snapshot().backends} if is_without else {}
+        # When a model has no backend, all that waits for it ends at once, and most of it for the same reason.
+        shared: dict[tuple[str, int, str], PromptError] = {}
         for number, reason in expiring:
             ticket, why = self._tickets[number], reason
             if why == "batch":
                 ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
             if why == "queue" and self.limits.refused_everywhere(ticket.model_number, now_ns):
                 why = "rate_limited"
-            backends = self._serving.why_not(ticket, breakers, now_ns) if why == "no_backend" else ""
+            key = why, ticket.model_number, ticket.prompt.model
+            error = None if ticket.history else shared.get(key)
+            if error is None:
+                backends = self._serving.why_not(ticket, breakers, now_ns) if why == "no_backend" else ""
+                error = expired(why, ticket.history, self.limits.opens_in_ns(ticket.model_number, now_ns), backends)
+                if not ticket.history:
+                    shared[key] = error
             ticket.attempt = None
-            error = expired(why, ticket.history, self.limits.opens_in_ns(ticket.model_number, now_ns), backends)
             self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
 
     @staticmethod

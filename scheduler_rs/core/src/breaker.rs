@@ -8,9 +8,9 @@ use crate::Error;
 /// When a backend's breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerConfig {
-    /// Opens when at least this part of the recent attempts failed; above 0, at most 1. Attempts that are still on their
-    /// way count as good until they have told: failures come back first, and a backend that has just been let in again
-    /// would be shut out by its first few.
+    /// Opens when at least this part of the recent attempts failed; above 0, at most 1. In the first window after it was
+    /// closed, attempts that are still on their way count as good until they have told: quick failures come back first,
+    /// and a backend that has just been let in again would be shut out by its first few.
     pub error_ratio: f64,
     /// Never on fewer that have told; at least 1.
     pub min_samples: u32,
@@ -282,7 +282,10 @@ impl Breaker {
     fn is_failing(&self, now_ns: u64) -> bool {
         let (good, bad) = self.samples(now_ns);
         let told = good.saturating_add(bad);
-        let all = told.saturating_add(self.sum(now_ns, |part| part.pending));
+        // Later on, what is on its way stands for as many that have told, and time-outs come back last.
+        let is_fresh = now_ns - self.since_ns < self.config.window_ns;
+        let pending = if is_fresh { self.sum(now_ns, |part| part.pending) } else { 0 };
+        let all = told.saturating_add(pending);
         told >= self.config.min_samples && f64::from(bad) >= self.config.error_ratio * f64::from(all)
     }
 

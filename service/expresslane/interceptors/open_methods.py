@@ -1,12 +1,13 @@
 """The door of what is open to everybody: health, and reflection where it is on. Nobody has to show a key for them.
 
 So each method has places of its own, and none can keep another from being asked; one address has a tenth of them. Few
-of their messages are read at once, each within the time for a call's first message, and refusals are told in the log.
+of its messages are read at once, each within the time for a call's first message, and refusals are told in the log.
 """
 
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -49,7 +50,8 @@ class OpenMethods(grpc.aio.ServerInterceptor):
         self._refused = refused
         self.open_calls: dict[str, OpenCalls] = {}
         """By method: as many as there are, because names that nobody serves do not get here."""
-        self.arrivals = Arrivals(READ_AT_ONCE, first_message_timeout_s)
+        self._first_message_timeout_s = first_message_timeout_s
+        self._arrivals: dict[str, Arrivals] = {}
 
     async def intercept_service(
         self,
@@ -63,13 +65,14 @@ class OpenMethods(grpc.aio.ServerInterceptor):
             return handler
         if method not in self.open_calls:
             self.open_calls[method] = OpenCalls(CALLS_MAX, lambda _: CALLS_OF_ONE, whose="this address")
+            self._arrivals[method] = Arrivals(READ_AT_ONCE, self._first_message_timeout_s)
         made: Handler = grpc.stream_stream_rpc_method_handler(
             self._bounded(method, handler), handler.request_deserializer, handler.response_serializer
         )
         return made
 
     def _bounded(self, method: str, handler: Handler) -> Behaviour:
-        open_calls = self.open_calls[method]
+        open_calls, arrivals = self.open_calls[method], self._arrivals[method]
 
         async def bounded(_: object, context: Context) -> None:
             address = context.peer().rpartition(":")[0]
@@ -77,7 +80,7 @@ class OpenMethods(grpc.aio.ServerInterceptor):
                 check_metadata(context)
                 open_calls.enter(address)
                 context.add_done_callback(lambda _: open_calls.leave(address))  # type: ignore[arg-type]
-                await self._run(handler, context, address)
+                await self._run(handler, context, partial(arrivals.read, context, address))
             except DecodeError:
                 message = "the message is not of the type that the method takes: its bytes do not parse"
                 await self._abort(method, context, RefusedError(Reason.MALFORMED_MESSAGE, message))
@@ -86,13 +89,14 @@ class OpenMethods(grpc.aio.ServerInterceptor):
 
         return bounded
 
-    async def _run(self, handler: Handler, context: Context, address: str) -> None:
+    @staticmethod
+    async def _run(handler: Handler, context: Context, read: Callable[[], Awaitable[Any]]) -> None:
         if handler.request_streaming:
             behaviour = handler.stream_stream if handler.response_streaming else handler.stream_unary
-            request: Any = self._requests(context, address)
+            request: Any = _requests(read)
         else:
             behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
-            request = await self.arrivals.read(context, address)
+            request = await read()
             if request is grpc.aio.EOF:
                 raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
         run: Any = written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
@@ -100,10 +104,11 @@ class OpenMethods(grpc.aio.ServerInterceptor):
         if not handler.response_streaming:
             await context.write(response)
 
-    async def _requests(self, context: Context, address: str) -> AsyncIterator[Any]:
-        while (request := await self.arrivals.read(context, address)) is not grpc.aio.EOF:
-            yield request
-
     async def _abort(self, method: str, context: Context, refusal: RefusedError) -> None:
         self._refused(method.removeprefix("/"), tell(method, context, refusal))
         await abort(context, refusal)
+
+
+async def _requests(read: Callable[[], Awaitable[Any]]) -> AsyncIterator[Any]:
+    while (request := await read()) is not grpc.aio.EOF:
+        yield request

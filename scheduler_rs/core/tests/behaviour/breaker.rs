@@ -97,6 +97,23 @@ fn quick_failures() {
     assert_eq!(breaker(&driver).state, BreakerState::Open, "ten have failed, and nine may still be answered");
 }
 
+/// Later on nothing counts that has not told: time-outs come back last, and others have taken their places by then.
+#[test]
+fn slow_failures() {
+    let mut driver = Driver::with("fcfs", &[breaking(20, QUICK)]);
+    driver.advance(QUICK.window_ns);
+    let slow = driver.submit(1, &[10; 20]);
+    assert_eq!(driver.released(), slow);
+    driver.submit(1, &[10; 20]);
+    driver.advance(20 * SECOND);
+    for (at, &ticket) in slow[..4].iter().enumerate() {
+        assert_eq!(breaker(&driver).state, BreakerState::Closed, "after {at}");
+        end(&mut driver, ticket, End::Bad);
+        driver.poll();
+    }
+    assert_eq!(breaker(&driver).state, BreakerState::Open);
+}
+
 /// What hangs for longer than the window says nothing for its backend any more.
 #[test]
 fn hanging_attempts() {

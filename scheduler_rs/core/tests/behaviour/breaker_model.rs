@@ -120,7 +120,9 @@ impl Naive {
                 }
                 let samples = self.samples.iter().filter(|(at_ns, _)| self.is_recent(*at_ns, now_ns));
                 let recent: Vec<bool> = samples.map(|&(_, is_good)| is_good).collect();
-                let is_pending = |at_ns: &&u64| **at_ns >= self.since_ns && self.is_recent(**at_ns, now_ns);
+                let is_fresh = now_ns - self.since_ns < self.config.window_ns;
+                let is_pending =
+                    |at_ns: &&u64| is_fresh && **at_ns >= self.since_ns && self.is_recent(**at_ns, now_ns);
                 let (told, bad) = (recent.len(), recent.iter().filter(|&&is_good| !is_good).count());
                 let all = told + pending.iter().filter(is_pending).count();
                 let is_failing = bad as f64 >= self.config.error_ratio * all as f64;

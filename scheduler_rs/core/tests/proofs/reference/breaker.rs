@@ -158,7 +158,8 @@ impl Breaker {
                 self.samples.extend((word != Word::Nothing).then_some((now_ns, word == Word::Good)));
                 let SeenBreaker { good, bad, .. } = self.seen(now_ns);
                 let pending = self.pending.iter().filter(|at_ns| self.is_recent(**at_ns, now_ns)).count();
-                let all = f64::from(good + bad) + pending as f64;
+                let is_fresh = now_ns - self.since_ns < self.terms.window_ns;
+                let all = f64::from(good + bad) + if is_fresh { pending as f64 } else { 0.0 };
                 let is_failing = f64::from(bad) >= self.terms.error_ratio * all;
                 if word == Word::Bad && good + bad >= self.terms.min_samples && is_failing {
                     let is_repeat = self.opened > 0 && now_ns - self.since_ns < self.terms.window_ns;
