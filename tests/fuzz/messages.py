@@ -87,7 +87,7 @@ def accepted(descriptor: Descriptor, depth: int = DEPTH) -> st.SearchStrategy[An
         for name, values in GOOD.get(descriptor.name, {}).items():
             field = descriptor.fields_by_name[name]
             of_message = accepted(field.message_type, depth - 1) if field.message_type is not None else None
-            _set(pick, message, field, depth, values or of_message)
+            _set(pick, message, field, depth, of_message if values is None else values)
         return message
 
     return draw()
