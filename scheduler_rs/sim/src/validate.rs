@@ -17,9 +17,6 @@ pub(crate) enum Verdict {
     Ok,
     Failed,
     Skipped,
-    /// What the simulator leaves out on purpose: shown beside what was reported, and held to nothing.
-    #[serde(rename = "not modelled")]
-    NotModelled,
 }
 
 /// What ours has to be near, or, as `<= bound`, what it must not exceed.
@@ -68,14 +65,6 @@ impl Check {
         }
     }
 
-    fn not_modelled(check: impl Into<String>, target: f64, ours: f64) -> Self {
-        Self {
-            tolerance: None,
-            verdict: Verdict::NotModelled,
-            ..Self::new(check, target, ours, f64::INFINITY)
-        }
-    }
-
     fn skipped(check: impl Into<String>) -> Self {
         let verdict = Verdict::Skipped;
         Self { check: check.into(), target: None, ours: None, error: None, tolerance: None, verdict }
@@ -88,17 +77,13 @@ impl Check {
 
 /// What the checks came to, in one line; some are only skipped for want of the recorded runs.
 pub(crate) fn summary(checks: &[Check]) -> String {
-    let [ok, failed, not_modelled, skipped] =
-        [Verdict::Ok, Verdict::Failed, Verdict::NotModelled, Verdict::Skipped]
-            .map(|verdict| checks.iter().filter(|check| check.verdict == verdict).count());
+    let [ok, failed, skipped] = [Verdict::Ok, Verdict::Failed, Verdict::Skipped]
+        .map(|verdict| checks.iter().filter(|check| check.verdict == verdict).count());
     let why = match skipped {
         0 => "",
         _ => ": they need the folder of the recorded vLLM runs, --profiles DIR",
     };
-    format!(
-        "{} checks: {ok} ok, {failed} failed, {not_modelled} not modelled, {skipped} skipped{why}",
-        checks.len()
-    )
+    format!("{} checks: {ok} ok, {failed} failed, {skipped} skipped{why}", checks.len())
 }
 
 /// All checks; those against recorded runs are skipped without the folder that holds them.
@@ -126,10 +111,9 @@ mod tests {
         assert!(checks[0].is_sound() && !checks[1].is_sound());
         let line = summary(&checks);
         assert!(
-            line.starts_with("3 checks: 1 ok, 1 failed, 0 not modelled, 1 skipped: ")
-                && line.contains("--profiles"),
+            line.starts_with("3 checks: 1 ok, 1 failed, 1 skipped: ") && line.contains("--profiles"),
             "{line}"
         );
-        assert_eq!(summary(&checks[..1]), "1 checks: 1 ok, 0 failed, 0 not modelled, 0 skipped");
+        assert_eq!(summary(&checks[..1]), "1 checks: 1 ok, 0 failed, 0 skipped");
     }
 }
