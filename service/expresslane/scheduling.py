@@ -351,7 +351,7 @@ class Scheduling:
         now = self._clock()
         for number in cancelled.removed:
             ticket = self._tickets[number]
-            error = PromptError.cancelled(reason, message, ticket.history)
+            error = PromptError.cancelled(reason, message)
             self._complete(ticket, ticket.result(Outcome.CANCELLED, now, error), now)
         if self._releaser is not None:
             for number in cancelled.in_flight:
