@@ -1,52 +1,20 @@
-"""What the core says, in the service's words: its errors, why tickets expire, and usage as it takes it."""
+"""What the core says, in the service's words: its errors; and usage as it takes it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from expresslane import _scheduler
-from expresslane.errors import FieldViolation, PromptError, Reason, RefusedError
+from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.tokens import MAX_TOKENS
 
 if TYPE_CHECKING:
-    from expresslane.errors import AttemptError
     from expresslane.results import Result
 
-__all__ = ["expired", "refused", "used"]
+__all__ = ["refused", "used"]
 
-_EXPIRED = {
-    "queue": (Reason.QUEUE_TIMEOUT, "queue", "model request timeout"),
-    "rate_limited": (
-        Reason.BACKEND_RATE_LIMITED,
-        "queue",
-        "model request timeout: the backends of the model only answer that there are too many requests",
-    ),
-    "batch": (Reason.CALLER_DEADLINE, "caller", "the call's deadline was near and the prompt had not started"),
-    "no_backend": (Reason.NO_BACKEND, "no_backend", "no backend that serves the model was available in time"),
-}
 _SETTINGS = {"queue_limit": "EXPRESSLANE_QUEUE_LIMIT_PROMPTS", "queue_limit_ns": "EXPRESSLANE_QUEUE_LIMIT_S"}
 """Bounds of the core: what sets them."""
-
-
-def expired(
-    why: str, history: tuple[AttemptError, ...], opens_in_ns: int | None = None, backends: str = ""
-) -> PromptError:
-    """The error of a prompt that ended while it waited; `why` as `Decisions.expired` says it, or `rate_limited`.
-
-    That is a queue timeout while every backend of the model refuses for its rate limit. `opens_in_ns`: until a limit
-    or breaker lets go of one of them, if that is known; told where it is what the prompt waited for (O16). `backends`:
-    of a prompt without any, what its model is and how those stand that serve it.
-    """
-    reason, deadline, message = _EXPIRED[why]
-    if backends:
-        message = f"no backend was available within EXPRESSLANE_NO_BACKEND_TIMEOUT_S for the model {backends}"
-    if history:
-        last = history[-1]
-        message += f" (its last attempt, at backends/{last.backend}, ended in {last.reason})"
-    retry_after_ns = opens_in_ns if why in ("rate_limited", "no_backend") else None
-    return PromptError(
-        reason, message, retryable=True, deadline=deadline, history=history, retry_after_ns=retry_after_ns
-    )
 
 
 def refused(error: _scheduler.SchedulerError) -> Exception:

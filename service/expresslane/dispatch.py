@@ -225,7 +225,7 @@ class Dispatcher:
             if self._retry(ticket, attempt, error, now):
                 return
             outcome = Outcome.EXPIRED if expired else Outcome.FAILED
-            prompt_error = self._prompt_error(ticket, error, expired)
+            prompt_error = self._prompt_error(error, expired)
         self._end_trace(attempt, outcome.value, prompt_error, now)
         result = ticket.result(outcome, now, prompt_error)
         if result.usage is not None and outcome is Outcome.SUCCEEDED:
@@ -336,14 +336,12 @@ class Dispatcher:
     def _ended_early(ticket: Ticket, stopped: str) -> tuple[Outcome, PromptError]:
         if stopped == "batch":
             message = "the call's deadline was near and the answer was not complete"
-            return Outcome.EXPIRED, PromptError(
-                Reason.CALLER_DEADLINE, message, retryable=True, deadline="caller", history=ticket.history
-            )
+            return Outcome.EXPIRED, PromptError(Reason.CALLER_DEADLINE, message, retryable=True, deadline="caller")
         reason, message = ticket.batch.cancel_reason
-        return Outcome.CANCELLED, PromptError.cancelled(reason, message, ticket.history)
+        return Outcome.CANCELLED, PromptError.cancelled(reason, message)
 
     @staticmethod
-    def _prompt_error(ticket: Ticket, error: BackendError, deadline: str) -> PromptError:
+    def _prompt_error(error: BackendError, deadline: str) -> PromptError:
         return PromptError(
             reason=error.reason,
             message=error.message,
@@ -353,7 +351,6 @@ class Dispatcher:
             provider_code=error.provider_code,
             provider_body=error.provider_body,
             provider_request_id=error.provider_request_id,
-            history=ticket.history,
             field=error.field,
             retry_after_ns=_retry_after_ns(error),
         )

@@ -268,12 +268,11 @@ class PromptError:
     provider_code: str = ""
     provider_body: str = ""
     provider_request_id: str = ""
-    history: tuple[AttemptError, ...] = ()
     field: str = ""
     retry_after_ns: int | None = None
 
     @classmethod
-    def cancelled(cls, reason: Reason, message: str, history: tuple[AttemptError, ...] = ()) -> PromptError:
+    def cancelled(cls, reason: Reason, message: str) -> PromptError:
         """The error of a prompt that was cancelled: by its caller, with its batch, or by a stopping service."""
         retry_after_ns = DRAIN_RETRY_NS if reason is Reason.DRAINING else None
-        return cls(reason, message, retryable=True, history=history, retry_after_ns=retry_after_ns)
+        return cls(reason, message, retryable=True, retry_after_ns=retry_after_ns)

@@ -10,6 +10,8 @@ from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from yarl import URL
 
+from expresslane.path_keys import keys_in_path
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -40,7 +42,7 @@ def masked_url(url: str) -> str:
     """A URL, or what was meant as one, with all before its last @ hidden, the values of its query, and its fragment.
 
     A password may hold what ends an address (`/`, `?`), and the scheme may be forgotten: only the @ says where it ends.
-    The values of a few names that hold no secret stay, as `api-version`.
+    The values of a few names that hold no secret stay, as `api-version`. Of the path what looks like a key is hidden.
     """
     start, user_info, rest = _user_info(url)
     address, hash_sign, fragment = rest.partition("#")
@@ -49,7 +51,7 @@ def masked_url(url: str) -> str:
         (
             start,
             f"{MASK}@" if user_info is not None else "",
-            f"{place}{question_mark}",
+            f"{_masked_path(place)}{question_mark}",
             "&".join(map(_masked_item, query.split("&"))),
             f"{hash_sign}{MASK if fragment else ''}",
         )
@@ -60,7 +62,8 @@ def url_secrets(url: str) -> tuple[str, ...]:
     """What the URL of a backend holds that nobody else shall see, as it is written there and as it is sent.
 
     The password with and without its user (who is the secret where there is no password), and the values of the query,
-    but for those that `masked_url` shows and those so short that they could be words of any answer.
+    but for those that `masked_url` shows and those so short that they could be words of any answer; and what looks like
+    a key in the path.
     """
     parts = urlsplit(url)
     found: list[str] = []
@@ -72,6 +75,8 @@ def url_secrets(url: str) -> tuple[str, ...]:
         name, value = _name_and_value(item)
         if not _is_harmless(name, value) and _can_be_cut(name, value):
             found += [value, unquote(value), unquote_plus(value)]
+    for segment in _path_keys(parts.path):
+        found += [segment, unquote(segment)]
     return tuple(dict.fromkeys(found))
 
 
@@ -108,6 +113,18 @@ def _user_info(url: str) -> tuple[str, str | None, str]:
     start = match[0] if (match := _URL_START.match(url)) else ""
     user_info, at, rest = url[len(start) :].rpartition("@")
     return start, user_info if at else None, rest
+
+
+def _masked_path(place: str) -> str:
+    """The host, if there is one, and the path behind it."""
+    segments = place.split("/")
+    shown = [MASK if is_key else segment for segment, is_key in zip(segments, keys_in_path(segments), strict=True)]
+    return "/".join([segments[0], *shown[1:]])
+
+
+def _path_keys(path: str) -> list[str]:
+    segments = path.split("/")
+    return [segment for segment, is_key in zip(segments, keys_in_path(segments), strict=True) if is_key]
 
 
 def _masked_item(item: str) -> str:

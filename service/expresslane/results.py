@@ -76,7 +76,8 @@ class Timings:
 class Result:
     """One prompt's end. `answered` is false when no part of an answer came.
 
-    `history`: what the attempts before the last one ended in, oldest first.
+    `history`: what the attempts before the last one ended in, oldest first; the last one's too where it then
+    ended while it waited.
     `prompt_bytes`: size of the prompt that no longer waits or runs. `answer_bytes`: size of the answer.
     """
 

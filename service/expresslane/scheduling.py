@@ -11,8 +11,10 @@ import structlog
 from expresslane import _scheduler
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.core_words import expired, refused, used
+from expresslane.core_settings import put_backend, put_policy, put_tenant_limits
+from expresslane.core_words import refused, used
 from expresslane.errors import PromptError, Reason
+from expresslane.expiry import Expiry
 from expresslane.no_backend import Serving
 from expresslane.policies import Scope
 from expresslane.rate_limits import PAUSE, Limit, RateLimits
@@ -107,55 +109,15 @@ class Scheduling:
 
     def apply(self, member: Member, models: Sequence[tuple[int, int]]) -> None:
         """Tell the core what a backend is now. Raises RefusedError (INVALID_FIELD), and nothing has changed."""
-        try:
-            self._update_backend(member, models)
-        except _scheduler.InvalidConfigError as error:
-            raise refused(error) from None
+        put_backend(self._core, self._clock(), member, models)
         self._serving.note(member, (model for model, _ in models))
         served = [model for model, _ in models] if member.available else []
         self.limits.describe(member.number, served, (member.requests_per_min, member.tokens_per_min))
         self._wake()
 
-    def _update_backend(self, member: Member, models: Sequence[tuple[int, int]]) -> None:
-        settings = member.settings
-        self._core.update_backend(
-            self._clock(),
-            member.number,
-            cap=member.effective_cap,
-            models=models,
-            max_loaded_models=settings.max_loaded_models,
-            available=member.available,
-            long_threshold_tokens=settings.long_threshold_tokens,
-            long_slots=settings.long_slots,
-            short_budget_tokens=settings.short_budget_tokens,
-            lanes=member.lanes,
-            engine_step_tokens=settings.engine_step_tokens,
-            engine_chunk_tokens=settings.engine_chunk_tokens,
-            prefill_tokens_per_s=settings.prefill_tokens_per_s,
-            first_token_timeout_ns=int((settings.first_token_timeout_s or 0) * 1e9) if member.streams else 0,
-            idle_timeout_ns=int(settings.idle_timeout_s * 1e9),
-            attempt_timeout_ns=int(member.attempt_timeout_s * 1e9),
-            requests_per_min=member.requests_per_min,
-            tokens_per_min=member.tokens_per_min,
-            breaker_error_ratio=settings.breaker_error_ratio,
-            breaker_min_samples=settings.breaker_min_samples,
-            breaker_window_ns=int(settings.breaker_window_s * 1e9),
-            breaker_open_ns=int(settings.breaker_open_s * 1e9),
-            breaker_open_max_ns=int(settings.breaker_open_max_s * 1e9),
-            ramp=member.ramp,
-        )
-
     def limit_tenant(self, tenant: Tenant) -> None:
         """Put a tenant's limits in force. Raises RefusedError (INVALID_FIELD), and nothing has changed."""
-        try:
-            self._core.set_tenant_limits(
-                self._clock(),
-                tenant.number,
-                requests_per_min=tenant.requests_per_min,
-                tokens_per_min=tenant.tokens_per_min,
-            )
-        except _scheduler.InvalidConfigError as error:
-            raise refused(error) from None
+        put_tenant_limits(self._core, self._clock(), tenant)
         self._wake()
 
     def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
@@ -171,11 +133,7 @@ class Scheduling:
 
         `model`: the core's number of the scope's model. Raises RefusedError (INVALID_FIELD).
         """
-        prompt_class = None if scope.prompt_class is None else int(scope.prompt_class)
-        try:
-            self._core.set_policy(self._clock(), policy, prompt_class=prompt_class, model=model)
-        except _scheduler.InvalidConfigError as error:
-            raise refused(error) from None
+        put_policy(self._core, self._clock(), scope, policy, model)
         self.policies.pop(scope, None)
         if policy is not None and scope != Scope():
             self.policies[scope] = policy
@@ -393,7 +351,7 @@ class Scheduling:
         now = self._clock()
         for number in cancelled.removed:
             ticket = self._tickets[number]
-            error = PromptError.cancelled(reason, message, ticket.history)
+            error = PromptError.cancelled(reason, message)
             self._complete(ticket, ticket.result(Outcome.CANCELLED, now, error), now)
         if self._releaser is not None:
             for number in cancelled.in_flight:
@@ -460,21 +418,12 @@ class Scheduling:
     def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
         is_without = any(why == "no_backend" for _, why in expiring)
         breakers = {one.backend: one.breaker for one in self._core.snapshot().backends} if is_without else {}
-        # When a model has no backend, all that waits for it ends at once, and most of it for the same reason.
-        shared: dict[tuple[str, int, str], PromptError] = {}
-        for number, reason in expiring:
-            ticket, why = self._tickets[number], reason
+        expiry = Expiry(self.limits, self._serving, breakers, now_ns)
+        for number, why in expiring:
+            ticket = self._tickets[number]
             if why == "batch":
                 ticket.batch.stop(BatchState.PARTIAL_DEADLINE)
-            if why == "queue" and self.limits.refused_everywhere(ticket.model_number, now_ns):
-                why = "rate_limited"
-            key = why, ticket.model_number, ticket.prompt.model
-            error = None if ticket.history else shared.get(key)
-            if error is None:
-                backends = self._serving.why_not(ticket, breakers, now_ns) if why == "no_backend" else ""
-                error = expired(why, ticket.history, self.limits.opens_in_ns(ticket.model_number, now_ns), backends)
-                if not ticket.history:
-                    shared[key] = error
+            error = expiry.error(ticket, why)
             ticket.attempt = None
             self._complete(ticket, ticket.result(Outcome.EXPIRED, now_ns, error), now_ns)
 

@@ -24,8 +24,9 @@ PASSWORD = "canary-in-the-url"
 QUERY = "canary-in-the-query"
 CODE = "canary+by/no.name"
 AUTH = "canary-that-authorizes"
+PATH = "sk-canary-in-the-path"
 PROMPT = "canary in the prompt"
-SECRETS = (KEY, PASSWORD, QUERY, CODE, AUTH, base64.b64encode(f"me:{PASSWORD}".encode()).decode())
+SECRETS = (KEY, PASSWORD, QUERY, CODE, AUTH, PATH, base64.b64encode(f"me:{PASSWORD}".encode()).decode())
 
 
 def echo(request: SeenRequest) -> bytes:
@@ -48,7 +49,7 @@ def misbehaviours(request: SeenRequest) -> dict[str, Script]:
         "malformed": Script(wire=[b"data: {" + text + key + b"\n\n"]),
         "media": Script(body=text + key, headers={"Content-Type": f"text/{key.decode().split()[-1]}"}),
         "redirect": Script(status=302, headers={"Location": f"http://h:1/?api_key={QUERY}&and={key.decode()}"}),
-        "path": Script(status=404, body=b"no route: " + request.query.encode()),
+        "path": Script(status=404, body=b"no route: " + request.target.encode()),
         "status line": Script(status=200, headers={"X": f"\x00{key.decode()}"}),
         "cut": Script(cut_after=2),
         "answer": Script(),
@@ -70,10 +71,11 @@ async def test_canaries(tmp_path: Path, url_credentials: bool) -> None:
     wrong_key, _ = new_key()
     async with FakeBackend() as fake:
         fake.on(misbehave)
+        fake.below = f"/{PATH}" if url_credentials else ""
         prefix = "EXPRESSLANE_BACKENDS__FAKE__"
         address = fake.url.removeprefix("http://")
         query = f"api_key={QUERY}&code={quote(CODE, safe='')}&auth={AUTH}&api-version=2024-08-01"
-        credentials = {f"{prefix}URL": f"http://me:{PASSWORD}@{address}/v1?{query}"}
+        credentials = {f"{prefix}URL": f"http://me:{PASSWORD}@{address}/{PATH}/v1?{query}"}
         environ = (credentials if url_credentials else {f"{prefix}URL": fake.url, f"{prefix}API_KEY": KEY}) | {
             f"{prefix}KIND": "openai",
             f"{prefix}MODELS": "m",
@@ -110,8 +112,8 @@ async def test_canaries(tmp_path: Path, url_credentials: bool) -> None:
         assert orjson.dumps(secret).decode()[1:-1] not in said
     assert CODE[-8:] not in told + said  # in no encoding: its end is the same in all of them
     if url_credentials:
-        assert "code=********&auth=********&api-version=2024-08-01" in repr(backends)
-        assert "no route" in told  # it was the query that was said there
+        assert "/********/v1?api_key=********&code=********&auth=********&api-version=2024-08-01" in repr(backends)
+        assert "no route: /[secret]/v1/chat/completions?" in told
     for secret in (KEY, SECRETS[-1]):
         assert secret[: len(secret) // 2] not in told  # no half of it either
     assert PROMPT not in said
@@ -134,11 +136,11 @@ async def test_a_url_that_is_refused_shows_no_secret(tmp_path: Path, command: st
 
 
 async def test_config_shows_no_secret_of_a_url(tmp_path: Path) -> None:
-    """Every value of a query is masked, whatever its name, but for those that are known to be harmless."""
-    url = f"http://me:{PASSWORD}@h/v1?code={QUERY}&auth={AUTH}&x={QUERY}&{QUERY}&api-version=2024-08-01"
+    """All values of a query but those known to be harmless are masked, and what looks like a key in the path."""
+    url = f"http://me:{PASSWORD}@h/{PATH}/v1?code={QUERY}&auth={AUTH}&x={QUERY}&{QUERY}&api-version=2024-08-01"
     environ = {"EXPRESSLANE_BACKENDS__A__KIND": "openai", "EXPRESSLANE_BACKENDS__A__URL": url}
     shell = Shell(tmp_path, "", environ)
-    shown = "http://********@h/v1?code=********&auth=********&x=********&********&api-version=2024-08-01"
+    shown = "http://********@h/********/v1?code=********&auth=********&x=********&********&api-version=2024-08-01"
     for arguments in (("config",), ("config", "--json")):
         done = await shell.run(*arguments)
         assert done.code == 0

@@ -83,6 +83,25 @@ async def test_tenants_are_shown_before_their_first_call(tmp_path: Path) -> None
         assert (await shell.run("tenants", "set", "acmee", "--weight", "4")).err == ""
 
 
+async def test_tenants_without_work_are_said_to_be_idle(tmp_path: Path) -> None:
+    """A sentence and the way to see one, and no empty table; for programs nothing; shown once it is changed (O01)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        shell = Shell(tmp_path, service.address)
+        assert (await shell.run("tenants")).out == "no tenant has work now, and none is configured\n"
+        await service.client.collect_batch(["x"])
+        idle = await shell.run("tenants")
+        assert (idle.code, idle.err) == (0, "")
+        assert idle.out == (
+            "no tenant has work now: the only one known is idle; "
+            "one is listed while it works, or after expresslane tenants set NAME\n"
+        )
+        assert (await shell.run("tenants", "--json")).lines == []
+        assert (await shell.run("tenants", "set", "default", "--weight", "1")).code == 0
+        listed = (await shell.run("tenants")).out.splitlines()
+        assert listed[0].startswith("tenant")
+        assert listed[1].split()[:2] == ["default", "1"]
+
+
 @pytest.mark.parametrize(("whose", "tenant"), [("fake", ""), ("small", "small")])
 async def test_run_says_which_limit_it_waits_for(tmp_path: Path, whose: str, tenant: str) -> None:
     """While prompts wait for a limit, `run` tells whose and how long; status counts it; raised, it lets go (T15)."""

@@ -76,10 +76,11 @@ async def test_a_failed_prompt_is_a_result_not_an_exception(client: Client, serv
         result.custom_id: result
         for result in await client.generate_batch([Prompt("a", "x"), Prompt("b", "y")]).collect()
     }
-    error = results["b"].error
+    failed = results["b"]
+    error = failed.error
     assert results["a"].ok
     assert error is not None
-    assert (error.reason, error.retryable, error.history[0].message) == ("BACKEND_UNREACHABLE", True, "refused")
+    assert (error.reason, error.retryable, failed.history[0].message) == ("BACKEND_UNREACHABLE", True, "refused")
 
 
 async def test_collect_returns_everything_in_request_order(client: Client) -> None:

@@ -88,7 +88,7 @@ async def test_only_refusals_end_with_the_truth() -> None:
         assert {(error.reason, error.code, error.deadline) for error in errors} == {
             ("BACKEND_RATE_LIMITED", RESOURCE_EXHAUSTED, "queue")
         }
-        assert any(error.history for error in errors)
+        assert any(one.history for one in results)
         assert {one.attempts for one in results} == {0}
         assert len(fake.generations) == sum(one.turned_away for one in results)
 

@@ -361,7 +361,7 @@ def _failure(prompt: types_pb2.Prompt, index: int) -> types_pb2.Result:
     result.error.MergeFrom(
         types_pb2.PromptError(code=14, reason="BACKEND_UNREACHABLE", message="no route to backend", retryable=True)
     )
-    result.error.history.add(backend="backends/stub", reason="BACKEND_UNREACHABLE", message="refused")
+    result.history.add(backend="backends/stub", reason="BACKEND_UNREACHABLE", message="refused")
     result.timings.total.FromMilliseconds(5)
     return result
 

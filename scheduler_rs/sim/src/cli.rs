@@ -100,6 +100,16 @@ pub(crate) struct EngineArgs {
 }
 
 #[derive(Args, Debug)]
+struct SeedArgs {
+    /// Runs with so many different seeds.
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
+    seeds: u64,
+    /// The first seed; the others follow it.
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    first_seed: u64,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct SaturationArgs {
     #[command(flatten)]
     pub(crate) workload: WorkloadArgs,
@@ -136,14 +146,8 @@ pub(crate) struct CompareArgs {
     pub(crate) budget: Option<u32>,
     /// What the scheduler is told of the engine's step and, by comma, its chunk (`ENGINE_STEP_TOKENS`,
     /// `ENGINE_CHUNK_TOKENS`); 0 = nothing; unless given, the truth.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        num_args = 1,
-        value_name = "STEP[,CHUNK]",
-        allow_hyphen_values = true
-    )]
-    pub(crate) told: Option<Vec<u32>>,
+    #[arg(long, value_name = "STEP[,CHUNK]", allow_hyphen_values = true)]
+    pub(crate) told: Option<String>,
     /// Switches the scheduler's lanes off.
     #[arg(long, conflicts_with_all = ["long_lane", "long_threshold", "budget"])]
     pub(crate) no_lanes: bool,
@@ -155,12 +159,8 @@ pub(crate) struct CompareArgs {
     /// ones (SHORT,LONG); 0 = no deadline.
     #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", allow_hyphen_values = true)]
     pub(crate) ttft_deadline: Option<Vec<f64>>,
-    /// Runs with so many different seeds.
-    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
-    pub(crate) seeds: u64,
-    /// The first seed; the others follow it.
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
-    pub(crate) first_seed: u64,
+    #[command(flatten)]
+    seeds: SeedArgs,
     /// Sigma of the log-normal noise on what the scheduler is told of lengths; 0 = none.
     #[arg(long, num_args = 0..=1, default_value_t = NOISE_SIGMA, default_missing_value = "0.3", allow_negative_numbers = true)]
     pub(crate) noise: f64,
@@ -210,22 +210,12 @@ pub(crate) struct HarmArgs {
     /// Requests in a synthetic workload.
     #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
     requests: usize,
-    /// Runs with so many different seeds.
-    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
-    seeds: u64,
-    /// The first seed; the others follow it.
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
-    first_seed: u64,
+    #[command(flatten)]
+    seeds: SeedArgs,
     /// What the scheduler is told of the engine's step and chunk in all cases, true or not; limits of what is known are
     /// for what it is told otherwise.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        num_args = 1,
-        value_name = "STEP[,CHUNK]",
-        allow_hyphen_values = true
-    )]
-    told: Option<Vec<u32>>,
+    #[arg(long, value_name = "STEP[,CHUNK]", allow_hyphen_values = true)]
+    told: Option<String>,
     /// JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -314,7 +304,7 @@ impl HarmArgs {
                 let engine = EngineSpec { long_prefill_token_threshold: setting.chunk(), ..engine };
                 let mut choice = with_defaults(trace, &source, engine, &contestants);
                 choice.limits.told = always.unwrap_or_else(|| setting.told(&choice.engine));
-                choices.push(Choice { seeds: self.seeds, first_seed: self.first_seed, ..choice });
+                choices.push(Choice { seeds: self.seeds.seeds, first_seed: self.seeds.first_seed, ..choice });
             }
         }
         Ok(choices)
@@ -338,20 +328,17 @@ fn with_defaults(trace: &str, source: &Source, engine: EngineSpec, contestants: 
     }
 }
 
-fn told(given: &[u32]) -> Result<Told, Error> {
-    let told = match *given {
-        [step_tokens] => Told { step_tokens, chunk_tokens: 0 },
-        [step_tokens, chunk_tokens] => Told { step_tokens, chunk_tokens },
-        _ => return Err(Error::value("--told", &joined(given), "must be STEP or STEP,CHUNK")),
+fn told(given: &str) -> Result<Told, Error> {
+    let tokens: Option<Vec<u32>> = given.split(',').map(|part| part.parse().ok()).collect();
+    let told = match tokens.as_deref() {
+        Some(&[step_tokens]) => Told { step_tokens, chunk_tokens: 0 },
+        Some(&[step_tokens, chunk_tokens]) => Told { step_tokens, chunk_tokens },
+        _ => return Err(Error::value("--told", &given, "must be STEP or STEP,CHUNK")),
     };
     if told.chunk_tokens > told.step_tokens {
-        return Err(Error::value("--told", &joined(given), "has a chunk above the step"));
+        return Err(Error::value("--told", &given, "has a chunk above the step"));
     }
     Ok(told)
-}
-
-fn joined(given: &[u32]) -> String {
-    given.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl CompareArgs {
@@ -388,8 +375,8 @@ impl CompareArgs {
             contestants,
             load: self.load,
             deadlines: deadlines.map_or(Ok(Deadlines::DEFAULT), Deadlines::from_seconds)?,
-            seeds: self.seeds,
-            first_seed: self.first_seed,
+            seeds: self.seeds.seeds,
+            first_seed: self.seeds.first_seed,
             noise_sigma: self.noise,
             short_tokens: self.short,
         })

@@ -295,6 +295,8 @@ fn refusals() {
         ("--load 1 --threshold 4096", "--threshold 4096: is more than --max-num-batched-tokens (2048)"),
         ("--load 1 --told 512,2048", "--told 512,2048: has a chunk above the step"),
         ("--load 1 --told 1,2,3", "--told 1,2,3: must be STEP or STEP,CHUNK"),
+        ("--load 1 --told 512,x", "--told 512,x: must be STEP or STEP,CHUNK"),
+        ("--load 1 --told -1", "--told -1: must be STEP or STEP,CHUNK"),
         ("--load 1 --seeds 0", "--seeds 0"),
         ("--load 1 --noise -0.5", "--noise -0.5: must be from 0 to 3"),
         ("--load 1 --policies hrrn,sjf,hrrn", "--policies hrrn: is there twice"),

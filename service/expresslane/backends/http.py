@@ -18,7 +18,7 @@ from expresslane.backends.http_errors import error_of_exception, error_of_respon
 from expresslane.backends.malformed import load, malformed
 from expresslane.clock import monotonic_ns
 from expresslane.errors import BackendError, Reason, encodable
-from expresslane.masking import SecretCutter, url_secrets
+from expresslane.masking import SecretCutter, masked_url, url_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -122,7 +122,7 @@ class HttpClient:
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         self._cutter = SecretCutter(secrets)
         self._base = base.with_user(None)
-        self.where = str(self._base.with_query(None))
+        self.where = masked_url(str(self._base.with_query(None)))
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=settings.connect_timeout_s, sock_connect=settings.connect_timeout_s
         )

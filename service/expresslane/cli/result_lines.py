@@ -34,7 +34,7 @@ def result_line(result: Result) -> str:
         "model": result.model,
         "simulated": result.simulated,
     }
-    if result.history and result.error is None:  # an error has its own
+    if result.history:
         fields["history"] = [dataclasses.asdict(attempt) for attempt in result.history]
     if choice.logprobs_json:
         fields["logprobs_json"] = choice.logprobs_json

@@ -32,6 +32,8 @@ def list_tenants(service: Connection, *, as_json: bool) -> Exit:
     if as_json:
         for tenant in tenants:
             print(json_text(dataclasses.asdict(tenant)))  # noqa: T201
+    elif not tenants:
+        output().print(_nobody(more), soft_wrap=True)
     else:
         output().print(*tenants_table(tenants, more, fairness), sep="\n")
     return Exit.OK
@@ -63,6 +65,14 @@ def update_tenant(service: Connection, name: str, changes: Mapping[str, int | st
 def _is_new(name: str, before: Snapshot) -> bool:
     """Whether the service knew no such tenant: surely so only where the snapshot shows every tenant."""
     return len(before.tenants) == before.tenants_total and all(one.tenant != name for one in before.tenants)
+
+
+def _nobody(idle: int) -> str:
+    """Said in place of an empty table; the service lists no tenant without work, settings or results of its own."""
+    if not idle:
+        return "no tenant has work now, and none is configured"
+    what = "the only one known is" if idle == 1 else f"all {idle:,} known ones are"
+    return f"no tenant has work now: {what} idle; one is listed while it works, or after expresslane tenants set NAME"
 
 
 async def _list(service: Connection) -> tuple[Sequence[Tenant], int, str]:

@@ -119,7 +119,6 @@ class Collector:
             message.ClearField("history")
             if message.HasField("error"):
                 message.error.ClearField("provider_body")
-                message.error.ClearField("history")
             over -= size - message.ByteSize()
         if over <= 0:
             return

@@ -119,7 +119,7 @@ def drop_answer(message: types_pb2.Result, why: str) -> None:
         message.outcome = types_pb2.OUTCOME_FAILED
         message.error.CopyFrom(_error(PromptError(Reason.ANSWER_OVER_LIMIT, why)))
         return
-    for field in ("provider_body", "provider_code", "provider_request_id", "history"):
+    for field in ("provider_body", "provider_code", "provider_request_id"):
         message.error.ClearField(field)
     message.error.message = message.error.message.encode()[:MAX_SHORT_BYTES].decode(errors="ignore")
 
@@ -210,7 +210,6 @@ def _error(error: PromptError) -> types_pb2.PromptError:
         provider_code=error.provider_code,
         provider_body=error.provider_body,
         provider_request_id=error.provider_request_id,
-        history=[_attempt_error(attempt) for attempt in error.history],
         field=error.field,
         retry_delay=_optional(error.retry_after_ns),
     )

@@ -25,6 +25,8 @@ class SeenRequest:
     """Which connection it came on, from 0."""
     query: str = ""
     """What followed the path's `?`, as it came."""
+    target: str = ""
+    """Path and query as they came, with what the fake lies below."""
     begun_ns: int = 0
     """When its work began, monotonic."""
     ended_ns: int = 0

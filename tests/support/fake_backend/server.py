@@ -38,9 +38,9 @@ class FakeBackend:
     """A model server that does as it is told.
 
     Set `models` and `slots` for what discovery tells, `paths` for a script of one address (`fake.paths["/props"] =
-    Script(status=404)`). `on_end` is told of each generation at its end; with `keep=False` no request is kept, so that
-    a long run needs no more memory than a short one. `keep_alive_s`: a connection idle for so long is closed. `clock`:
-    what its times are read from, in nanoseconds.
+    Script(status=404)`), `below` for a path under which all of it lies (`/gateway`). `on_end` is told of each
+    generation at its end; with `keep=False` no request is kept, so that a long run needs no more memory than a short
+    one. `keep_alive_s`: a connection idle for so long is closed. `clock`: what its times are read from, in nanoseconds.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class FakeBackend:
         self._clock = clock
         self._seen = 0
         self.paths: dict[str, Script] = {}
+        self.below = ""
         self.requests: list[SeenRequest] = []
         self.connections = 0
         self.in_flight = 0
@@ -178,10 +179,10 @@ class FakeBackend:
             return None
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
         method, target, _ = first.split(" ")
-        path, _, query = target.partition("?")
+        path, _, query = target.removeprefix(self.below).partition("?")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        request = SeenRequest(self._seen, method, path, headers, body, connection, query)
+        request = SeenRequest(self._seen, method, path, headers, body, connection, query, target)
         self._seen += 1
         if self._keep:
             async with self._arrived:

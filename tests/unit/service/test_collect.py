@@ -28,7 +28,6 @@ def failed(index: int) -> Result:
         provider_code="c" * 200,
         provider_body="d" * 2_048,
         provider_request_id="e" * 8_000,
-        history=history,
     )
     name = f"{ID}{index:06}"
     return Result(

@@ -166,7 +166,7 @@ async def test_a_backend_that_only_ever_turns_away() -> None:
         result = await world.one()
         assert (result.outcome, result.attempts, result.turned_away) == (Outcome.FAILED, 3, 20)
         assert result.error is not None
-        assert (result.error.reason, len(result.error.history)) == (Reason.BACKEND_RATE_LIMITED, 22)
+        assert (result.error.reason, len(result.history)) == (Reason.BACKEND_RATE_LIMITED, 22)
 
 
 @virtual_time

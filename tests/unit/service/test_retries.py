@@ -89,7 +89,7 @@ async def test_history_of_attempts() -> None:
             Reason.BACKEND_ERROR,
             500,
         )
-        assert [(one.backend, one.reason, one.http_status) for one in result.error.history] == [
+        assert [(one.backend, one.reason, one.http_status) for one in result.history] == [
             ("b", Reason.BACKEND_ERROR, 409),
             ("b", Reason.BACKEND_OVERLOADED, 503),
         ]
@@ -104,7 +104,7 @@ async def test_no_retry_where_it_cannot_help() -> None:
         result = await world.one()
         assert (result.outcome, result.attempts) == (Outcome.FAILED, 1)
         assert result.error is not None
-        assert (result.error.retryable, result.error.history) == (False, ())
+        assert (result.error.retryable, result.history) == (False, ())
 
 
 @virtual_time

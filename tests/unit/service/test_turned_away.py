@@ -107,7 +107,7 @@ async def test_only_refusals_for_ever() -> None:
         errors = [one.error for one in results if one.error is not None]
         assert {(error.reason, error.deadline) for error in errors} == {(Reason.BACKEND_RATE_LIMITED, "queue")}
         assert status_code(errors[0].reason).name == "RESOURCE_EXHAUSTED"
-        tried = [error.history for error in errors if error.history]
+        tried = [one.history for one in results if one.history]
         assert {one.http_status for history in tried for one in history} == {429}
         assert {one.attempts for one in results} == {0}
         assert len(backend.calls) < 30
@@ -198,10 +198,11 @@ async def test_the_last_attempt_is_told_where_the_queue_ends_a_prompt(
     backend.plays = [failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=asked_s)]
     async with World(backend, retries=SLOWEST) as world:
         results, _ = await world.run([prompt("a", deadlines=deadlines), prompt("b")])
-        error = next(one.error for one in results if one.custom_id == "a")
+        ended = next(one for one in results if one.custom_id == "a")
+        error = ended.error
         assert error is not None
         if asked_s is None:
-            assert (error.reason, len(error.history)) == (Reason.QUEUE_TIMEOUT, 1)
+            assert (error.reason, len(ended.history)) == (Reason.QUEUE_TIMEOUT, 1)
             assert "its last attempt, at backends/b, ended in BACKEND_OVERLOADED" in error.message
         else:
             assert (error.reason, error.retry_after_ns) == (Reason.BACKEND_OVERLOADED, 60 * SECOND)

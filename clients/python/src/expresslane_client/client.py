@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
-from expresslane_client.backends import Backend, Drained, Policy, Snapshot, Tenant, class_value
+from expresslane_client.admin_calls import AdminCalls
 from expresslane_client.batches import BatchCall
-from expresslane_client.channels import (
-    MESSAGE_BYTES_MAX,
-    Metadata,
-    as_metadata,
-    check_size,
-    open_channel,
-    translated_errors,
-    with_trace_context,
-)
+from expresslane_client.channels import check_size, translated_errors
 from expresslane_client.collecting import CollectCall
-from expresslane_client.credentials import Tls, key_metadata
-from expresslane_client.errors import InputError
 from expresslane_client.events import Progress
 from expresslane_client.generations import GenerateCall
 from expresslane_client.health import wait_until_serving
@@ -32,29 +20,22 @@ from expresslane_client.sessions import Prompts, PromptSession
 from expresslane_client.summaries import Summary
 from expresslane_client.unfinished import Unfinished
 from expresslane_client.units import duration
-from expresslane_client.v1 import admin_pb2, inference_pb2, jobs_pb2
-from expresslane_client.v1.admin_pb2_grpc import AdminStub
+from expresslane_client.v1 import inference_pb2, jobs_pb2
 from expresslane_client.v1.inference_pb2_grpc import InferenceStub
 from expresslane_client.v1.jobs_pb2_grpc import JobsStub
 from expresslane_client.watches import JobWatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable, Mapping
-    from types import TracebackType
+    from collections.abc import AsyncIterable, Iterable
 
-    import grpc
     from grpc import aio
 
     from expresslane_client.inbox import OnDelta, OnEvent
     from expresslane_client.results import Result
-    from expresslane_client.v1.admin_pb2_grpc import AdminAsyncStub
     from expresslane_client.v1.inference_pb2_grpc import InferenceAsyncStub
     from expresslane_client.v1.jobs_pb2_grpc import JobsAsyncStub
 
 __all__ = ["CancelledBatch", "Client", "Collected"]
-
-
-TENANT_METADATA = "x-expresslane-tenant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +54,7 @@ class CancelledBatch:
     summary: Summary | None
 
 
-class Client:
+class Client(AdminCalls):
     """A connection to an expresslane service, for use in `async with`, shared by as many calls at a time as you like.
 
     `metadata` and the `api_key` go with every call. `tenant`: whose calls they are, where the service authenticates
@@ -83,56 +64,10 @@ class Client:
     what is unfinished comes back as expired. Every call can raise the errors of errors.py.
     """
 
-    def __init__(
-        self,
-        target: str = "127.0.0.1:50051",
-        *,
-        metadata: Mapping[str, str] | Metadata = (),
-        api_key: str = "",
-        tls: Tls | bool | None = None,
-        tenant: str = "",
-        credentials: grpc.ChannelCredentials | None = None,
-        message_bytes_max: int = MESSAGE_BYTES_MAX,
-    ) -> None:
-        self.target = target
-        claim = [(TENANT_METADATA, tenant)] if tenant else []
-        self._metadata = (*as_metadata(metadata), *claim, *key_metadata(api_key))
-        known = Tls() if tls is True else tls or None
-        self._credentials = known.credentials() if known is not None else credentials
-        self._server_name = known.server_name if known is not None else ""
-        self._message_bytes_max = message_bytes_max
-        self._open: aio.Channel | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection; running calls are cancelled."""
-        if self._open is not None:
-            channel, self._open = self._open, None
-            await channel.close()
-
-    @property
-    def channel(self) -> aio.Channel:
-        """The gRPC channel, opened at the first use."""
-        if self._open is None:
-            self._open = open_channel(self.target, self._credentials, self._message_bytes_max, self._server_name)
-        return self._open
-
     @property
     def inference(self) -> InferenceAsyncStub:
         """The generated stub of the Inference service, for what this class does not cover."""
         return InferenceStub(self.channel)
-
-    @property
-    def admin(self) -> AdminAsyncStub:
-        """The generated stub of the Admin service, for what this class does not cover."""
-        return AdminStub(self.channel)
 
     @property
     def jobs(self) -> JobsAsyncStub:
@@ -357,135 +292,9 @@ class Client:
         with translated_errors():
             await self.jobs.DeleteJob(request, metadata=self._call_metadata())
 
-    async def list_backends(self) -> list[Backend]:
-        """All backends, ordered by name."""
-        backends: list[Backend] = []
-        token = ""
-        while True:
-            request = admin_pb2.ListBackendsRequest(page_token=token)
-            with translated_errors():
-                page = await self.admin.ListBackends(request, metadata=self._call_metadata())
-            backends += map(Backend.from_proto, page.backends)
-            token = page.next_page_token
-            if not token:
-                return backends
-
-    async def get_backend(self, name: str) -> Backend:
-        """One backend, by its name with or without `backends/`."""
-        request = admin_pb2.GetBackendRequest(name=_resource(name))
-        with translated_errors():
-            return Backend.from_proto(await self.admin.GetBackend(request, metadata=self._call_metadata()))
-
-    async def update_backend(
-        self,
-        name: str,
-        *,
-        concurrency_enabled: bool | None = None,
-        cap: int | None = None,
-        requests_per_min: int | None = None,
-        tokens_per_min: int | None = None,
-    ) -> Backend:
-        """Change a backend while work goes on: its concurrency switch, its cap, its limits (0 = none).
-
-        Returns it as it is then.
-        """
-        changes = {
-            "concurrency_enabled": concurrency_enabled,
-            "cap": cap,
-            "requests_per_min": requests_per_min,
-            "tokens_per_min": tokens_per_min,
-        }
-        wanted = {path: value for path, value in changes.items() if value is not None}
-        if not wanted:
-            raise InputError(f"nothing to change: give {', '.join(changes)}")
-        backend = admin_pb2.Backend(name=_resource(name))
-        for path, value in wanted.items():
-            setattr(backend, path, value)
-        request = admin_pb2.UpdateBackendRequest(backend=backend, update_mask=FieldMask(paths=list(wanted)))
-        with translated_errors():
-            return Backend.from_proto(await self.admin.UpdateBackend(request, metadata=self._call_metadata()))
-
-    async def update_tenant(
-        self,
-        tenant: str,
-        *,
-        weight: int | None = None,
-        max_class: str | None = None,
-        requests_per_min: int | None = None,
-        tokens_per_min: int | None = None,
-        queue_limit_prompts: int | None = None,
-        queue_limit_bytes: int | None = None,
-        max_open_calls: int | None = None,
-        unread_limit_results: int | None = None,
-        unread_limit_bytes: int | None = None,
-        job_limit: int | None = None,
-        job_results_limit_bytes: int | None = None,
-        kept_limit: int | None = None,
-        kept_results_limit_bytes: int | None = None,
-    ) -> Tenant:
-        """Change a tenant while work goes on: its share, its highest class, its limits, what may be held for it.
-
-        Of limits and bounds 0 = none of its own. Returns it as it is then.
-        """
-        changes = {
-            "weight": weight,
-            "max_class": None if max_class is None else class_value(max_class),
-            "requests_per_min": requests_per_min,
-            "tokens_per_min": tokens_per_min,
-            "queue_limit_prompts": queue_limit_prompts,
-            "queue_limit_bytes": queue_limit_bytes,
-            "max_open_calls": max_open_calls,
-            "unread_limit_results": unread_limit_results,
-            "unread_limit_bytes": unread_limit_bytes,
-            "job_limit": job_limit,
-            "job_results_limit_bytes": job_results_limit_bytes,
-            "kept_limit": kept_limit,
-            "kept_results_limit_bytes": kept_results_limit_bytes,
-        }
-        wanted = {path: value for path, value in changes.items() if value is not None}
-        if not wanted:
-            raise InputError(f"nothing to change: give {', '.join(changes)}")
-        message = admin_pb2.Tenant(tenant=tenant)
-        for path, value in wanted.items():
-            setattr(message, path, value)
-        request = admin_pb2.UpdateTenantRequest(tenant=message, update_mask=FieldMask(paths=list(wanted)))
-        with translated_errors():
-            return Tenant.from_proto(await self.admin.UpdateTenant(request, metadata=self._call_metadata()))
-
-    async def set_policy(self, policy: str, *, prompt_class: str = "", model: str = "") -> list[Policy]:
-        """Order what waits and what comes by another policy: everywhere, or for a class, a model, or both.
-
-        An empty policy takes the scope's own one back. Returns the policies that hold then, the general one first.
-        """
-        wanted = admin_pb2.Policy(model=model, policy=policy)
-        setattr(wanted, "class", class_value(prompt_class))
-        with translated_errors():
-            request = admin_pb2.SetPolicyRequest(policy=wanted)
-            answer = await self.admin.SetPolicy(request, metadata=self._call_metadata())
-        return [Policy.from_proto(one) for one in answer.policies]
-
-    async def get_snapshot(self) -> Snapshot:
-        """Queue depths and counters of the whole service."""
-        with translated_errors():
-            answer = await self.admin.GetSnapshot(admin_pb2.GetSnapshotRequest(), metadata=self._call_metadata())
-        return Snapshot.from_proto(answer)
-
-    async def drain(self) -> Drained:
-        """Make the service accept no more work; what was accepted goes on. Cannot be undone."""
-        with translated_errors():
-            answer = await self.admin.Drain(admin_pb2.DrainRequest(), metadata=self._call_metadata())
-        return Drained(answer.queued, answer.in_flight)
-
     async def wait_ready(self, timeout_s: float = 10.0) -> None:
         """Wait until the service is up and says that it serves. Raises UnavailableError when it does not in time."""
         await wait_until_serving(self.channel, self.target, timeout_s)
-
-    def _call_metadata(self) -> Metadata:
-        return with_trace_context(self._metadata)
-
-
-def _resource(name: str) -> str:
-    return name if name.startswith("backends/") else f"backends/{name}"
 
 
 def _bounds(resume: Resume | bool, config: inference_pb2.BatchConfig | None = None) -> Resume | None:

@@ -113,7 +113,6 @@ class PromptError:
     provider_body: str = ""
     provider_request_id: str = ""
     field: str = ""
-    history: tuple[AttemptError, ...] = ()
     retry_after_s: float | None = None
 
     @classmethod
@@ -130,7 +129,6 @@ class PromptError:
             provider_body=message.provider_body,
             provider_request_id=message.provider_request_id,
             field=message.field,
-            history=tuple(map(AttemptError.from_proto, message.history)),
             retry_after_s=milliseconds(message.retry_delay) / 1e3 if message.HasField("retry_delay") else None,
         )
 
@@ -167,7 +165,8 @@ class Result:
 
     `queue_ms` is the wait for a release, `ttft_ms` and `total_ms` include it; `attempt_ttft_ms` and `attempt_ms` are
     the last attempt alone. `turned_away` counts the releases that a backend's rate limit sent back, which are no
-    attempts. `history` is what the attempts before the last one ended in, oldest first, of a success too.
+    attempts. `history` is what the attempts before the last one ended in, oldest first, of a success too; and the last
+    one where the prompt then ended in the queue.
     `simulated`: a simulated backend made this up, so never take it for a model's answer.
     """
 

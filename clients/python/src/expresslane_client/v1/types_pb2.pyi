@@ -565,8 +565,9 @@ class Result(_message.Message):
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
-        """What the attempts before the last one ended in, oldest first, those that were turned away too; of a success as well.
-        The same as `error.history` where there is an error. Empty: there was none, or the result would have been too large.
+        """What attempts ended in, oldest first, those that were turned away too: all before the last one, of a success as well,
+        and the last one too where the prompt then ended in the queue.
+        Empty: there was none, or the result would have been too large.
         """
 
     def __init__(
@@ -695,7 +696,6 @@ class PromptError(_message.Message):
     PROVIDER_CODE_FIELD_NUMBER: _builtins.int
     PROVIDER_BODY_FIELD_NUMBER: _builtins.int
     PROVIDER_REQUEST_ID_FIELD_NUMBER: _builtins.int
-    HISTORY_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     code: _builtins.int
@@ -719,10 +719,6 @@ class PromptError(_message.Message):
     field: _builtins.str
     """The field of the prompt that is at fault, as a path (`sampling.temperature`). Empty: none."""
     @_builtins.property
-    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
-        """What the earlier attempts ended in, oldest first; also in Result.history."""
-
-    @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """How long to wait before the prompt is sent again: what the backend asked for (Retry-After), the time until a
         pause, a limit or a breaker lets go of a backend of its model, the time in which there will be room in the queue, or,
@@ -741,13 +737,12 @@ class PromptError(_message.Message):
         provider_code: _builtins.str = ...,
         provider_body: _builtins.str = ...,
         provider_request_id: _builtins.str = ...,
-        history: _abc.Iterable[Global___AttemptError] | None = ...,
         field: _builtins.str = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "deadline", b"deadline", "field", b"field", "history", b"history", "http_status", b"http_status", "message", b"message", "provider_body", b"provider_body", "provider_code", b"provider_code", "provider_request_id", b"provider_request_id", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "deadline", b"deadline", "field", b"field", "http_status", b"http_status", "message", b"message", "provider_body", b"provider_body", "provider_code", b"provider_code", "provider_request_id", b"provider_request_id", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
