@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ SESSIONS = 40
 QUEUE_BYTES = MIB
 STREAM = "/expresslane.v1.Inference/StreamPrompts"
 BESIDE_BYTES = 24 * MIB
-"""What the service takes beside the messages: what it is built of when first used, the queue, a message that is decoded,
+"""What the service takes beside them: what it is built of when first used, the queue, a message that is decoded,
 a window of each session, and what each holds back."""
 
 
@@ -80,6 +81,6 @@ def test_memory_is_bounded(tmp_path: Path, whole: bool) -> None:
     data = sent(whole=whole)
     size = asyncio.run(grown(tmp_path, data, places=PLACES))
     unbounded = asyncio.run(grown(tmp_path, data, places=SESSIONS))
-    print(f"\nresident memory: {size / MIB:+.0f} MiB, with places for all of them {unbounded / MIB:+.0f} MiB")
+    sys.stdout.write(f"\nmemory: {size / MIB:+.0f} MiB, with places for all of them {unbounded / MIB:+.0f} MiB\n")
     assert size < PLACES * MESSAGE_BYTES + BESIDE_BYTES
     assert unbounded > 2 * (PLACES * MESSAGE_BYTES + BESIDE_BYTES)

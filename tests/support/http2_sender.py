@@ -79,7 +79,7 @@ class Sender:
             size = min(len(self._left[stream]), self._windows[stream], self._windows[0], FRAME_BYTES)
             if size <= 0:
                 return
-            part, self._left[stream] = self._left[stream][:size], self._left[stream][size:]
+            part, self._left[stream] = bytes(self._left[stream][:size]), self._left[stream][size:]
             self._writer.write(frame(DATA, 0, stream, part))
             self._windows[stream] -= size
             self._windows[0] -= size
