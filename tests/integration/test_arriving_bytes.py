@@ -87,6 +87,17 @@ async def test_a_message_makes_room_when_it_has_come(service: Service, monkeypat
             await sender.moved()
 
 
+@pytest.mark.parametrize("method", ["Inference/GenerateBatch", "Inference/StreamPrompts"])
+async def test_a_message_above_the_bound(service: Service, method: str) -> None:
+    """It is refused when its size is known: a window of it leaves, not what it says that it is (A28)."""
+    async with Sender(service.address) as sender:
+        first = begin() if method.endswith("StreamPrompts") else b""
+        stream = sender.open(f"/expresslane.v1.{method}", first + struct.pack(">BI", 0, 2**32 - 1) + PART + PART)
+        while stream not in sender.ended:
+            await sender.moved()
+        assert sender.sent[stream] <= 2 * UNREAD
+
+
 def begin() -> bytes:
     """The first message of a session."""
     config = pb.StreamPromptsRequest(config=pb.BatchConfig()).SerializeToString()
