@@ -157,6 +157,19 @@ async def test_an_idle_session_gives_way_to_one_that_waits() -> None:
         assert (await other.end()).summary.succeeded == 1
 
 
+async def test_a_client_whose_idle_session_gave_way() -> None:
+    """It does not see it: when it has something to send again, the client library's session goes on (A28)."""
+    async with simulated_service(**ONE_SESSION) as service, service.client.stream_prompts() as idle:
+        results = aiter(idle)
+        await idle.send("a")
+        assert (await anext(results)).ok
+        async with service.client.stream_prompts(["b"]) as other:
+            assert [one.ok async for one in other] == [True]
+        await idle.send("c")
+        await idle.done_sending()
+        assert [one.ok async for one in results] == [True]
+
+
 async def test_an_idle_session_keeps_no_message(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it sent last has become prompts: nothing refers to the message while the next one is waited for."""
     messages: list[object] = []
