@@ -39,6 +39,7 @@ from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
+from expresslane.session_places import SessionPlaces, sessions_limit_bytes
 from expresslane.telemetry.log_stream import LogStream
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
@@ -161,6 +162,12 @@ class App:
         self.sessions = OpenCalls(
             settings.max_open_sessions, what="sessions", setting="EXPRESSLANE_MAX_OPEN_SESSIONS", clock=clock
         )
+        self.session_places = SessionPlaces(
+            max(1, sessions_limit_bytes(settings) // settings.max_message_bytes),
+            settings.first_message_timeout_s,
+            setting="EXPRESSLANE_SESSIONS_LIMIT_BYTES",
+            clock=clock,
+        )
         holds = Holds(tenants, self.door.open_calls, self.jobs, self.kept)
         self.server = Server(
             InferenceServicer(
@@ -170,6 +177,7 @@ class App:
                 settings,
                 arrivals=self.arrivals,
                 sessions=self.sessions,
+                session_places=self.session_places,
                 clock=clock,
             ),
             AdminServicer(
