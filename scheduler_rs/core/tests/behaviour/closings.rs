@@ -211,7 +211,8 @@ fn a_reservation_that_ends() {
     let passing = driver.submit_one(1, STANDARD, 256);
     assert_eq!(driver.released(), [passing]);
     assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(kept));
-    [in_prefill, passing].into_iter().for_each(|ticket| driver.finish(ticket));
+    driver.finish(in_prefill);
+    driver.finish(passing);
     let theirs = submit_of(&mut driver, 2, 2, &[(0, 100), (0, 5_000)]);
     assert_eq!(driver.released(), [kept, theirs[0]], "the long one has its own lane, and was the first");
 }
