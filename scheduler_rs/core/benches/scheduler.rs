@@ -182,7 +182,7 @@ fn closed_for_tokens(closed: u32) -> (Scheduler, Vec<TicketId>) {
     }
     fill_pools(&mut scheduler, 0, &mut (1 << 39));
     let in_flight: Vec<_> = scheduler.poll(0).dispatches.iter().map(|dispatch| dispatch.ticket).collect();
-    assert_eq!((in_flight.len(), scheduler.snapshot().queued), (RELEASES, closed.into()));
+    assert_eq!((in_flight.len(), scheduler.snapshot().queued), (RELEASES, closed));
     (scheduler, in_flight)
 }
 
