@@ -3,7 +3,8 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use expresslane_scheduler::{
-    BackendConfig, BatchId, BatchOptions, Config, ModelRoute, Outcome, Policy, Prompt, Scheduler,
+    BackendConfig, BatchId, BatchOptions, Config, Left, ModelRoute, Outcome, Policy, Prompt, Scheduler,
+    TicketId,
 };
 use std::hint::black_box;
 use std::time::Duration;
@@ -117,13 +118,81 @@ fn release(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What models cost that are closed for a prompt that asks for more tokens than their provider has left: a release of
+/// another model beside them, a slot that becomes free included, and a poll that finds nothing to do.
+fn closed_models(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("beside_closed_models");
+    for closed in [0, 1, 20, 100] {
+        let (mut scheduler, mut in_flight) = closed_for_tokens(closed);
+        let (mut now_ns, mut batch) = (0, 1 << 40);
+        group.throughput(Throughput::Elements(RELEASES as u64));
+        group.bench_function(format!("release/{closed}"), |bencher| {
+            bencher.iter(|| {
+                now_ns += 1_000;
+                for ticket in in_flight.drain(..) {
+                    scheduler.finish(now_ns, ticket, Outcome::Success).expect("it is in flight");
+                }
+                fill_pools(&mut scheduler, now_ns, &mut batch);
+                in_flight.extend(scheduler.poll(now_ns).dispatches.iter().map(|dispatch| dispatch.ticket));
+                assert_eq!(in_flight.len(), RELEASES);
+            });
+        });
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(format!("idle_poll/{closed}"), |bencher| {
+            bencher.iter(|| {
+                now_ns += 1_000;
+                black_box(scheduler.poll(now_ns));
+            });
+        });
+    }
+    group.finish();
+}
+
+const RELEASES: usize = 64;
+
+/// A prompt of model 0 for each slot, of ten tenants.
+fn fill_pools(scheduler: &mut Scheduler, now_ns: u64, batch: &mut BatchId) {
+    for _ in 0..RELEASES {
+        let prompt = Prompt { class: 1, tokens: 500, ..Prompt::default() };
+        let options = BatchOptions { tenant: *batch as u32 % 10, ..BatchOptions::default() };
+        *batch += 1;
+        scheduler.submit(now_ns, *batch, &[prompt], options).expect("there is room");
+    }
+}
+
+/// One backend with 64 slots for model 0, and so many other models of which one prompt runs, 100 tokens are left and one
+/// prompt of more waits; and what runs of model 0.
+fn closed_for_tokens(closed: u32) -> (Scheduler, Vec<TicketId>) {
+    let mut scheduler = Scheduler::new(Config::default()).expect("the configuration is right");
+    let models =
+        (0..=closed).map(|model| ModelRoute { model, cap: if model == 0 { RELEASES as u32 } else { 9 } });
+    let config =
+        BackendConfig { cap: 1_000, models: models.collect(), lanes: false, ..BackendConfig::default() };
+    scheduler.update_backend(0, 0, config).expect("the backend is right");
+    for model in 1..=closed {
+        let prompt = Prompt { model, class: 1, tokens: 600, ..Prompt::default() };
+        let options = BatchOptions { tenant: model % 10, ..BatchOptions::default() };
+        for prompt in [prompt, Prompt { index: 1, ..prompt }] {
+            scheduler.submit(0, model.into(), &[prompt], options).expect("there is room");
+            for dispatch in scheduler.poll(0).dispatches {
+                let left = Left { amount: 100, limit: 0, reset_at_ns: 1 << 60 };
+                scheduler.told(0, dispatch.ticket, None, Some(left)).expect("it is in flight");
+            }
+        }
+    }
+    fill_pools(&mut scheduler, 0, &mut (1 << 39));
+    let in_flight: Vec<_> = scheduler.poll(0).dispatches.iter().map(|dispatch| dispatch.ticket).collect();
+    assert_eq!((in_flight.len(), scheduler.snapshot().queued), (RELEASES, closed));
+    (scheduler, in_flight)
+}
+
 /// Where dated, with a deadline 1 to 61 seconds from the submit, in no order that lengths or arrivals have.
 fn of_kind(prompt: Prompt, dated: bool) -> Prompt {
     let in_s = 1 + u64::from(prompt.index) * 37 % 61;
     Prompt { ttft_deadline_ns: if dated { in_s * SECOND_NS } else { 0 }, ..prompt }
 }
 
-/// About a minute in all.
+/// About two minutes in all.
 fn short() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -131,5 +200,5 @@ fn short() -> Criterion {
         .measurement_time(Duration::from_secs(3))
 }
 
-criterion_group! { name = benches; config = short(); targets = poll, submit, release }
+criterion_group! { name = benches; config = short(); targets = poll, submit, release, closed_models }
 criterion_main!(benches);

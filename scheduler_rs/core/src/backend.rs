@@ -1,5 +1,6 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
+mod closing;
 mod told;
 
 use crate::breaker::{Breaker, BreakerState};
@@ -13,7 +14,8 @@ use crate::ramp::Ramp;
 use crate::reservation::Reservation;
 use crate::ticket::{NEVER, NONE, Ticket};
 use crate::told::{Given, Told};
-use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute, TenantId, TicketId};
+use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute};
+pub(crate) use closing::Closing;
 
 /// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
 #[derive(Debug)]
@@ -85,8 +87,8 @@ pub(crate) struct Backend {
     pub(crate) is_spent: bool,
     pub(crate) timer_ns: u64,
     pub(crate) reservation: Option<Reservation>,
-    /// Whose prompt does not fit, and which, while its tokens per minute close it.
-    pub(crate) closed_for: (TenantId, TicketId),
+    /// Since it was last looked at as a whole.
+    pub(crate) closings: Vec<Closing>,
     pub(crate) in_flight: u32,
     pub(crate) peak_in_flight: u32,
     /// Sum of (end - release) of the ended attempts, less the release times of those in flight, modulo 2^64.
@@ -116,7 +118,7 @@ impl Backend {
             is_spent: false,
             timer_ns: NEVER,
             reservation: None,
-            closed_for: (0, TicketId::NONE),
+            closings: Vec::new(),
             in_flight: 0,
             peak_in_flight: 0,
             slot_ns: 0,
@@ -154,6 +156,7 @@ impl Backend {
             (breaker, config) => *breaker = config.map(|config| Breaker::new(config, now_ns)),
         }
         self.reservation = None;
+        self.closings.clear(); // The next poll looks at all.
         self.config = config;
         self.configure_lanes();
     }
@@ -246,11 +249,8 @@ impl Backend {
 
     /// Works out anew what keeps work from it besides caps and lanes.
     pub(crate) fn refresh_limits(&mut self, now_ns: u64) {
-        self.limits.refresh(now_ns);
-        if let Some(breaker) = &mut self.breaker {
-            breaker.refresh(now_ns);
-            self.shut_if_broken();
-        }
+        self.closings.clear();
+        self.refresh_own(now_ns);
         if self.is_paused {
             self.refresh_pauses(now_ns);
         }
@@ -259,10 +259,12 @@ impl Backend {
         }
     }
 
-    /// Another prompt may be the first there: if tokens per minute close it, who is first now closes it again or goes.
-    pub(crate) fn reopen_for_tokens(&mut self, now_ns: u64) {
-        if matches!(self.limits.closed, Some((LimitKind::Tokens, _))) {
-            self.refresh_limits(now_ns);
+    /// The same for its limits and its breaker, which close all of it.
+    fn refresh_own(&mut self, now_ns: u64) {
+        self.limits.refresh(now_ns);
+        if let Some(breaker) = &mut self.breaker {
+            breaker.refresh(now_ns);
+            self.shut_if_broken();
         }
     }
 

@@ -6,7 +6,7 @@ use crate::group::{Group, GroupKey, Route};
 use crate::policy::{Line, Policy, Size};
 use crate::ticket::NEVER;
 use crate::token_buckets::{COUNT, edge};
-use crate::{BackendId, CLASSES};
+use crate::{BackendId, CLASSES, ModelId};
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
@@ -32,6 +32,12 @@ impl Groups {
 
     pub(crate) fn of_class(&self, class: u8) -> &[u32] {
         &self.by_class[usize::from(class)]
+    }
+
+    pub(crate) fn of_model(&self, class: u8, model: ModelId) -> impl Iterator<Item = &Group> {
+        let first = GroupKey { class, model, excluded: Vec::new(), too_small: Vec::new(), avoided: None };
+        let groups = self.by_key.range(first..).map(|(_, &slot)| &self[slot]);
+        groups.take_while(move |group| (group.key.class, group.key.model) == (class, model))
     }
 
     pub(crate) fn insert(&mut self, key: GroupKey) -> u32 {

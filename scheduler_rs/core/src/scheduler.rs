@@ -7,6 +7,7 @@ mod breaker;
 mod bypass;
 mod cancel;
 mod choose;
+mod closing;
 mod deadlines;
 mod estimate;
 mod hold;

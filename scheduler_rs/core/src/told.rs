@@ -1,8 +1,8 @@
 //! What providers say is left of their own limits, less what they have been given since they said so.
 
+use crate::LimitKind;
 use crate::limits::Reported;
 use crate::ticket::NEVER;
-use crate::{LimitKind, TenantId};
 
 /// What is left of a provider's limit, as it says in an answer: without what it was given after that request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +127,6 @@ pub(crate) struct Told {
     /// Why and until when nothing is released, as far as was seen when it was last looked at; [`NEVER`] = until an
     /// answer comes.
     pub(crate) closed: Option<(LimitKind, u64)>,
-    /// Whose prompt asks for more tokens than are left, while that closes it.
-    pub(crate) closed_for: TenantId,
     pub(crate) reported: Reported,
 }
 
@@ -189,18 +187,17 @@ impl Told {
         self.close_if_spent(given);
     }
 
-    pub(crate) fn admits(&mut self, now_ns: u64, given: Given, tokens: u64) -> bool {
-        let Some(rest) = &mut self.tokens else { return true };
-        rest.roll(now_ns, given);
-        rest.admits(whole(tokens), given)
+    pub(crate) fn admits(&self, now_ns: u64, given: Given, tokens: u64) -> bool {
+        self.tokens.is_none_or(|mut rest| {
+            rest.roll(now_ns, given);
+            rest.admits(whole(tokens), given)
+        })
     }
 
-    /// Closed for a prompt of this tenant that asks for more tokens than are left: nothing smaller that comes after it in
-    /// the order may use them up.
-    pub(crate) fn close_for(&mut self, tenant: TenantId) {
+    /// Closed for a prompt that asks for more tokens than are left.
+    pub(crate) fn close(&mut self) {
         let until_ns = self.tokens.map_or(NEVER, |rest| rest.reset_at_ns);
         self.closed = Some((LimitKind::TokensLeft, until_ns));
-        self.closed_for = tenant;
     }
 
     /// What was charged for the request `of` turned out to be `used` tokens.

@@ -2,7 +2,7 @@
 
 use super::Backend;
 use crate::told::{Given, Left, Told};
-use crate::{LimitKind, ModelId, TenantId};
+use crate::{LimitKind, ModelId};
 
 impl Backend {
     /// A prompt goes there: what it takes off from what is left, and how much that makes in all.
@@ -19,15 +19,15 @@ impl Backend {
     }
 
     /// Whether its provider has so many tokens left for a model.
-    pub(crate) fn has_left(&mut self, now_ns: u64, model_slot: u32, tokens: u64) -> bool {
-        let model = &mut self.models[model_slot as usize];
-        model.told.as_mut().is_none_or(|told| told.admits(now_ns, model.given, tokens))
+    pub(super) fn has_left(&self, now_ns: u64, model_slot: u32, tokens: u64) -> bool {
+        let model = &self.models[model_slot as usize];
+        model.told.as_ref().is_none_or(|told| told.admits(now_ns, model.given, tokens))
     }
 
-    /// Too few tokens are left of a model for a prompt of this tenant.
-    pub(crate) fn close_told(&mut self, model_slot: u32, tenant: TenantId) {
+    /// Too few tokens are left of a model for the prompt that is the first there.
+    pub(super) fn close_told(&mut self, model_slot: u32) {
         if let Some(told) = &mut self.models[model_slot as usize].told {
-            told.close_for(tenant);
+            told.close();
             self.is_spent = true;
         }
     }
@@ -73,23 +73,18 @@ impl Backend {
         told.closed
     }
 
-    pub(crate) fn refresh_told(&mut self, now_ns: u64) {
+    pub(super) fn refresh_told(&mut self, now_ns: u64) {
         self.is_spent = false;
-        for model in &mut self.models {
-            if let Some(told) = &mut model.told {
-                told.refresh(now_ns, model.given);
-                self.is_spent |= told.closed.is_some();
-            }
+        for model_slot in 0..self.models.len() as u32 {
+            self.refresh_model(now_ns, model_slot);
         }
     }
 
-    /// What a prompt of this tenant closed, because it asks for more tokens than are left, is open to others.
-    pub(crate) fn reopen_told(&mut self, now_ns: u64, tenant: TenantId) {
-        for model in self.models.iter_mut().filter(|_| self.is_spent) {
-            let given = model.given;
-            if let Some(told) = model.told.as_mut().filter(|told| told.closed_for == tenant) {
-                told.refresh(now_ns, given);
-            }
+    pub(super) fn refresh_model(&mut self, now_ns: u64, model_slot: u32) {
+        let model = &mut self.models[model_slot as usize];
+        if let Some(told) = &mut model.told {
+            told.refresh(now_ns, model.given);
+            self.is_spent |= told.closed.is_some();
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::TicketId;
+use crate::backend::ModelSlot;
 use crate::group::Route;
 use crate::opening::Opening;
 use crate::reservation::Reservation;
@@ -92,9 +93,8 @@ impl Scheduler {
         let least = candidates.min_by_key(|route| self.backends[route.backend as usize].lanes.short_tokens());
         let Some(backend) = least.map(|route| route.backend) else { return false };
         self.clear_reservation(backend);
-        let backend = &mut self.backends[backend as usize];
-        backend.reservation = Some(Reservation { ticket: id, class, group, flow, bucket });
-        backend.reopen_for_tokens(self.now_ns);
+        let kept = Reservation { ticket: id, class, group, flow, bucket };
+        self.backends[backend as usize].reservation = Some(kept);
         self.tickets[id.slot()].reserved = true;
         true
     }
@@ -108,7 +108,7 @@ impl Scheduler {
         self.tickets[slot].reserved = false;
         for backend in &mut self.backends {
             if backend.reservation.take_if(|kept| kept.ticket == id).is_some() {
-                backend.reopen_for_tokens(self.now_ns);
+                backend.reopen(self.now_ns, |_| false);
             }
         }
     }
@@ -125,10 +125,20 @@ impl Scheduler {
         }
     }
 
+    /// Room that is kept for a prompt of a model that is shut out, or has nothing left, would keep back the others.
+    pub(super) fn drop_reservation_where(&mut self, at: u32, is_closed: impl Fn(&ModelSlot) -> bool) {
+        let backend = &self.backends[at as usize];
+        let Some(kept) = backend.reservation else { return };
+        let model = self.groups[kept.group].key.model;
+        if backend.models.iter().any(|slot| slot.model == model && is_closed(slot)) {
+            self.clear_reservation(at);
+        }
+    }
+
     pub(super) fn clear_reservation(&mut self, backend: u32) {
         let backend = &mut self.backends[backend as usize];
         if let Some(kept) = backend.reservation.take() {
-            backend.reopen_for_tokens(self.now_ns);
+            backend.reopen(self.now_ns, |_| false);
             self.tickets[kept.ticket.slot()].reserved = false;
         }
     }

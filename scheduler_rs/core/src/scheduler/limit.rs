@@ -1,10 +1,6 @@
 //! Rate limits and pauses of backends: which is closed, until when, and who is told.
 
 use super::Scheduler;
-use super::choose::Candidate;
-use super::promote::Turn;
-use crate::group::Route;
-use crate::opening::Opening;
 use crate::ticket::NEVER;
 use crate::timers::Owner;
 use crate::{BackendId, Decisions, Error, Holder, LimitKind, Limited, ModelId, Prompt};
@@ -49,76 +45,6 @@ impl Scheduler {
             Some(limit) if tokens > limit => Err(Error::AboveLimit { tokens, limit, tenant: None }),
             _ => Ok(()),
         }
-    }
-
-    pub(super) fn refresh_limits(&mut self) {
-        for backend in &mut self.backends {
-            if backend.is_limited() {
-                backend.refresh_limits(self.now_ns);
-            }
-        }
-    }
-
-    /// The routes whose token limits let the head in. If none does, those backends are closed until the next
-    /// release.
-    pub(super) fn within_limits(&mut self, routes: Vec<Route>, head: &Candidate) -> Vec<Route> {
-        assert!(!routes.is_empty(), "an open bucket has a backend that takes it");
-        let (now_ns, tokens) = (self.now_ns, self.tickets[head.ticket.slot()].limited_tokens());
-        let mut admits = |route: &&Route| {
-            let backend = &mut self.backends[route.backend as usize];
-            backend.limits.admits(now_ns, tokens) && backend.has_left(now_ns, route.model_slot, tokens)
-        };
-        let open: Vec<Route> = routes.iter().filter(&mut admits).copied().collect();
-        if open.is_empty() {
-            let tenant = self.tenant_of(head.ticket.slot());
-            for route in routes {
-                let backend = &mut self.backends[route.backend as usize];
-                if backend.limits.admits(now_ns, tokens) {
-                    backend.close_told(route.model_slot, tenant);
-                    self.drop_spent_reservation(route.backend);
-                } else {
-                    backend.limits.close_for(tokens);
-                    backend.closed_for = (tenant, head.ticket);
-                }
-            }
-        }
-        open
-    }
-
-    /// After a release another prompt may be the first where one that does not fit has closed a backend. It is looked
-    /// at again, so a poll leaves nothing that the next one would find; but not in vain, for that costs a choice each.
-    ///
-    /// Within a poll nothing gets room but by a reservation that ends, which opens its backend by itself. So who was
-    /// first stays first as long as its tenant and flow do, unless least shares, promotion or models in memory have a
-    /// say.
-    pub(super) fn reopen_for_tokens(&mut self, released: &Candidate, turn: Turn) {
-        let is_by_rank = turn == Turn::Ordinary && !self.class_shares.has_any() && !self.limits_models;
-        let is_by_rank_first = is_by_rank && self.is_still_first(released);
-        let tenant = self.tenant_of(released.ticket.slot());
-        for backend in &mut self.backends {
-            if backend.is_spent {
-                backend.refresh_told(self.now_ns);
-            }
-            let (closed_for, first) = backend.closed_for;
-            let is_first = is_by_rank_first || is_by_rank && closed_for != tenant;
-            if !is_first || first == released.ticket {
-                backend.reopen_for_tokens(self.now_ns);
-            }
-        }
-    }
-
-    /// Whether no other tenant of its class, nor flow of its tenant, has come before that of a prompt by its release.
-    fn is_still_first(&self, released: &Candidate) -> bool {
-        let flow = self.flows.flow(released.flow);
-        let tenant = self.flows.tenant(flow.tenant);
-        let (rank, flow_rank) = (tenant.account.rank, flow.account.rank);
-        if (rank, flow_rank) == (released.tenant, released.flow_rank) {
-            return true;
-        }
-        let groups = self.groups.of_class(released.class).iter();
-        let mut tenants = groups.filter_map(|&slot| self.groups[slot].tenants.first(Opening::ALL));
-        let mut flows = tenant.cells.iter().filter_map(|cell| cell.flows.first(Opening::ALL));
-        tenants.all(|(first, _)| rank <= first) && flows.all(|(first, _)| flow_rank <= first)
     }
 
     /// Sets timers for what is closed while anything waits, and tells what has not been told.

@@ -31,18 +31,8 @@ impl Scheduler {
             let most = backend.config.max_loaded_models;
             if limited(most) {
                 backend.loaded.refresh(&mut backend.models, most);
-                self.drop_shut_reservation(at as u32);
+                self.drop_reservation_where(at as u32, |slot| slot.shut);
             }
-        }
-    }
-
-    /// Room that is kept for a prompt of a model that is shut out would keep back the model that it waits for.
-    fn drop_shut_reservation(&mut self, at: u32) {
-        let backend = &self.backends[at as usize];
-        let Some(kept) = backend.reservation else { return };
-        let model = self.groups[kept.group].key.model;
-        if backend.models.iter().any(|slot| slot.model == model && slot.shut) {
-            self.clear_reservation(at);
         }
     }
 }

@@ -45,7 +45,7 @@ impl Scheduler {
     }
 
     /// The wait after which a ticket of this group is overdue; 0 = never.
-    fn max_wait_ns(&self, group: u32) -> u64 {
+    pub(super) fn max_wait_ns(&self, group: u32) -> u64 {
         match self.config.max_wait_ns {
             0 => self.groups[group].policy.default_max_wait_ns(),
             max_wait_ns => max_wait_ns,

@@ -37,7 +37,7 @@ impl Scheduler {
                 self.reserve(ticket, false);
             }
             if self.limits_tokens || self.tells_tokens {
-                self.reopen_for_tokens(&chosen, turn);
+                self.reopen_after(&chosen, turn, route);
             }
         }
     }
@@ -145,7 +145,7 @@ impl Scheduler {
         if fulfilled {
             self.clear_reservation(route.backend);
         } else if self.backends[route.backend as usize].is_spent {
-            self.drop_spent_reservation(route.backend);
+            self.drop_reservation_where(route.backend, |slot| slot.spent().is_some());
         }
         self.arm_ticket(slot);
         dispatch

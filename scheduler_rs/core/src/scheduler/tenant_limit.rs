@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
+use crate::backend::Closing;
 use crate::timers::Owner;
 use crate::{BatchId, Decisions, Error, Fairness, Holder, Limited, Prompt, TenantId};
 
@@ -137,11 +138,8 @@ impl Scheduler {
                 self.clear_reservation(backend as u32);
             }
             // Nor does what it may not release keep smaller ones of others back.
-            let backend = &mut self.backends[backend];
-            if backend.closed_for.0 == tenant {
-                backend.reopen_for_tokens(self.now_ns);
-            }
-            backend.reopen_told(self.now_ns, tenant);
+            let is_of = |closing: &Closing| self.flows.tenant(closing.tenant).id == tenant;
+            self.backends[backend].reopen(self.now_ns, is_of);
         }
         self.tenant_limits.closed.insert(tenant);
     }

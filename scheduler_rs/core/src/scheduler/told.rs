@@ -3,7 +3,7 @@
 use super::Scheduler;
 use crate::ticket::NEVER;
 use crate::told::Told;
-use crate::{Decisions, Error, Holder, Left, LimitKind, Limited, TicketId};
+use crate::{CLASSES, Decisions, Error, Holder, Left, LimitKind, Limited, TicketId};
 
 impl Scheduler {
     /// The answer to a ticket in flight says how many requests or tokens its backend has left for its model.
@@ -30,18 +30,8 @@ impl Scheduler {
         let ticket = &self.tickets[slot];
         let (at, of, model) = (ticket.backend, ticket.given, self.groups[ticket.group].key.model);
         let closed = self.backends[at as usize].hear(self.now_ns, model, of, requests, tokens);
-        self.drop_spent_reservation(at);
+        self.drop_reservation_where(at, |slot| slot.spent().is_some());
         Ok(closed.filter(|&(_, until_ns)| until_ns < NEVER))
-    }
-
-    /// Room that is kept for a prompt of a model that has nothing left would keep back other models until its reset.
-    pub(super) fn drop_spent_reservation(&mut self, at: u32) {
-        let backend = &self.backends[at as usize];
-        let Some(kept) = backend.reservation.filter(|_| backend.is_spent) else { return };
-        let model = self.groups[kept.group].key.model;
-        if backend.models.iter().any(|slot| slot.model == model && slot.spent().is_some()) {
-            self.clear_reservation(at);
-        }
     }
 
     /// Sets a timer for each model that is closed while anything waits for it, and tells what has not been told. While
@@ -67,9 +57,8 @@ impl Scheduler {
     }
 
     fn waits_for_model(&self, backend: u32, model_slot: u32) -> bool {
-        let mut groups = self.groups.iter().filter(|(_, group)| group.queued > 0);
-        groups.any(|(_, group)| {
-            group.routes.iter().any(|route| (route.backend, route.model_slot) == (backend, model_slot))
-        })
+        let model = self.backends[backend as usize].models[model_slot as usize].model;
+        let mut groups = (0..CLASSES as u8).flat_map(|class| self.groups.of_model(class, model));
+        groups.any(|group| group.queued > 0 && group.routes.iter().any(|route| route.backend == backend))
     }
 }

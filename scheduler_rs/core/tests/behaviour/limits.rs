@@ -1,6 +1,6 @@
 //! Requests and tokens per minute, pauses, and the retry budget (T10, T11, T15).
 
-use crate::driver::{Driver, INTERACTIVE, SECOND, STANDARD, plain, policy, serving};
+use crate::driver::{Driver, SECOND, STANDARD, plain, policy, serving};
 use expresslane_scheduler::{
     BackendConfig, BatchOptions, Config, Error, Holder, LimitKind, Limited, Outcome, Prompt, TicketId, Usage,
 };
@@ -88,85 +88,6 @@ fn other_backends_go_on() {
     let tickets = driver.submit(1, &[10; 3]);
     let other = driver.submit_one(1, STANDARD, 10);
     assert_eq!(driver.released(), [tickets[0], tickets[1], other]);
-}
-
-/// A backend that is closed for a prompt that does not fit is looked at again after each release: once its tenant has had
-/// its turn elsewhere, another's prompt is the first, and fits. The next poll would find it; nobody has to ask.
-#[test]
-fn looked_at_again_after_a_release() {
-    let mut driver =
-        Driver::with("fcfs", &[tokens(1_000), BackendConfig { models: serving(&[1]), ..plain(1) }]);
-    driver.submit(1, &[500]);
-    assert_eq!(driver.released().len(), 1);
-    let mut submit = |batch, tenant, prompts: &[_]| {
-        let options = BatchOptions { tenant, ..BatchOptions::default() };
-        driver.try_submit(batch, prompts, options).expect("the queue has room")
-    };
-    let theirs = submit(2, 2, &[(0, STANDARD, 600), (1, STANDARD, 10_000)]);
-    let other = submit(3, 3, &[(0, STANDARD, 100)]);
-    assert_eq!(driver.released(), [theirs[1], other[0]]);
-    assert!(driver.released().is_empty());
-    assert_eq!(driver.scheduler.next_deadline(), Some(60 * SECOND));
-}
-
-/// Two backends with one model each, the first of which has 500 of 1,000 tokens left, with what `config` says.
-fn half_used(config: Config) -> Driver {
-    let mut driver = Driver::new(config);
-    driver.backend(0, tokens(1_000));
-    driver.backend(1, BackendConfig { models: serving(&[1]), ..plain(100) });
-    driver.submit(1, &[500]);
-    assert_eq!(driver.released().len(), 1);
-    driver
-}
-
-/// So it is for the flows of one tenant: once a batch has had its turn elsewhere, another's prompt is the first.
-#[test]
-fn looked_at_again_for_another_flow() {
-    let mut driver = half_used(Config::default());
-    let mut submit = |batch, prompts: &[_]| {
-        // So many that each batch is a flow of its own; no backend serves the rest.
-        let prompts = [prompts, &[(2, STANDARD, 1); 17]].concat();
-        driver.try_submit(batch, &prompts, BatchOptions::default()).expect("the queue has room")
-    };
-    let first = submit(2, &[(0, STANDARD, 600), (1, STANDARD, 10_000)]);
-    let other = submit(3, &[(0, STANDARD, 100)]);
-    assert_eq!(driver.released(), [first[1], other[0]]);
-    assert!(driver.released().is_empty());
-}
-
-/// So it is after a release that makes promotion due: an overdue prompt that fits takes the turn of one that does not.
-#[test]
-fn looked_at_again_for_promotion() {
-    let mut driver =
-        half_used(Config { policy: policy("sjf"), max_wait_ns: 10 * SECOND, ..Config::default() });
-    for backend in [0, 1] {
-        driver.scheduler.pause(0, backend, None, 11 * SECOND);
-    }
-    let fits = driver.submit_one(0, STANDARD, 400);
-    let largest = driver.submit_one(1, STANDARD, 8_192);
-    assert!(driver.released().is_empty());
-    driver.now_ns = 11 * SECOND;
-    let does_not = Prompt { tokens: 100, output_tokens: 500, class: STANDARD, ..Prompt::default() };
-    driver.scheduler.submit(driver.now_ns, 2, &[does_not], BatchOptions::default()).unwrap();
-    // Nine times its tokens must pass before an overdue one has its turn.
-    let passing: Vec<_> = (0..9).map(|_| driver.submit_one(1, STANDARD, 500)).collect();
-    let released = driver.released();
-    assert!(released.contains(&fits) && released.contains(&largest), "{released:?}");
-    assert!(passing.iter().all(|ticket| released.contains(ticket)));
-    assert!(driver.released().is_empty());
-}
-
-/// And after one that makes a lower class due for its share.
-#[test]
-fn looked_at_again_for_a_share() {
-    let mut driver = half_used(Config { class_min_shares: [0.0, 0.5, 0.0], ..Config::default() });
-    driver.submit_one(0, INTERACTIVE, 600);
-    let (passing, tiny) = (driver.submit_one(1, INTERACTIVE, 10_000), driver.submit_one(1, STANDARD, 10));
-    let fits = driver.submit_one(0, STANDARD, 100);
-    let released = driver.released();
-    assert_eq!(released[0], passing);
-    assert!(released.contains(&tiny) && released.contains(&fits), "{released:?}");
-    assert!(driver.released().is_empty());
 }
 
 /// A prompt above every whole limit is refused at submit with its batch; one backend that takes it is enough.

@@ -6,6 +6,8 @@ mod barriers;
 mod batches;
 mod breaker;
 mod breaker_model;
+mod closings;
+mod closings_between_polls;
 mod deadlines;
 mod driver;
 mod estimates;
