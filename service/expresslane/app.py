@@ -246,6 +246,11 @@ class App:
             await asyncio.gather(self._reloading, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
 
+    @property
+    def held(self) -> int:
+        """Open calls and unfinished prompts."""
+        return self._observer.open_calls + self.scheduling.unfinished
+
     def _bounds_moved(self, tenant: Tenant) -> None:
         self.jobs.bounds_moved(tenant)
         self.kept.bounds_moved(tenant)
@@ -313,11 +318,13 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
     loop.add_signal_handler(signal.SIGHUP, app.files.look)
     log_loop_errors(loop)
     grace_s = 0.0
+    ebb: asyncio.Task[None] | None = None
     try:
         address = await _unless(stopping, app.start())
         if address is not None:
             _report(app, configuration, address, environ)
             memory.settle()
+            ebb = loop.create_task(memory.Ebb(lambda: app.held).run())
             await stopping.wait()
             grace_s = settings.drain_grace_s
             log.info("stopping", grace_s=grace_s)
@@ -325,6 +332,8 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
         print(error, file=sys.stderr)  # noqa: T201 - what a person at a terminal must see
         return EXIT_CONFIG
     finally:
+        if ebb is not None:
+            ebb.cancel()
         await app.stop(grace_s)
     log.info("stopped")
     return EXIT_OK

@@ -332,6 +332,11 @@ class Scheduling:
         """Batches with unfinished prompts."""
         return list(self._batches.values())
 
+    @property
+    def unfinished(self) -> int:
+        """How many tickets are."""
+        return len(self._tickets)
+
     async def idle(self) -> None:
         """Return once no ticket is left."""
         await self._idle.wait()
