@@ -22,6 +22,7 @@ from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
+from expresslane.handshakes import Handshakes
 from expresslane.holdings import Holds
 from expresslane.intake import Intake
 from expresslane.interceptors.auth import AuthInterceptor
@@ -111,7 +112,8 @@ class App:
             settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
         )
         self.access = Access(settings)
-        self._tls = Tls(settings.tls)
+        self._handshakes = Handshakes()
+        self._tls = Tls(settings.tls, self._handshakes.begun)
         self.files = Reloader(
             [
                 ("certificates", self._tls.files, self._tls.load),
@@ -143,15 +145,17 @@ class App:
             limit=settings.kept_limit,
             results_limit_bytes=settings.kept_results_limit_bytes,
         )
-        self._reloading: asyncio.Task[None] | None = None
+        self._looking: list[asyncio.Task[None]] = []
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
+        heard = self._handshakes.called if self._tls.on else None
         self.door = AuthInterceptor(
             self.access,
             max_open_calls=settings.max_open_calls,
             max_open_calls_of=tenants.max_open_calls,
             refused=self._observer.refused,
+            heard=heard,
         )
-        self.open_door = OpenMethods(settings.first_message_timeout_s, refused=self._observer.refused)
+        self.open_door = OpenMethods(settings.first_message_timeout_s, refused=self._observer.refused, heard=heard)
         self.arrivals = Arrivals(
             settings.arriving_limit_bytes // settings.max_message_bytes,
             settings.first_message_timeout_s,
@@ -209,7 +213,10 @@ class App:
         Raises ConfigError when a certificate, the keys or an address cannot be used.
         """
         await asyncio.to_thread(self.files.load)
-        self._reloading = asyncio.get_running_loop().create_task(self.files.run())
+        loop = asyncio.get_running_loop()
+        self._looking.append(loop.create_task(self.files.run()))
+        if self._tls.on:
+            self._looking.append(loop.create_task(self._handshakes.run()))
         self.scheduling.start(self.dispatcher)
         await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return await self.server.start(self.settings.listen, self.settings.admin_listen)
@@ -241,9 +248,9 @@ class App:
         self.kept.close()
         self.scheduling.stop()
         await self.fleet.close()
-        if self._reloading is not None:
-            self._reloading.cancel()
-            await asyncio.gather(self._reloading, return_exceptions=True)
+        for task in self._looking:
+            task.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
 
     @property
