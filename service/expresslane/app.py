@@ -40,6 +40,7 @@ from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
+from expresslane.telemetry.endpoint_secrets import endpoint_secrets
 from expresslane.telemetry.log_stream import LogStream
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
@@ -295,7 +296,13 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
         return EXIT_CONFIG
     settings = configuration.settings
     lines = LogStream(sys.stdout)
-    configure_logs(settings.log_level, settings.log_format, lines, exception_text=settings.log_exception_text)
+    configure_logs(
+        settings.log_level,
+        settings.log_format,
+        lines,
+        exception_text=settings.log_exception_text,
+        secrets=endpoint_secrets(environ),
+    )
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
