@@ -48,6 +48,7 @@ from expresslane.telemetry.setup import Telemetry
 from expresslane.tenants import Tenant, Tenants
 from expresslane.tls import Tls
 from expresslane.token_estimates import TokenEstimates
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -164,9 +165,14 @@ class App:
             clock=clock,
         )
         self.sessions = OpenCalls(
-            settings.max_open_sessions, what="sessions", setting="EXPRESSLANE_MAX_OPEN_SESSIONS", clock=clock
+            settings.max_open_sessions,
+            tenants.max_open_sessions,
+            what="sessions",
+            setting="EXPRESSLANE_MAX_OPEN_SESSIONS",
+            setting_of=lambda tenant: environment_name(f"tenants.{tenant}.max_open_sessions"),
+            clock=clock,
         )
-        holds = Holds(tenants, self.door.open_calls, self.jobs, self.kept)
+        holds = Holds(tenants, self.door.open_calls, self.sessions, self.jobs, self.kept)
         self.server = Server(
             InferenceServicer(
                 self.intake,
