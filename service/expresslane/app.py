@@ -40,6 +40,7 @@ from expresslane.server import Server
 from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
+from expresslane.session_places import SessionPlaces, sessions_limit_bytes
 from expresslane.telemetry.endpoint_secrets import endpoint_secrets
 from expresslane.telemetry.log_stream import LogStream
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
@@ -173,6 +174,12 @@ class App:
             clock=clock,
         )
         holds = Holds(tenants, self.door.open_calls, self.sessions, self.jobs, self.kept)
+        self.session_places = SessionPlaces(
+            max(1, sessions_limit_bytes(settings) // settings.max_message_bytes),
+            settings.first_message_timeout_s,
+            setting="EXPRESSLANE_SESSIONS_LIMIT_BYTES",
+            clock=clock,
+        )
         self.server = Server(
             InferenceServicer(
                 self.intake,
@@ -181,6 +188,7 @@ class App:
                 settings,
                 arrivals=self.arrivals,
                 sessions=self.sessions,
+                session_places=self.session_places,
                 clock=clock,
             ),
             AdminServicer(

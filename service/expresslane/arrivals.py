@@ -53,10 +53,19 @@ class Arrivals:
     calls that say nothing nor large messages over thin lines keep the others out, and large ones get through.
     """
 
-    def __init__(self, places: int, timeout_s: float, *, setting: str = "", clock: Clock = monotonic_ns) -> None:
+    def __init__(
+        self,
+        places: int,
+        timeout_s: float,
+        *,
+        setting: str = "",
+        what: str = "messages are arriving",
+        clock: Clock = monotonic_ns,
+    ) -> None:
         self._places = places
         self._for_slow = places // 2
         self._timeout_s = timeout_s
+        self._what = what
         self._setting = f" ({setting})" if setting else ""
         self._rate = EndRate(clock)
         self._reading: dict[_Reader, None] = {}
@@ -86,6 +95,18 @@ class Arrivals:
         """Read a message that is used up at once, or EOF. Raises RefusedError as take_in does."""
         async with self._place(whose):
             return await self._read(context, whose)
+
+    @asynccontextmanager
+    async def hold(self, whose: str) -> AsyncIterator[None]:
+        """A place for the whole context, for what is read all that time. Raises RefusedError (ARRIVING_FULL)."""
+        if self.taken < self._places:
+            self.taken += 1
+        else:
+            await self._turn(whose)
+        try:
+            yield
+        finally:
+            self._leave()
 
     async def _request(self, context: Any, whose: str) -> Any:
         request = await self._read(context, whose)
@@ -125,7 +146,7 @@ class Arrivals:
             else:
                 self._forget(whose, turn)
             if isinstance(error, TimeoutError):
-                raise self._full(f"no place came free within {self._timeout_s:g} s") from None
+                raise self.full(f"no place came free within {self._timeout_s:g} s") from None
             raise
         finally:
             self.waiting -= 1
@@ -166,7 +187,7 @@ class Arrivals:
                     del self._reading[reader]
         except TimeoutError:
             if reader.gave_way:
-                raise self._full("this one did not come in its turn, and others wait") from None
+                raise self.full("this one did not come in its turn, and others wait") from None
             message = (
                 f"the call's first message did not come within {self._timeout_s:g} s, or not the whole of it "
                 "(EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S)"
@@ -207,8 +228,9 @@ class Arrivals:
         for_quick = self._places - self._for_slow
         return min(TURN_S, max(TURN_LEAST_S, 0.5 * self._timeout_s * for_quick / max(1, self._most_waiting)))
 
-    def _full(self, why: str) -> RefusedError:
-        message = f"{self._places:,} messages are arriving, as many as may at once{self._setting}; {why}"
+    def full(self, why: str) -> RefusedError:
+        """What is told to who finds no place, or loses it."""
+        message = f"{self._places:,} {self._what}, as many as may at once{self._setting}; {why}"
         return RefusedError(
             Reason.ARRIVING_FULL, message, retry_after_ns=self._rate.retry_after_ns(max(1, self.waiting))
         )

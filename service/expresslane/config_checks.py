@@ -88,13 +88,13 @@ def exposure_warnings(settings: Settings) -> Iterator[str]:
 
 
 def _memory_warnings(settings: Settings) -> Iterator[str]:
-    """Sessions are read all the time: what may arrive in them is bounded by their number and the largest message."""
-    most, have = settings.max_open_sessions * settings.max_message_bytes, memory.usable_bytes()
+    """Sessions are read all the time: so much may arrive in them, if it was set to more than there is."""
+    most, have = settings.sessions_limit_bytes, memory.usable_bytes()
+    most = min(most, settings.max_open_sessions * settings.max_message_bytes)
     if have and most > have:
         yield (
-            f"EXPRESSLANE_MAX_OPEN_SESSIONS={settings.max_open_sessions} sessions may each send a message of "
-            f"EXPRESSLANE_MAX_MESSAGE_BYTES={settings.max_message_bytes} bytes at once: {most / 2**30:.0f} GiB, and "
-            f"there are {have / 2**30:.0f} GiB of memory. Lower one of them if not all callers can be trusted."
+            f"Sessions may send {most / 2**30:.0f} GiB at once (EXPRESSLANE_SESSIONS_LIMIT_BYTES), and there are "
+            f"{have / 2**30:.0f} GiB of memory. Lower it if not all callers can be trusted."
         )
 
 
@@ -188,6 +188,9 @@ def service_problems(settings: Settings, backend_ids: Sequence[str]) -> Iterator
     if settings.arriving_limit_bytes < settings.max_message_bytes:
         most = settings.max_message_bytes
         yield "arriving_limit_bytes", f"is less than max_message_bytes ({most}): no message could be read. Raise it."
+    if 0 < settings.sessions_limit_bytes < settings.max_message_bytes:
+        most = settings.max_message_bytes
+        yield "sessions_limit_bytes", f"is less than max_message_bytes ({most}): no session could be read. Raise it."
     yield from _ascending(settings, "retry_base_s", "retry_cap_s")
     ids = set(backend_ids) or {"simulated"}
     wildcard = settings.wildcard_backend

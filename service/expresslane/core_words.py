@@ -43,6 +43,9 @@ def used(result: Result) -> tuple[int, int, int] | None:
     if usage is None or usage.input_estimated or usage.output_estimated:
         return None
     cached = max(0, min(usage.cached_input_tokens, usage.input_tokens))
-    parts = (usage.input_tokens - cached, cached, usage.output_tokens)
-    uncached, cached, output = (min(max(0, tokens), MAX_TOKENS) for tokens in parts)
-    return uncached, cached, output
+    return _taken(usage.input_tokens - cached), _taken(cached), _taken(usage.output_tokens)
+
+
+def _taken(tokens: int) -> int:
+    """A count that the core takes."""
+    return min(max(0, tokens), MAX_TOKENS)

@@ -132,7 +132,6 @@ class Dispatcher:
         call = Call(ticket.prompt, attempt.model, headers, key)
         attempt.task = asyncio.get_running_loop().create_task(self._run(ticket, attempt, call))
         self._tasks.add(attempt.task)
-        attempt.task.add_done_callback(self._tasks.discard)
 
     def overdue(self, ticket: Ticket, reason: str) -> None:
         """A deadline of the running attempt has passed; a stream that is alive only moves its idle deadline."""
@@ -196,9 +195,13 @@ class Dispatcher:
         except Exception:
             log.exception("defect in an adapter", backend=attempt.member.id)
             error = BackendError(Reason.INTERNAL, "a defect of the service; its log has the details")
-        self._settle(ticket, attempt, error)
-        # Both refer back to what holds them: without this a failed prompt would stay until the next full collection.
-        del attempt.answer, error
+        try:
+            self._settle(ticket, attempt, error)
+        finally:
+            # In its last step, not in a callback: that would be another step of the loop for each attempt.
+            self._tasks.discard(attempt.task)
+            # Both refer back to what holds them: else a failed prompt would stay until the next full collection.
+            del attempt.answer, error
 
     def _settle(self, ticket: Ticket, attempt: Attempt, error: BackendError | None) -> None:
         """Turn an attempt's end into exactly one of: a result, or a place in the queue for the next attempt."""
@@ -226,7 +229,7 @@ class Dispatcher:
                 return
             outcome = Outcome.EXPIRED if expired else Outcome.FAILED
             prompt_error = self._prompt_error(error, expired)
-        self._end_trace(attempt, outcome.value, prompt_error, now)
+        self._end_trace(attempt, outcome, prompt_error, now)
         result = ticket.result(outcome, now, prompt_error)
         if result.usage is not None and outcome is Outcome.SUCCEEDED:
             self._estimates.learn(ticket, result.usage)

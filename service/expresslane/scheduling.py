@@ -257,7 +257,7 @@ class Scheduling:
 
     def finish(self, ticket: Ticket, result: Result, now_ns: int) -> None:
         """The running attempt was the last, and the ticket ends with this result."""
-        self._core.finish(now_ns, ticket.id, result.outcome.value, usage=used(result))
+        self._core.finish(now_ns, ticket.id, result.outcome, usage=used(result))
         ticket.batch.in_flight -= 1
         self._complete(ticket, result, now_ns)
         self._wake()

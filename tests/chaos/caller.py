@@ -11,11 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 from expresslane_client import CallError, Client, ExpresslaneClientError, Outcome, Prompt, PromptSession
+from grpc.aio import AioRpcError
 
 from tests.bench import child
 from tests.chaos.faults import AT_LENGTH
 from tests.chaos.open_loop import OpenLoop
 from tests.chaos.slow_reader import SlowReader
+from tests.chaos.slow_session import SlowSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,15 +34,21 @@ LONG_WORDS = 6_000
 
 
 def behaviours(calls: int, rate: float) -> Iterator[str]:
-    """What the caller of each call does: of a hundred, one leaves or cancels and one reads slowly, at rate 0.01."""
+    """What the caller of each call does: of a hundred, one leaves or cancels and one reads slowly, at rate 0.01.
+
+    In turn one leaves and one cancels, and one reads a batch slowly and one a session, where it cancels some prompts.
+    """
     every = round(1 / rate)
-    cancelled = 0
+    cancelled = slow = 0
     for number in range(calls):
         if number % every == every // 3:
             cancelled += 1
             yield "leaves" if cancelled % 2 else "cancels"
+        elif number % every == 2 * every // 3:
+            slow += 1
+            yield "slow" if slow % 2 else "slow session"
         else:
-            yield "slow" if number % every == 2 * every // 3 else "stays"
+            yield "stays"
 
 
 class Caller:
@@ -83,7 +91,7 @@ class Caller:
         """
         self._cancel_after_s = cancel_after_s
         kinds = list(behaviours(calls, misbehave)) if misbehave else ["stays"] * calls
-        sizes = [slow_size or size if kind == "slow" else size for kind in kinds]
+        sizes = [slow_size or size if kind.startswith("slow") else size for kind in kinds]
         work = iter(enumerate(zip(kinds, sizes, strict=True)))
         self._ended, wanted = 0, sum(sizes)
         async with AsyncExitStack() as stack:
@@ -130,13 +138,18 @@ class Caller:
                         sending = self._send(session, record, prompts, first)
                         await asyncio.gather(self._read(session, record, prompts, first), sending)
                 elif behaviour == "slow":
-                    # No session: its client takes results in all the time, whether anyone reads them or not.
                     async with (
                         Client(self._address, tenant=name) as own,
                         own.generate_batch(prompts, resume=False) as call,
                     ):
                         slow = SlowReader(own, name, lambda: self._ended)
                         await self._read(call, record, prompts, first, slow)
+                elif behaviour == "slow session":
+                    async with Client(self._address, tenant=name) as own:
+                        slow = SlowReader(own, name, lambda: self._ended)
+                        slow_session = SlowSession(own, name)
+                        reading = self._read(slow_session, record, prompts, first, slow)
+                        await asyncio.gather(reading, slow_session.send(prompts, slow, record))
                 elif chance.random() < SESSION_SHARE:
                     async with client.stream_prompts(prompts, resume=False) as session:
                         await self._read(session, record, prompts, first)
@@ -145,13 +158,13 @@ class Caller:
                         await self._read(call, record, prompts, first)
         except TimeoutError:
             record["left"] = True
-        except CallError as error:
+        except (CallError, AioRpcError) as error:
             record["error"] = str(error)
         lines.write(orjson.dumps(record) + b"\n")
 
     async def _read(
         self,
-        call: BatchCall | PromptSession,
+        call: BatchCall | PromptSession | SlowSession,
         record: dict[str, Any],
         prompts: list[Prompt],
         first: asyncio.Event,
@@ -174,6 +187,8 @@ class Caller:
                     return
         finally:
             first.set()
+            if slow is not None:
+                slow.stopped.set()
 
     async def _send(
         self, session: PromptSession, record: dict[str, Any], prompts: list[Prompt], first: asyncio.Event
@@ -202,7 +217,7 @@ class Caller:
         for number in range(size):
             custom_id = f"{name}-{number}"
             words = int(MEDIAN_WORDS * chance.lognormvariate(0, 0.8)) + 1
-            if behaviour == "slow":
+            if behaviour.startswith("slow"):
                 # Never long, so that its turn to run comes as soon as the others'.
                 yield Prompt(custom_id, f"{custom_id} {AT_LENGTH} " + "word " * words, model="m")
                 continue

@@ -34,7 +34,11 @@ class Ledger:
     cancelled_unasked: list[str] = field(default_factory=list)
     """Cancelled, though their caller has not asked for it."""
     held: int = 0
-    """Calls whose reader has seen its batch held."""
+    """Calls whose reader has seen its batch held, sessions left out."""
+    held_sessions: int = 0
+    """Sessions whose reader has seen them held."""
+    cancelled_held: int = 0
+    """Prompts that were cancelled in these."""
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     """Of prompts that failed or expired."""
@@ -60,7 +64,12 @@ class Ledger:
         left, held, error}; `cancelled` is what its caller asked to be.
         """
         self.calls[call["behaviour"]] += 1
-        self.held += call["held"]
+        if call["behaviour"] == "slow session":
+            self.held_sessions += call["held"]
+            if call["held"]:
+                self.cancelled_held += sum(outcome == "cancelled" for _, outcome, *_ in call["results"])
+        else:
+            self.held += call["held"]
         sent, asked = set(call["sent"]), set(call["cancelled"])
         got = Counter(custom_id for custom_id, *_ in call["results"])
         missing = [custom_id for custom_id in call["sent"] if custom_id not in got]

@@ -68,6 +68,8 @@ class SlowReader:
         self._stall = Stall(tenant)
         self._ended = ended
         self._held: bool | None = None
+        self.stopped = asyncio.Event()
+        """Set once it has stopped and reads on."""
 
     async def pause(self) -> bool:
         """Call after each result: reads nothing for a while. Whether the batch has been held.
@@ -76,6 +78,7 @@ class SlowReader:
         """
         if self._held is None:
             self._held = await self._stop()
+            self.stopped.set()
         else:
             await asyncio.sleep(READ_S)
         return self._held

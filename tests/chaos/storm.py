@@ -114,7 +114,7 @@ class Storm:
             "rss_bytes_per_prompt": round((after.rss_bytes - before.rss_bytes) / ledger.sent, 2),
             "gave_up": len(ledger.gave_up),
             "cancelled_unasked": len(ledger.cancelled_unasked),
-            **({"held_seen": ledger.held} if self.misbehave else {}),
+            **(self._held(ledger) if self.misbehave else {}),
             "success_ratio": round(ledger.success_ratio, 5),
             "prompts": ledger.sent,
             "wall_s": done["wall_s"],
@@ -139,6 +139,15 @@ class Storm:
             slow_size=slow_reader.SIZE,
             log=str(world.folder / f"{name}.jsonl"),
         )
+
+    @staticmethod
+    def _held(ledger: Ledger) -> dict[str, int]:
+        """What slow readers have seen. A prompt of a held session ends by its cancel alone: nothing of it runs."""
+        return {
+            "held_seen": ledger.held,
+            "held_sessions_seen": ledger.held_sessions,
+            "cancelled_while_held": ledger.cancelled_held,
+        }
 
     def _conditions(self) -> dict[str, Any]:
         return {

@@ -24,6 +24,9 @@ TARGETS: dict[str, tuple[str, float]] = {
     "cancelled_unasked": ("at most", 0),
     # Without a batch that its reader held, the storm would prove nothing of holding.
     "held_seen": ("at least", 1),
+    "held_sessions_seen": ("at least", 1),
+    # Their readers cancel prompts that wait: the service must have read that, or it would be no cancel.
+    "cancelled_while_held": ("at least", 1),
     "success_ratio": ("at least", 0.99),
     "goodput_ratio": ("at least", 0.95),
     "queue_wait_p99_over_bound": ("at most", 1.0),

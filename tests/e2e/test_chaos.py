@@ -25,7 +25,7 @@ def test_two_thousand_prompts_through_faulty_backends(tmp_path: Path) -> None:
     again = f"python -m tests.chaos --prompts 2000 --seed {SEED}"
     assert result["missed"] == [], f"{again}: {result['levels']} {result['callers']} {result['backends']}"
     assert result["prompts"] == 2_000 + 2 * (slow_reader.SIZE - 10)
-    assert result["held_seen"] >= 1, again
+    assert min(result["held_seen"], result["held_sessions_seen"], result["cancelled_while_held"]) >= 1, again
     did = {kind for backend in result["backends"].values() for kind in backend["did"]}
     assert did == {"answered", "server_error", "disconnect", "hang_at_once", "hang_in_stream", "limited"}, again
     assert result["backends"]["b2"]["flaps"] >= 1, again

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from expresslane.servicers import session as sessions
 from expresslane_client import Client, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
 
+from tests.integration.test_service_sessions import CONFIG, Raw, prompts
+from tests.support.fake_backend import FakeBackend, Script
 from tests.support.fake_backend.adapter import until
 from tests.support.http2_sender import Sender
-from tests.support.service import Service, simulated_service
+from tests.support.service import Service, backend, simulated_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,14 +25,21 @@ MIB = 1024 * 1024
 UNREAD = 65_535
 PLACES = 4
 CALLS = 12
+SESSION_PLACES = 2
+SESSIONS = 8
 PART = struct.pack(">BI", 0, MIB) + b"\x0a" * (MIB - 1)
 """A message without its last byte."""
 
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """Four messages of a MiB may arrive at once, and two sessions be open."""
-    settings = {"max_message_bytes": MIB, "arriving_limit_bytes": PLACES * MIB, "max_open_sessions": 2}
+    """Four messages of a MiB may arrive at once; of eight sessions two are read."""
+    settings = {
+        "max_message_bytes": MIB,
+        "arriving_limit_bytes": PLACES * MIB,
+        "sessions_limit_bytes": SESSION_PLACES * MIB,
+        "max_open_sessions": SESSIONS,
+    }
     async with simulated_service(**settings) as service:
         yield service
 
@@ -75,25 +87,104 @@ async def test_a_message_makes_room_when_it_has_come(service: Service, monkeypat
             await sender.moved()
 
 
-async def test_sessions_that_are_read_all_the_time(service: Service) -> None:
-    """They are bounded in number, each by one message; one more is told the setting. Calls are read all the same."""
-    config = pb.StreamPromptsRequest(config=pb.BatchConfig()).SerializeToString()
-    begin = struct.pack(">BI", 0, len(config)) + config
+@pytest.mark.parametrize("method", ["Inference/GenerateBatch", "Inference/StreamPrompts"])
+async def test_a_message_above_the_bound(service: Service, method: str) -> None:
+    """It is refused when its size is known: a window of it leaves, not what it says that it is (A28)."""
     async with Sender(service.address) as sender:
-        streams = [sender.open("/expresslane.v1.Inference/StreamPrompts", begin) for _ in range(2)]
-        await until(lambda: service.app.sessions.total == 2)
+        first = begin() if method.endswith("StreamPrompts") else b""
+        stream = sender.open(f"/expresslane.v1.{method}", first + struct.pack(">BI", 0, 2**32 - 1) + PART + PART)
+        while stream not in sender.ended:
+            await sender.moved()
+        assert sender.sent[stream] <= 2 * UNREAD
+
+
+def begin() -> bytes:
+    """The first message of a session."""
+    config = pb.StreamPromptsRequest(config=pb.BatchConfig()).SerializeToString()
+    return struct.pack(">BI", 0, len(config)) + config
+
+
+async def test_sessions_that_are_read(service: Service) -> None:
+    """As many as their bound has room for, each for a message; of the others a window leaves. Calls are read (A28)."""
+    async with Sender(service.address) as sender:
+        streams = [sender.open("/expresslane.v1.Inference/StreamPrompts", begin() + PART) for _ in range(SESSIONS)]
+        await arrived(sender, streams[:SESSION_PLACES])
+        await until(lambda: service.app.session_places.waiting == SESSIONS - SESSION_PLACES)
+        assert (await service.client.collect_batch(["x"])).results[0].ok
+        assert service.app.arrivals.taken == 0
+        assert all(sender.sent[stream] <= 2 * UNREAD for stream in streams[SESSION_PLACES:])
         with pytest.raises(RefusedError, match="EXPRESSLANE_MAX_OPEN_SESSIONS") as raised:
             async with service.client.stream_prompts(["x"]) as session:
                 [one async for one in session]
         assert raised.value.reason == "TOO_MANY_CALLS"
-        for stream in streams:
-            sender.send(stream, PART)
-        await arrived(sender, streams)
-        assert service.app.arrivals.taken == 0
-        assert (await service.client.collect_batch(["x"])).results[0].ok
-    await until(lambda: service.app.sessions.total == 0)
+        for stream in streams[:SESSION_PLACES]:
+            sender.send(stream, b"\x0a")  # what is complete is no message: the session ends, and the next is read
+        await arrived(sender, streams[SESSION_PLACES : 2 * SESSION_PLACES])
+        assert sender.ended == set(streams[:SESSION_PLACES])
+    await until(lambda: (service.app.sessions.total, service.app.session_places.taken) == (0, 0))
     async with service.client.stream_prompts(["x"]) as session:
         assert [one.ok async for one in session] == [True]
+
+
+ONE_SESSION = {"max_message_bytes": MIB, "sessions_limit_bytes": MIB, "first_message_timeout_s": 0.3}
+
+
+async def test_a_session_that_waits_for_a_busy_one() -> None:
+    """Whoever has work keeps its place, and is read: its cancel comes. The other is told to come back (A28)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), **ONE_SESSION) as service:
+        gate = asyncio.Event()
+        fake.on(lambda _: Script(before_headers=gate))
+        busy, other = Raw(service), Raw(service)
+        await busy.send(CONFIG, prompts("a", "b"))
+        await fake.wait_for_generations(2)
+        await other.send(CONFIG)
+        assert await other.refusal() == ("RESOURCE_EXHAUSTED", "ARRIVING_FULL")
+        await busy.send(pb.StreamPromptsRequest(cancel=["b"]))
+        seen = await busy.until(lambda seen: seen.results)
+        assert [(one.custom_id, one.error.reason) for one in seen.results] == [("b", "CANCELLED")]
+        gate.set()
+        assert (await busy.end()).summary.succeeded == 1
+
+
+async def test_an_idle_session_gives_way_to_one_that_waits() -> None:
+    """It was owed nothing: it ends with the reason and a time to come back, and the other goes on."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), **ONE_SESSION) as service:
+        idle, other = Raw(service), Raw(service)
+        await idle.send(CONFIG, prompts("a"))
+        await idle.until(lambda seen: seen.results)
+        await other.send(CONFIG, prompts("b"))
+        assert await idle.refusal() == ("RESOURCE_EXHAUSTED", "ARRIVING_FULL")
+        assert (await other.end()).summary.succeeded == 1
+
+
+async def test_a_client_whose_idle_session_gave_way() -> None:
+    """It does not see it: when it has something to send again, the client library's session goes on (A28)."""
+    async with simulated_service(**ONE_SESSION) as service, service.client.stream_prompts() as idle:
+        results = aiter(idle)
+        await idle.send("a")
+        assert (await anext(results)).ok
+        async with service.client.stream_prompts(["b"]) as other:
+            assert [one.ok async for one in other] == [True]
+        await idle.send("c")
+        await idle.done_sending()
+        assert [one.ok async for one in results] == [True]
+
+
+async def test_an_idle_session_keeps_no_message(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sent last has become prompts: nothing refers to the message while the next one is waited for."""
+    messages: list[object] = []
+    handle = sessions.Session._handle
+
+    def noted(self: sessions.Session, message: Any) -> None:
+        messages.append(message)
+        handle(self, message)
+
+    monkeypatch.setattr(sessions.Session, "_handle", noted)
+    session = Raw(service)
+    await session.send(CONFIG, prompts("a"))
+    await session.until(lambda seen: seen.results)
+    await until(lambda: sys.getrefcount(messages[0]) == 2)
+    session.call.cancel()
 
 
 async def test_what_is_sent_after_the_request(service: Service) -> None:

@@ -112,7 +112,7 @@ async def test_partial_answer_is_kept(fake: FakeBackend, asker: Asker) -> None:
     fake.script(Script(wire=[DELTA, DELTA, DELTA], cut_after=3, gates={2: gate}))
     answer = asker.answer()
     task = asyncio.create_task(asker.backend.generate(asker.call(), answer))
-    await until(lambda: len(answer.text_parts) == 2)
+    await until(lambda: answer.text == "xx")
     gate.set()
     with pytest.raises(BackendError, match="the connection"):
         await task

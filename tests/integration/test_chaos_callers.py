@@ -21,6 +21,7 @@ KINDS = {
     "session": ("stays", 1.0, inference_pb2.StreamPromptsRequest),
     "session with cancels": ("cancels", 0.0, inference_pb2.StreamPromptsRequest),
     "slow batch": ("slow", 0.0, inference_pb2.GenerateBatchRequest),
+    "slow session": ("slow session", 0.0, inference_pb2.StreamPromptsRequest),
 }
 
 
@@ -52,7 +53,7 @@ async def test_a_good_service(kind: type, tmp_path: Path) -> None:
     assert (ledger.lost, ledger.duplicated, ledger.foreign, ledger.errors) == ([], [], [], [])
     assert (ledger.sent, ledger.outcomes["succeeded"]) == (20, 20)
     # Nothing of theirs waits there.
-    assert ledger.held == 0
+    assert (ledger.held, ledger.held_sessions) == (0, 0)
 
 
 async def test_a_batch_that_is_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

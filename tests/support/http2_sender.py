@@ -34,7 +34,7 @@ class Sender:
         self._port = int(port)
         self._windows = {0: 65_535}
         self._first_window = 65_535
-        self._left: dict[int, bytes] = {}
+        self._left: dict[int, memoryview] = {}
         self._next = 1
         self._moved = asyncio.Event()
         self.sent: dict[int, int] = {}
@@ -60,13 +60,13 @@ class Sender:
         self._writer.write(frame(HEADERS, 4, stream, b"".join(literal(*header) for header in headers)))
         self._windows[stream] = self._first_window
         self.sent[stream] = 0
-        self._left[stream] = b""
+        self._left[stream] = memoryview(b"")
         self.send(stream, data)
         return stream
 
     def send(self, stream: int, data: bytes) -> None:
         """Send more on a stream."""
-        self._left[stream] += data
+        self._left[stream] = memoryview(bytes(self._left[stream]) + data)
         self._push(stream)
 
     async def moved(self) -> None:
@@ -79,7 +79,7 @@ class Sender:
             size = min(len(self._left[stream]), self._windows[stream], self._windows[0], FRAME_BYTES)
             if size <= 0:
                 return
-            part, self._left[stream] = self._left[stream][:size], self._left[stream][size:]
+            part, self._left[stream] = bytes(self._left[stream][:size]), self._left[stream][size:]
             self._writer.write(frame(DATA, 0, stream, part))
             self._windows[stream] -= size
             self._windows[0] -= size

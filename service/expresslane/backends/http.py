@@ -53,16 +53,15 @@ class _Protocol(ResponseHandler):
 
 
 class _Carrier(NamedTuple):
-    """The connection of a request, whether it was opened for it, and what it had received before."""
+    """The connection of a request, and what it had received before: nothing when it was opened for it."""
 
     protocol: _Protocol | None = None
-    is_new: bool = True
     received_bytes: int = 0
 
     @property
     def may_be_stale(self) -> bool:
         """Whether the backend may have closed it before the request came: it was used before, and nothing came back."""
-        return not self.is_new and self.protocol is not None and self.protocol.received_bytes == self.received_bytes
+        return self.protocol is not None and 0 < self.received_bytes == self.protocol.received_bytes
 
     @property
     def stale_window_ns(self) -> int:
@@ -71,7 +70,8 @@ class _Carrier(NamedTuple):
         return min(max(STALE_WINDOW_NS, 2 * connect_ns), STALE_WINDOW_MAX_NS)
 
 
-_carrier: ContextVar[_Carrier] = ContextVar("carrier", default=_Carrier())  # noqa: B039 (it cannot be changed)
+_NO_CARRIER = _Carrier()
+_carrier: ContextVar[_Carrier] = ContextVar("carrier", default=_NO_CARRIER)
 
 
 class Telling(aiohttp.BaseConnector):
@@ -90,7 +90,7 @@ class Telling(aiohttp.BaseConnector):
         assert isinstance(protocol, _Protocol)
         if not protocol.connect_ns:
             protocol.connect_ns = int((self._loop.time() - begun_s) * 1e9)
-        _carrier.set(_Carrier(protocol, protocol.received_bytes == 0, protocol.received_bytes))
+        _carrier.set(_Carrier(protocol, protocol.received_bytes))
         return connection
 
 
@@ -146,14 +146,14 @@ class HttpClient:
             if session is not None:
                 await session.close()
 
-    async def post(
+    def post(
         self,
         url: URL,
         body: bytes,
         headers: Mapping[str, str],
         consume: Callable[[ClientResponse], Awaitable[None]],
         heed: Callable[[ClientResponse], None] | None = None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Send `body` and let `consume` read the answer, whose status is a success.
 
         `heed` is shown every answer before, whatever its status, for its headers.
@@ -161,7 +161,7 @@ class HttpClient:
         Raises BackendError. Unless `consume` has read the answer to its end, the connection is closed afterwards, also
         when this is cancelled: that is how a backend learns to stop.
         """
-        await self._exchange("POST", url, body, headers, consume, heed=heed)
+        return self._exchange("POST", url, body, headers, consume, heed=heed)
 
     async def get_json(self, url: URL) -> Any:
         """The JSON value at an address. Raises BackendError."""
@@ -263,7 +263,7 @@ class HttpClient:
         session = self._session
         if session is None:
             raise BackendError(Reason.INTERNAL, f"{self.where}: the session is not open")
-        _carrier.set(_Carrier())
+        _carrier.set(_NO_CARRIER)
         sent_ns = monotonic_ns()
         try:
             return await session.request(method, url, data=body, headers=headers, allow_redirects=False)

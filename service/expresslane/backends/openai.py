@@ -20,12 +20,13 @@ from expresslane.backends.sse import SseParser
 from expresslane.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from expresslane.settings import BackendSettings
 
 __all__ = ["OpenAIBackend"]
 
+_DONE = b"[DONE]"
 _NOT_THE_DIALECT = (TypeError, AttributeError, LookupError, ValueError)
 
 
@@ -103,15 +104,12 @@ class OpenAIBackend(Backend):
     async def _read_stream(self, answer: Answer, reader: AnswerReader, response: ClientResponse) -> None:
         parser = SseParser(self._http.max_answer_bytes + ENVELOPE_BYTES)
         content = response.content
-        payload = b""
         try:
             while chunk := await content.readany():
                 answer.touch()
-                for payload in parser.feed(chunk):
-                    if payload == b"[DONE]":
-                        await self._http.linger(response)
-                        return
-                    self._take(reader, payload, response.headers)
+                if self._take(reader, parser.feed(chunk), response.headers):
+                    await self._http.linger(response)
+                    return
                 parser.check()
                 self._http.check_size(answer)
         except (ClientError, OSError):
@@ -121,25 +119,30 @@ class OpenAIBackend(Backend):
             raise
         self._end_of_stream(answer, reader, parser, response.headers)
 
-    def _take(self, reader: AnswerReader, payload: bytes, headers: Mapping[str, str]) -> None:
-        event = load_object(payload)
-        error = event.get("error")
-        if error:
-            raise error_of_object(error, self._http.where, headers)
+    def _take(self, reader: AnswerReader, payloads: Iterable[bytes], headers: Mapping[str, str]) -> bool:
+        """Read events into the answer. Returns whether one of them says that it is over, and leaves what follows it."""
+        payload = b""
         try:
-            reader.take_chunk(event)
+            for payload in payloads:
+                if payload == _DONE:
+                    return True
+                event = load_object(payload)
+                if error := event.get("error"):
+                    raise error_of_object(error, self._http.where, headers)
+                reader.take_chunk(event)
         except _NOT_THE_DIALECT as bad:
             raise malformed(f"not a chunk of the OpenAI dialect ({bad!r})", payload) from None
+        finally:
+            reader.flush()
+        return False
 
     def _end_of_stream(
         self, answer: Answer, reader: AnswerReader, parser: SseParser, headers: Mapping[str, str]
     ) -> None:
         """The stream ended without `[DONE]`: complete when it had a finish reason, else broken."""
-        for payload in parser.finish():
-            if payload == b"[DONE]":
-                return
-            if payload.endswith(b"}"):
-                self._take(reader, payload, headers)
+        # What was cut off by the end is no event.
+        if self._take(reader, (last for last in parser.finish() if last == _DONE or last.endswith(b"}")), headers):
+            return
         parser.check()
         if not answer.finish_reason_raw:
             raise self._http.broken_off()

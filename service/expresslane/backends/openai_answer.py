@@ -46,16 +46,19 @@ def token_count(value: Any) -> int:
 class AnswerReader:
     """Fills one Answer from chunks or from one whole body.
 
+    Text of chunks is gathered until `flush`, so that those which came together are one piece of the answer.
     The `take` methods raise TypeError, AttributeError, LookupError or ValueError where a value is not what the dialect
     promises.
     """
 
-    __slots__ = ("_answer", "_calls", "_logprobs")
+    __slots__ = ("_answer", "_calls", "_logprobs", "_reasonings", "_texts")
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._calls: dict[int, list[str]] = {}
         self._logprobs: dict[str, Any] = {}
+        self._texts: list[str] = []
+        self._reasonings: list[str] = []
 
     def take_chunk(self, event: dict[str, Any]) -> None:
         """One chunk of a stream, of chat or of completions."""
@@ -69,11 +72,14 @@ class AnswerReader:
                     self._push(text, None)
             else:
                 text = delta.get("content")
-                reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-                # The role-only chunk ends here: an engine sends it before it has generated anything.
-                if text or reasoning:
-                    self._push(text, reasoning)
+                if text:
+                    self._push(text, None)
+                # Nearly every chunk is text and nothing else. One that has only a role is no token: an engine sends it
+                # before it has generated anything.
                 if not text or len(delta) > 1:
+                    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+                    if reasoning:
+                        self._push(None, reasoning)
                     self._take_rare(delta)
             if choice.get("logprobs"):
                 self._take_logprobs(choice["logprobs"])
@@ -100,17 +106,31 @@ class AnswerReader:
             self._end(ended)
         if body.get("usage"):
             self._take_usage(body["usage"])
+        self.flush()
+
+    def flush(self) -> None:
+        """Pass on the text that was gathered."""
+        if self._texts or self._reasonings:
+            self._answer.push("".join(self._texts), "".join(self._reasonings))
+            self._texts.clear()
+            self._reasonings.clear()
 
     def close(self) -> None:
         """Hand over what was gathered; also after a failure, for the partial answer."""
+        self.flush()
         self._answer.tool_calls = [ToolCall(*self._calls[index]) for index in sorted(self._calls)]
         if self._logprobs:
             self._answer.logprobs_json = orjson.dumps(self._logprobs).decode()
 
     def _push(self, text: str | None, reasoning: str | None) -> None:
-        if (text is not None and type(text) is not str) or (reasoning is not None and type(reasoning) is not str):
-            raise TypeError("content is not a string")
-        self._answer.push(text or "", reasoning or "")
+        if text is not None:
+            if type(text) is not str:
+                raise TypeError("content is not a string")
+            self._texts.append(text)
+        if reasoning is not None:
+            if type(reasoning) is not str:
+                raise TypeError("content is not a string")
+            self._reasonings.append(reasoning)
 
     def _end(self, raw: str) -> None:
         if type(raw) is not str:

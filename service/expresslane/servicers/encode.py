@@ -106,7 +106,8 @@ def fill_result(message: types_pb2.Result, result: Result) -> None:
             choice.tool_calls.add(id=call.id, name=call.name, arguments=call.arguments)
     if result.usage is not None:
         _fill_usage(message.usage, result.usage)
-    message.history.extend(_attempt_error(attempt) for attempt in result.history)
+    if result.history:
+        message.history.extend(_attempt_error(attempt) for attempt in result.history)
     if result.error is not None:
         message.error.CopyFrom(_error(result.error))
 

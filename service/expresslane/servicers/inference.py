@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from expresslane.interceptors.open_calls import OpenCalls
     from expresslane.kept_batches import KeptBatches
     from expresslane.scheduling import Scheduling
+    from expresslane.session_places import SessionPlaces
     from expresslane.settings import Settings
 
 __all__ = ["InferenceServicer"]
@@ -46,10 +47,12 @@ class InferenceServicer:
         *,
         arrivals: Arrivals,
         sessions: OpenCalls,
+        session_places: SessionPlaces,
         clock: Clock = monotonic_ns,
     ) -> None:
         self._arrivals = arrivals
         self._sessions = sessions
+        self._session_places = session_places
         self._beginnings = Beginnings(intake, scheduling, kept, clock)
         self._kept = kept
         self._intake = intake
@@ -142,7 +145,7 @@ class InferenceServicer:
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""
         session = Session(self._intake, self._scheduling, self._settings, context, clock=self._clock)
-        await session.run(self._arrivals, self._sessions)
+        await session.run(self._arrivals, self._sessions, self._session_places)
 
     async def CancelBatch(self, request: pb.CancelBatchRequest, context: Any) -> pb.CancelBatchResponse:  # noqa: N802
         """Cancel what is unfinished of a kept batch."""

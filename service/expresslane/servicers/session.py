@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from expresslane.intake import Intake
     from expresslane.interceptors.open_calls import OpenCalls
     from expresslane.scheduling import Scheduling
+    from expresslane.session_places import SessionPlaces
     from expresslane.settings import Settings
 
 __all__ = ["Session"]
@@ -39,7 +40,8 @@ log = structlog.get_logger(__name__)
 class Session:
     """One session. It reads on while its prompts wait for room, so that cancels do not queue behind them.
 
-    Credits bound what it must hold; with a MiB or more held back for want of room it is not read.
+    Credits bound what it must hold; with a MiB or more held back for want of room it is not read. Before it is accepted
+    it has a place among those that are read.
     """
 
     def __init__(
@@ -56,15 +58,21 @@ class Session:
         self._settings = settings
         self._context = context
         self._clock = clock
+        self._batch: Batch | None = None
         self._line: SessionLine
+        self._quiet_since_ns = clock()
+        self._writing = False
         self._credits = 0
         self._all_sent = False
         """Only cancels may come."""
         self._refusal: RefusedError | None = None
         self._defect: Exception | None = None
 
-    async def run(self, arrivals: Arrivals, sessions: OpenCalls) -> None:
-        """Serve the session to its end. Its first message arrives among all others; then it counts as a session."""
+    async def run(self, arrivals: Arrivals, sessions: OpenCalls, places: SessionPlaces) -> None:
+        """Serve the session to its end. Its first message arrives among all others; then it counts as a session.
+
+        What comes after that message is read once there is a place for it.
+        """
         tenant = tenant_of(self._context)
         try:
             options = await arrivals.take_first(self._context, tenant, self._options)
@@ -72,9 +80,25 @@ class Session:
         except RefusedError as refusal:
             await abort(self._context, refusal)
         try:
-            await self._run(options)
+            async with places.hold(self, tenant):
+                await self._run(options)
+        except RefusedError as refusal:
+            await abort(self._context, refusal)
         finally:
             sessions.leave(tenant)
+
+    def idle_s(self) -> float:
+        """For how long the caller has said nothing and been owed nothing, in seconds."""
+        batch = self._batch
+        if batch is None or batch.unfinished or self._line.waiting or self._writing or not batch.outbox.empty:
+            return 0.0
+        return (self._clock() - self._quiet_since_ns) / 1e9
+
+    def give_way(self, refusal: RefusedError) -> None:
+        """End it with this refusal: others wait for its place."""
+        if self._batch is not None and not self._broken:
+            self._refusal = refusal
+            self._batch.outbox.nudge()
 
     async def _run(self, options: BatchOptions) -> None:
         try:
@@ -126,7 +150,7 @@ class Session:
         return batch_options(first.config, self._settings, self._context, self._clock())
 
     def _open(self, options: BatchOptions) -> Batch:
-        batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
+        batch = self._batch = self._intake.open(options, method="StreamPrompts", prompts=0, is_open=True)
         decoder = PromptDecoder(
             self._settings.max_prompt_bytes,
             batch.tenant.max_class,
@@ -142,7 +166,9 @@ class Session:
     async def _read(self, batch: Batch) -> None:
         try:
             while (batch.open or self._all_sent) and (message := await self._context.read()) is not grpc.aio.EOF:
+                self._quiet_since_ns = self._clock()
                 self._handle(message)
+                del message  # or a session that says nothing more would keep its last one
                 if self._line.acknowledged:  # not in vain: the reader's heartbeat counts from its last message
                     batch.outbox.nudge()
                 await self._line.eased()
@@ -192,6 +218,7 @@ class Session:
             if parcel is None:
                 await self._context.write(pb.StreamPromptsResponse(events=[reader.progress()]))
                 continue
+            self._writing = True
             if news := reader.news():
                 await self._context.write(pb.StreamPromptsResponse(events=news))
             for deltas in encode.in_parcels(encode.delta_messages(parcel.deltas)):
@@ -206,6 +233,8 @@ class Session:
             for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse, limit):
                 response.credits = len(response.results)
                 await self._context.write(response)
+            self._writing = False
+            self._quiet_since_ns = self._clock()
         if not self._broken:
             await self._context.write(pb.StreamPromptsResponse(summary=encode.summary_message(batch.summary())))
 

@@ -68,6 +68,11 @@ class SessionLine:
         self._ending = False
         self.acknowledged: list[str] = []
 
+    @property
+    def waiting(self) -> bool:
+        """Whether any prompt is not accepted yet."""
+        return bool(self._sent)
+
     async def eased(self) -> None:
         """Return once so little is held back that more may be read."""
         while self._bytes > HELD_BACK_BYTES:

@@ -183,8 +183,13 @@ class Settings(Frozen):
     max_open_calls: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Calls that may be open at once, those that have sent nothing yet included; Admin and health are not counted."""
     max_open_sessions: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
-    """StreamPrompts sessions that may be open at once, of all open calls. Each may have one message of
-    EXPRESSLANE_MAX_MESSAGE_BYTES on its way, as sessions are read all the time."""
+    """StreamPrompts sessions that may be open at once, of all open calls; EXPRESSLANE_SESSIONS_LIMIT_BYTES says how
+    many of them are read."""
+    sessions_limit_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Memory for messages that arrive in sessions. Sessions are read all the time, so that cancels arrive: each counts
+    as EXPRESSLANE_MAX_MESSAGE_BYTES from its beginning to its end. At the bound a session waits for its turn, at most
+    EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S, and is refused after it; one that has been idle for half as long gives way. A
+    smaller EXPRESSLANE_MAX_MESSAGE_BYTES makes room for more. 0: a quarter of the machine's or container's memory."""
     arriving_limit_bytes: Annotated[int, Field(ge=4_096, le=2**63 - 1)] = 1024 * 1024 * 1024
     """Memory for messages that are arriving, those of sessions that have begun left out. Each counts as
     EXPRESSLANE_MAX_MESSAGE_BYTES until it has become prompts. At the bound calls wait for their turn unread, at most

@@ -44,7 +44,7 @@ _SAMPLING: tuple[tuple[str, str], ...] = (
     ("seed", names.GEN_AI_SEED),
 )
 _BATCH_ERRORS = {"FAILED_FAST": Reason.BATCH_FAILED, "PARTIAL_DEADLINE": Reason.CALLER_DEADLINE}
-_NOT_AN_ERROR = frozenset({Outcome.SUCCEEDED.value, Outcome.CANCELLED.value})
+_NOT_AN_ERROR = frozenset({Outcome.SUCCEEDED, Outcome.CANCELLED})
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _NS_PER_S = 1_000_000_000
 
@@ -220,7 +220,7 @@ class PromptTrace:
         span = self._span or self._start()
         timings = result.timings
         attributes: dict[str, AttributeValue] = {
-            names.OUTCOME: result.outcome.value,
+            names.OUTCOME: str(result.outcome),
             names.ATTEMPTS: result.attempts,
             names.QUEUE_WAIT_S: timings.queue_wait_ns / _NS_PER_S,
             names.SIMULATED: result.simulated,
@@ -233,7 +233,7 @@ class PromptTrace:
             attributes[names.BACKEND] = result.backend
         if timings.ttft_ns is not None:
             attributes[names.TTFT_S] = timings.ttft_ns / _NS_PER_S
-        _end(span, attributes, result.outcome.value, result.error, end_ns + self._wall_offset_ns)
+        _end(span, attributes, result.outcome, result.error, end_ns + self._wall_offset_ns)
 
 
 @dataclass(slots=True, eq=False)
@@ -270,7 +270,7 @@ class AttemptTrace:
         simulated: bool,
     ) -> None:
         """End the attempt. `outcome` is the core's word: success, failed, retry, cancelled or expired."""
-        attributes: dict[str, AttributeValue] = {names.OUTCOME: outcome, names.SIMULATED: simulated}
+        attributes: dict[str, AttributeValue] = {names.OUTCOME: str(outcome), names.SIMULATED: simulated}
         if self._first_token_ns is not None:
             attributes[names.GEN_AI_TIME_TO_FIRST_CHUNK] = (self._first_token_ns - self._start_ns) / _NS_PER_S
             self._span.add_event(names.EVENT_FIRST_TOKEN, timestamp=self._first_token_ns + self._wall_offset_ns)

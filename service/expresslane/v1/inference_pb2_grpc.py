@@ -113,7 +113,9 @@ class InferenceServicer(object):
         """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
         granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
         no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
-        acknowledged when there is room.
+        acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
+        credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
+        is owed nothing and says nothing while others wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

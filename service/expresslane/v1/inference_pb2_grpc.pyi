@@ -58,7 +58,9 @@ class InferenceStub:
     """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
     granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
     no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
-    acknowledged when there is room.
+    acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
+    credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
+    is owed nothing and says nothing while others wait.
     """
     CancelBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -98,7 +100,9 @@ class InferenceAsyncStub(InferenceStub):
     """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
     granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
     no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
-    acknowledged when there is room.
+    acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
+    credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
+    is owed nothing and says nothing while others wait.
     """
     CancelBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]  # type: ignore[assignment]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -159,7 +163,9 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         """Runs prompts as they are sent. First message: the configuration. Then prompts, at most as many as credits were
         granted, and cancels at any time. Half-closing, or `no_more_prompts`, which leaves the way open for cancels, says that
         no more prompts come; the summary is the last message. Prompts that find the queue full are not refused: they are
-        acknowledged when there is room.
+        acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
+        credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
+        is owed nothing and says nothing while others wait.
         """
 
     @_abc_1.abstractmethod

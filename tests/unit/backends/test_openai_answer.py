@@ -72,7 +72,35 @@ def test_first_token_is_told_once() -> None:
     reader = AnswerReader(answer)
     for text in ("", "a", "b"):
         reader.take_chunk(delta(content=text))
+        reader.flush()
     assert seen == ["first", "a", "b"]
+
+
+def test_what_comes_together_is_one_piece() -> None:
+    """Chunks between two flushes are one piece of the answer, text and reasoning each in order; no text is none."""
+    seen: list[tuple[str, str]] = []
+    answer = Answer(on_delta=lambda text, reasoning: seen.append((text, reasoning)))
+    reader = AnswerReader(answer)
+    for fields in ({"reasoning": "h"}, {"reasoning": "m"}, {"content": "a"}, {"content": "b", "reasoning": "!"}):
+        reader.take_chunk(delta(**fields))
+    reader.flush()
+    reader.take_chunk(delta(content=""))
+    reader.flush()
+    reader.take_chunk(delta(content="c"))
+    reader.flush()
+    assert seen == [("ab", "hm!"), ("c", "")]
+    assert (answer.text, answer.reasoning, answer.bytes) == ("abc", "hm!", 6)
+
+
+def test_text_before_a_bad_chunk_is_kept() -> None:
+    """What was gathered before a chunk that is wrong belongs to the partial answer."""
+    answer = Answer()
+    reader = AnswerReader(answer)
+    reader.take_chunk(delta(content="a"))
+    with pytest.raises(TypeError):
+        reader.take_chunk(delta(content=1))
+    reader.close()
+    assert answer.text == "a"
 
 
 @pytest.mark.parametrize(

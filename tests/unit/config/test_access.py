@@ -114,18 +114,29 @@ def test_keys_without_an_administrator_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("listen", "sessions", "told"), [("0.0.0.0", 1_000, 1), ("0.0.0.0", 16, 0), ("127.0.0.1", 1_000, 0)]
+    ("listen", "limit", "sessions", "told"),
+    [
+        ("0.0.0.0", 2**36, 1_000, 1),
+        ("0.0.0.0", 2**36, 16, 0),
+        ("0.0.0.0", 2**30, 1_000, 0),
+        ("0.0.0.0", 0, 1_000, 0),
+        ("127.0.0.1", 2**36, 1_000, 0),
+    ],
 )
-def test_more_sessions_than_memory(monkeypatch: pytest.MonkeyPatch, listen: str, sessions: int, told: int) -> None:
+def test_more_sessions_than_memory(
+    monkeypatch: pytest.MonkeyPatch, listen: str, limit: int, sessions: int, told: int
+) -> None:
     """An operator whom others can reach is told when the messages of all sessions would not fit in memory."""
     monkeypatch.setattr("expresslane.memory.usable_bytes", lambda: 2 * 2**30)
-    lines = [line for line in warnings(LISTEN=f"{listen}:1", MAX_OPEN_SESSIONS=str(sessions)) if "sessions" in line]
+    given = {"LISTEN": f"{listen}:1", "MAX_OPEN_SESSIONS": str(sessions), "SESSIONS_LIMIT_BYTES": str(limit)}
+    lines = [line for line in warnings(**given) if "Sessions" in line]
     assert len(lines) == told
     assert all("62 GiB" in line and "2 GiB" in line for line in lines)
 
 
 def test_no_message_could_be_read() -> None:
     """A bound of arriving bytes below one message is a mistake, told by name."""
-    told = mistakes(ARRIVING_LIMIT_BYTES="4096", MAX_MESSAGE_BYTES="8192")
+    told = mistakes(ARRIVING_LIMIT_BYTES="4096", SESSIONS_LIMIT_BYTES="4096", MAX_MESSAGE_BYTES="8192")
     assert "EXPRESSLANE_ARRIVING_LIMIT_BYTES" in told
+    assert "EXPRESSLANE_SESSIONS_LIMIT_BYTES" in told
     assert "max_message_bytes (8192)" in told

@@ -88,8 +88,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ARRIVING_FULL: _ErrorReason.ValueType  # 29
     """RESOURCE_EXHAUSTED: as many messages are arriving as may at once. Either this call's turn did not come in time, and
-    nothing of it was read; or its message did not come while it had its turn and others waited. RetryInfo says when to
-    come back, by the rate at which messages are taken in.
+    nothing of it was read; or its message did not come while it had its turn and others waited. Of a session: as many are
+    read as may at once, and its turn did not come; or it was idle, owed no result, while others waited. RetryInfo says
+    when to come back, by the rate at which messages are taken in, or sessions end.
     """
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 30
     """NOT_FOUND: no backend serves this model; the message names close ones."""
@@ -228,8 +229,9 @@ the setting. Reading them, or ending those calls, makes room.
 """
 ERROR_REASON_ARRIVING_FULL: ErrorReason.ValueType  # 29
 """RESOURCE_EXHAUSTED: as many messages are arriving as may at once. Either this call's turn did not come in time, and
-nothing of it was read; or its message did not come while it had its turn and others waited. RetryInfo says when to
-come back, by the rate at which messages are taken in.
+nothing of it was read; or its message did not come while it had its turn and others waited. Of a session: as many are
+read as may at once, and its turn did not come; or it was idle, owed no result, while others waited. RetryInfo says
+when to come back, by the rate at which messages are taken in, or sessions end.
 """
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 30
 """NOT_FOUND: no backend serves this model; the message names close ones."""
