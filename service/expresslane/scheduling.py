@@ -120,12 +120,12 @@ class Scheduling:
         put_tenant_limits(self._core, self._clock(), tenant)
         self._wake()
 
-    def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
+    def pause(self, backend: int, model: int, now_ns: int, until_ns: int, kind: str = PAUSE) -> None:
         """Release nothing of one model to a backend before `until_ns`; a time that is past changes nothing."""
         if until_ns <= now_ns:
             return
         self._core.pause(now_ns, backend, until_ns=until_ns, model=model)
-        self.limits.pause(backend, model, Limit(PAUSE, until_ns, backend=self._backend_name(backend)), now_ns)
+        self.limits.pause(backend, model, Limit(kind, until_ns, backend=self._backend_name(backend)), now_ns)
         self._wake()
 
     def set_policy(self, scope: Scope, policy: str | None, model: int | None = None) -> None:
@@ -216,6 +216,10 @@ class Scheduling:
         """Move one deadline of the running attempt."""
         self._core.rearm(self._clock(), ticket.id, reason, at_ns)
         self._wake()
+
+    def serves_elsewhere(self, ticket: Ticket, backend: int) -> bool:
+        """Whether a backend other than this one serves a ticket's model, be it up or down."""
+        return self._serving.elsewhere(ticket.model_number, backend)
 
     def blame(self, ticket: Ticket, now_ns: int) -> None:
         """What has just ended the running attempt speaks against its backend."""
