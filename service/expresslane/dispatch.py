@@ -347,7 +347,7 @@ class Dispatcher:
     @staticmethod
     def _is_final(ticket: Ticket, attempt: Attempt) -> bool:
         """Whether nothing can come after an attempt: part of its answer has gone out, or its batch was cut short."""
-        is_delivered = ticket.batch.options.stream_deltas and attempt.answer.started
+        is_delivered = ticket.batch.options.stream_deltas and attempt.answer.shown
         return is_delivered or ticket.batch.stopped is not None
 
     def _queued_again(

@@ -143,8 +143,8 @@ class Settings(Frozen):
     probe_interval_s: Seconds = 1.0
     """How often a backend that could not be reached is tried again."""
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """Most attempts for one prompt; one that a backend refused for a reason of its own (its key, no such model) and that
-    went to another backend does not count."""
+    """Most attempts for one prompt. One that a backend refused for a reason of its own (the key, no such model), so that
+    the prompt went to another backend, does not count."""
     retry_base_s: Seconds = 0.5
     """Upper bound of the first random back-off; doubles with each retry (full jitter). Not above retry_cap_s."""
     retry_cap_s: Seconds = 30.0
