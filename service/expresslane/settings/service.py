@@ -143,7 +143,7 @@ class Settings(Frozen):
     probe_interval_s: Seconds = 1.0
     """How often a backend that could not be reached is tried again."""
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """Most attempts for one prompt. One that a backend refused for a reason of its own (the key, no such model), so that
+    """Most attempts for one prompt. What a backend refused for a reason of its own (the key, no such model), so that
     the prompt went to another backend, does not count."""
     retry_base_s: Seconds = 0.5
     """Upper bound of the first random back-off; doubles with each retry (full jitter). Not above retry_cap_s."""
