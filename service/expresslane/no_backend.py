@@ -1,7 +1,8 @@
-"""Why nothing took a prompt: the backends of its model, each with the state that it was last seen in."""
+"""Why nothing takes a prompt: the backends of its model, each with the state that it was last seen in."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from expresslane.masking import masked
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Serving"]
 
 MAX_BACKENDS = 8
+MAX_MODELS = 4
 MAX_MODEL_CHARS = 256
 MAX_TROUBLE_CHARS = 300
 MAX_MASKED_CHARS = 2_048
@@ -39,10 +41,32 @@ class Serving:
 
     def why_not(self, ticket: Ticket, breakers: Mapping[int, BreakerSnapshot | None], now_ns: int) -> str:
         """The model of a prompt that nothing took, and how those stand that serve it, or may. Breakers by backend."""
-        known = self._members.values()
-        serving = [member for member, models in known if ticket.model_number in models]
-        asked = serving or [member for member, _ in known if not member.reached]
         excluded = {one.backend: one.reason for one in ticket.history if one.excluded}
+        return self._standing(ticket.model_number, ticket.prompt.model, breakers, now_ns, excluded)
+
+    def why_none(
+        self, models: Mapping[int, str], breakers: Mapping[int, BreakerSnapshot | None], now_ns: int
+    ) -> str | None:
+        """How the backends of these models (number -> name) stand, where none of them is open; None if one is."""
+        for member, served in self._members.values():
+            breaker = breakers.get(member.number)
+            is_open = member.available and (breaker is None or breaker.state == "closed")
+            if is_open and not served.isdisjoint(models):
+                return None
+        told = [self._standing(*model, breakers, now_ns, {}) for model in islice(models.items(), MAX_MODELS)]
+        return "; ".join([*told, *([f"and {len(models) - MAX_MODELS} more"] if len(models) > MAX_MODELS else [])])
+
+    def _standing(
+        self,
+        model: int,
+        name: str,
+        breakers: Mapping[int, BreakerSnapshot | None],
+        now_ns: int,
+        excluded: Mapping[str, Reason],
+    ) -> str:
+        known = self._members.values()
+        serving = [member for member, models in known if model in models]
+        asked = serving or [member for member, _ in known if not member.reached]
         told = [
             f"backends/{one.id}: {_left_out(one, excluded) or _state(one, breakers.get(one.number), now_ns)}"
             for one in asked[:MAX_BACKENDS]
@@ -51,7 +75,7 @@ class Serving:
             told.insert(0, "no backend has listed it so far")
         if len(asked) > MAX_BACKENDS:
             told.append(f"and {len(asked) - MAX_BACKENDS} more")
-        return f"{ticket.prompt.model[:MAX_MODEL_CHARS]!r}: {'; '.join(told)}"
+        return f"{name[:MAX_MODEL_CHARS]!r}: {'; '.join(told)}"
 
 
 def _left_out(member: Member, excluded: Mapping[str, Reason]) -> str:

@@ -13,7 +13,7 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.core_settings import put_backend, put_policy, put_tenant_limits
 from expresslane.core_words import refused, used
-from expresslane.errors import PromptError, Reason
+from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.expiry import Expiry
 from expresslane.no_backend import Serving
 from expresslane.policies import Scope
@@ -24,7 +24,7 @@ from expresslane.room import Room
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from expresslane._scheduler import Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
+    from expresslane._scheduler import BreakerSnapshot, Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
     from expresslane.backends.rate_headers import Told
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
@@ -191,6 +191,20 @@ class Scheduling:
         self._batches[batch.id] = batch
         self._idle.clear()
         self._wake()
+
+    def nothing_open(self, entries: Sequence[Entry]) -> RefusedError | None:
+        """The refusal of prompts that find no room where no backend of any of their models is open; None where one is.
+
+        The queue is full because nothing leaves it then, and room would not help.
+        """
+        now = self._clock()
+        models = {entry.model.number: entry.ticket.prompt.model for entry in entries}
+        standing = self._serving.why_none(models, self._breakers(), now)
+        if standing is None:
+            return None
+        opening = [at_ns for model in models if (at_ns := self.limits.opens_in_ns(model, now)) is not None]
+        message = f"no backend is available, and the queue is full, for the model {standing}"
+        return RefusedError(Reason.NO_BACKEND, message, retry_after_ns=min(opening, default=None))
 
     def queue_room(self) -> int:
         """How many more prompts may wait now."""
@@ -419,10 +433,12 @@ class Scheduling:
         self._arm(now)
         self.room.freed()
 
+    def _breakers(self) -> dict[int, BreakerSnapshot | None]:
+        return {one.backend: one.breaker for one in self._core.snapshot().backends}
+
     def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
         is_without = any(why == "no_backend" for _, why in expiring)
-        breakers = {one.backend: one.breaker for one in self._core.snapshot().backends} if is_without else {}
-        expiry = Expiry(self.limits, self._serving, breakers, now_ns)
+        expiry = Expiry(self.limits, self._serving, self._breakers() if is_without else {}, now_ns)
         for number, why in expiring:
             ticket = self._tickets[number]
             if why == "batch":
