@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from expresslane.masking import masked
 from expresslane.retries import plain_seconds
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,6 +44,16 @@ class Serving:
         """The model of a prompt that nothing took, and how those stand that serve it, or may. Breakers by backend."""
         excluded = {one.backend: one.reason for one in ticket.history if one.excluded}
         return self._standing(ticket.model_number, ticket.prompt.model, breakers, now_ns, excluded)
+
+    def patience(self, ticket: Ticket) -> str:
+        """The settings that say how long a prompt may wait without a backend."""
+        settings = ["EXPRESSLANE_NO_BACKEND_TIMEOUT_S"]
+        for member, models in self._members.values():
+            if ticket.model_number in models and member.reached and not member.available:
+                settings.append(environment_name(f"backends.{member.id}.absence_timeout_s"))
+        more = len(settings) - 1 - MAX_BACKENDS
+        named = " or ".join(settings[: MAX_BACKENDS + 1]) + (f" or {more} more" if more > 0 else "")
+        return f"{named}, whichever is longest," if len(settings) > 1 else named
 
     def why_none(
         self, models: Mapping[int, str], breakers: Mapping[int, BreakerSnapshot | None], now_ns: int

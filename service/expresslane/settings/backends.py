@@ -126,6 +126,9 @@ class BackendSettings(Frozen):
     """Longest attempt, from release. Default: 30 for openai, 600 for engines."""
     connect_timeout_s: Seconds = 5.0
     """Longest wait for a connection."""
+    absence_timeout_s: Seconds = 120.0
+    """How long prompts wait for it while it cannot be reached though it could be before, where that is longer than
+    EXPRESSLANE_NO_BACKEND_TIMEOUT_S: an engine that starts again loads its model first."""
     requests_per_min: RequestsPerMin = 0
     """Most requests sent within any 60 seconds, retries counted. 0: no limit."""
     tokens_per_min: TokensPerMin = 0

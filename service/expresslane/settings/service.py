@@ -137,7 +137,8 @@ class Settings(Frozen):
     limit turns one away. What a backend asks for (Retry-After) is waited for before.
     EXPRESSLANE_REQUEST_TIMEOUT is accepted as another name. Seconds, or with a unit: 90s, 10m, 1h."""
     no_backend_timeout_s: Seconds = 10.0
-    """How long prompts wait while every backend of their model is down."""
+    """How long prompts wait while every backend of their model is down; for one that was there before
+    EXPRESSLANE_BACKENDS__<ID>__ABSENCE_TIMEOUT_S, where that is longer."""
     model_refresh_s: Seconds = 60.0
     """How often backends are asked for their models."""
     probe_interval_s: Seconds = 1.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.backends.rate_headers import Left, Told
-from expresslane.errors import Reason
+from expresslane.errors import BackendError, Reason
 from expresslane.fleet import Change
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
@@ -73,10 +73,8 @@ async def test_a_prompt_waits_for_the_other_that_is_down() -> None:
     """A key that is refused here and a backend that is down there: the end names both."""
     refusing = ScriptedBackend("a", default=failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=401))
     down = ScriptedBackend("z")
+    down.discovery = BackendError(Reason.BACKEND_UNREACHABLE, "nobody there", retryable=True)
     async with World(refusing, down, retries=SLOWEST) as world:
-        world.fleet.members[1].available = False
-        world.fleet.members[1].trouble = "nobody there"
-        world.fleet.update(world.fleet.members[1], Change())
         result = await world.one()
         assert result.error is not None
         assert (result.outcome, result.error.reason) == (Outcome.EXPIRED, Reason.NO_BACKEND)
