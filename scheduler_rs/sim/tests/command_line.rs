@@ -288,6 +288,7 @@ fn refusals() {
             "--load 1 --max-num-seqs 4096",
             "--max-num-batched-tokens 2048: must be at least --max-num-seqs (4096)",
         ),
+        ("--load 1 --max-num-batched-tokens 0", "--max-num-batched-tokens 0: must be at least 1"),
         (
             "--load 1 --max-num-batched-tokens 300 --threshold 512",
             "--threshold 512: is more than --max-num-batched-tokens (300)",
@@ -318,6 +319,9 @@ fn refusals() {
             .contains("bimodal, chat, code, heavy, mixed, rag, two-peaks, wide")
     );
     assert!(error("--load 1 --trace no-such-file.csv").contains("no-such-file.csv"));
+    let line = "saturation --engine llama2-70b-a100-tp4 --trace synthetic:chat --max-num-batched-tokens 0";
+    let error = try_run(line).unwrap_err().to_string();
+    assert_eq!(error, "--max-num-batched-tokens 0: must be at least 1");
     let engine = try_run("saturation --trace synthetic:chat --engine gpt").unwrap_err().to_string();
     assert!(engine.contains("unknown engine \"gpt\"") && engine.contains("llama3.1-8b-rtx4090"));
 }

@@ -26,6 +26,9 @@ pub(crate) struct EngineSpec {
 
 impl EngineSpec {
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.max_num_batched_tokens == 0 {
+            return Err(Error::value("--max-num-batched-tokens", &0, "must be at least 1"));
+        }
         let per_s = self.prefill_tokens_per_s();
         if !(per_s.is_finite() && per_s >= PREFILL_TOKENS_PER_S_MIN) {
             let rule = "prefill must take time, at least one of a, b, c above 0, and not for ever";
