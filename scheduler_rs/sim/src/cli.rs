@@ -336,7 +336,9 @@ fn told(given: &str) -> Result<Told, Error> {
         _ => return Err(Error::value("--told", &given, "must be STEP or STEP,CHUNK")),
     };
     if told.chunk_tokens > told.step_tokens {
-        return Err(Error::value("--told", &given, "has a chunk above the step"));
+        let rule =
+            format!("the chunk must be at most the step ({}), which must then be given", told.step_tokens);
+        return Err(Error::value("--told", &given, rule));
     }
     Ok(told)
 }

@@ -294,7 +294,11 @@ fn refusals() {
             "--threshold 512: is more than --max-num-batched-tokens (300)",
         ),
         ("--load 1 --threshold 4096", "--threshold 4096: is more than --max-num-batched-tokens (2048)"),
-        ("--load 1 --told 512,2048", "--told 512,2048: has a chunk above the step"),
+        ("--load 1 --told 512,2048", "--told 512,2048: the chunk must be at most the step (512)"),
+        (
+            "--load 1 --told 0,512",
+            "--told 0,512: the chunk must be at most the step (0), which must then be given",
+        ),
         ("--load 1 --told 1,2,3", "--told 1,2,3: must be STEP or STEP,CHUNK"),
         ("--load 1 --told 512,x", "--told 512,x: must be STEP or STEP,CHUNK"),
         ("--load 1 --told -1", "--told -1: must be STEP or STEP,CHUNK"),
