@@ -268,6 +268,18 @@ fn saturation() {
     assert!((of(1) - of(100)).abs() < 1e-9 && of(1) > 1.0);
 }
 
+/// A rate that is no number is refused: one request more in a step that has room for it takes no time.
+#[test]
+fn no_saturation() {
+    let path = csv("one.csv", std::iter::once("0,1,1".to_owned()));
+    let line = format!(
+        "saturation --engine llama2-70b-a100-tp4 --costs-ms 40,0,0,40,1 --max-num-seqs 300 --trace {}",
+        path.display()
+    );
+    let error = try_run(&line).unwrap_err().to_string();
+    assert!(error.starts_with("--costs-ms 40,0,0,40,1: one more copy of so small a workload"), "{error}");
+}
+
 /// Bad input is refused in words that say what would be right.
 #[test]
 fn refusals() {
@@ -302,7 +314,9 @@ fn refusals() {
         ("--load 1 --told 1,2,3", "--told 1,2,3: must be STEP or STEP,CHUNK"),
         ("--load 1 --told 512,x", "--told 512,x: must be STEP or STEP,CHUNK"),
         ("--load 1 --told -1", "--told -1: must be STEP or STEP,CHUNK"),
-        ("--load 1 --seeds 0", "--seeds 0"),
+        ("--load 1 --requests 4000000000", "--requests 4000000000: must be from 2 to 1000000"),
+        ("--load 1 --requests 1", "--requests 1: must be from 2 to 1000000"),
+        ("--load 1 --seeds 0", "--seeds 0: must be from 1 to 1000"),
         ("--load 1 --noise -0.5", "--noise -0.5: must be from 0 to 3"),
         ("--load 1 --policies hrrn,sjf,hrrn", "--policies hrrn: is there twice"),
         ("--load 1 --costs-ms 1,2", "five numbers"),
@@ -311,10 +325,19 @@ fn refusals() {
         ("--load 1 --ttft-deadline -1,2", "must be SECONDS or SHORT,LONG"),
         ("--load 1 --kv-tokens 500", "--kv-tokens 500: is too little for "),
         ("--load 1 --kv-tokens 1", "--kv-tokens 1: holds none of the workload's requests"),
-        ("--load 1 --rtt-ms -1", "--rtt-ms -1"),
+        ("--load 1 --rtt-ms -1", "--rtt-ms -1: must be from 0 to 3600000"),
+        ("--load 1 --rtt-ms 1e16", "--rtt-ms 1e16: must be from 0 to 3600000"),
+        ("--load 1 --rtt-ms NaN", "--rtt-ms NaN: must be from 0 to 3600000"),
+        ("--load 1e-15", "--load 1e-15: must be from 0.001 to 1000"),
+        ("--load 1e300", "--load 1e300: must be from 0.001 to 1000"),
+        ("--load NaN", "--load NaN: must be above 0"),
+        ("--load 1 --costs-ms 1e-300,0,0,0,0", "--costs-ms 1e-300,0,0,0,0: prefill must take time"),
+        ("--load 1 --costs-ms 1,0,0,1e300,0", "--costs-ms [1.0, 0.0, 0.0, 1e300, 0.0]: must be five numbers"),
+        ("--load 1 --seeds 18446744073709551615", "--seeds 18446744073709551615: must be from 1 to 1000"),
     ];
     for (more, words) in cases {
-        let line = format!("compare --engine llama2-70b-a100-tp4 --requests 50 {chat} {more}");
+        let line = format!("compare --engine llama2-70b-a100-tp4 {chat} {more}");
+        let line = if more.contains("--requests") { line } else { format!("{line} --requests 50") };
         let error = try_run(&line).expect_err(&line).to_string();
         assert!(error.contains(words), "{more} gave {error:?}");
     }
