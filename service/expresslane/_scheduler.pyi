@@ -452,6 +452,7 @@ class Scheduler:
         models: Sequence[tuple[int, int]],
         max_loaded_models: int = 0,
         available: bool = True,
+        absence_timeout_ns: int = 0,
         long_threshold_tokens: int = 16_384,
         long_slots: int | None = None,
         short_budget_tokens: int | None = None,
@@ -476,7 +477,8 @@ class Scheduler:
 
         `cap`: most tickets in flight, at least 1. `models`: (model, cap within this backend or 0) for each model
         served. `max_loaded_models`: most models with tickets in flight at once, 0 = no limit; those that wait for a
-        place take turns of 16,384 charged tokens or 32 releases.
+        place take turns of 16,384 charged tokens or 32 releases. `absence_timeout_ns`: how long work waits for it while
+        it is not `available`, where that is longer than `no_backend_timeout_ns`.
 
         `lanes` off switches long lane and short budget off. `long_threshold_tokens` is rounded up to a bucket
         edge: a prompt of more tokens is long (0 = none is). `long_slots`: most long prompts in prefill (0 = no limit).
@@ -589,8 +591,8 @@ class Scheduler:
     def blame(self, now_ns: int, ticket: int) -> None:
         """What has just happened to an in-flight ticket speaks against its backend; to be followed by its end.
 
-        A refused connection, a 5xx, a time-out, a broken stream: never a 4xx, which is the caller's, nor a 429, which
-        asks for a pause. It counts once for each attempt, and not for a ticket that was cancelled.
+        A refused connection, a 5xx, a time-out, a broken stream, a refused key: never a 4xx that is the caller's, nor a
+        429, which asks for a pause. It counts once for each attempt, and not for a ticket that was cancelled.
 
         Raises UnknownTicketError when not in flight.
         """

@@ -22,6 +22,7 @@ from expresslane.config import load
 from expresslane.dispatch import Dispatcher
 from expresslane.errors import ConfigError
 from expresslane.fleet import Fleet
+from expresslane.handshakes import Handshakes
 from expresslane.holdings import Holds
 from expresslane.intake import Intake
 from expresslane.interceptors.auth import AuthInterceptor
@@ -40,6 +41,7 @@ from expresslane.servicers.admin import AdminServicer
 from expresslane.servicers.inference import InferenceServicer
 from expresslane.servicers.jobs import JobsServicer
 from expresslane.session_places import SessionPlaces, sessions_limit_bytes
+from expresslane.telemetry.endpoint_secrets import endpoint_secrets
 from expresslane.telemetry.log_stream import LogStream
 from expresslane.telemetry.logs import configure_logs, log_loop_errors
 from expresslane.telemetry.metrics import Metrics
@@ -47,6 +49,7 @@ from expresslane.telemetry.setup import Telemetry
 from expresslane.tenants import Tenant, Tenants
 from expresslane.tls import Tls
 from expresslane.token_estimates import TokenEstimates
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -112,7 +115,8 @@ class App:
             settings.retry_attempts, settings.retry_base_s, settings.retry_cap_s, settings.retry_jitter
         )
         self.access = Access(settings)
-        self._tls = Tls(settings.tls)
+        self._handshakes = Handshakes()
+        self._tls = Tls(settings.tls, self._handshakes.begun)
         self.files = Reloader(
             [
                 ("certificates", self._tls.files, self._tls.load),
@@ -144,15 +148,17 @@ class App:
             limit=settings.kept_limit,
             results_limit_bytes=settings.kept_results_limit_bytes,
         )
-        self._reloading: asyncio.Task[None] | None = None
+        self._looking: list[asyncio.Task[None]] = []
         self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
+        heard = self._handshakes.called if self._tls.on else None
         self.door = AuthInterceptor(
             self.access,
             max_open_calls=settings.max_open_calls,
             max_open_calls_of=tenants.max_open_calls,
             refused=self._observer.refused,
+            heard=heard,
         )
-        self.open_door = OpenMethods(settings.first_message_timeout_s, refused=self._observer.refused)
+        self.open_door = OpenMethods(settings.first_message_timeout_s, refused=self._observer.refused, heard=heard)
         self.arrivals = Arrivals(
             settings.arriving_limit_bytes // settings.max_message_bytes,
             settings.first_message_timeout_s,
@@ -160,15 +166,20 @@ class App:
             clock=clock,
         )
         self.sessions = OpenCalls(
-            settings.max_open_sessions, what="sessions", setting="EXPRESSLANE_MAX_OPEN_SESSIONS", clock=clock
+            settings.max_open_sessions,
+            tenants.max_open_sessions,
+            what="sessions",
+            setting="EXPRESSLANE_MAX_OPEN_SESSIONS",
+            setting_of=lambda tenant: environment_name(f"tenants.{tenant}.max_open_sessions"),
+            clock=clock,
         )
+        holds = Holds(tenants, self.door.open_calls, self.sessions, self.jobs, self.kept)
         self.session_places = SessionPlaces(
             max(1, sessions_limit_bytes(settings) // settings.max_message_bytes),
             settings.first_message_timeout_s,
             setting="EXPRESSLANE_SESSIONS_LIMIT_BYTES",
             clock=clock,
         )
-        holds = Holds(tenants, self.door.open_calls, self.jobs, self.kept)
         self.server = Server(
             InferenceServicer(
                 self.intake,
@@ -217,7 +228,10 @@ class App:
         Raises ConfigError when a certificate, the keys or an address cannot be used.
         """
         await asyncio.to_thread(self.files.load)
-        self._reloading = asyncio.get_running_loop().create_task(self.files.run())
+        loop = asyncio.get_running_loop()
+        self._looking.append(loop.create_task(self.files.run()))
+        if self._tls.on:
+            self._looking.append(loop.create_task(self._handshakes.run()))
         self.scheduling.start(self.dispatcher)
         await self.fleet.start(self.scheduling.apply, self.scheduling.refuse_models)
         return await self.server.start(self.settings.listen, self.settings.admin_listen)
@@ -249,10 +263,15 @@ class App:
         self.kept.close()
         self.scheduling.stop()
         await self.fleet.close()
-        if self._reloading is not None:
-            self._reloading.cancel()
-            await asyncio.gather(self._reloading, return_exceptions=True)
+        for task in self._looking:
+            task.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(None, self.telemetry.shutdown)
+
+    @property
+    def held(self) -> int:
+        """Open calls and unfinished prompts."""
+        return self._observer.open_calls + self.scheduling.unfinished
 
     def _bounds_moved(self, tenant: Tenant) -> None:
         self.jobs.bounds_moved(tenant)
@@ -291,7 +310,13 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
         return EXIT_CONFIG
     settings = configuration.settings
     lines = LogStream(sys.stdout)
-    configure_logs(settings.log_level, settings.log_format, lines, exception_text=settings.log_exception_text)
+    configure_logs(
+        settings.log_level,
+        settings.log_format,
+        lines,
+        exception_text=settings.log_exception_text,
+        secrets=endpoint_secrets(environ),
+    )
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
@@ -321,11 +346,13 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
     loop.add_signal_handler(signal.SIGHUP, app.files.look)
     log_loop_errors(loop)
     grace_s = 0.0
+    ebb: asyncio.Task[None] | None = None
     try:
         address = await _unless(stopping, app.start())
         if address is not None:
             _report(app, configuration, address, environ)
             memory.settle()
+            ebb = loop.create_task(memory.Ebb(lambda: app.held).run())
             await stopping.wait()
             grace_s = settings.drain_grace_s
             log.info("stopping", grace_s=grace_s)
@@ -333,6 +360,8 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
         print(error, file=sys.stderr)  # noqa: T201 - what a person at a terminal must see
         return EXIT_CONFIG
     finally:
+        if ebb is not None:
+            ebb.cancel()
         await app.stop(grace_s)
     log.info("stopped")
     return EXIT_OK

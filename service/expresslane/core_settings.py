@@ -33,6 +33,7 @@ def put_backend(core: Scheduler, now_ns: int, member: Member, models: Sequence[t
             models=models,
             max_loaded_models=settings.max_loaded_models,
             available=member.available,
+            absence_timeout_ns=int(settings.absence_timeout_s * 1e9) if member.reached else 0,
             long_threshold_tokens=settings.long_threshold_tokens,
             long_slots=settings.long_slots,
             short_budget_tokens=settings.short_budget_tokens,

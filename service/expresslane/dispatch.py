@@ -12,6 +12,8 @@ from expresslane.backends.base import Answer, Call
 from expresslane.backends.idempotency import Keys
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import AttemptError, BackendError, PromptError, Reason
+from expresslane.moves import MISSING_PAUSE_NS, lacks_model, may_go_elsewhere, refuses_key, was_refused
+from expresslane.rate_limits import MODEL_NOT_FOUND
 from expresslane.results import Outcome
 from expresslane.retries import asked_ns, plain_seconds
 from expresslane.scheduling import QUEUED
@@ -48,7 +50,8 @@ _BACKENDS_FAULT = frozenset(
         Reason.BACKEND_MALFORMED,
     }
 )
-"""What a breaker counts, beside time-outs that the service itself has set; never a 4xx, which is about the request."""
+"""What a breaker counts, beside time-outs that the service itself has set and refused keys; never any other 4xx, which
+is about the request."""
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
 
 
@@ -212,6 +215,7 @@ class Dispatcher:
         elif error is None and not stopped:
             outcome, prompt_error = Outcome.SUCCEEDED, None
             self._answered(ticket, attempt)
+            self._fleet.answered(attempt.member, ticket.prompt.model)
         else:
             expired = ""
             if stopped:
@@ -225,7 +229,11 @@ class Dispatcher:
                 self._answered(ticket, attempt)
             if self._is_backends_fault(error) or (stopped and not self._is_own(ticket, stopped)):
                 self._scheduling.blame(ticket, now)
-            if self._retry(ticket, attempt, error, now):
+            if may_go_elsewhere(error) and self._scheduling.serves_elsewhere(ticket, attempt.member.number):
+                is_queued = self._elsewhere(ticket, attempt, error, now)
+            else:
+                is_queued = self._retry(ticket, attempt, error, now)
+            if is_queued:
                 return
             outcome = Outcome.EXPIRED if expired else Outcome.FAILED
             prompt_error = self._prompt_error(error, expired)
@@ -253,6 +261,8 @@ class Dispatcher:
     def _note_health(self, member: Member, error: BackendError) -> None:
         if error.reason in _DOWN:
             self._fleet.unreachable(member, error)
+        if refuses_key(error):
+            self._fleet.refused(member, error)
 
     def _answered(self, ticket: Ticket, attempt: Attempt) -> None:
         """The backend has answered, be it with another error than a rate limit."""
@@ -291,9 +301,9 @@ class Dispatcher:
             wanted_ns = max(0, paused_until_ns - now_ns)
             asked = self._scheduling.limits.refusals.is_asked(attempt.member.number, ticket.model_number)
         else:
-            back_off_ns = self._retries.back_off_ns(attempt.number - ticket.turned_away, error, ticket.back_off_ns)
-        delivered = ticket.batch.options.stream_deltas and attempt.answer.started
-        if back_off_ns is None or delivered or ticket.batch.stopped is not None:
+            counted = attempt.number - ticket.turned_away - ticket.refused
+            back_off_ns = self._retries.back_off_ns(counted, error, ticket.back_off_ns)
+        if back_off_ns is None or self._is_final(ticket, attempt):
             return False
         if self._is_backends_fault(error):
             self._scheduling.move_on(ticket, now_ns)
@@ -305,20 +315,58 @@ class Dispatcher:
         if answer != QUEUED:
             error.message += self._why_not(answer, ticket, now_ns, delay_ns)
             return False
-        duration_ns = now_ns - attempt.started_ns
-        failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns)
-        self._end_trace(attempt, "retry", error, now_ns)
-        ticket.history = (*ticket.history, failed)
         ticket.back_off_ns = back_off_ns or ticket.back_off_ns
         ticket.turned_away += paused_until_ns is not None
-        ticket.attempt = None
+        self._queued_again(ticket, attempt, error, now_ns, excluded=exclude)
         return True
+
+    def _elsewhere(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
+        """Send a prompt that one backend will never answer to another that it has not met, at once.
+
+        What was not run counts as no attempt of those allowed. The breaker counts a refused key here alone: where no
+        other backend serves the model, each prompt is told at once what is wrong, and an open breaker would say less.
+        """
+        if refuses_key(error):
+            self._scheduling.blame(ticket, now_ns)
+        if lacks_model(error):
+            member, until_ns = attempt.member, now_ns + MISSING_PAUSE_NS
+            self._fleet.refused(member, error, ticket.prompt.model)
+            self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns, MODEL_NOT_FOUND)
+        refused = was_refused(error)
+        counted = attempt.number - ticket.turned_away - ticket.refused
+        if self._is_final(ticket, attempt) or not (refused or self._retries.allows(counted)):
+            return False
+        answer = self._scheduling.retry(ticket, now_ns, 0, exclude_backend=True)
+        if answer != QUEUED:
+            if answer == "no_other_backend":
+                error.message += " (not retried: each backend that serves the model was asked once)"
+            else:
+                error.message += self._why_not(answer, ticket, now_ns, 0)
+            return False
+        ticket.refused += refused
+        self._queued_again(ticket, attempt, error, now_ns, excluded=True)
+        return True
+
+    @staticmethod
+    def _is_final(ticket: Ticket, attempt: Attempt) -> bool:
+        """Whether nothing can come after an attempt: part of its answer has gone out, or its batch was cut short."""
+        is_delivered = ticket.batch.options.stream_deltas and attempt.answer.shown
+        return is_delivered or ticket.batch.stopped is not None
+
+    def _queued_again(
+        self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int, *, excluded: bool
+    ) -> None:
+        duration_ns = now_ns - attempt.started_ns
+        failed = AttemptError(attempt.member.id, error.reason, error.message, error.http_status, duration_ns, excluded)
+        self._end_trace(attempt, "retry", error, now_ns)
+        ticket.history = (*ticket.history, failed)
+        ticket.attempt = None
 
     def _moves(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         """Whether the next attempt goes to another backend, one that is open and that has not been excluded."""
         if not self._is_backends_fault(error) and error.reason is not Reason.BACKEND_RATE_LIMITED:
             return False
-        excluded = (self._fleet.get(one.backend) for one in ticket.history if self._retries.excludes_backend(one))
+        excluded = (self._fleet.get(one.backend) for one in ticket.history if one.excluded)
         not_there = {attempt.member.number, *(member.number for member in excluded)}
         return self._scheduling.limits.open_elsewhere(ticket.model_number, not_there, now_ns)
 

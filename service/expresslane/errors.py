@@ -244,13 +244,14 @@ class BackendError(ExpresslaneError):
 
 @dataclass(frozen=True, slots=True)
 class AttemptError:
-    """What one earlier attempt ended in."""
+    """What one earlier attempt ended in. `excluded`: whether the prompt is never again sent to that backend."""
 
     backend: str
     reason: Reason
     message: str
     http_status: int
     duration_ns: int
+    excluded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,10 @@ class Expiry:
 
     def _explained(self, ticket: Ticket, why: str) -> PromptError:
         now_ns = self._now_ns
-        backends = self._serving.why_not(ticket, self._breakers, now_ns) if why == "no_backend" else ""
+        backends = ""
+        if why == "no_backend":
+            standing = self._serving.why_not(ticket, self._breakers, now_ns)
+            backends = f"within {self._serving.patience(ticket)} for the model {standing}"
         last = ticket.history[-1] if ticket.history else None
         return _expired(why, last, self._limits.opens_in_ns(ticket.model_number, now_ns), backends)
 
@@ -68,12 +71,12 @@ def _expired(why: str, last: AttemptError | None, opens_in_ns: int | None, backe
     """The error of a prompt that ended while it waited, after its `last` attempt.
 
     `opens_in_ns`: until a limit or breaker lets go of one of the model's backends, if that is known; told where it is
-    what the prompt waited for (O16). `backends`: of a prompt without any, what its model is and how those stand that
-    serve it.
+    what the prompt waited for (O16). `backends`: of a prompt without any, how long it waited, what its model is and how
+    those stand that serve it.
     """
     reason, deadline, message = _EXPIRED[why]
     if backends:
-        message = f"no backend was available within EXPRESSLANE_NO_BACKEND_TIMEOUT_S for the model {backends}"
+        message = f"no backend was available {backends}"
     if last is not None:
         message += f" (its last attempt, at backends/{last.backend}, ended in {last.reason})"
     retry_after_ns = opens_in_ns if why in ("rate_limited", "no_backend") else None

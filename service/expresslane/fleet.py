@@ -35,7 +35,9 @@ _DOWN = frozenset({Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED})
 class Member:
     """One backend and what may change about it at runtime. `models`: name callers use -> backend's own name.
 
-    `cap_is_set`: the cap was configured or set at runtime, and discovery leaves it alone.
+    `cap_is_set`: the cap was configured or set at runtime, and discovery leaves it alone. `refusals`: what it said last
+    for want of a key or quota, under the empty name, or of a model, under the model's. `unlisted`: why it does not list
+    its models.
     """
 
     number: int
@@ -52,6 +54,8 @@ class Member:
     available: bool = True
     reached: bool = False
     trouble: str = ""
+    unlisted: str = ""
+    refusals: dict[str, str] = field(default_factory=dict)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -103,6 +107,11 @@ class Member:
         notices = []
         if not self.available:
             notices.append(f"unavailable: {self.trouble}")
+        notices += [
+            f"refuses {f'the model {name!r}' if name else 'prompts'}: {what}" for name, what in self.refusals.items()
+        ]
+        if self.unlisted:
+            notices.append(f"does not list its models: {self.unlisted}")
         if self.slots and self.effective_cap > self.slots:
             notices.append(
                 f"cap {self.effective_cap} is above the {self.slots} parallel slots that the backend reports: "
@@ -250,6 +259,20 @@ class Fleet:
             self._probing.add(member.id)
             self._spawn(self._probe(member))
 
+    @staticmethod
+    def refused(member: Member, error: BackendError, model: str = "") -> None:
+        """A backend refuses the service's key, or says that it has no such model: noted until it answers again."""
+        if model not in member.refusals:
+            log.warning("backend refuses prompts", backend=member.id, model=model, error=error.message)
+        member.refusals[model] = error.message
+
+    @staticmethod
+    def answered(member: Member, model: str) -> None:
+        """A prompt was answered there: what was refused before is no longer."""
+        if member.refusals:
+            member.refusals.pop("", None)
+            member.refusals.pop(model, None)
+
     async def _probe(self, member: Member) -> None:
         try:
             while not member.available:
@@ -276,12 +299,19 @@ class Fleet:
             ready = member.reached and member.available
             if error.reason in _DOWN or (error.reason is Reason.BACKEND_OVERLOADED and not ready):
                 self.unreachable(member, error)
-            elif not ready:
-                log.warning("backend does not list its models", backend=member.id, error=error.message)
-                self._reach(member)
+            else:
+                # Not even a 401 makes it unavailable: some keys are for prompts alone. Prompts will show (its breaker).
+                member.unlisted = error.message
+                if not ready:
+                    log.warning("backend does not list its models", backend=member.id, error=error.message)
+                    self._reach(member)
             return
+        member.unlisted = ""
         if not member.settings.models:
             member.models = {name: name for name in discovery.models}
+            member.refusals = {
+                name: what for name, what in member.refusals.items() if not name or name in member.models
+            }
         if discovery.slots:
             if discovery.slots != member.slots and member.cap_is_set:
                 self._warn_cap(member, discovery.slots)

@@ -22,7 +22,7 @@ _NAMED_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """So many calls, results, jobs and batches, and what results take in bytes."""
+    """So many calls, sessions among them, results, jobs and batches, and what results take in bytes."""
 
     open_calls: int
     unread_results: int
@@ -31,6 +31,7 @@ class Holdings:
     job_result_bytes: int
     kept_batches: int
     kept_result_bytes: int
+    open_sessions: int
 
     def without(self, parts: Sequence[Holdings]) -> Holdings:
         """What is left besides these parts of it; no number below 0, should they have been read at another moment."""
@@ -45,9 +46,12 @@ class Holdings:
 class Holds:
     """Looks up what is held where it is counted."""
 
-    def __init__(self, tenants: Tenants, calls: OpenCalls, jobs: JobStore, kept: KeptBatches) -> None:
+    def __init__(
+        self, tenants: Tenants, calls: OpenCalls, sessions: OpenCalls, jobs: JobStore, kept: KeptBatches
+    ) -> None:
         self._tenants = tenants
         self._calls = calls
+        self._sessions = sessions
         self._jobs = jobs
         self._kept = kept
 
@@ -64,6 +68,7 @@ class Holds:
             job_result_bytes=jobs.bytes,
             kept_batches=kept.count,
             kept_result_bytes=kept.bytes,
+            open_sessions=self._sessions.total if name is None else self._sessions.of(name),
         )
 
     def by_tenant(self) -> Iterator[tuple[str, Holdings]]:

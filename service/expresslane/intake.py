@@ -100,7 +100,7 @@ class Intake:
         """Queue (prompt, size in bytes) pairs, all or none; those whose model cannot be had fail at once, in-band.
 
         Returns the queued tickets, none when the batch has been cut short: it takes nothing more in. Raises
-        RefusedError.
+        RefusedError (QUEUE_FULL only where room would help: NO_BACKEND where no backend is open).
         """
         if batch.stopped is not None:
             return []
@@ -125,8 +125,14 @@ class Intake:
             ticket = Ticket(named, batch, index, tokens, held_bytes)
             taken_bytes += held_bytes
             entries.append(Entry(ticket, model, output_tokens))
-        self._check_room(batch, Amount(len(entries), taken_bytes))
-        self._scheduling.submit(batch, entries)
+        try:
+            self._check_room(batch, Amount(len(entries), taken_bytes))
+            self._scheduling.submit(batch, entries)
+        except RefusedError as refusal:
+            # A session waits for room: it is told of each prompt in-band.
+            if refusal.reason is not Reason.QUEUE_FULL or batch.open:
+                raise
+            raise self._scheduling.nothing_open(entries) or refusal from None
         if entries:
             self._held.take(batch.tenant.name, len(entries), taken_bytes)
         if batch.options.arrived_ns is not None and not batch.open:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["settle", "usable_bytes"]
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Ebb", "give_back", "resident_bytes", "settle", "usable_bytes"]
 
 # CPython's 700 is passed several times by one turn of the loop under load, each time for nothing: what a prompt needs
 # holds no cycles and goes by reference counts. Seldom is enough for the few cycles of failed attempts.
@@ -19,6 +26,69 @@ YOUNG_OBJECTS = 10_000
 MMAP_THRESHOLD_BYTES = 65_536
 _M_MMAP_THRESHOLD = -3
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_STATM = Path("/proc/self/statm")
+
+LOOK_EVERY_S = 5.0
+GROWN_BYTES = 16 * 2**20
+"""Less is not worth the page faults of the next load."""
+FEW = 100
+
+log = structlog.get_logger(__name__)
+
+
+class Ebb:
+    """Gives memory back to the system once a flood is over.
+
+    After thousands of calls at once glibc keeps what they took in the arenas of gRPC's threads, and what the calls left
+    in reference cycles (each has a few) waits for a full collection, which comes late. `held` says how many calls and
+    prompts are open: it is over when that is `FEW`, or a tenth of the most that was seen since the last time.
+    """
+
+    def __init__(self, held: Callable[[], int]) -> None:
+        self._held = held
+        self._most_held = 0
+        self._left_bytes = 0
+        """Least resident since the last time, when what stayed was in use: not tried again before there is more."""
+
+    async def run(self) -> None:
+        """Look every 5 s until cancelled; where there is no glibc, return at once."""
+        if not _is_glibc():
+            return
+        self.gave_back(resident_bytes())
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self.is_due(before := resident_bytes()):
+                await asyncio.to_thread(give_back)
+                after = resident_bytes()
+                self.gave_back(after)
+                log.info("memory given back", before_mib=before >> 20, after_mib=after >> 20)
+
+    def is_due(self, now_bytes: int) -> bool:
+        """Whether memory has grown since the last time, and little is open now."""
+        held = self._held()
+        self._most_held = max(self._most_held, held)
+        self._left_bytes = min(self._left_bytes, now_bytes)
+        return now_bytes >= self._left_bytes + GROWN_BYTES and held <= max(FEW, self._most_held // 10)
+
+    def gave_back(self, left_bytes: int) -> None:
+        """Go by what is left from now on."""
+        self._left_bytes = left_bytes
+        self._most_held = 0
+
+
+def give_back() -> None:
+    """Collect all garbage, and let glibc return what is free in all its arenas. Blocks; the latter without the GIL."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_bytes() -> int:
+    """Of this process; Linux only."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _is_glibc() -> bool:
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
 def settle() -> None:
@@ -29,8 +99,8 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+    if _is_glibc():
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 
 def usable_bytes() -> int:

@@ -1,22 +1,26 @@
-"""Why nothing took a prompt: the backends of its model, each with the state that it was last seen in."""
+"""Why nothing takes a prompt: the backends of its model, each with the state that it was last seen in."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from expresslane.masking import masked
-from expresslane.retries import RetryPolicy, plain_seconds
+from expresslane.retries import plain_seconds
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from expresslane._scheduler import BreakerSnapshot
     from expresslane.batches.ticket import Ticket
+    from expresslane.errors import Reason
     from expresslane.fleet import Member
 
 __all__ = ["Serving"]
 
 MAX_BACKENDS = 8
+MAX_MODELS = 4
 MAX_MODEL_CHARS = 256
 MAX_TROUBLE_CHARS = 300
 MAX_MASKED_CHARS = 2_048
@@ -32,35 +36,77 @@ class Serving:
         """A backend serves the models with these numbers now, as far as it is known."""
         self._members[member.number] = member, frozenset(models)
 
+    def elsewhere(self, model: int, backend: int) -> bool:
+        """Whether a backend other than this one serves a model, be it up or down."""
+        return any(number != backend and model in models for number, (_, models) in self._members.items())
+
     def why_not(self, ticket: Ticket, breakers: Mapping[int, BreakerSnapshot | None], now_ns: int) -> str:
         """The model of a prompt that nothing took, and how those stand that serve it, or may. Breakers by backend."""
+        excluded = {one.backend: one.reason for one in ticket.history if one.excluded}
+        return self._standing(ticket.model_number, ticket.prompt.model, breakers, now_ns, excluded)
+
+    def patience(self, ticket: Ticket) -> str:
+        """The settings that say how long a prompt may wait without a backend."""
+        settings = ["EXPRESSLANE_NO_BACKEND_TIMEOUT_S"]
+        for member, models in self._members.values():
+            if ticket.model_number in models and member.reached and not member.available:
+                settings.append(environment_name(f"backends.{member.id}.absence_timeout_s"))
+        more = len(settings) - 1 - MAX_BACKENDS
+        named = " or ".join(settings[: MAX_BACKENDS + 1]) + (f" or {more} more" if more > 0 else "")
+        return f"{named}, whichever is longest," if len(settings) > 1 else named
+
+    def why_none(
+        self, models: Mapping[int, str], breakers: Mapping[int, BreakerSnapshot | None], now_ns: int
+    ) -> str | None:
+        """How the backends of these models (number -> name) stand, where none of them is open; None if one is."""
+        for member, served in self._members.values():
+            breaker = breakers.get(member.number)
+            is_open = member.available and (breaker is None or breaker.state == "closed")
+            if is_open and not served.isdisjoint(models):
+                return None
+        told = [self._standing(*model, breakers, now_ns, {}) for model in islice(models.items(), MAX_MODELS)]
+        return "; ".join([*told, *([f"and {len(models) - MAX_MODELS} more"] if len(models) > MAX_MODELS else [])])
+
+    def _standing(
+        self,
+        model: int,
+        name: str,
+        breakers: Mapping[int, BreakerSnapshot | None],
+        now_ns: int,
+        excluded: Mapping[str, Reason],
+    ) -> str:
         known = self._members.values()
-        serving = [member for member, models in known if ticket.model_number in models]
+        serving = [member for member, models in known if model in models]
         asked = serving or [member for member, _ in known if not member.reached]
-        timed_out = {one.backend for one in ticket.history if RetryPolicy.excludes_backend(one)}
         told = [
-            f"backends/{one.id}: {_left_out(one, timed_out) or _state(one, breakers.get(one.number), now_ns)}"
+            f"backends/{one.id}: {_left_out(one, excluded) or _state(one, breakers.get(one.number), now_ns)}"
             for one in asked[:MAX_BACKENDS]
         ]
         if not serving:
             told.insert(0, "no backend has listed it so far")
         if len(asked) > MAX_BACKENDS:
             told.append(f"and {len(asked) - MAX_BACKENDS} more")
-        return f"{ticket.prompt.model[:MAX_MODEL_CHARS]!r}: {'; '.join(told)}"
+        return f"{name[:MAX_MODEL_CHARS]!r}: {'; '.join(told)}"
 
 
-def _left_out(member: Member, timed_out: set[str]) -> str:
-    is_one = member.available and member.id in timed_out
-    return "the prompt timed out there, and is not sent there again" if is_one else ""
+def _left_out(member: Member, excluded: Mapping[str, Reason]) -> str:
+    reason = excluded.get(member.id) if member.available else None
+    return f"the prompt's attempt there ended in {reason}, and it is not sent there again" if reason else ""
 
 
 def _state(member: Member, breaker: BreakerSnapshot | None, now_ns: int) -> str:
     if not member.available:
-        return masked(member.trouble[:MAX_MASKED_CHARS])[:MAX_TROUBLE_CHARS] or "unavailable"
+        return _shown(member.trouble) or "unavailable"
     if breaker is None or breaker.state == "closed":
         return "available"
     if breaker.half_open_at_ns is None:
         return "breaker half open, being tried"
     samples = breaker.good + breaker.bad
     failed = f", {breaker.bad} of {samples} attempts failed" if samples else ""
-    return f"breaker open{failed}, tried again in {plain_seconds(max(0, breaker.half_open_at_ns - now_ns))} s"
+    refused = f" ({_shown(member.refusals[''])})" if "" in member.refusals else ""
+    tried = plain_seconds(max(0, breaker.half_open_at_ns - now_ns))
+    return f"breaker open{failed}{refused}, tried again in {tried} s"
+
+
+def _shown(trouble: str) -> str:
+    return masked(trouble[:MAX_MASKED_CHARS])[:MAX_TROUBLE_CHARS]

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Literal
 
-from expresslane.errors import AttemptError, BackendError, Reason
+from expresslane.errors import BackendError, Reason
 
 __all__ = ["MAX_WAIT_S", "Jitter", "RetryPolicy", "asked_ns", "plain_seconds"]
 
@@ -49,9 +49,13 @@ class RetryPolicy:
 
         `last_ns` is the back-off before that attempt, without what a backend asked for beyond it.
         """
-        if attempt >= self.attempts or not error.retryable:
+        if not (self.allows(attempt) and error.retryable):
             return None
         return int(self._back_off_s(attempt, last_ns / 1e9) * 1e9)
+
+    def allows(self, attempt: int) -> bool:
+        """Whether there may be another attempt after the one with this number (from 1)."""
+        return attempt < self.attempts
 
     def _back_off_s(self, attempt: int, last_s: float) -> float:
         bound = min(self.cap_s, self.base_s * 2.0 ** (attempt - 1))
@@ -66,6 +70,6 @@ class RetryPolicy:
                 return bound
 
     @staticmethod
-    def excludes_backend(error: BackendError | AttemptError) -> bool:
+    def excludes_backend(error: BackendError) -> bool:
         """Whether no later attempt may go to the same backend: a timed-out one is not repeated where it timed out."""
         return error.reason in _OTHER_BACKEND

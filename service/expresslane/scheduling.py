@@ -13,7 +13,7 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.core_settings import put_backend, put_policy, put_tenant_limits
 from expresslane.core_words import refused, used
-from expresslane.errors import PromptError, Reason
+from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.expiry import Expiry
 from expresslane.no_backend import Serving
 from expresslane.policies import Scope
@@ -24,7 +24,7 @@ from expresslane.room import Room
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from expresslane._scheduler import Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
+    from expresslane._scheduler import BreakerSnapshot, Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
     from expresslane.backends.rate_headers import Told
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
@@ -120,12 +120,12 @@ class Scheduling:
         put_tenant_limits(self._core, self._clock(), tenant)
         self._wake()
 
-    def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
+    def pause(self, backend: int, model: int, now_ns: int, until_ns: int, kind: str = PAUSE) -> None:
         """Release nothing of one model to a backend before `until_ns`; a time that is past changes nothing."""
         if until_ns <= now_ns:
             return
         self._core.pause(now_ns, backend, until_ns=until_ns, model=model)
-        self.limits.pause(backend, model, Limit(PAUSE, until_ns, backend=self._backend_name(backend)), now_ns)
+        self.limits.pause(backend, model, Limit(kind, until_ns, backend=self._backend_name(backend)), now_ns)
         self._wake()
 
     def set_policy(self, scope: Scope, policy: str | None, model: int | None = None) -> None:
@@ -192,6 +192,20 @@ class Scheduling:
         self._idle.clear()
         self._wake()
 
+    def nothing_open(self, entries: Sequence[Entry]) -> RefusedError | None:
+        """The refusal of prompts that find no room where no backend of any of their models is open; None where one is.
+
+        The queue is full because nothing leaves it then, and room would not help.
+        """
+        now = self._clock()
+        models = {entry.model.number: entry.ticket.prompt.model for entry in entries}
+        standing = self._serving.why_none(models, self._breakers(), now)
+        if standing is None:
+            return None
+        opening = [at_ns for model in models if (at_ns := self.limits.opens_in_ns(model, now)) is not None]
+        message = f"no backend is available, and the queue is full, for the model {standing}"
+        return RefusedError(Reason.NO_BACKEND, message, retry_after_ns=min(opening, default=None))
+
     def queue_room(self) -> int:
         """How many more prompts may wait now."""
         return self._core.queue_room()
@@ -216,6 +230,10 @@ class Scheduling:
         """Move one deadline of the running attempt."""
         self._core.rearm(self._clock(), ticket.id, reason, at_ns)
         self._wake()
+
+    def serves_elsewhere(self, ticket: Ticket, backend: int) -> bool:
+        """Whether a backend other than this one serves a ticket's model, be it up or down."""
+        return self._serving.elsewhere(ticket.model_number, backend)
 
     def blame(self, ticket: Ticket, now_ns: int) -> None:
         """What has just ended the running attempt speaks against its backend."""
@@ -332,6 +350,11 @@ class Scheduling:
         """Batches with unfinished prompts."""
         return list(self._batches.values())
 
+    @property
+    def unfinished(self) -> int:
+        """How many tickets are."""
+        return len(self._tickets)
+
     async def idle(self) -> None:
         """Return once no ticket is left."""
         await self._idle.wait()
@@ -415,10 +438,12 @@ class Scheduling:
         self._arm(now)
         self.room.freed()
 
+    def _breakers(self) -> dict[int, BreakerSnapshot | None]:
+        return {one.backend: one.breaker for one in self._core.snapshot().backends}
+
     def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
         is_without = any(why == "no_backend" for _, why in expiring)
-        breakers = {one.backend: one.breaker for one in self._core.snapshot().backends} if is_without else {}
-        expiry = Expiry(self.limits, self._serving, breakers, now_ns)
+        expiry = Expiry(self.limits, self._serving, self._breakers() if is_without else {}, now_ns)
         for number, why in expiring:
             ticket = self._tickets[number]
             if why == "batch":

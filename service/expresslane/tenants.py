@@ -44,6 +44,7 @@ class Tenant:
     job_bounds: Bounds = UNBOUNDED
     kept_bounds: Bounds = UNBOUNDED
     max_open_calls: int = 0
+    max_open_sessions: int = 0
     unread: Unread = field(default_factory=lambda: Unread(UNBOUNDED))
     open: int = 0
     tally: Tally = field(default_factory=Tally)
@@ -153,6 +154,11 @@ class Tenants:
         most: int = self._setting(name, "max_open_calls")
         return most
 
+    def max_open_sessions(self, name: str) -> int:
+        """The same of its sessions."""
+        most: int = self._setting(name, "max_open_sessions")
+        return most
+
     def is_configured(self, tenant: Tenant) -> bool:
         """Whether it has settings of its own, from the configuration or by `update`."""
         return tenant.name in self._configured
@@ -186,6 +192,7 @@ class Tenants:
         tenant.job_bounds = Bounds(held("job_limit"), held("job_results_limit_bytes"))
         tenant.kept_bounds = Bounds(held("kept_limit"), held("kept_results_limit_bytes"))
         tenant.max_open_calls = held("max_open_calls")
+        tenant.max_open_sessions = held("max_open_sessions")
         tenant.unread.set_bounds(Bounds(held("unread_limit_results"), held("unread_limit_bytes")))
 
     def _setting(self, name: str, field: str) -> Any:

@@ -15,16 +15,22 @@ import grpc
 from expresslane.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from expresslane.settings import TlsSettings
 
 __all__ = ["Tls"]
 
 
 class Tls:
-    """The certificates that hold now. Load them before asking for credentials."""
+    """The certificates that hold now. Load them before asking for credentials.
 
-    def __init__(self, settings: TlsSettings) -> None:
+    `begun` is called with each connection, in a thread of gRPC.
+    """
+
+    def __init__(self, settings: TlsSettings, begun: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
+        self._begun = begun
         self._current: grpc.ServerCertificateConfiguration | None = None
 
     @property
@@ -63,7 +69,11 @@ class Tls:
     def credentials(self) -> grpc.ServerCredentials:
         """Credentials that follow the files."""
         with_client = bool(self._settings.client_ca_file)
-        return grpc.dynamic_ssl_server_credentials(self._holding(), self._holding, with_client)
+        return grpc.dynamic_ssl_server_credentials(self._holding(), self._asked, with_client)
+
+    def _asked(self) -> grpc.ServerCertificateConfiguration:
+        self._begun()
+        return self._holding()
 
     def _holding(self) -> grpc.ServerCertificateConfiguration:
         assert self._current is not None, "load comes first"

@@ -53,13 +53,18 @@ class Served:
 
     async def logged(self, event: str) -> dict[str, Any]:
         """The next log line of that event."""
+        while True:
+            if (line := await self.next_line(event))["event"] == event:
+                return line
+
+    async def next_line(self, wanted: str = "a line") -> dict[str, Any]:
+        """The next log line."""
         assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
+        if line := await self.process.stdout.readline():
             self.log.append(orjson.loads(line))
-            if self.log[-1]["event"] == event:
-                return self.log[-1]
+            return self.log[-1]
         _, errors = await self.process.communicate()
-        raise AssertionError(f"ended without {event!r}: {errors.decode()}")
+        raise AssertionError(f"ended without {wanted!r}: {errors.decode()}")
 
     async def rest(self) -> None:
         """Read the log to its end, so that a talkative process does not wait for a reader."""

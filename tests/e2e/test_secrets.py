@@ -162,3 +162,34 @@ async def test_redirects_are_not_followed(tmp_path: Path) -> None:
             assert "redirects are not followed" in result.error.message
         assert len(fake.generations) == 1
         assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+async def test_a_collector_that_is_not_there(tmp_path: Path, protocol: str) -> None:
+    """Exporters complain about their endpoint by name, the gRPC one without a scheme: its password is cut out (A35)."""
+    environ = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{PASSWORD}@127.0.0.1:9",
+        "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{AUTH}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_METRIC_EXPORT_INTERVAL": "100",
+        "EXPRESSLANE_LOG_LEVEL": "debug",
+        "EXPRESSLANE_LOG_EXCEPTION_TEXT": "true",
+    }
+    async with Served(tmp_path, **environ) as served:
+        async with Client(served.address) as client:
+            assert (await client.collect_batch(["x"])).results[0].ok
+        complained: set[str] = set()
+        while len(complained) < 2:  # of traces and of metrics
+            line = await served.next_line()
+            if line["event"].startswith("Failed to export"):
+                complained.add(line["event"])
+        served.terminate()
+        await served.rest()
+        assert await served.process.wait() == 0
+        assert served.process.stderr is not None
+        said = repr(served.log) + (await served.process.stderr.read()).decode()
+    assert PASSWORD not in said
+    assert AUTH not in said
+    assert ("[secret]@127.0.0.1:9" in said) is (protocol == "grpc")

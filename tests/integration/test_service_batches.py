@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
@@ -12,6 +13,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.support.fake_backend import FakeBackend, Script, SeenRequest, echo_of
 from tests.support.service import Service, backend
+from tests.support.shell import Shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def asked(request: SeenRequest) -> str:
@@ -32,6 +37,20 @@ async def test_results_as_they_complete() -> None:
         rest = [result.custom_id async for result in call]
         assert sorted(rest) == ["s1", "s2"]
         assert (call.summary.state, call.summary.succeeded, call.summary.failed) == (BatchState.COMPLETED, 3, 0)
+
+
+async def test_service_tier(tmp_path: Path) -> None:
+    """A provider's service tier is asked for as one more parameter, in Python and in a file of prompts (P35)."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+        for tier in ("flex", "priority"):
+            (result,) = (await service.client.collect_batch([Prompt("a", "x", extra={"service_tier": tier})])).results
+            assert result.ok
+        shell = Shell(tmp_path, service.address)
+        (tmp_path / "prompts.jsonl").write_text('{"custom_id": "b", "prompt": "x", "service_tier": "flex"}\n')
+        assert (await shell.run("run", "prompts.jsonl")).code == 0
+        await service.client.collect_batch(["x"])
+    seen = [request.json.get("service_tier") for request in fake.generations]
+    assert seen == ["flex", "priority", "flex", None]
 
 
 async def test_the_summary_tells_when_the_first_and_the_median_result_came() -> None:

@@ -13,8 +13,9 @@ from expresslane.batches.ticket import Ticket
 from expresslane.dispatch import Attempt
 from expresslane_client import Outcome, Prompt
 
-from tests.support.fake_backend import FakeBackend, Script
+from tests.support.fake_backend import FakeBackend, Script, echo_of
 from tests.support.fake_backend.adapter import until
+from tests.support.fake_backend.openai_dialect import event
 from tests.support.service import Service, backend
 
 OF_A_PROMPT = (Batch, Ticket, Attempt)
@@ -39,6 +40,19 @@ async def test_machine_that_is_gone() -> None:
             assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "backends/well")}
             assert sorted(one.attempts for one in results) == [1, 2]
             assert (await service.client.get_backend("gone")).in_flight == 0
+
+
+async def test_a_tool_call_that_breaks_off_is_repeated_with_deltas_on() -> None:
+    """Tool calls never go out as deltas: nothing of the broken one has reached the caller (A18)."""
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
+    broken = Script(wire=[event({"choices": [{"delta": {"tool_calls": [call]}}]})])
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), retry_base_s=0.001) as service:
+        fake.script(broken)
+        result = (await service.client.generate_batch([Prompt("a", "a")], stream_deltas=True).collect())[0]
+        assert (result.outcome, result.attempts, result.text) == (Outcome.SUCCEEDED, 2, echo_of("a"))
+        fake.script(Script(wire=[event({"choices": [{"delta": {"content": "x"}}]})]))
+        result = (await service.client.generate_batch([Prompt("b", "b")], stream_deltas=True).collect())[0]
+        assert (result.outcome, result.attempts, result.text) == (Outcome.FAILED, 1, "x")
 
 
 async def test_attempts_of_which_nobody_knows_share_a_key() -> None:

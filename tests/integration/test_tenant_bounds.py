@@ -97,6 +97,33 @@ async def test_open_calls() -> None:
         assert [(await one).results[0].ok for one in (first, second)] == [True, True]
 
 
+async def test_open_sessions() -> None:
+    """A session too many of a tenant is refused by the setting's name; its calls and others' sessions are not."""
+    async with simulated_service(max_open_sessions=3) as service, caller(service) as client:
+        await update(service, max_open_sessions=1)
+        async with client.stream_prompts() as first:
+            await first.send("x")
+            assert [(await anext(first)).ok] == [True]
+            with pytest.raises(RefusedError, match="EXPRESSLANE_TENANTS__ACME__MAX_OPEN_SESSIONS") as raised:
+                await one_prompt(client)
+            assert (raised.value.reason, raised.value.code) == ("TOO_MANY_CALLS", grpc.StatusCode.RESOURCE_EXHAUSTED)
+            assert (await client.collect_batch(["x"])).results[0].ok
+            assert await one_prompt(service.client)
+            shown = await update(service, max_open_sessions=2)
+            assert (shown.holdings.open_sessions, shown.max_open_sessions) == (1, 2)
+            assert await one_prompt(client)
+            assert (await service.client.get_snapshot()).holdings.open_sessions >= 1
+        await until(lambda: service.app.sessions.total == 0)
+
+
+async def one_prompt(client: Client) -> bool:
+    """Whether a session of its own answers one prompt."""
+    async with client.stream_prompts() as session:
+        await session.send("x")
+        await session.done_sending()
+        return [result.ok async for result in session] == [True]
+
+
 async def test_jobs_and_kept_batches() -> None:
     """A tenant that has some already goes by the new bounds: by number and by bytes, lowered and raised."""
     async with simulated_service() as service, caller(service) as client:

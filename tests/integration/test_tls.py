@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +35,37 @@ async def test_encrypted_and_checked(tmp_path: Path) -> None:
             with pytest.raises(UnavailableError):
                 await answer(service.address, tls)
         assert await answer(service.address, ours.caller()) == "answered"
+
+
+@pytest.mark.parametrize(
+    ("version", "served"),
+    [
+        (ssl.TLSVersion.TLSv1, False),
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+async def test_versions(tmp_path: Path, version: ssl.TLSVersion, served: bool) -> None:
+    """TLS 1.2 and 1.3 are spoken; 1.0 and 1.1 are refused by the service, to a caller that would speak them."""
+    ours = Authority(tmp_path)
+    async with simulated_service(tls=ours.server()) as service:
+        context = ssl.create_default_context(cafile=str(ours.file))
+        context.minimum_version = context.maximum_version = version
+        context.set_ciphers("ALL:@SECLEVEL=0")  # or OpenSSL would not offer the old ones itself
+        context.set_alpn_protocols(["h2"])
+        host, _, port = service.address.rpartition(":")
+        opening = asyncio.open_connection(host, int(port), ssl=context, server_hostname="localhost")
+        if not served:
+            with pytest.raises(ConnectionResetError):  # by the service: what fails on this side is an SSLError
+                await opening
+            return
+        _, writer = await opening
+        assert (
+            writer.get_extra_info("ssl_object").version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
+        )
+        writer.transport.abort()
 
 
 async def test_callers_show_a_certificate_where_it_is_asked_for(tmp_path: Path) -> None:

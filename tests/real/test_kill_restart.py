@@ -38,7 +38,7 @@ def prompts(salt: str) -> list[Prompt]:
 async def test_batch_session_and_job_outlive_their_engine(mortal: LlamaServer) -> None:
     """A20, T13: SIGKILL in the middle of a batch, a session and a job loses no prompt and delivers none twice."""
     log: dict[str, list[Result]] = {"batch": [], "session": [], "job": []}
-    settings = {"no_backend_timeout_s": 200, "probe_interval_s": 0.1, "retry_attempts": 4, "retry_base_s": 0.05}
+    settings = {"probe_interval_s": 0.1, "retry_attempts": 4, "retry_base_s": 0.05}
     async with Service(engine=engine_backend(mortal.url), **settings) as service:
         client = service.client
 

@@ -65,8 +65,7 @@ async def test_an_engine_that_comes_late(mortal: LlamaServer) -> None:
 async def test_an_engine_killed_in_the_middle(mortal: LlamaServer) -> None:
     """Killed and started again on the same port, the engine costs time only: each prompt ends once, with its text."""
     prompts = [prompt(str(index), 40, salt="killed ", output_tokens=100) for index in range(PROMPTS)]
-    settings = {"no_backend_timeout_s": 200, "probe_interval_s": 0.1}
-    async with Service(engine=engine_backend(mortal.url), **settings) as service:
+    async with Service(engine=engine_backend(mortal.url), probe_interval_s=0.1) as service:
         results = []
         call = service.client.generate_batch(prompts)
         async for result in call:

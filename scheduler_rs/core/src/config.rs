@@ -19,7 +19,8 @@ pub struct Config {
     pub queue_limit_ns: u64,
     /// Most tickets in flight over all backends; 0 = no limit.
     pub in_flight_limit: u32,
-    /// How long work waits while every backend that it may go to is down; 0 = it expires at once.
+    /// How long work waits while every backend that it may go to is down; 0 = it expires at once. Longer for a backend
+    /// with an `absence_timeout_ns`.
     pub no_backend_timeout_ns: u64,
     /// A ticket that waited longer is promoted; 0 = the policy's default.
     pub max_wait_ns: u64,
@@ -93,6 +94,9 @@ pub struct BackendConfig {
     pub max_loaded_models: u32,
     /// Whether it may be given work now.
     pub available: bool,
+    /// How long work waits for it while it is not available, where that is longer than `no_backend_timeout_ns`: it has
+    /// been there before, and may be starting again.
+    pub absence_timeout_ns: u64,
     /// A prompt of more tokens is long; rounded up to a bucket edge; 0 = no prompt is long.
     pub long_threshold_tokens: u32,
     /// Most long prompts in prefill; 0 = no limit; none = 1, and with `engine_chunk_tokens` a further one while the
@@ -135,6 +139,7 @@ impl Default for BackendConfig {
             models: Vec::new(),
             max_loaded_models: 0,
             available: true,
+            absence_timeout_ns: 0,
             long_threshold_tokens: 16_384,
             long_slots: None,
             short_budget_tokens: None,

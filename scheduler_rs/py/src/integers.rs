@@ -54,6 +54,7 @@ arguments! {
     cap: u32,
     models: Vec<(u32, u32)>,
     max_loaded_models: u32,
+    absence_timeout_ns: u64,
     long_threshold_tokens: u32,
     long_slots: Option<u32>,
     short_budget_tokens: Option<u32>,

@@ -64,7 +64,7 @@ pub(crate) struct WorkloadArgs {
     /// bursts, closed, batch, diurnal, storms, turns.
     #[arg(long)]
     pub(crate) trace: String,
-    /// Requests in a synthetic workload.
+    /// Requests in a synthetic workload, at most a million.
     #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
     pub(crate) requests: usize,
 }
@@ -91,10 +91,11 @@ pub(crate) struct EngineArgs {
     /// Tokens that the engine's KV cache holds.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) kv_tokens: Option<u64>,
-    /// Network time to the engine and back.
+    /// Network time to the engine and back, at most an hour.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) rtt_ms: Option<f64>,
-    /// Step costs a,b,c,d,e in milliseconds: prefill a + b n + c n^2, decode d + e batch.
+    /// Step costs a,b,c,d,e in milliseconds: prefill a + b n + c n^2, decode d + e batch; an hour
+    /// each at most.
     #[arg(long, value_delimiter = ',', num_args = 1, value_name = "A,B,C,D,E", allow_hyphen_values = true)]
     pub(crate) costs_ms: Option<Vec<f64>>,
 }
@@ -126,7 +127,8 @@ pub(crate) struct CompareArgs {
     pub(crate) workload: WorkloadArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
-    /// Offered rate over the engine's saturation rate on this workload; of a closed loop, users over max-num-seqs.
+    /// Offered rate over the engine's saturation rate on this workload; of a closed loop, users over max-num-seqs. From
+    /// 0.001 to 1000.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) load: f64,
     /// Policies, by comma: passthrough, cap-fcfs, and the scheduler's.
@@ -195,7 +197,7 @@ pub(crate) struct ReportArgs {
     /// Runs with so many different seeds.
     #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
     seeds: u64,
-    /// Requests in a synthetic workload.
+    /// Requests in a synthetic workload, at most a million.
     #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
     requests: usize,
 }
@@ -207,7 +209,7 @@ pub(crate) struct HarmArgs {
     /// An engine by name.
     #[arg(long, default_value = "llama2-70b-a100-tp4")]
     engine: String,
-    /// Requests in a synthetic workload.
+    /// Requests in a synthetic workload, at most a million.
     #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
     requests: usize,
     #[command(flatten)]
@@ -336,7 +338,9 @@ fn told(given: &str) -> Result<Told, Error> {
         _ => return Err(Error::value("--told", &given, "must be STEP or STEP,CHUNK")),
     };
     if told.chunk_tokens > told.step_tokens {
-        return Err(Error::value("--told", &given, "has a chunk above the step"));
+        let rule =
+            format!("the chunk must be at most the step ({}), which must then be given", told.step_tokens);
+        return Err(Error::value("--told", &given, rule));
     }
     Ok(told)
 }

@@ -11,6 +11,12 @@ use crate::source::Source;
 use crate::workload::deadlines::Deadlines;
 use crate::world;
 use serde::Serialize;
+use std::ops::RangeInclusive;
+
+/// Outside of these arrivals are all alike: each alone, or all at once.
+const LOADS: RangeInclusive<f64> = 1e-3..=1e3;
+/// What is seen of all seeds is held in memory.
+const MOST_SEEDS: u64 = 1_000;
 
 /// Everything that a comparison depends on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,14 +69,18 @@ pub(crate) struct Choice {
 
 impl Choice {
     fn check(&self) -> Result<(), Error> {
-        if !(self.load.is_finite() && self.load > 0.0) {
-            return Err(Error::value("--load", &self.load, "must be above 0"));
+        if self.load.is_nan() || self.load <= 0.0 {
+            return Err(Error::number("--load", self.load, "must be above 0"));
         }
-        if self.seeds == 0 {
-            return Err(Error::value("--seeds", &0, "must be at least 1"));
+        if !LOADS.contains(&self.load) {
+            let rule = format!("must be from {} to {}", LOADS.start(), LOADS.end());
+            return Err(Error::number("--load", self.load, rule));
+        }
+        if !(1..=MOST_SEEDS).contains(&self.seeds) {
+            return Err(Error::value("--seeds", &self.seeds, format!("must be from 1 to {MOST_SEEDS}")));
         }
         if !(0.0..=3.0).contains(&self.noise_sigma) {
-            return Err(Error::value("--noise", &self.noise_sigma, "must be from 0 to 3"));
+            return Err(Error::number("--noise", self.noise_sigma, "must be from 0 to 3"));
         }
         if self.limits.cap == 0 {
             return Err(Error::value("--cap", &0, "must be at least 1"));

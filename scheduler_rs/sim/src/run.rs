@@ -49,17 +49,22 @@ fn compare(args: &CompareArgs, out: &mut impl Write) -> Result<(), Error> {
     let conditions = &comparison.conditions;
     writeln!(
         out,
-        "SIMULATED  {}: {} requests x {} seeds at {:.4}/s, load {} of saturation {:.4}/s on {}",
+        "SIMULATED  {}: {} requests x {} seeds at {}/s, load {} of saturation {}/s on {}",
         conditions.trace,
         conditions.requests,
         conditions.seeds,
-        conditions.offered_requests_per_s,
+        rate(conditions.offered_requests_per_s),
         conditions.load,
-        conditions.saturation.requests_per_s,
+        rate(conditions.saturation.requests_per_s),
         conditions.engine.name,
     )?;
     write!(out, "{}", table::render(&comparison.rows))?;
     Ok(())
+}
+
+/// With four digits that count, however slow the engine is.
+fn rate(per_s: f64) -> String {
+    if per_s < 0.01 { format!("{per_s:.3e}") } else { format!("{per_s:.4}") }
 }
 
 fn saturation(args: &SaturationArgs, out: &mut impl Write) -> Result<(), Error> {

@@ -44,6 +44,11 @@ impl Saturation {
             );
             return Err(Error::value("--kv-tokens", &engine.kv_tokens, rule));
         }
+        if took_s <= 0.0 {
+            let rule =
+                "one more copy of so small a workload takes no time with these costs, so it has no rate";
+            return Err(Error::value("--costs-ms", &engine.cost.listed(), rule));
+        }
         let per_s = |of: fn(&Request) -> u32| {
             completed.iter().map(|request| f64::from(of(request))).sum::<f64>() / took_s
         };

@@ -268,6 +268,18 @@ fn saturation() {
     assert!((of(1) - of(100)).abs() < 1e-9 && of(1) > 1.0);
 }
 
+/// A rate that is no number is refused: one request more in a step that has room for it takes no time.
+#[test]
+fn no_saturation() {
+    let path = csv("one.csv", std::iter::once("0,1,1".to_owned()));
+    let line = format!(
+        "saturation --engine llama2-70b-a100-tp4 --costs-ms 40,0,0,40,1 --max-num-seqs 300 --trace {}",
+        path.display()
+    );
+    let error = try_run(&line).unwrap_err().to_string();
+    assert!(error.starts_with("--costs-ms 40,0,0,40,1: one more copy of so small a workload"), "{error}");
+}
+
 /// Bad input is refused in words that say what would be right.
 #[test]
 fn refusals() {
@@ -288,16 +300,23 @@ fn refusals() {
             "--load 1 --max-num-seqs 4096",
             "--max-num-batched-tokens 2048: must be at least --max-num-seqs (4096)",
         ),
+        ("--load 1 --max-num-batched-tokens 0", "--max-num-batched-tokens 0: must be at least 1"),
         (
             "--load 1 --max-num-batched-tokens 300 --threshold 512",
             "--threshold 512: is more than --max-num-batched-tokens (300)",
         ),
         ("--load 1 --threshold 4096", "--threshold 4096: is more than --max-num-batched-tokens (2048)"),
-        ("--load 1 --told 512,2048", "--told 512,2048: has a chunk above the step"),
+        ("--load 1 --told 512,2048", "--told 512,2048: the chunk must be at most the step (512)"),
+        (
+            "--load 1 --told 0,512",
+            "--told 0,512: the chunk must be at most the step (0), which must then be given",
+        ),
         ("--load 1 --told 1,2,3", "--told 1,2,3: must be STEP or STEP,CHUNK"),
         ("--load 1 --told 512,x", "--told 512,x: must be STEP or STEP,CHUNK"),
         ("--load 1 --told -1", "--told -1: must be STEP or STEP,CHUNK"),
-        ("--load 1 --seeds 0", "--seeds 0"),
+        ("--load 1 --requests 4000000000", "--requests 4000000000: must be from 2 to 1000000"),
+        ("--load 1 --requests 1", "--requests 1: must be from 2 to 1000000"),
+        ("--load 1 --seeds 0", "--seeds 0: must be from 1 to 1000"),
         ("--load 1 --noise -0.5", "--noise -0.5: must be from 0 to 3"),
         ("--load 1 --policies hrrn,sjf,hrrn", "--policies hrrn: is there twice"),
         ("--load 1 --costs-ms 1,2", "five numbers"),
@@ -306,10 +325,19 @@ fn refusals() {
         ("--load 1 --ttft-deadline -1,2", "must be SECONDS or SHORT,LONG"),
         ("--load 1 --kv-tokens 500", "--kv-tokens 500: is too little for "),
         ("--load 1 --kv-tokens 1", "--kv-tokens 1: holds none of the workload's requests"),
-        ("--load 1 --rtt-ms -1", "--rtt-ms -1"),
+        ("--load 1 --rtt-ms -1", "--rtt-ms -1: must be from 0 to 3600000"),
+        ("--load 1 --rtt-ms 1e16", "--rtt-ms 1e16: must be from 0 to 3600000"),
+        ("--load 1 --rtt-ms NaN", "--rtt-ms NaN: must be from 0 to 3600000"),
+        ("--load 1e-15", "--load 1e-15: must be from 0.001 to 1000"),
+        ("--load 1e300", "--load 1e300: must be from 0.001 to 1000"),
+        ("--load NaN", "--load NaN: must be above 0"),
+        ("--load 1 --costs-ms 1e-300,0,0,0,0", "--costs-ms 1e-300,0,0,0,0: prefill must take time"),
+        ("--load 1 --costs-ms 1,0,0,1e300,0", "--costs-ms [1.0, 0.0, 0.0, 1e300, 0.0]: must be five numbers"),
+        ("--load 1 --seeds 18446744073709551615", "--seeds 18446744073709551615: must be from 1 to 1000"),
     ];
     for (more, words) in cases {
-        let line = format!("compare --engine llama2-70b-a100-tp4 --requests 50 {chat} {more}");
+        let line = format!("compare --engine llama2-70b-a100-tp4 {chat} {more}");
+        let line = if more.contains("--requests") { line } else { format!("{line} --requests 50") };
         let error = try_run(&line).expect_err(&line).to_string();
         assert!(error.contains(words), "{more} gave {error:?}");
     }
@@ -318,6 +346,9 @@ fn refusals() {
             .contains("bimodal, chat, code, heavy, mixed, rag, two-peaks, wide")
     );
     assert!(error("--load 1 --trace no-such-file.csv").contains("no-such-file.csv"));
+    let line = "saturation --engine llama2-70b-a100-tp4 --trace synthetic:chat --max-num-batched-tokens 0";
+    let error = try_run(line).unwrap_err().to_string();
+    assert_eq!(error, "--max-num-batched-tokens 0: must be at least 1");
     let engine = try_run("saturation --trace synthetic:chat --engine gpt").unwrap_err().to_string();
     assert!(engine.contains("unknown engine \"gpt\"") && engine.contains("llama3.1-8b-rtx4090"));
 }

@@ -133,6 +133,11 @@ class Answer:
         if callback is not None:
             callback()
 
+    @property
+    def shown(self) -> bool:
+        """Whether some of it has gone out, where deltas do: text or reasoning; tool calls come with the result only."""
+        return bool(self.text_parts or self.reasoning_parts)
+
     def told(self, left: Told) -> None:
         """The backend says what it had left of its own limits when it counted this request."""
         if self._on_told is not None:

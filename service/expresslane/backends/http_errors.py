@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import orjson
 
+from expresslane.backends.http_dates import http_date, made_at
 from expresslane.backends.rate_headers import exhausted_s
 from expresslane.errors import BackendError, Reason
 from expresslane.masking import masked
@@ -25,6 +25,9 @@ __all__ = [
     "provider_error",
     "retry_after_s",
 ]
+
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 
 
 class _Verdict(NamedTuple):
@@ -216,7 +219,10 @@ def provider_error(body: Any) -> ProviderError:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long the backend asks to be left alone: retry-after-ms, or Retry-After in seconds or as a date."""
+    """How long the backend asks to be left alone: retry-after-ms, or Retry-After in seconds or as a date.
+
+    A date counts from the answer's own Date, if it has one.
+    """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -224,13 +230,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
-    try:
-        when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # a field, or the zone, of more digits than a date can have
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    when = http_date(value)
+    return max(0.0, (when - made_at(headers)).total_seconds()) if when is not None else None
 
 
 def _wait_s(reason: Reason, headers: Mapping[str, str]) -> float | None:
@@ -261,11 +262,9 @@ def _request_id(headers: Mapping[str, str]) -> str:
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
+    text = (text or "").strip()
+    value = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
 
 
 def _json_of(value: Any) -> str:

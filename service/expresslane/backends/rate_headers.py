@@ -7,9 +7,10 @@ Known are `x-ratelimit-*` (OpenAI, Groq, OpenRouter and most gateways), `anthrop
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
+
+from expresslane.backends.http_dates import in_zone, made_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +122,7 @@ def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
     if not text or len(text) > _LONGEST:
         return None
     if (epoch := _EPOCH.fullmatch(text)) is not None:
-        seconds = int(epoch[1]) + int(epoch[2] or 0) / 1e3 - _now(headers).timestamp()
+        seconds = int(epoch[1]) + int(epoch[2] or 0) / 1e3 - made_at(headers).timestamp()
     elif _SECONDS.fullmatch(text):
         seconds = float(text)
     elif (match := _DURATION.fullmatch(text)) is not None:
@@ -131,17 +132,5 @@ def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
             when = datetime.fromisoformat(text)
         except ValueError:
             return None
-        seconds = (_in_zone(when) - _now(headers)).total_seconds()
+        seconds = (in_zone(when) - made_at(headers)).total_seconds()
     return min(max(0.0, seconds), RESET_MAX_S)
-
-
-def _now(headers: Mapping[str, str]) -> datetime:
-    """When the answer was made, by the provider's own clock if it says."""
-    try:
-        return _in_zone(parsedate_to_datetime(headers.get("Date", "")))
-    except (TypeError, ValueError, OverflowError):
-        return datetime.now(UTC)
-
-
-def _in_zone(when: datetime) -> datetime:
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)

@@ -22,7 +22,8 @@ class Ticket:
     """The Python side of a core ticket. Hundreds of thousands may wait, so it holds slots and no task or future.
 
     `queue_wait_ns` is the time spent off-slot up to the last release; `attempt` is the running attempt, if any;
-    `attempts` counts releases; those of them that a rate limit turned away until later are `turned_away`;
+    `attempts` counts releases; those of them that a rate limit turned away until later are `turned_away`, those that a
+    backend refused, so that they go to another one, `refused`;
     `back_off_ns` is the last random wait before an attempt, without what a backend asked for.
     """
 
@@ -38,6 +39,7 @@ class Ticket:
         "prompt",
         "queue_wait_ns",
         "queued_ns",
+        "refused",
         "size_bytes",
         "submitted_ns",
         "tokens",
@@ -57,6 +59,7 @@ class Ticket:
         self.queue_wait_ns = 0
         self.attempts = 0
         self.turned_away = 0
+        self.refused = 0
         self.model_number = 0
         self.back_off_ns = 0
         self.attempt: Attempt | None = None

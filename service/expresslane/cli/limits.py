@@ -30,6 +30,7 @@ def bounds_text(one: Tenant) -> str:
     counts = (
         (one.queued + one.in_flight, one.queue_limit_prompts, "prompts"),
         (held.open_calls, one.max_open_calls, "open calls"),
+        (held.open_sessions, one.max_open_sessions, "open sessions"),
         (held.unread_results, one.unread_limit_results, "unread results"),
         (held.jobs, one.job_limit, "jobs"),
         (held.kept_batches, one.kept_limit, "kept batches"),

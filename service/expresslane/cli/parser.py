@@ -77,6 +77,7 @@ TENANT_LIMITS = {
     "queue_limit_prompts": "most prompts that wait or run",
     "queue_limit_bytes": "most bytes of these",
     "max_open_calls": "most calls open at once",
+    "max_open_sessions": "most sessions open at once",
     "unread_limit_results": "most results that wait for slow readers",
     "unread_limit_bytes": "most bytes of these",
     "job_limit": "most jobs that are kept",

@@ -41,6 +41,8 @@ _ADMIN = "/expresslane.v1.Admin/"
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Lets calls of ours in or not. `refused(method, code)` is told of each that is not. Put it first.
 
+    `heard(peer)` is told of each call.
+
     `max_open_calls`: at once, in all; `max_open_calls_of`: of a tenant, 0 where it has no bound of its own.
     """
 
@@ -51,7 +53,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         max_open_calls: int,
         max_open_calls_of: Callable[[str], int] = lambda _: 0,
         refused: Callable[[str, grpc.StatusCode], None] = lambda _method, _code: None,
+        heard: Callable[[str], None] | None = None,
     ) -> None:
+        self._heard = heard
         self._access = access
         self._refused = refused
         self.open_calls = OpenCalls(
@@ -84,6 +88,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
         async def guarded(request: Any, context: Context) -> Any:
             caller = Caller()
+            if self._heard is not None:
+                self._heard(context.peer())
             try:
                 check_metadata(context)
                 caller = self._let_in(method, context)

@@ -39,14 +39,19 @@ READ_AT_ONCE = 4
 
 
 class OpenMethods(grpc.aio.ServerInterceptor):
-    """Bounds all methods that are not ours. `refused(method, code)` is told of each call that is not let in."""
+    """Bounds all methods that are not ours. `refused(method, code)` is told of each call that is not let in.
+
+    `heard(peer)` is told of each call.
+    """
 
     def __init__(
         self,
         first_message_timeout_s: float,
         *,
         refused: Callable[[str, grpc.StatusCode], None] = lambda _method, _code: None,
+        heard: Callable[[str], None] | None = None,
     ) -> None:
+        self._heard = heard
         self._refused = refused
         self.open_calls: dict[str, OpenCalls] = {}
         """By method: as many as there are, because names that nobody serves do not get here."""
@@ -75,7 +80,10 @@ class OpenMethods(grpc.aio.ServerInterceptor):
         open_calls, arrivals = self.open_calls[method], self._arrivals[method]
 
         async def bounded(_: object, context: Context) -> None:
-            address = context.peer().rpartition(":")[0]
+            peer = context.peer()
+            address = peer.rpartition(":")[0]
+            if self._heard is not None:
+                self._heard(peer)
             try:
                 check_metadata(context)
                 open_calls.enter(address)

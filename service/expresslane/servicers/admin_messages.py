@@ -128,6 +128,7 @@ def _tenant(tenant: Tenant, counts: _Counts, holdings: Callable[[Tenant], Holdin
         queue_limit_prompts=tenant.queue_bounds.count,
         queue_limit_bytes=tenant.queue_bounds.bytes,
         max_open_calls=tenant.max_open_calls,
+        max_open_sessions=tenant.max_open_sessions,
         unread_limit_results=tenant.unread.bounds.count,
         unread_limit_bytes=tenant.unread.bounds.bytes,
         job_limit=tenant.job_bounds.count,

@@ -28,7 +28,10 @@ _MEDIA_KEY = re.compile(r"(input_)?(image|video|audio|media|file)s?(_data)?", re
 _PLACE_KEY = re.compile(r".*_(host|port|path)s?", re.IGNORECASE | re.DOTALL)
 _ROUTES = frozenset({"kv_transfer_params", "lora_request"})
 """How engines of a cluster find each other's caches and adapters."""
-_BASE64 = re.compile(r"[A-Za-z0-9+/=_\s-]*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_JPEG = "/9j/"
+_PATH_CHARS_MAX = 4_096
+"""Longer ones no system opens."""
 _MAY_HOLD_ONE = re.compile(
     r"ur[li]|image|video|audio|media|file|_host|_port|_path|_params|lora|ref|\$schema|\\u", re.IGNORECASE
 )
@@ -58,10 +61,10 @@ def foreign_address(text: str) -> str:
     """The first place that content or extra_json would send a backend to, cut to 40 characters; else empty.
 
     That is: text under a key that ends in url or uri and is no `data:` URL; text under image, video, audio, media or
-    file that is neither `data:` nor base64; text or a number under a key that ends in _host, _port or _path; anything
-    under `kv_transfer_params` or `lora_request`; a reference that leaves its schema. A key counts for all in the lists
-    under it. Text that is no JSON, or nested too deep, holds none: it is refused for that. Where it stands for a schema
-    nobody else looks, so what cannot be read there is told by its key.
+    file that is neither `data:` nor base64 (in fours of characters, and no absolute path); text or a number under a key
+    that ends in _host, _port or _path; anything under `kv_transfer_params` or `lora_request`; a reference that leaves
+    its schema. A key counts for all in the lists under it. Text that is no JSON, or nested too deep, holds none: it is
+    refused for that. Where it stands for a schema nobody else looks, so what cannot be read there is told by its key.
     """
     return _first(_pairs(text))
 
@@ -155,12 +158,20 @@ def _leads_away(key: str, value: object) -> bool:
     if isinstance(value, str) and not _is_data(value):
         if _URL_KEY.fullmatch(key):
             return True
-        if _MEDIA_KEY.fullmatch(key) and not _BASE64.fullmatch(value):
+        if _MEDIA_KEY.fullmatch(key) and not _is_base64(value):
             return True
     if key in _ROUTES:
         return value is not None
     scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
     return scalar and _PLACE_KEY.fullmatch(key) is not None
+
+
+def _is_base64(text: str) -> bool:
+    """Whether it can be: paths are made of the same characters. Of all common formats only JPEG begins with a slash."""
+    packed = "".join(text.split())
+    if len(packed) % 4 or not _BASE64.fullmatch(packed):
+        return False
+    return not packed.startswith("/") or packed.startswith(_JPEG) or len(packed) > _PATH_CHARS_MAX
 
 
 def _is_schema_text(key: str, text: str) -> bool:

@@ -126,6 +126,9 @@ class BackendSettings(Frozen):
     """Longest attempt, from release. Default: 30 for openai, 600 for engines."""
     connect_timeout_s: Seconds = 5.0
     """Longest wait for a connection."""
+    absence_timeout_s: Seconds = 120.0
+    """How long prompts wait for it while it cannot be reached though it could be before, where that is longer than
+    EXPRESSLANE_NO_BACKEND_TIMEOUT_S: an engine that starts again loads its model first."""
     requests_per_min: RequestsPerMin = 0
     """Most requests sent within any 60 seconds, retries counted. 0: no limit."""
     tokens_per_min: TokensPerMin = 0
@@ -133,7 +136,8 @@ class BackendSettings(Frozen):
     its estimate when it ends, cached input too. 0: no limit."""
     breaker_error_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     """The backend is left alone for a while once at least this part of the attempts within breaker_window_s failed by
-    its fault: unreachable, broken off, timed out, 5xx; never a caller's mistake or a rate limit. 0: no breaker."""
+    its fault: unreachable, broken off, timed out, 5xx, or a refused key where another backend serves the model; never a
+    caller's mistake or a rate limit. 0: no breaker."""
     breaker_min_samples: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Attempts within the window before the ratio counts."""
     breaker_window_s: Seconds = 30.0

@@ -137,13 +137,15 @@ class Settings(Frozen):
     limit turns one away. What a backend asks for (Retry-After) is waited for before.
     EXPRESSLANE_REQUEST_TIMEOUT is accepted as another name. Seconds, or with a unit: 90s, 10m, 1h."""
     no_backend_timeout_s: Seconds = 10.0
-    """How long prompts wait while every backend of their model is down."""
+    """How long prompts wait while every backend of their model is down; for one that was there before
+    EXPRESSLANE_BACKENDS__<ID>__ABSENCE_TIMEOUT_S, where that is longer."""
     model_refresh_s: Seconds = 60.0
     """How often backends are asked for their models."""
     probe_interval_s: Seconds = 1.0
     """How often a backend that could not be reached is tried again."""
     retry_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """Most attempts for one prompt."""
+    """Most attempts for one prompt. What a backend refused for a reason of its own (the key, no such model), so that
+    the prompt went to another backend, does not count."""
     retry_base_s: Seconds = 0.5
     """Upper bound of the first random back-off; doubles with each retry (full jitter). Not above retry_cap_s."""
     retry_cap_s: Seconds = 30.0

@@ -46,6 +46,8 @@ class TenantDefaults(Frozen):
     """Most bytes of prompts of one tenant that may wait or run at once. 0: only the bounds of all."""
     max_open_calls: TenantCount = 0
     """Most calls of one tenant that may be open at once, sessions included. 0: only the bound of all."""
+    max_open_sessions: TenantCount = 0
+    """Most StreamPrompts sessions of one tenant that may be open at once. 0: only the bound of all."""
     unread_limit_results: TenantCount = 0
     """Most results of one tenant that may wait for slow readers. 0: only the bounds of all."""
     unread_limit_bytes: QueueBytes = 0
@@ -91,6 +93,9 @@ class TenantSettings(Frozen):
     max_open_calls: TenantCount | None = None
     """Most calls of the tenant that may be open at once, sessions included. 0: only the bound of all.
     Default: EXPRESSLANE_TENANT_DEFAULTS__MAX_OPEN_CALLS."""
+    max_open_sessions: TenantCount | None = None
+    """Most StreamPrompts sessions of the tenant that may be open at once. 0: only the bound of all.
+    Default: EXPRESSLANE_TENANT_DEFAULTS__MAX_OPEN_SESSIONS."""
     weight: Weight | None = None
     """Share of each class relative to other tenants' weights. Default: EXPRESSLANE_TENANT_DEFAULTS__WEIGHT."""
     max_class: ClassName | None = None

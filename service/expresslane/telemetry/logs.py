@@ -19,11 +19,12 @@ import orjson
 import structlog
 from opentelemetry import trace
 
+from expresslane.masking import SecretCutter
 from expresslane.variables import masked
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
@@ -108,11 +109,16 @@ class _Writer:
 
 
 def configure_logs(
-    level: LogLevel, log_format: LogFormat, stream: TextIO | LogStream | None = None, *, exception_text: bool = False
+    level: LogLevel,
+    log_format: LogFormat,
+    stream: TextIO | LogStream | None = None,
+    *,
+    exception_text: bool = False,
+    secrets: Iterable[str] = (),
 ) -> None:
     """Send the service's log lines, and those of its libraries, to `stream` (default: standard output).
 
-    `exception_text`: whether tracebacks show what exceptions say.
+    `exception_text`: whether tracebacks show what exceptions say. `secrets` are cut out of what libraries say.
     """
     out = stream if stream is not None else sys.stdout
     as_text = log_format == "text" or (log_format == "auto" and out.isatty())
@@ -140,7 +146,7 @@ def configure_logs(
     handler.addFilter(limiter)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common, _cutting(SecretCutter(secrets))],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -204,6 +210,13 @@ def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
         event["trace_id"] = trace.format_trace_id(context.trace_id)
         event["span_id"] = trace.format_span_id(context.span_id)
     return event
+
+
+def _cutting(cutter: SecretCutter) -> Processor:
+    def cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {key: cutter.text(value) if isinstance(value, str) else value for key, value in event.items()}
+
+    return cut
 
 
 def _hide_credentials(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -290,6 +290,7 @@ class Metrics:
 
         return (
             gauge(names.HELD_OPEN_CALLS, "{call}", "Open calls, sessions included", lambda held: held.open_calls),
+            gauge(names.HELD_OPEN_SESSIONS, "{session}", "Open sessions", lambda held: held.open_sessions),
             gauge(
                 names.HELD_UNREAD_RESULTS,
                 "{result}",

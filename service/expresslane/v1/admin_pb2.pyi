@@ -262,8 +262,9 @@ class Limit(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     RESET_IN_FIELD_NUMBER: _builtins.int
     limit: _builtins.str
-    """`requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone), `breaker` (it fails),
-    `requests_left` or `tokens_left` (it says that none, or too few, are left for a model).
+    """`requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone, or
+    does not have a model), `breaker` (it fails), `requests_left` or `tokens_left` (it says that none, or too few, are
+    left for a model).
     """
     @_builtins.property
     def reset_in(self) -> _duration_pb2.Duration:
@@ -708,6 +709,7 @@ class Holdings(_message.Message):
     JOB_RESULT_BYTES_FIELD_NUMBER: _builtins.int
     KEPT_BATCHES_FIELD_NUMBER: _builtins.int
     KEPT_RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    OPEN_SESSIONS_FIELD_NUMBER: _builtins.int
     open_calls: _builtins.int
     """Open calls, sessions included, those too that have sent nothing yet. Admin and health are not counted."""
     unread_results: _builtins.int
@@ -722,6 +724,8 @@ class Holdings(_message.Message):
     """Batches that are kept for callers that may come back, running and ended."""
     kept_result_bytes: _builtins.int
     """Memory of their results, about."""
+    open_sessions: _builtins.int
+    """Open sessions, of the open calls: those that have sent their first message."""
     def __init__(
         self,
         *,
@@ -732,10 +736,11 @@ class Holdings(_message.Message):
         job_result_bytes: _builtins.int = ...,
         kept_batches: _builtins.int = ...,
         kept_result_bytes: _builtins.int = ...,
+        open_sessions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_result_bytes", b"job_result_bytes", "jobs", b"jobs", "kept_batches", b"kept_batches", "kept_result_bytes", b"kept_result_bytes", "open_calls", b"open_calls", "unread_bytes", b"unread_bytes", "unread_results", b"unread_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_result_bytes", b"job_result_bytes", "jobs", b"jobs", "kept_batches", b"kept_batches", "kept_result_bytes", b"kept_result_bytes", "open_calls", b"open_calls", "open_sessions", b"open_sessions", "unread_bytes", b"unread_bytes", "unread_results", b"unread_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -803,6 +808,7 @@ class Tenant(_message.Message):
     JOB_RESULTS_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     KEPT_LIMIT_FIELD_NUMBER: _builtins.int
     KEPT_RESULTS_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_OPEN_SESSIONS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Its name; `default` is that of calls that name none."""
     weight: _builtins.int
@@ -853,6 +859,8 @@ class Tenant(_message.Message):
     """
     kept_results_limit_bytes: _builtins.int
     """Memory for the results of its kept batches, about. 0: only the bound of all. Mutable."""
+    max_open_sessions: _builtins.int
+    """Most sessions of it that may be open at once, 0 to 1,000,000,000. 0: only the bound of all. Mutable."""
     @_builtins.property
     def limited_by(self) -> Global___Limit:
         """What keeps its prompts from being released now. Unset: nothing of its own."""
@@ -894,10 +902,11 @@ class Tenant(_message.Message):
         job_results_limit_bytes: _builtins.int = ...,
         kept_limit: _builtins.int = ...,
         kept_results_limit_bytes: _builtins.int = ...,
+        max_open_sessions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "in_flight", b"in_flight", "job_limit", b"job_limit", "job_results_limit_bytes", b"job_results_limit_bytes", "kept_limit", b"kept_limit", "kept_results_limit_bytes", b"kept_results_limit_bytes", "limited_by", b"limited_by", "max_class", b"max_class", "max_open_calls", b"max_open_calls", "open_batches", b"open_batches", "queue_limit_bytes", b"queue_limit_bytes", "queue_limit_prompts", b"queue_limit_prompts", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "unread_limit_bytes", b"unread_limit_bytes", "unread_limit_results", b"unread_limit_results", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "in_flight", b"in_flight", "job_limit", b"job_limit", "job_results_limit_bytes", b"job_results_limit_bytes", "kept_limit", b"kept_limit", "kept_results_limit_bytes", b"kept_results_limit_bytes", "limited_by", b"limited_by", "max_class", b"max_class", "max_open_calls", b"max_open_calls", "max_open_sessions", b"max_open_sessions", "open_batches", b"open_batches", "queue_limit_bytes", b"queue_limit_bytes", "queue_limit_prompts", b"queue_limit_prompts", "queued", b"queued", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "retries_allowed", b"retries_allowed", "retries_denied", b"retries_denied", "tenant", b"tenant", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "unread_limit_bytes", b"unread_limit_bytes", "unread_limit_results", b"unread_limit_results", "used_tokens", b"used_tokens", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -213,6 +213,12 @@ def test_should_retry(status: int, header: str, retryable: bool) -> None:
         ({"Retry-After": "nan"}, None),
         ({"Retry-After": "inf"}, None),
         ({"Retry-After": "soon"}, None),
+        ({"Retry-After": " 8 "}, 8.0),
+        ({"Retry-After": "1_000"}, None),
+        ({"Retry-After": "1e3"}, None),
+        ({"Retry-After": "\uff15"}, None),
+        ({"retry-after-ms": "2_000", "Retry-After": "9"}, 9.0),
+        ({"Retry-After": "9" * 400}, None),
         ({"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"}, None),
         ({"Retry-After": "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT"}, None),
         ({"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0.0),
@@ -243,6 +249,20 @@ def test_retry_after_date() -> None:
     """P33: a date in the future is a wait until then."""
     when = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 55 < (retry_after_s(CIMultiDict({"Retry-After": when})) or 0) <= 60
+
+
+@pytest.mark.parametrize(
+    ("date", "at", "expected"),
+    [
+        ("Thu, 21 Aug 2025 12:41:00 GMT", "Thu, 21 Aug 2025 12:41:30 GMT", 30.0),
+        ("Thu, 21 Aug 2025 12:41:00 GMT", "Thursday, 21-Aug-25 12:41:07 GMT", 7.0),
+        ("Thu, 21 Aug 2025 12:41:00 GMT", "Thu, 21 Aug 2025 12:40:59 GMT", 0.0),
+        ("some day", "Thu, 21 Aug 2025 12:41:30 GMT", 0.0),
+    ],
+)
+def test_a_retry_after_date_counts_from_the_answers_own(date: str, at: str, expected: float) -> None:
+    """P33: a backend whose clock is wrong by months asks for seconds all the same."""
+    assert retry_after_s(CIMultiDict({"Date": date, "Retry-After": at})) == expected
 
 
 def _connector_error(kind: Any) -> BaseException:

@@ -108,7 +108,10 @@ async def test_with_another_backend_work_moves() -> None:
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 409, 413, 422])
 @virtual_time
 async def test_what_callers_did_wrong_opens_nothing(status: int) -> None:
-    """O16: requests that the backend refuses say nothing about it, also those worth another attempt."""
+    """O16: requests that the backend refuses say nothing about it, also those worth another attempt.
+
+    Nor does a 401 where no other backend serves the model: each prompt is told at once.
+    """
     backend = ScriptedBackend(default=refusing(status))
     async with World(backend, retries=ONCE, settings={"breaker_open_s": OPEN_S}) as world:
         await world.run([prompt(str(number)) for number in range(3 * SAMPLES)])

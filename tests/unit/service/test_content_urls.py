@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -32,6 +33,12 @@ METADATA = "http://169.254.169.254/latest/meta-data"
         {"image": METADATA},
         {"images": ["aGk=", METADATA]},
         {"image_data": "/var/secret.png"},
+        {"image": "/etc/passwd"},
+        {"image": "/etc/hosts12"},
+        {"image": "//etc/passwd"},
+        {"file": " /etc/ssl/key"},
+        {"audio": "etc/passwd"},
+        {"images": ["aGk=", "aGk=aGk="]},
         {"lora_path": "/models/other"},
         {"guided_json": {"properties": {"a": {"$ref": METADATA}}}},
         {"guided_json": {"$dynamicRef": METADATA}},
@@ -80,6 +87,11 @@ def test_what_a_backend_would_fetch_is_found(value: Any) -> None:
         json.dumps({"type": "text", "text": '{"$ref":"http://example.com"}', "content": '[{"$ref":"http://h"}'}),
         json.dumps({"chat_template": "{% if image_url %}{{ image_url }}{% endif %}", "format": "json of a url"}),
         json.dumps({"guided_json": "{no JSON, and nothing that could lead away"}),
+        json.dumps({"image": base64.encodebytes(b"\xff\xd8\xff" + bytes(range(256))).decode()}),
+        json.dumps(
+            {"audio": base64.urlsafe_b64encode(b"\xff\xfb\x90" * 2_000).decode(), "file": "", "video": "AAAA\n"}
+        ),
+        json.dumps({"audio": base64.b64encode(b"\xff\xfb\x90" * 2_000).decode()}),
         '{"images":["/9j/4AAQ+w=="],"image":null,"supports_path":true,"kv_transfer_params":null}',
         "",
         "not json with url",

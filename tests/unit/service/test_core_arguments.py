@@ -25,6 +25,7 @@ PROMPT = {
 BACKEND_FIELDS = (
     "cap",
     "max_loaded_models",
+    "absence_timeout_ns",
     "long_threshold_tokens",
     "long_slots",
     "short_budget_tokens",

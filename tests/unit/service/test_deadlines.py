@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from expresslane.backends.base import Discovery
 from expresslane.batches.summary import BatchState
 from expresslane.deadlines import batch_deadline_ns
 from expresslane.errors import BackendError, Reason
@@ -13,7 +14,7 @@ from expresslane.prompts import Deadlines
 from expresslane.results import Outcome
 
 from tests.support.virtual_time import now_ns, virtual_time
-from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, second
+from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, drain, prompt, second
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer, Call
@@ -162,6 +163,42 @@ def test_margin_before_the_callers_deadline(remaining_s: float, margin_s: float)
 def test_no_deadline_and_one_that_has_passed(remaining_s: float | None, expected: int) -> None:
     """No deadline is 0, and one that has passed is at once, never "none"."""
     assert batch_deadline_ns(10, remaining_s) == expected
+
+
+@virtual_time
+async def test_a_backend_that_was_there_is_waited_for() -> None:
+    """A20: an engine that loads its model for 100 s is waited for, one that stays away is not for more than 120 s."""
+    for back_after_s in (100, None):
+        backend = ScriptedBackend()
+        async with World(backend) as world:
+            await world.one()
+            backend.discovery = down = BackendError(Reason.BACKEND_UNREACHABLE, "nobody there", retryable=True)
+            world.fleet.unreachable(world.fleet.get("b"), down)
+            batch = world.submit([prompt("a")])
+            if back_after_s:
+                await asyncio.sleep(back_after_s - 0.5)
+                backend.discovery = Discovery()
+            (result,) = await drain(world, batch)
+            world.intake.close(batch)
+            assert result.timings.total_ns == (back_after_s or 120) * SECOND
+            assert (result.outcome is Outcome.SUCCEEDED) == bool(back_after_s)
+            assert result.error is None or result.error.message.startswith(
+                "no backend was available within EXPRESSLANE_NO_BACKEND_TIMEOUT_S or "
+                "EXPRESSLANE_BACKENDS__B__ABSENCE_TIMEOUT_S, whichever is longest, for the model 'm': backends/b: "
+            )
+
+
+@virtual_time
+async def test_the_callers_deadline_ends_the_wait_for_a_backend() -> None:
+    """A backend that was there is waited for no longer than the caller has set."""
+    backend = ScriptedBackend()
+    async with World(backend) as world:
+        await world.one()
+        backend.discovery = down = BackendError(Reason.BACKEND_UNREACHABLE, "nobody there", retryable=True)
+        world.fleet.unreachable(world.fleet.get("b"), down)
+        (result,), _ = await world.run([prompt("a")], deadline_ns=now_ns() + 20 * SECOND)
+        assert result.error is not None
+        assert (result.error.deadline, result.timings.total_ns) == ("caller", 20 * SECOND)
 
 
 @virtual_time

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from expresslane.batches.batch import BatchOptions
 from expresslane.batches.held import Amount
-from expresslane.errors import Reason, RefusedError
+from expresslane.errors import BackendError, Reason, RefusedError, status_code
+from expresslane.fleet import Change
 from expresslane.prompts import Prompt, RequestOptions
 from expresslane.settings import TenantSettings
 
-from tests.support.virtual_time import virtual_time
+from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.world import SECOND, ScriptedBackend, World, drain, prompt, second
+
+if TYPE_CHECKING:
+    from expresslane.backends.base import Answer, Call
 
 
 @virtual_time
@@ -82,6 +88,62 @@ async def test_when_to_come_back_for_a_batch() -> None:
         assert raised.value.retry_after_ns == pytest.approx(4 * SECOND, rel=0.1)
         await drain(world, batch)
         world.intake.close(batch)
+
+
+@virtual_time
+async def test_a_full_queue_that_nothing_leaves() -> None:
+    """P33: with its backend down, or its breaker open, a call that finds no room is told that."""
+
+    async def breaks(_: Call, __: Answer) -> None:
+        raise BackendError(Reason.BACKEND_ERROR, "it broke", retryable=True, http_status=500)
+
+    backend = ScriptedBackend(default=breaks, default_cap=1)
+    settings = {"breaker_min_samples": 1, "breaker_open_s": 50, "breaker_open_max_s": 50}
+    async with World(backend, settings=settings, queue_limit=4, no_backend_timeout_ns=200 * SECOND) as world:
+        batch = world.submit([prompt(name) for name in "abc"])
+        session = world.submit([prompt("s")], is_open=True)
+        await asyncio.sleep(10)
+
+        def refusal(**options: Any) -> RefusedError:
+            with pytest.raises(RefusedError) as raised:
+                world.submit([prompt("late")], **options)
+            return raised.value
+
+        assert refusal(is_open=True).reason is Reason.QUEUE_FULL
+        no_backend = refusal()
+        assert (no_backend.reason, status_code(no_backend.reason)) == (Reason.NO_BACKEND, grpc.StatusCode.UNAVAILABLE)
+        assert no_backend.message == (
+            "no backend is available, and the queue is full, for the model 'm': "
+            "backends/b: breaker open, 1 of 1 attempts failed, tried again in 40 s"
+        )
+        assert no_backend.retry_after_ns == 40 * SECOND
+        world.fleet.members[0].available = False
+        world.fleet.members[0].trouble = "nobody there"
+        world.fleet.update(world.fleet.members[0], Change())
+        down = refusal()
+        assert (down.reason, down.retry_after_ns) == (Reason.NO_BACKEND, None)
+        assert down.message.endswith("backends/b: nobody there")
+        for one in (batch, session):
+            world.intake.close(one)
+
+
+@virtual_time
+async def test_a_full_queue_of_a_backend_that_is_open() -> None:
+    """A backend that is busy, or paused by a rate limit, is no reason for UNAVAILABLE; another model's is."""
+    backend, other = ScriptedBackend(default=second(1_000), default_cap=1), ScriptedBackend("o", default_cap=1)
+    async with World(backend, other, queue_limit=1) as world:
+        world.fleet.members[1].available = False
+        world.fleet.update(world.fleet.members[1], Change())
+        batch = world.submit([prompt("a")])
+        await asyncio.sleep(1)
+        waiting = world.submit([prompt("b")])
+        for _ in range(2):
+            with pytest.raises(RefusedError) as raised:
+                world.submit([prompt("late")])
+            assert raised.value.reason is Reason.QUEUE_FULL
+            world.scheduling.pause(0, waiting.models.copy().pop(), now_ns(), now_ns() + 100 * SECOND)
+        for one in (batch, waiting):
+            world.intake.close(one)
 
 
 @virtual_time

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.backends.rate_headers import Left, Told
-from expresslane.errors import Reason
+from expresslane.errors import BackendError, Reason
 from expresslane.fleet import Change
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
 
-from tests.support.virtual_time import virtual_time
+from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.test_retries import SLOWEST, Highest, failing
-from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, prompt, second
+from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, drain, prompt, second
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer, Call
@@ -38,6 +39,62 @@ async def test_to_the_backend_that_works(failure: str) -> None:
         assert (result.outcome, result.attempts, result.backend) == (Outcome.SUCCEEDED, 2, "z")
         assert result.timings.total_ns == SECOND // 2
         assert len(failing_one.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (Reason.BACKEND_UNAUTHORIZED, 401),
+        (Reason.BACKEND_QUOTA_EXHAUSTED, 429),
+        (Reason.BACKEND_REJECTED, 404),
+        (Reason.BACKEND_UNREACHABLE, 0),
+        (Reason.BACKEND_MALFORMED, 200),
+    ],
+)
+@virtual_time
+async def test_what_one_will_never_answer_goes_to_the_other_at_once(reason: Reason, status: int) -> None:
+    """A refused key, a spent quota, a model or a certificate that is wrong: the prompt meets that backend once."""
+    never, working = (
+        ScriptedBackend("a", default=failing(reason, retryable=False, http_status=status)),
+        ScriptedBackend("z"),
+    )
+    working.plays = [FAILURES["500"], FAILURES["500"]]
+    async with World(never, working, retries=SLOWEST) as world:
+        result = await world.one()
+        counted = 3 if reason is Reason.BACKEND_MALFORMED else 4
+        assert len(never.calls) == 1
+        assert result.attempts == min(counted, 3 if result.outcome is Outcome.FAILED else 4)
+        assert (result.outcome is Outcome.SUCCEEDED) == (reason is not Reason.BACKEND_MALFORMED)
+        assert [one.backend for one in result.history][:2] == ["a", "z"]
+
+
+@virtual_time
+async def test_a_prompt_waits_for_the_other_that_is_down() -> None:
+    """A key that is refused here and a backend that is down there: the end names both."""
+    refusing = ScriptedBackend("a", default=failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=401))
+    down = ScriptedBackend("z")
+    down.discovery = BackendError(Reason.BACKEND_UNREACHABLE, "nobody there", retryable=True)
+    async with World(refusing, down, retries=SLOWEST) as world:
+        result = await world.one()
+        assert result.error is not None
+        assert (result.outcome, result.error.reason) == (Outcome.EXPIRED, Reason.NO_BACKEND)
+        assert "backends/a: the prompt's attempt there ended in BACKEND_UNAUTHORIZED" in result.error.message
+        assert "backends/z: nobody there" in result.error.message
+        assert world.fleet.members[0].notices() == ["refuses prompts: it said 401"]
+
+
+@virtual_time
+async def test_a_missing_model_pauses_that_model_there() -> None:
+    """A 404 leaves the rest of the backend open, and the model is tried there again after a minute."""
+    missing, working = ScriptedBackend("a", default_cap=1), ScriptedBackend("z", default=second(10), default_cap=1)
+    missing.plays = [failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404)]
+    async with World(missing, working, retries=SLOWEST) as world:
+        results, _ = await world.run([prompt(str(number)) for number in range(12)])
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+        ends = sorted(one.timings.total_ns // SECOND for one in results if one.backend == "z")
+        assert ends == [10, 20, 30, 40, 50, 60, 70]
+        assert {one.timings.total_ns // SECOND for one in results if one.backend == "a"} == {60}
+        assert world.fleet.members[0].notices() == []
 
 
 @virtual_time
@@ -133,6 +190,25 @@ async def test_another_answer_ends_a_run_of_refusals() -> None:
         results, _ = await world.run([prompt(name) for name in "abc"])
         reasons = {one.custom_id: one.error.reason for one in results if one.error is not None}
         assert reasons == {"a": Reason.BACKEND_ERROR, "c": Reason.QUEUE_TIMEOUT}
+
+
+@virtual_time
+async def test_a_missing_model_is_no_rate_limit() -> None:
+    """Whether there are too many requests is said by the backends that have the model."""
+    missing, other = ScriptedBackend("a"), ScriptedBackend("z", default=second(500), default_cap=1)
+    missing.default = failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404)
+    async with World(missing, other) as world:
+        batch = world.submit([prompt("x")])
+        await asyncio.sleep(1)
+        limits = world.scheduling.limits
+        assert not limits.refused_everywhere(batch.models.copy().pop(), now_ns())
+        other.plays = [failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=400)]
+        await drain(world, batch)
+        world.intake.close(batch)
+        batch = world.submit([prompt("y")])
+        await asyncio.sleep(1)
+        assert limits.refused_everywhere(batch.models.copy().pop(), now_ns())
+        world.intake.cancel(batch)
 
 
 @virtual_time

@@ -188,6 +188,16 @@ async def test_a_retry_after_beyond_the_queue_timeout_is_honoured(status: int, p
         assert (max(one.timings.total_ns for one in results) > 800 * SECOND) == again
 
 
+@virtual_time
+async def test_without_any_deadline_a_prompt_ends_all_the_same() -> None:
+    """P33: a provider that asks for a week each time is waited for twenty days, and one for each further attempt."""
+    backend = ScriptedBackend(default=failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=7 * 86_400))
+    async with World(backend) as world:
+        result = await world.one()
+        assert (result.outcome, result.attempts, result.turned_away) == (Outcome.FAILED, 3, 20)
+        assert result.timings.total_ns == (20 + 2) * 86_400 * SECOND
+
+
 @pytest.mark.parametrize(("deadlines", "asked_s"), [(NONE, None), (Deadlines(queue_ns=20 * SECOND), 60)])
 @virtual_time
 async def test_the_last_attempt_is_told_where_the_queue_ends_a_prompt(

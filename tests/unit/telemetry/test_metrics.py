@@ -165,7 +165,7 @@ def test_what_is_held_is_told_by_tenant() -> None:
 
     def held() -> list[tuple[str, Holdings]]:
         looks.append(1)
-        return [("acme", Holdings(1, 2, 3, 4, 5, 6, 7)), (OTHERS, Holdings(10, 20, 30, 40, 50, 60, 70))]
+        return [("acme", Holdings(1, 2, 3, 4, 5, 6, 7, 8)), (OTHERS, Holdings(10, 20, 30, 40, 50, 60, 70, 80))]
 
     reader = InMemoryMetricReader()
     take = cast("Callable[[], Snapshot]", FakeSnapshot)
@@ -180,6 +180,7 @@ def test_what_is_held_is_told_by_tenant() -> None:
         "job_result_bytes",
         "kept_batches",
         "kept_result_bytes",
+        "open_sessions",
     ]
     assert {name: value for name, value in seen.items() if ".held." in name} == {
         f"expresslane.held.{name}": {("acme",): place, (OTHERS,): 10 * place} for place, name in enumerate(order, 1)

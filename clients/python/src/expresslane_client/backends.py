@@ -136,6 +136,7 @@ class Holdings:
     job_result_bytes: int
     kept_batches: int
     kept_result_bytes: int
+    open_sessions: int
 
     @classmethod
     def from_proto(cls, message: admin_pb2.Holdings) -> Holdings:
@@ -167,6 +168,7 @@ class Tenant:
     queue_limit_prompts: int
     queue_limit_bytes: int
     max_open_calls: int
+    max_open_sessions: int
     unread_limit_results: int
     unread_limit_bytes: int
     job_limit: int

@@ -44,9 +44,10 @@ class Progress:
 class RateLimited:
     """Prompts of the batch wait for a limit, of a backend or of the tenant itself (the other one is empty).
 
-    `limit`: requests_per_min or tokens_per_min; of a backend also pause (it asked to be left alone), breaker (it
-    fails), requests_left or tokens_left (it says that none, or too few, are left). They go on by themselves after about
-    `reset_in_ms`: send nothing again. Cancelling is always possible.
+    `limit`: requests_per_min or tokens_per_min; of a backend also pause (it asked to be left alone),
+    model_not_found (it does not have the model), breaker (it fails), requests_left or tokens_left (it says that none,
+    or too few, are left). They go on by themselves after about `reset_in_ms`: send nothing again. Cancelling is always
+    possible.
     """
 
     backend: str

@@ -7,7 +7,9 @@
 //! Overtaking bound: a prompt of s that is late by w > 0 is overtaken by one of r only when that one is late by at least
 //! `w * r / s`. None is late before it comes, so what goes first in the last `w * m / s` of that lateness was there when it
 //! began, m the shortest service time. As for `hrrn` the lateness is at most `s / m * Q * S`, and the wait that much more
-//! than the time until the prompt is due. Where no prompt has a deadline the wait itself has the bound of `hrrn`.
+//! than the time until the prompt is due. Where none is due sooner than d after it came, one that is late by `w * m / s`
+//! came d before that: then the lateness is at most `s / m * (Q * S - d)`, or `s / (s - m) * d` if that is more. Where no
+//! prompt has a deadline the wait itself has the bound of `hrrn`.
 
 use super::{Line, Size};
 

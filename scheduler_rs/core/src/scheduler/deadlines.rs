@@ -187,10 +187,17 @@ impl Scheduler {
     /// Never while a backend is tried: what that tells is waited for, and a probe has its time.
     fn down_due_ns(&self, group: &Group, waits_since_ns: u64) -> u64 {
         let Some(since_ns) = group.down_since_ns else { return NEVER };
-        if group.routes.iter().any(|route| self.backends[route.backend as usize].is_tried()) {
-            return NEVER;
+        let mut timeout_ns = self.config.no_backend_timeout_ns;
+        for route in &group.routes {
+            let backend = &self.backends[route.backend as usize];
+            if backend.is_tried() {
+                return NEVER;
+            }
+            if !backend.config.available {
+                timeout_ns = timeout_ns.max(backend.config.absence_timeout_ns);
+            }
         }
-        since_ns.max(waits_since_ns).saturating_add(self.config.no_backend_timeout_ns)
+        since_ns.max(waits_since_ns).saturating_add(timeout_ns)
     }
 
     /// To be called whenever one of the ticket's times has changed.

@@ -6,8 +6,8 @@ use crate::{Error, TicketId};
 
 impl Scheduler {
     /// A failure of its backend has ended the attempt; the next goes elsewhere, as long as another backend of the model
-    /// is open: available, its breaker closed, the model not paused there, nor its provider's limits used up. A busy one is waited for. To be followed by
-    /// [`Self::retry`].
+    /// is open: available, its breaker closed, the model not paused there, nor its provider's limits used up. A busy one
+    /// is waited for. To be followed by [`Self::retry`].
     ///
     /// Unlike what `retry` excludes it holds for one attempt, and only while there is somewhere else to go: a ticket
     /// never waits for a backend that is down while the one that failed it may have recovered.

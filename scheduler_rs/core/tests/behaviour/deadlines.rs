@@ -205,6 +205,35 @@ fn no_backend() {
     assert_eq!(expired, [(110 * SECOND, gone(waiting[1])), (114 * SECOND, gone(later))]);
 }
 
+/// What has been there before is waited for longer, also beside one that never was; an open breaker is no absence.
+#[test]
+fn absent_backend() {
+    let lost = BackendConfig { absence_timeout_ns: 60 * SECOND, ..plain(1) };
+    let down = |config: &BackendConfig| BackendConfig { available: false, ..config.clone() };
+    let mut driver = Driver::with("fcfs", &[down(&lost), down(&plain(1))]);
+    let waiting = driver.submit(1, &[10; 2]);
+    driver.poll();
+    let expired = run_timer(&mut driver, 1_000 * SECOND);
+    let gone = |ticket| (60 * SECOND, Expired { ticket, reason: ExpiryReason::NoBackend });
+    assert_eq!(expired, waiting.iter().copied().map(gone).collect::<Vec<_>>());
+    let saved = driver.submit_one(0, STANDARD, 10);
+    driver.poll();
+    let until_ns = driver.now_ns + 59 * SECOND;
+    assert!(run_timer(&mut driver, until_ns).is_empty());
+    driver.backend(0, lost);
+    assert_eq!(driver.released(), [saved]);
+}
+
+/// A shorter time than that for any backend counts for nothing.
+#[test]
+fn absent_for_less() {
+    let lost = BackendConfig { absence_timeout_ns: SECOND, available: false, ..plain(1) };
+    let mut driver = Driver::with("fcfs", &[lost]);
+    driver.submit_one(0, STANDARD, 10);
+    driver.poll();
+    assert_eq!(run_timer(&mut driver, 1_000 * SECOND)[0].0, 10 * SECOND);
+}
+
 /// Work for a model that nobody serves waits as long, and a backend that comes in time takes it.
 #[test]
 fn unserved_model() {

@@ -1,6 +1,6 @@
 //! The short lane: its budget, and what happens to a prompt that it keeps back.
 
-use crate::driver::{BULK, Driver, INTERACTIVE, STANDARD, laned, plain, policy, serving};
+use crate::driver::{BULK, Driver, INTERACTIVE, SECOND, STANDARD, laned, plain, policy, serving};
 use expresslane_scheduler::{BackendConfig, Scope, TicketId};
 
 fn reserved_for(driver: &Driver, backend: usize) -> Option<TicketId> {
@@ -48,6 +48,34 @@ fn bypass_then_reserve() {
         driver.first_token(in_prefill.remove(0));
     }
     assert_eq!(reserved_for(&driver, 0), None);
+}
+
+/// What has passed a prompt is forgotten when it goes: after a retry as much may pass it again before the lane is kept.
+#[test]
+fn bypass_begins_anew_after_a_release() {
+    let (mut driver, mut in_prefill) = nearly_full();
+    let unfit = driver.submit(1, &[512])[0];
+    for attempt in 1..=2 {
+        let mut passed_tokens = 0;
+        while reserved_for(&driver, 0) != Some(unfit) {
+            driver.submit(2, &[16]);
+            let passed = driver.released();
+            assert_eq!(passed.len(), 1, "nothing is kept yet");
+            passed_tokens += 16;
+            in_prefill.extend(passed);
+        }
+        assert_eq!(passed_tokens, 1_024 / 16, "a sixteenth of the lane passes attempt {attempt}");
+        for ticket in in_prefill.drain(..) {
+            driver.first_token(ticket);
+        }
+        assert_eq!(driver.released(), [unfit]);
+        // The lane fills up again before it comes back.
+        assert!(driver.retry(unfit, SECOND, false));
+        driver.submit(2, &[64; 15]);
+        in_prefill.extend(driver.released());
+        driver.advance(SECOND);
+        assert!(driver.released().is_empty(), "it does not fit");
+    }
 }
 
 /// While the lane is kept, a higher class is let in, the same and lower ones are not, and longs have their own lane.

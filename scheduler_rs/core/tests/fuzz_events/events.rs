@@ -324,5 +324,6 @@ fn backend_config(bytes: &mut Bytes<'_>) -> BackendConfig {
         tokens_per_min: bytes.number(),
         breaker: bytes.one_in(2).then_some(breaker),
         ramp: bytes.one_in(2),
+        absence_timeout_ns: bytes.time_ns(),
     }
 }

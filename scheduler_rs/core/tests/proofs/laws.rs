@@ -3,7 +3,7 @@
 use crate::adversary::Adversary;
 use crate::reference::{Decided, Law};
 use crate::trace::Trace;
-use crate::traces;
+use crate::traces::{self, CASES};
 use crate::world::World;
 
 fn holds(test: &str, law: Law, adversaries: &'static [Adversary]) {
@@ -48,6 +48,18 @@ fn law_03_work_conservation() {
 #[test]
 fn law_05_least_served_first() {
     holds("laws::law_05_least_served_first", Law::FairnessGap, &[Adversary::Shares]);
+}
+
+/// Every law at once under each of the adversaries. The tests of one law play with others for longer, but forgive what
+/// breaks another one.
+#[test]
+fn every_law_under_every_adversary() {
+    for adversary in &Adversary::ALL {
+        let only = std::slice::from_ref(adversary);
+        traces::some("laws::every_law_under_every_adversary", CASES / 8, only, |trace| {
+            trace.play(None, false).map(|_| ())
+        });
+    }
 }
 
 /// Every law where the lanes are left open and engines work in chunks: the configuration that most have.

@@ -232,7 +232,8 @@ pub(crate) struct Reference {
     /// Released edges by the policy's choice and by promotion.
     pub(crate) ordinary_tokens: u64,
     pub(crate) promoted_tokens: u64,
-    /// By class: tokens that went before a higher class, and tokens of higher classes.
+    /// By class: tokens that went before a higher class, and tokens of higher classes that went while it may have had
+    /// something that could go.
     pub(crate) early_tokens: [u64; 3],
     pub(crate) passed_class_tokens: [u64; 3],
     pub(crate) largest_charge: u64,

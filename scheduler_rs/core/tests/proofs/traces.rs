@@ -26,7 +26,17 @@ pub(crate) fn all(
     adversaries: &'static [Adversary],
     property: impl Fn(&Trace) -> Result<(), String>,
 ) {
-    let (seed, cases) = (number("SEED", 1), number("CASES", CASES));
+    some(test, CASES, adversaries, property);
+}
+
+/// Like [`all`], with so many cases unless the environment says otherwise.
+pub(crate) fn some(
+    test: &str,
+    cases: u64,
+    adversaries: &'static [Adversary],
+    property: impl Fn(&Trace) -> Result<(), String>,
+) {
+    let (seed, cases) = (number("SEED", 1), number("CASES", cases));
     let failure = smallest_failure(&traces(adversaries), seed, cases, |trace| {
         property(&trace).map_err(TestCaseError::fail)
     });

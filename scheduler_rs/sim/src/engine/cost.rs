@@ -7,6 +7,8 @@
 //! of the quadratic, which holds its attention to what was prefilled before. Paying both parts whole is the cautious
 //! choice: where an engine overlaps compute-bound prefill with memory-bound decode, real steps are shorter.
 
+use super::spec::MS_MAX;
+use crate::error::written;
 use serde::Serialize;
 
 /// Milliseconds, as the fits have them.
@@ -29,7 +31,7 @@ impl TryFrom<&[f64]> for StepCost {
 
     /// From a, b, c, d, e.
     fn try_from(costs: &[f64]) -> Result<Self, Self::Error> {
-        let sound = costs.iter().all(|cost| cost.is_finite() && *cost >= 0.0);
+        let sound = costs.iter().all(|cost| (0.0..=MS_MAX).contains(cost));
         match *costs {
             [prefill_base_ms, prefill_token_ms, prefill_square_ms, decode_base_ms, decode_sequence_ms]
                 if sound =>
@@ -43,7 +45,7 @@ impl TryFrom<&[f64]> for StepCost {
                 })
             }
             _ => {
-                let rule = "must be five numbers a,b,c,d,e of at least 0";
+                let rule = format!("must be five numbers a,b,c,d,e from 0 to {MS_MAX}");
                 Err(crate::Error::value("--costs-ms", &format!("{costs:?}"), rule))
             }
         }
@@ -80,7 +82,7 @@ impl StepCost {
             self.decode_base_ms,
             self.decode_sequence_ms,
         ];
-        costs.map(|cost| cost.to_string()).join(",")
+        costs.map(written).join(",")
     }
 
     pub(crate) fn step_ms(&self, work: &StepWork) -> f64 {

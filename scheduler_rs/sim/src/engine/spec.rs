@@ -6,6 +6,10 @@ use serde::Serialize;
 
 /// The least rate that the scheduler takes.
 const PREFILL_TOKENS_PER_S_MIN: f64 = 1e-3;
+/// Far above any engine, far below what nanoseconds can tell apart.
+const PREFILL_TOKENS_PER_S_MAX: f64 = 1e9;
+/// An hour, which no step of an engine takes, nor the way there and back.
+pub(super) const MS_MAX: f64 = 3_600_000.0;
 
 /// Facts by name in [`super::catalog`], each of which a flag can replace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,9 +30,16 @@ pub(crate) struct EngineSpec {
 
 impl EngineSpec {
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.max_num_batched_tokens == 0 {
+            return Err(Error::value("--max-num-batched-tokens", &0, "must be at least 1"));
+        }
         let per_s = self.prefill_tokens_per_s();
-        if !(per_s.is_finite() && per_s >= PREFILL_TOKENS_PER_S_MIN) {
-            let rule = "prefill must take time, at least one of a, b, c above 0, and not for ever";
+        if !(PREFILL_TOKENS_PER_S_MIN..=PREFILL_TOKENS_PER_S_MAX).contains(&per_s) {
+            let rule = format!(
+                "prefill must take time, at least one of a, b, c above 0, and not for ever: a step of {} tokens at \
+                 {PREFILL_TOKENS_PER_S_MIN} to {PREFILL_TOKENS_PER_S_MAX} tokens/s",
+                self.max_num_batched_tokens
+            );
             return Err(Error::value("--costs-ms", &self.cost.listed(), rule));
         }
         if self.max_num_seqs == 0 {
@@ -48,8 +59,8 @@ impl EngineSpec {
         if self.kv_tokens == 0 {
             return Err(Error::value("--kv-tokens", &0, "must be at least 1"));
         }
-        if !(self.rtt_ms.is_finite() && self.rtt_ms >= 0.0) {
-            return Err(Error::value("--rtt-ms", &self.rtt_ms, "must be finite and at least 0"));
+        if !(0.0..=MS_MAX).contains(&self.rtt_ms) {
+            return Err(Error::number("--rtt-ms", self.rtt_ms, format!("must be from 0 to {MS_MAX}")));
         }
         Ok(())
     }

@@ -14,15 +14,25 @@ const CLASSES: [&str; 3] = ["interactive", "standard", "batch"];
 const TOKENS_MAX: u32 = 100_000_000;
 
 pub(crate) fn read(path: &Path) -> Result<Workload, Error> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    parse(&text).map_err(|(line, reason)| Error::Row { path: path.to_owned(), line, reason })
+    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let parsed = text(&bytes).and_then(parse);
+    parsed.map_err(|(line, reason)| Error::Row { path: path.to_owned(), line, reason })
+}
+
+/// The text, or the line in which it is none.
+fn text(bytes: &[u8]) -> Result<&str, (usize, String)> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
+        (line, "is not UTF-8 text".to_owned())
+    })
 }
 
 /// The workload, or the first bad line and what is wrong with it.
 fn parse(text: &str) -> Result<Workload, (usize, String)> {
     // Spreadsheets begin their files with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Many programs end them with a blank line.
+    let text = text.trim_end();
     let mut lines = (1..).zip(text.lines());
     let (_, header) = lines.next().ok_or((1, "the file is empty".to_owned()))?;
     let columns = Columns::named(header).map_err(|reason| (1, reason))?;
@@ -134,6 +144,26 @@ mod tests {
     fn byte_order_mark() {
         let workload = parse("\u{feff}arrival_s,prompt_tokens,output_tokens\n0,2,2\n").unwrap();
         assert_eq!(workload.requests, [Request::new(0.0, 2, 2)]);
+    }
+
+    /// Blank lines at the end are none; in between they are rows without fields.
+    #[test]
+    fn blank_lines() {
+        for end in ["", "\n", "\r\n", "\n\n", "\n \n\n"] {
+            let workload = parse(&format!("arrival_s,prompt_tokens,output_tokens\n0,2,2{end}")).unwrap();
+            assert_eq!(workload.requests, [Request::new(0.0, 2, 2)], "{end:?}");
+        }
+        assert_eq!(parse("arrival_s,prompt_tokens,output_tokens\n0,2,2\n\n1,1,1\n").unwrap_err().0, 3);
+    }
+
+    /// What is not UTF-8 is named by its line.
+    #[test]
+    fn other_encodings() {
+        let header = b"arrival_s,prompt_tokens,output_tokens,tenant\n0,1,1,a\n";
+        let latin = [&header[..], b"1,1,1,Z\xfcrich\n2,1,1,b\n"].concat();
+        assert_eq!(text(&latin), Err((3, "is not UTF-8 text".to_owned())));
+        assert_eq!(text(b"\xff\xfea\0"), Err((1, "is not UTF-8 text".to_owned())));
+        assert_eq!(text(header).map(|text| text.lines().count()), Ok(2));
     }
 
     /// Rows out of order are put into order.

@@ -5,6 +5,8 @@ use super::mix::Mix;
 use super::{Arrivals, Request, Workload, rng};
 use crate::Error;
 
+/// About as many as the scheduler's queue can hold.
+const MOST_REQUESTS: usize = 1_000_000;
 /// A session's prompt grows up to this.
 const SESSION_TOKENS_MAX: u32 = 100_000;
 
@@ -19,8 +21,8 @@ impl Synthetic {
     pub(crate) fn named(name: &str, requests: usize) -> Result<Self, Error> {
         let (mix, process) = Mix::split(name)?;
         let process = process.map_or(Ok(Process::Poisson), Process::named)?;
-        if requests < 2 {
-            return Err(Error::value("--requests", &requests, "must be at least 2"));
+        if !(2..=MOST_REQUESTS).contains(&requests) {
+            return Err(Error::value("--requests", &requests, format!("must be from 2 to {MOST_REQUESTS}")));
         }
         Ok(Self { mix, process, requests })
     }

@@ -117,7 +117,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CALLER_DEADLINE: _ErrorReason.ValueType  # 44
     """DEADLINE_EXCEEDED: the caller's own deadline was near."""
     ERROR_REASON_NO_BACKEND: _ErrorReason.ValueType  # 45
-    """UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
+    """UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long; of a call: nor is
+    there room in the queue (RetryInfo: when one is tried again, where that is known).
+    """
     ERROR_REASON_FIRST_MESSAGE_TIMEOUT: _ErrorReason.ValueType  # 46
     """DEADLINE_EXCEEDED: the call's first message did not come, or was not complete, in time."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 50
@@ -258,7 +260,9 @@ ERROR_REASON_ATTEMPT_TIMEOUT: ErrorReason.ValueType  # 43
 ERROR_REASON_CALLER_DEADLINE: ErrorReason.ValueType  # 44
 """DEADLINE_EXCEEDED: the caller's own deadline was near."""
 ERROR_REASON_NO_BACKEND: ErrorReason.ValueType  # 45
-"""UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long."""
+"""UNAVAILABLE: no backend that serves the model, or might serve it, could be reached for too long; of a call: nor is
+there room in the queue (RetryInfo: when one is tried again, where that is known).
+"""
 ERROR_REASON_FIRST_MESSAGE_TIMEOUT: ErrorReason.ValueType  # 46
 """DEADLINE_EXCEEDED: the call's first message did not come, or was not complete, in time."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 50

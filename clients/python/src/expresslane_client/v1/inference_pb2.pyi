@@ -429,8 +429,9 @@ class RateLimited(_message.Message):
     tenant: _builtins.str
     """Whose limit: the tenant, by name. Empty when it is a backend's."""
     limit: _builtins.str
-    """Which limit: `requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone), `breaker`
-    (it fails, and is tried again then), `requests_left` or `tokens_left` (it says that none, or too few, are left).
+    """Which limit: `requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone),
+    `model_not_found` (it does not have the model), `breaker` (it fails, and is tried again then), `requests_left` or
+    `tokens_left` (it says that none, or too few, are left).
     """
     @_builtins.property
     def reset_in(self) -> _duration_pb2.Duration:

@@ -56,6 +56,26 @@ fn batch_grows_large() {
     assert_eq!(server.driver.run_one_at_a_time(0), tickets);
 }
 
+/// A batch whose prompts all ran at once has had its share, though nothing waited that the tenant's clock could have
+/// been divided among: when it begins to wait, a newcomer starts where it stands.
+#[test]
+fn newcomer_after_a_batch_that_never_waited() {
+    let mut server =
+        Server::new(Config { policy: policy("fcfs"), turn_tokens: 0, ..Config::default() }, plain(40));
+    let first = server.submit(1, 1, &[100; 40]);
+    assert_eq!(server.driver.released(), first);
+    for &ticket in &first[1..] {
+        server.driver.finish(ticket);
+    }
+    server.driver.backend(0, plain(1));
+    server.submit(1, 1, &[100; 40]);
+    server.driver.finish(first[0]);
+    server.run(1);
+    server.submit(1, 2, &[100; 40]);
+    let newcomers = server.run(20).iter().filter(|(_, batch)| *batch == 2).count();
+    assert!((10..=11).contains(&newcomers), "{newcomers}");
+}
+
 /// Large batches that come in for ever do not hold up one that is there: each of them starts where the others are.
 #[test]
 fn newcomers_do_not_starve() {

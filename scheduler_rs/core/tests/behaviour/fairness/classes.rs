@@ -1,8 +1,8 @@
 //! Between classes: strict order, and least shares for the lower ones.
 
 use super::Server;
-use crate::driver::{BULK, Driver, INTERACTIVE, plain};
-use expresslane_scheduler::{BatchOptions, CLASSES, Config, TicketId};
+use crate::driver::{BULK, Driver, INTERACTIVE, laned, plain};
+use expresslane_scheduler::{BackendConfig, BatchOptions, CLASSES, Config, TicketId};
 
 /// Fairness is between tenants of a class; classes stay strict.
 #[test]
@@ -38,6 +38,49 @@ fn class_min_share() {
     }
     assert!(bulk * 10 >= interactive + bulk - 3_000, "{bulk} of {}", interactive + bulk);
     assert!(bulk * 10 <= interactive + bulk + 3_000, "{bulk} of {}", interactive + bulk);
+}
+
+/// A class is owed a share only of what it could have had instead: what goes while nothing of it waits, or only what no
+/// backend can take, is not made up for when its time comes.
+#[test]
+fn class_min_share_is_not_saved_up() {
+    let mut class_min_shares = [0.0; CLASSES];
+    class_min_shares[BULK as usize] = 0.1;
+    let (of_interactive, of_bulk) = (1_000, 5_000);
+    for waits_for_the_lane in [false, true] {
+        let mut driver = Driver::new(Config { class_min_shares, ..Config::default() });
+        driver.backend(0, BackendConfig { cap: 2, ..laned(1, 0) });
+        let in_the_lane = driver.submit_one(0, BULK, of_bulk);
+        assert_eq!(driver.released(), [in_the_lane]);
+        let prompts = vec![(0, INTERACTIVE, of_interactive); 1_500];
+        driver.try_submit(1, &prompts, BatchOptions::default()).unwrap();
+        let submit = |driver: &mut Driver| {
+            driver.try_submit(2, &[(0, BULK, of_bulk); 100], BatchOptions::default()).unwrap()
+        };
+        let waiting = waits_for_the_lane.then(|| submit(&mut driver));
+        for _ in 0..1_000 {
+            let released = driver.released();
+            assert_eq!(released.len(), 1);
+            driver.finish(released[0]);
+        }
+        driver.backend(0, BackendConfig { cap: 1, ..laned(1, 0) });
+        driver.finish(in_the_lane);
+        let bulk = waiting.unwrap_or_else(|| submit(&mut driver));
+        let (mut interactive_had, mut bulk_had) = (0, 0);
+        for _ in 0..400 {
+            let ticket = driver.released()[0];
+            if bulk.contains(&ticket) {
+                bulk_had += of_bulk;
+            } else {
+                interactive_had += of_interactive;
+            }
+            driver.finish(ticket);
+            let had =
+                format!("{bulk_had} beside {interactive_had}, in the lane before: {waits_for_the_lane}");
+            assert!(9 * bulk_had <= interactive_had + 9 * of_bulk, "more than its share and a prompt: {had}");
+            assert!(9 * bulk_had + 9 * of_bulk >= interactive_had, "less than its share and a prompt: {had}");
+        }
+    }
 }
 
 /// Shares that leave nothing for the rest, or are below zero, are refused by name.

@@ -196,11 +196,14 @@ impl Reference {
         is_promoted
     }
 
-    /// A class with a least share goes early for no more than that share of all that went, and one prompt.
+    /// A class with a least share goes early for no more than that share of all that went while it could have gone
+    /// itself, and one prompt.
     fn count_class(&mut self, class: usize, tokens: u64, is_early: bool) {
         self.largest_charge = self.largest_charge.max(tokens);
         for lower in class + 1..3 {
-            self.passed_class_tokens[lower] += tokens;
+            if self.may_have_work(lower as u32) {
+                self.passed_class_tokens[lower] += tokens;
+            }
         }
         if !is_early {
             return;
@@ -214,6 +217,18 @@ impl Reference {
                 format!("class {class} had {} before its turn, above {bound}", self.early_tokens[class]);
             self.verdict.breach(Law::ClassOrder, self.now_ns, what);
         }
+    }
+
+    /// Whether something of a class may be able to go now. What a horizon, a tenant's limit or tokens keep back may
+    /// stand for its class until it is met.
+    fn may_have_work(&self, class: u32) -> bool {
+        let is_met_late = |obstacle: &Obstacle| obstacle.is_of_tenant() || obstacle.is_of_tokens();
+        let mut of_class = self.waiting().filter(|item| item.request.class == class);
+        of_class.any(|item| {
+            self.is_due(item)
+                && !self.is_barred(item)
+                && self.hosts.iter().any(|host| self.obstacles(item, host, 0).iter().all(is_met_late))
+        })
     }
 
     fn count(&mut self, item: &Item, backend: u32, is_promoted: bool) {
