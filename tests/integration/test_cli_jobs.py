@@ -32,6 +32,10 @@ async def test_submit_look_and_watch(tmp_path: Path) -> None:
         assert (rest.out.splitlines(), rest.err) == (whole[3:], "")
         refused = await shell.run("jobs", "watch", name, "-o", "r.jsonl")
         assert (refused.code, "already holds results" in refused.err) == (2, True)
+        assert "--after 5" in refused.err
+        assert "--append" not in refused.err
+        more = await shell.run("jobs", "watch", name, "-o", "r.jsonl", "--after", "5", "--quiet")
+        assert (more.code, (tmp_path / "r.jsonl").read_text().splitlines()) == (0, whole)
         table = (await shell.run("jobs")).out
         assert all(part in table for part in (name.removeprefix("jobs/"), "completed", "nightly"))
         (fields,) = (await shell.run("jobs", "--json")).lines

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from expresslane.cli.prompt_file import PromptFile
 
-__all__ = ["ResultFile", "failures_path", "open_output"]
+__all__ = ["ResultFile", "count_lines", "failures_path", "open_output"]
 
 _PENDING, _SUCCEEDED, _FAILED = 0, 1, 2
 
@@ -78,17 +78,26 @@ class ResultFile:
             self._file.close()
 
 
-def open_output(path: Path, mode: str) -> BinaryIO:
-    """Open the output. A file with results in it is not overwritten unless that was asked for: they were paid for."""
+def open_output(path: Path, mode: str, *, add: str = "--append") -> BinaryIO:
+    """Open the output. A file with results in it is not overwritten unless that was asked for: they were paid for.
+
+    `add` is the option that adds to them.
+    """
     if path.is_dir():
         raise CommandError(f"cannot write {path}: it is a folder", "name a file: --output results.jsonl")
     if mode == "refuse" and path.exists() and path.stat().st_size:
         raise CommandError(
             f"{path} already holds results",
-            "add to them:        --append",
+            f"add to them:        {add}",
             "throw them away:    --overwrite",
         )
     try:
         return path.open("ab" if mode == "append" else "wb")
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from None
+
+
+def count_lines(path: Path) -> int:
+    """How many whole lines a file has. Raises OSError."""
+    with path.open("rb") as file:
+        return sum(line.endswith(b"\n") for line in file)

@@ -13,7 +13,7 @@ from expresslane_client import ExpresslaneClientError
 
 from expresslane.cli.console import CommandError, Exit, problem, report
 from expresslane.cli.progress import RunProgress
-from expresslane.cli.result_file import open_output
+from expresslane.cli.result_file import count_lines, open_output
 from expresslane.cli.result_lines import result_line
 from expresslane.cli.service_calls import explained
 from expresslane.cli.signals import stopping_on_signals
@@ -101,8 +101,10 @@ class _Watch:
         options = self._options
         if options.output is None:
             return sys.stdout.buffer
+        path = Path(options.output)
         mode = "append" if options.after else "overwrite" if options.overwrite else "refuse"
-        return open_output(Path(options.output), mode)
+        there = count_lines(path) if mode == "refuse" and path.is_file() else 0
+        return open_output(path, mode, add=f"--after {there}")
 
     def _interrupt(self, task: asyncio.Task[Summary]) -> None:
         self._interrupted = True
