@@ -156,7 +156,7 @@ class Run:
                 console.print(
                     "the service goes on with the batch for as long as --keep says; to end it:", soft_wrap=True
                 )
-                console.print(f"  expresslane cancel {one_line(self._options.batch['request_id'])}", soft_wrap=True)
+                console.print(f"  {one_line(self._options.cancel)}", soft_wrap=True)
         code = problem(self._error) if self._error else Exit.OK
         left = self._leave_failures()
         if self._interrupted:
@@ -178,7 +178,7 @@ class Run:
         if left:
             prompts = "1 prompt" if left == 1 else f"{left} prompts"
             console.print(f"{prompts} without success in {path}; once more:", soft_wrap=True)
-            console.print(f"  {self._options.again}", soft_wrap=True)
+            console.print(f"  {one_line(self._options.again)}", soft_wrap=True)
         return left
 
 

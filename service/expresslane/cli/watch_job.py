@@ -41,7 +41,8 @@ class WatchOptions:
     def again(self, position: int) -> str:
         """The command that goes on behind so many results."""
         words = ["expresslane", "jobs", "watch", self.name, "--after", str(position)]
-        return shlex.join([*words, *(["--output", self.output] if self.output else [])])
+        words += ["--output", self.output] if self.output else []
+        return shlex.join([*words, *self.service.words])
 
 
 def watch_job(options: WatchOptions) -> Exit:
