@@ -75,11 +75,18 @@ async def test_a_run_that_is_left_is_kept_and_can_be_cancelled(tmp_path: Path) -
         shell.write("p.jsonl", *numbered(1), *stuck)
         process = await shell.start("run", "p.jsonl", "--keep", "10m")
         assert process.stdout is not None
+        assert process.stderr is not None
+        told = (await process.stderr.readline()).decode()
         assert b"p0" in await process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
         command = err.decode().split("expresslane cancel ")[1].split()[0]
         assert process.returncode == 130
+        hints = [line.strip() for line in err.decode().splitlines() if line.startswith("  expresslane")]
+        assert hints[0] == f"expresslane run p.jsonl --request-id {command} --keep 600s"
+        assert len(hints) == 2
+        assert not (tmp_path / "p.failed.jsonl").exists()
+        assert command in told, "the name was not said at the start"
         assert service.app.kept.find("default", command) is not None
         left = await shell.run("cancel", command, "--json")
         assert (left.code, left.lines[0]["queued"]) == (0, 0)

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from expresslane_client import ExpresslaneClientError, MessageTooLargeError, RateLimited, RefusedError
+from expresslane_client import Accepted, ExpresslaneClientError, MessageTooLargeError, RateLimited, RefusedError
 
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
 from expresslane.cli.progress import RunProgress
@@ -63,6 +63,7 @@ class Run:
         self._summary: Summary | None = None
         self._interrupted = False
         self._sent_kept = False
+        self._accepted = False
         self._error: CommandError | None = None
         self._examples: dict[str, str] = {}
 
@@ -100,6 +101,9 @@ class Run:
 
     def _as_batch(self, client: Client) -> BatchCall:
         self._sent_kept = "keep_s" in self._options.batch
+        if self._sent_kept and not self._options.quiet:
+            name = one_line(self._options.batch["request_id"])
+            report().print(f"kept under --request-id {name}, for whoever comes back with it", soft_wrap=True)
         return client.generate_batch(
             self._prompts.prompts(),
             timeout_s=self._options.timeout_s,
@@ -140,6 +144,7 @@ class Run:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RateLimited):
             self._progress.limited(one_line(event.whose, 40), event.reset_in_ms / 1e3)
+        self._accepted |= isinstance(event, Accepted)
         self._progress.tick()
 
     def _interrupt(self, task: asyncio.Task[None]) -> None:
@@ -152,16 +157,23 @@ class Run:
             print_summary(console, self._summary, self._examples)
         if self._interrupted:
             console.print(f"interrupted: {self._results.succeeded} succeeded, {self._results.unfinished} not finished")
-            if self._sent_kept:
-                console.print(
-                    "the service goes on with the batch for as long as --keep says; to end it:", soft_wrap=True
-                )
-                console.print(f"  {one_line(self._options.cancel)}", soft_wrap=True)
         code = problem(self._error) if self._error else Exit.OK
-        left = self._leave_failures()
+        cut_short = self._interrupted or (self._accepted and self._error is not None and self._results.unfinished > 0)
+        left = self._say_how_to_come_back() if self._sent_kept and cut_short else self._leave_failures()
         if self._interrupted:
             return Exit.INTERRUPTED
         return code or (Exit.PROMPTS_FAILED if left else Exit.OK)
+
+    def _say_how_to_come_back(self) -> int:
+        """Of a batch that the service may go on with; returns how many prompts have no success here."""
+        console = report()
+        console.print("the service goes on with the batch for as long as --keep says; to come back to it:")
+        if self._options.source == "-":
+            console.print("  (the same prompts on standard input)")
+        console.print(f"  {one_line(self._options.attach)}", soft_wrap=True)
+        console.print("to end it:")
+        console.print(f"  {one_line(self._options.cancel)}", soft_wrap=True)
+        return self._results.unfinished + self._results.failed
 
     def _leave_failures(self) -> int:
         """Write what can be run again and say so; returns how many prompts that are."""

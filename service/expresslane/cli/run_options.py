@@ -61,6 +61,11 @@ class RunOptions:
         return self._command(str(self.failures), name)
 
     @property
+    def attach(self) -> str:
+        """The command that comes back to this run's batch, if the service keeps it."""
+        return self._command(self.source, self.batch.get("request_id"))
+
+    @property
     def cancel(self) -> str:
         """The command that ends this run's batch, if the service keeps it."""
         return shlex.join(["expresslane", "cancel", self.batch.get("request_id", ""), *self.service.words])
