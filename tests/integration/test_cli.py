@@ -77,6 +77,32 @@ async def test_paid_results_are_not_overwritten(shell: Shell, service: StubServi
     assert "precious" not in (shell.folder / "r.jsonl").read_text()
 
 
+async def test_what_has_succeeded_is_left_out(shell: Shell, service: StubService) -> None:
+    """--append asks for what has no success in the output, and says how many it leaves out; half a line is cut off."""
+    lines = shell.write("p.jsonl", *numbered(4))
+    service.failing = {"p1"}
+    await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    output = shell.folder / "r.jsonl"
+    whole = output.read_bytes().splitlines(keepends=True)
+    kept = [line for line in whole if b'"p0"' not in line]
+    output.write_bytes(b"".join(kept) + b'{"custom_id": "p0", "outcome": "succ')
+    service.requests.clear()
+    service.failing = set()
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")
+    assert done.code == 0, done.err
+    assert "2 of 4 prompts have succeeded in r.jsonl before: left out" in done.err
+    assert "half a line at its end" in done.err
+    assert [one.custom_id for one in service.requests[0].prompts] == ["p0", "p1"]  # type: ignore[attr-defined]
+    succeeded = [json.loads(line) for line in output.read_bytes().splitlines()]
+    assert sorted(one["custom_id"] for one in succeeded if one["outcome"] == "succeeded") == ["p0", "p1", "p2", "p3"]
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")
+    assert (done.code, len(service.requests)) == (0, 1)
+    service.failing = {"p1"}
+    output.write_bytes(kept[0])
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")).code == 1
+    assert (shell.folder / "r.failed.jsonl").read_bytes().endswith(lines[1]), "the wrong line is left"
+
+
 async def test_bad_input_is_told_before_anything_is_sent(shell: Shell, service: StubService) -> None:
     """Exit code 2, every bad line with file:line, field, reason and example (P39)."""
     shell.write("p.jsonl", {"custom_id": "a", "prompt": "x"}, {"prompt": "x"}, {"custom_id": "a", "prompt": "y"})

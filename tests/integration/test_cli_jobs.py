@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from tests.support.fake_backend import FakeBackend, Script
+from tests.support.fake_backend.adapter import until
 from tests.support.service import Service, backend
 from tests.support.shell import Shell, numbered
 
@@ -97,6 +98,31 @@ async def test_a_run_that_is_left_is_kept_and_can_be_cancelled(tmp_path: Path) -
         assert "1 kept batches" in (await shell.run("status")).out
         unknown = await shell.run("cancel", "never")
         assert (unknown.code, "UNKNOWN_REQUEST" in unknown.err) == (3, True)
+
+
+async def test_a_killed_run_comes_back(tmp_path: Path) -> None:
+    """After kill -9 the same command with --append attaches: each prompt runs once and has one result in the output."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        release = asyncio.Event()
+        fake.on(lambda request: Script(before_headers=release) if b"stuck" in request.body else None)
+        shell = Shell(tmp_path, service.address)
+        shell.write("p.jsonl", *numbered(3), {"custom_id": "late", "prompt": "stuck " * 9})
+        command = ("run", "p.jsonl", "--keep", "10m", "--request-id", "n", "-o", "r.jsonl")
+        process = await shell.start(*command)
+        output = tmp_path / "r.jsonl"
+        await until(lambda: output.exists() and output.read_bytes().count(b"\n") == 3)
+        kept = service.app.kept.find("default", "n")
+        assert kept is not None
+        process.kill()
+        await process.communicate()
+        await until(lambda: not kept.readers)
+        release.set()
+        done = await shell.run(*command, "--append")
+        assert done.code == 0, done.err
+        assert "3 of 4 prompts have succeeded in r.jsonl before: left out" in done.err
+        results = [json.loads(line)["custom_id"] for line in output.read_text().splitlines()]
+        assert sorted(results) == ["late", "p0", "p1", "p2"]
+        assert len(fake.generations) == 4
 
 
 async def test_a_refused_job(tmp_path: Path) -> None:

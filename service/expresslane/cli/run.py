@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expresslane_client import Accepted, ExpresslaneClientError, MessageTooLargeError, RateLimited, RefusedError
 
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
+from expresslane.cli.earlier_results import mend_end, succeeded_in
 from expresslane.cli.progress import RunProgress
 from expresslane.cli.prompt_file import InputFileError, PromptFile
 from expresslane.cli.prompt_options import Defaults
@@ -41,9 +43,13 @@ def run(options: RunOptions) -> Exit:
     except OSError as error:
         raise CommandError(f"cannot read {options.source}: {error.strerror}") from None
     try:
-        prompts.check()
+        prompts.check(_succeeded_before(options))
         if options.job:
             return submit_job(options, prompts)
+        if prompts.done:
+            _leave_out_done(prompts, options)
+        if not len(prompts):
+            return Exit.OK
         with _results(prompts, options) as results:
             return asyncio.run(Run(options, prompts, results).run())
     except InputFileError as error:
@@ -93,6 +99,11 @@ class Run:
                 except MessageTooLargeError:
                     pass
                 except RefusedError as error:
+                    if error.reason == "REQUEST_EXISTS" and self._sent_kept and self._prompts.done:
+                        # A service that still keeps the batch wants to be asked for the whole of it.
+                        self._results.take_whole()
+                        await self._take(self._as_batch(client))
+                        return
                     if error.reason != "BATCH_TOO_LARGE":
                         raise
                 else:
@@ -130,9 +141,9 @@ class Run:
     async def _take(self, call: BatchCall | PromptSession) -> None:
         async with call:
             async for result in call:
-                self._results.write(result)
-                self._progress.count(ok=result.ok)
-                self._remember(result)
+                if self._results.write(result):
+                    self._progress.count(ok=result.ok)
+                    self._remember(result)
             self._summary = call.summary
 
     def _remember(self, result: Result) -> None:
@@ -192,6 +203,27 @@ class Run:
             console.print(f"{prompts} without success in {path}; once more:", soft_wrap=True)
             console.print(f"  {one_line(self._options.again)}", soft_wrap=True)
         return left
+
+
+def _succeeded_before(options: RunOptions) -> set[bytes]:
+    """What has succeeded in an output that is added to, which ends with a whole line then."""
+    if options.output is None or options.mode != "append":
+        return set()
+    path = Path(options.output)
+    try:
+        if cut := mend_end(path):
+            report().print(f"{path}: half a line at its end, {cut} bytes, cut off", soft_wrap=True)
+        return succeeded_in(path)
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _leave_out_done(prompts: PromptFile, options: RunOptions) -> None:
+    whole = len(prompts)
+    prompts.leave_out_done()
+    if not options.quiet:
+        done = f"{len(prompts.done)} of {whole} prompts have succeeded in {options.output} before"
+        report().print(f"{done}: left out", soft_wrap=True)
 
 
 @contextmanager

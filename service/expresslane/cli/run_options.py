@@ -92,7 +92,7 @@ def _add_files(add: Callable[..., object]) -> None:
     add("--output", "-o", metavar="FILE", help="where results go (default: standard output)")
     failures = "where the lines without success go, if there are any (default: OUTPUT's name with .failed.jsonl)"
     add("--failures", metavar="FILE", help=failures)
-    add("--append", action="store_true", help="add to an output that exists")
+    add("--append", action="store_true", help="add to an output that exists what has not succeeded there")
     add("--overwrite", action="store_true", help="replace an output that exists")
 
 
