@@ -77,6 +77,25 @@ async def test_paid_results_are_not_overwritten(shell: Shell, service: StubServi
     assert "precious" not in (shell.folder / "r.jsonl").read_text()
 
 
+async def test_earlier_failures_are_not_overwritten(shell: Shell, service: StubService) -> None:
+    """A failures file of another run is refused as an output is, before anything is sent (A30)."""
+    lines = shell.write("p.jsonl", *numbered(2))
+    service.failing = {"p1"}
+    await shell.run("run", "p.jsonl")
+    failed = shell.folder / "p.failed.jsonl"
+    service.requests.clear()
+    service.failing = {"p0"}
+    done = await shell.run("run", "p.jsonl")
+    assert (done.code, service.requests, failed.read_bytes()) == (2, [], lines[1])
+    assert "p.failed.jsonl holds prompts of an earlier run without success" in done.err
+    assert "--overwrite" in done.err
+    assert "--append" not in done.err
+    assert (await shell.run("run", "p.jsonl", "--overwrite")).code == 1
+    assert failed.read_bytes() == lines[0]
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--failures", "p.failed.jsonl", "--append")).code == 1
+    assert failed.read_bytes() == lines[0] + lines[0]
+
+
 async def test_what_has_succeeded_is_left_out(shell: Shell, service: StubService) -> None:
     """--append asks for what has no success in the output, and says how many it leaves out; half a line is cut off."""
     lines = shell.write("p.jsonl", *numbered(4))

@@ -21,13 +21,13 @@ _PENDING, _SUCCEEDED, _FAILED, _BEFORE = range(4)
 
 
 def failures_path(source: str, output: str | None) -> Path:
-    """`<stem>.failed.jsonl` next to the output, or else next to the input."""
+    """`<name>.failed.jsonl` next to the output, or else next to the input; the name is without its own `.jsonl`."""
     if output is None and source == "-":
         return Path("expresslane.failed.jsonl")
     base = Path(output if output is not None else source)
     if not base.name:  # `.` or `/`: no file, as opening it will say
         return Path("expresslane.failed.jsonl")
-    return base.with_name(f"{base.stem.removesuffix('.failed')}.failed.jsonl")
+    return base.with_name(f"{base.name.removesuffix('.jsonl').removesuffix('.failed')}.failed.jsonl")
 
 
 class ResultFile:

@@ -43,6 +43,7 @@ def run(options: RunOptions) -> Exit:
     except OSError as error:
         raise CommandError(f"cannot read {options.source}: {error.strerror}") from None
     try:
+        _refuse_failures(options)
         prompts.check(_succeeded_before(options))
         if options.job:
             return submit_job(options, prompts)
@@ -203,6 +204,25 @@ class Run:
             console.print(f"{prompts} without success in {path}; once more:", soft_wrap=True)
             console.print(f"  {one_line(self._options.again)}", soft_wrap=True)
         return left
+
+
+def _refuse_failures(options: RunOptions) -> None:
+    """Earlier prompts without success are somebody's work list: not overwritten unless that was asked for."""
+    path = options.failures
+    if options.job or options.mode != "refuse" or options.runs_failures or not path.is_file():
+        return
+    if not path.stat().st_size or (options.output is not None and _has_results(Path(options.output))):
+        return  # of an output that has results is told there
+    raise CommandError(
+        f"{path} holds prompts of an earlier run without success, and this one may leave some there too",
+        *(["add to them:         --append"] if options.output is not None else []),
+        "throw them away:     --overwrite",
+        "leave them there:    --failures FILE, another file for those of this run",
+    )
+
+
+def _has_results(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _succeeded_before(options: RunOptions) -> set[bytes]:

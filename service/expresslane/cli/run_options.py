@@ -51,7 +51,12 @@ class RunOptions:
     @property
     def adds_failures(self) -> bool:
         """Whether earlier failures stay in their file: unless they are the input, for then each has a new end."""
-        return self.mode == "append" and not (self.source != "-" and _same(Path(self.source), self.failures))
+        return self.mode == "append" and not self.runs_failures
+
+    @property
+    def runs_failures(self) -> bool:
+        """Whether the input is the failures file itself."""
+        return self.source != "-" and _same(Path(self.source), self.failures)
 
     @property
     def again(self) -> str:
@@ -93,7 +98,7 @@ def _add_files(add: Callable[..., object]) -> None:
     failures = "where the lines without success go, if there are any (default: OUTPUT's name with .failed.jsonl)"
     add("--failures", metavar="FILE", help=failures)
     add("--append", action="store_true", help="add to an output that exists what has not succeeded there")
-    add("--overwrite", action="store_true", help="replace an output that exists")
+    add("--overwrite", action="store_true", help="replace an output, or a file of failures, that exists")
 
 
 def _add_defaults(add: Callable[..., object]) -> None:
@@ -123,6 +128,8 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
     source, output = arguments.source, arguments.output
     if arguments.append and arguments.overwrite:
         raise CommandError("--append and --overwrite exclude each other", "keep one of them")
+    if arguments.append and output is None and not arguments.job:
+        raise CommandError("--append needs --output: what it is to add to", "example: --output results.jsonl --append")
     if arguments.job:
         _refuse_with_job(arguments)
     failures = Path(arguments.failures) if arguments.failures else failures_path(source, output)
