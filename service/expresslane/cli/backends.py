@@ -6,10 +6,10 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output
+from expresslane.cli.fitting_table import FittingTable
 from expresslane.cli.limits import limits_text
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import seconds
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"]
 
+_COLUMNS = ("backend", "kind", "concurrency", "cap", "slots", "in flight", "mean", "peak", "state", "models")
+_GIVES_UP = ("mean", "peak", "slots", "kind", "models", "concurrency", "cap")
 _NUMBERS = {"cap", "slots", "in flight", "mean", "peak"}
 _ON, _OFF = "bold green", "yellow"
 
@@ -72,10 +74,7 @@ def backend_fields(backend: Backend) -> dict[str, object]:
 
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
     """A table of backends, and below it what else is worth knowing."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("backend", "kind", "concurrency", "cap", "slots", "in flight", "mean", "peak", "state"):
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
-    table.add_column("models", overflow="fold")
+    table = FittingTable(_COLUMNS, gives_up=_GIVES_UP, right=_NUMBERS, wraps={"models"})
     notices: list[RenderableType] = []
     for backend in backends:
         table.add_row(*_cells(backend))
