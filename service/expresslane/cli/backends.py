@@ -27,6 +27,7 @@ __all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"
 _COLUMNS = ("backend", "kind", "concurrency", "cap", "slots", "in flight", "mean", "peak", "state", "models")
 _GIVES_UP = ("mean", "peak", "slots", "kind", "models", "concurrency", "cap")
 _NUMBERS = {"cap", "slots", "in flight", "mean", "peak"}
+_RECENT_MS = 60_000
 _ON, _OFF = "bold green", "yellow"
 
 
@@ -68,7 +69,8 @@ def backend_fields(backend: Backend) -> dict[str, object]:
     limit = dataclasses.asdict(backend.limited_by) if backend.limited_by else None
     learned = dataclasses.asdict(backend.estimates)
     breaker = dataclasses.asdict(backend.breaker) if backend.breaker else None
-    structured = {"limited_by": limit, "estimates": learned, "breaker": breaker}
+    error = dataclasses.asdict(backend.last_error) if backend.last_error else None
+    structured = {"limited_by": limit, "estimates": learned, "breaker": breaker, "last_error": error}
     return fields | {"models": models, "outcomes": dict(backend.outcomes)} | structured
 
 
@@ -82,6 +84,10 @@ def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
         notices += [Text(f"{prefix}{one_line(notice)}", style="yellow") for notice in backend.notices]
         if breaker := _breaker(backend):
             notices.append(Text(f"{prefix}{breaker}", style="yellow"))
+        if error := backend.last_error:
+            status = f" (HTTP {error.http_status})" if error.http_status else ""
+            last = f"last error: {one_line(error.reason)}{status}, {seconds(error.age_ms)} ago"
+            notices.append(Text(f"{prefix}{last}", style="yellow" if error.age_ms < _RECENT_MS else "dim"))
         if backend.max_loaded_models:
             notices.append(Text(f"{prefix}{_in_memory(backend)}", style="dim"))
         if limits := limits_text(backend):

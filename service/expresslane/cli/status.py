@@ -128,7 +128,7 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None, shortened: int) -> Tab
     if not shortened and (held := _held(snapshot.holdings)):
         table.add_row("held", "", held)
     table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open batches")))
-    rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
+    rate = snapshot.finish_rate_per_s if before is None else _rate(snapshot, before)
     left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
     if shortened > 1:
         return table
@@ -150,11 +150,12 @@ def _held(holdings: Holdings) -> str:
 
 
 def _rate(snapshot: Snapshot, before: Snapshot) -> float:
-    """Ended prompts per second between two looks."""
-    ended = _ended(snapshot) - _ended(before)
+    """Finished prompts per second between two looks."""
+    finished = _finished(snapshot) - _finished(before)
     elapsed_ms = snapshot.uptime_ms - before.uptime_ms
-    return ended / elapsed_ms * 1e3 if elapsed_ms > 0 else 0.0
+    return finished / elapsed_ms * 1e3 if elapsed_ms > 0 else 0.0
 
 
-def _ended(snapshot: Snapshot) -> int:
-    return snapshot.succeeded + snapshot.failed + snapshot.cancelled + snapshot.expired
+def _finished(snapshot: Snapshot) -> int:
+    """What a cancel or a deadline takes away is no work done: at that rate no queue would empty."""
+    return snapshot.succeeded + snapshot.failed
