@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Complaint", "InputFileError", "PromptFile"]
 
 COMPLAINTS_MAX = 20
+ANSWER_BYTES = 2_048
+"""What any answer counts for beside the bytes of its prompt: a few hundred tokens, each dearer than one of a prompt."""
 _PROMPT_PATH = re.compile(r"prompts\[(\d+)\]\.?")
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -64,7 +66,8 @@ class PromptFile:
         self._defaults = defaults
         self._offsets = array("Q")
         self._line_numbers = array("Q")
-        self._whole = self._offsets, self._line_numbers
+        self._sizes = array("Q")
+        self._whole = self._offsets, self._line_numbers, self._sizes
         self._done: list[int] = []
 
     @classmethod
@@ -89,13 +92,13 @@ class PromptFile:
     def leave_out_done(self) -> None:
         """Be the prompts that have not succeeded before."""
         done = set(self._done)
-        self._offsets, self._line_numbers = (
+        self._offsets, self._line_numbers, self._sizes = (
             array("Q", (value for index, value in enumerate(values) if index not in done)) for values in self._whole
         )
 
     def take_whole(self) -> None:
         """Be the prompts of all lines again."""
-        self._offsets, self._line_numbers = self._whole
+        self._offsets, self._line_numbers, self._sizes = self._whole
 
     def check(self, succeeded: Container[bytes] = ()) -> None:
         """Read every line. `succeeded` has the digests of custom_ids that have succeeded before.
@@ -119,6 +122,7 @@ class PromptFile:
                 self._done.append(len(self._offsets))
             self._offsets.append(offset)
             self._line_numbers.append(number)
+            self._sizes.append(len(line))
         if not self._offsets and not complaints:
             wrong = LineError("has no prompts: put one JSON object on each line")
             complaints, count = [Complaint(self.label, wrong)], 1
@@ -138,6 +142,10 @@ class PromptFile:
         self._file.seek(self._offsets[index])
         line = self._file.readline(_LINE_BYTES_MAX)
         return line if line.endswith(b"\n") else line + b"\n"
+
+    def work(self, index: int) -> int:
+        """About how much work a prompt is, to compare it with others of the file: its bytes and those of an answer."""
+        return self._sizes[index] + ANSWER_BYTES if index < len(self) else 0
 
     def where(self, index: int) -> str:
         """`file:line` of a prompt."""

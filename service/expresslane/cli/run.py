@@ -66,7 +66,8 @@ class Run:
         self._options = options
         self._prompts = prompts
         self._results = results
-        self._progress = RunProgress(len(prompts), quiet=options.quiet)
+        work = sum(map(prompts.work, range(len(prompts))))
+        self._progress = RunProgress(len(prompts), work, quiet=options.quiet)
         self._summary: Summary | None = None
         self._interrupted = False
         self._sent_kept = False
@@ -143,7 +144,7 @@ class Run:
         async with call:
             async for result in call:
                 if self._results.write(result):
-                    self._progress.count(ok=result.ok)
+                    self._progress.count(ok=result.ok, work=self._prompts.work(result.index))
                     self._remember(result)
             self._summary = call.summary
 
