@@ -152,7 +152,7 @@ class Run:
         """Keep one example of each reason, for the end."""
         if result.error is not None and len(self._examples) < _EXAMPLES_MAX:
             shown = f"{result.custom_id}: {result.error.message}"
-            self._examples.setdefault(result.error.reason, one_line(shown, 200))
+            self._examples.setdefault(result.error.reason, one_line(shown, 400))
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RateLimited):
