@@ -89,6 +89,8 @@ class Run:
                     self._error = error
                 except ExpresslaneClientError as error:
                     self._error = explained(error, self._options.service, self._prompts.renamed)
+                except BrokenPipeError:
+                    raise  # whoever read our output has had enough
                 except OSError as error:
                     self._error = CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED)
         return self._finish()

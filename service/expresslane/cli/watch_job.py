@@ -68,6 +68,8 @@ class _Watch:
                 return self._cut_short(Exit.INTERRUPTED)
             except ExpresslaneClientError as error:
                 return self._cut_short(problem(explained(error, options.service)))
+            except BrokenPipeError:
+                raise
             except OSError as error:
                 raise CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
         if not options.quiet:
