@@ -67,6 +67,11 @@ def connection(arguments: argparse.Namespace) -> Connection:
         name: getattr(arguments, name) or (os.environ.get(PREFIX + variable) if variable else None) or ""
         for name, variable, _, _ in _OPTIONS
     }
+    if given["address"].startswith(("http://", "https://")):
+        scheme, _, rest = given["address"].partition("://")
+        with_tls = " --tls" if scheme == "https" else ""
+        example = f"example: --address {rest.rstrip('/') or ADDRESS}{with_tls}"
+        raise CommandError(f"the address {given['address'][:200]!r} has to be HOST:PORT, without {scheme}://", example)
     files = {"ca_file": given["ca_file"], "cert_file": given["cert"], "key_file": given["key"]}
     tls = None
     if arguments.tls or _is_true("CLIENT_TLS") or any(files.values()) or given["server_name"]:
