@@ -145,17 +145,39 @@ async def test_options_reach_the_service(shell: Shell, service: StubService) -> 
 
 
 async def test_a_refusal_names_the_line_of_the_file(shell: Shell, service: StubService) -> None:
-    """Exit code 3; a path of the contract becomes file:line, and the input stays what there is to run."""
+    """Exit code 2; a path of the contract becomes file:line, and the input stays what there is to run (P39)."""
     shell.write("p.jsonl", *numbered(2))
     fields = {"prompts[1].sampling.top_p": "2.0 is out of range", "prompts[0].model": "too long"}
     service.refusal = Refusal(
         grpc.StatusCode.INVALID_ARGUMENT, "prompts[1].sampling.top_p: 2.0 is out", "INVALID_FIELD", fields, 3
     )
     done = await shell.run("run", "p.jsonl")
-    assert done.code == 3
+    assert done.code == 2
     assert "refused (INVALID_FIELD): p.jsonl:2: sampling.top_p: 2.0 is out" in done.err
     assert "p.jsonl:1: model: too long" in done.err
     assert "try again in 3 s" in done.err
+    assert not (shell.folder / "p.failed.jsonl").exists()
+
+
+async def test_a_drained_service_is_not_worth_another_try(shell: Shell, service: StubService) -> None:
+    """After `drain` nobody is told to try again soon: it cannot be undone."""
+    shell.write("p.jsonl", *numbered(2))
+    service.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "draining", "DRAINING", retry_after_s=1)
+    done = await shell.run("run", "p.jsonl")
+    assert done.code == 3
+    assert "try again" not in done.err
+    assert "start it anew" in done.err
+
+
+async def test_a_reader_that_has_had_enough(shell: Shell) -> None:
+    """`run | head` ends quietly, with exit code 1 and no file of failures: its results are what was left out."""
+    shell.write("p.jsonl", *numbered(2_000))
+    process = await shell.start("run", "p.jsonl", "--quiet")
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 - asyncio has no public way
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (1, b"")
     assert not (shell.folder / "p.failed.jsonl").exists()
 
 

@@ -131,7 +131,7 @@ async def test_a_refused_job(tmp_path: Path) -> None:
         shell = Shell(tmp_path, service.address)
         shell.write("p.jsonl", *numbered(1), {"custom_id": "long", "prompt": "x" * 200})
         done = await shell.run("run", "p.jsonl", "--job")
-        assert (done.code, done.out, "p.jsonl:2: text" in done.err) == (3, "", True)
+        assert (done.code, done.out, "p.jsonl:2: text" in done.err) == (2, "", True)
         done = await shell.run("run", "p.jsonl", "--job", "-o", "r.jsonl")
         assert (done.code, "--job and --output exclude each other" in done.err) == (2, True)
         assert await service.client.list_jobs() == []
