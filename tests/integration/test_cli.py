@@ -175,7 +175,7 @@ async def test_a_reader_that_has_had_enough(shell: Shell) -> None:
     process = await shell.start("run", "p.jsonl", "--quiet")
     assert process.stdout is not None
     assert await process.stdout.readline()
-    process.stdout._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 - asyncio has no public way
+    process.stdout._transport.close()  # type: ignore[attr-defined]
     _, err = await process.communicate()
     assert (process.returncode, err) == (1, b"")
     assert not (shell.folder / "p.failed.jsonl").exists()
@@ -341,4 +341,8 @@ async def test_configuration_and_versions_without_a_service(tmp_path: Path) -> N
     done = await shell.run("config", "--json")
     assert any(row["name"] == "EXPRESSLANE_LISTEN" and row["origin"] == "default" for row in done.lines[0])
     assert "EXPRESSLANE_POLICY" in (await shell.run("config", "--all")).out
+    shell.environ["EXPRESSLANE_KEYS_FILE"] = str(tmp_path / "missing")
+    done = await shell.run("config")
+    assert (done.code, "EXPRESSLANE_KEYS_FILE" in done.err, done.out) == (2, True, "")
+    del shell.environ["EXPRESSLANE_KEYS_FILE"]
     assert "default:" in (await shell.run("config", "--reference")).out

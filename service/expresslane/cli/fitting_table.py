@@ -10,7 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
-    from rich.console import Console, ConsoleOptions
+    from rich.console import Console, ConsoleOptions, JustifyMethod
     from rich.text import Text
 
 __all__ = ["FittingTable"]
@@ -61,7 +61,7 @@ class FittingTable:
     def _table(self, shown: Sequence[int]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in (self._columns[place] for place in shown):
-            justify = "right" if name in self._right else "left"
+            justify: JustifyMethod = "right" if name in self._right else "left"
             table.add_column(name, justify=justify, no_wrap=name not in self._wraps, overflow="ellipsis")
         for cells in self._rows:
             table.add_row(*(cells[place] for place in shown))

@@ -137,7 +137,13 @@ def test_a_kept_batch_has_its_name_for_itself() -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [["p", "-o", "p"], ["p", "-o", "./p"], ["p", "-o", "r", "--failures", "r"], ["p", "--append", "--overwrite"], ["p", "--append"]],
+    [
+        ["p", "-o", "p"],
+        ["p", "-o", "./p"],
+        ["p", "-o", "r", "--failures", "r"],
+        ["p", "--append", "--overwrite"],
+        ["p", "--append"],
+    ],
 )
 def test_files_that_would_destroy_each_other_are_refused(argv: list[str]) -> None:
     """Input, output and failures are three files; --append says to what."""

@@ -55,7 +55,7 @@ async def test_a_batch_above_the_bytes_of_the_queue() -> None:
 
 @virtual_time
 async def test_cancelled_prompts_make_room_and_are_no_work_done() -> None:
-    """What is cancelled counts for the rate at which the queue gets room, and not for that of finished prompts (A28)."""
+    """What is cancelled counts for the rate at which the queue gets room, not for that of finished prompts (A28)."""
     async with World(ScriptedBackend(default=second(0.5), default_cap=1)) as world:
         await world.run([prompt(str(number)) for number in range(60)])
         batch = world.submit([prompt(f"late {number}") for number in range(600)])
