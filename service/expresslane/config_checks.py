@@ -45,12 +45,8 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
     simulated = backend.kind == "simulated"
     if not simulated:
         if not backend.url and f"{prefix}url" not in given:
-            name = environment_name(f"{prefix}url")
-            yield (
-                f"{prefix}url",
-                f"is missing: {_a(backend.kind)} backend needs it. "
-                f"Example: {name}=http://127.0.0.1:{_PORTS.get(backend.kind, 8000)}",
-            )
+            example = f"{environment_name(f'{prefix}url')}=http://127.0.0.1:{_PORTS.get(backend.kind, 8000)}"
+            yield f"{prefix}url", f"is missing: {_a(backend.kind)} backend needs it. Example: {example}"
         for path in sorted(given):
             if path.startswith(f"{prefix}simulated."):
                 yield path, f"is for backends of kind simulated; this one is {backend.kind}."

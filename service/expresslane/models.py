@@ -96,7 +96,8 @@ class ModelRegistry:
         """Replace what is served: name -> bytes per token.
 
         `unreached` backends have not told their models yet: id -> why, as far as that is known. `silent` ones, by id,
-        have answered and told none. Returns the names that were awaited and that nobody serves after all, each with its error.
+        have answered and told none. Returns the names that were awaited and that nobody serves after all, each with
+        its error.
         """
         self._served = dict(served)
         self._wildcard_ratio = wildcard_bytes_per_token

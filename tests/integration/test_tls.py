@@ -119,7 +119,7 @@ def test_a_file_that_is_not_pem_is_named(tmp_path: Path, wrong: dict[str, str]) 
     """A file without a certificate or key in PEM form is told of as such; the service is not blamed."""
     (tmp_path / "x").write_bytes(b"\x30\x82 not PEM")
     files = {name: str(tmp_path / file) for name, file in wrong.items()}
-    with pytest.raises(InputError, match="x holds no (certificate|private key) in PEM form"):
+    with pytest.raises(InputError, match=r"x holds no (certificate|private key) in PEM form"):
         Client("h:1", tls=Tls(**files))
 
 

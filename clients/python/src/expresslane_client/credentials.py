@@ -30,7 +30,7 @@ class Tls:
             raise InputError("a certificate and its private key go together", field="cert_file")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Credentials as gRPC takes them; reads the files. Raises InputError for one that cannot be read or is not PEM."""
+        """Credentials as gRPC takes them; reads the files. Raises InputError for one that cannot be used."""
         return grpc.ssl_channel_credentials(
             root_certificates=_pem(self.ca_file, "ca_file", "certificate"),
             private_key=_pem(self.key_file, "key_file", "private key"),
