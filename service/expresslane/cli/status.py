@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from expresslane.cli.connection import Connection
 
-__all__ = ["status"]
+__all__ = ["fitting", "status"]
 
 _REFRESH_S = 1.0
 _TENANTS_MAX = 10
@@ -58,7 +58,7 @@ async def _watch(service: Connection, *, as_json: bool) -> None:
                 if as_json:
                     print(json_text(_fields(snapshot)), flush=True)  # noqa: T201
                 elif live is not None:
-                    live.update(_fitting(console, snapshot, before), refresh=True)
+                    live.update(fitting(console, snapshot, before), refresh=True)
                 else:  # a pipe or a file: one frame after the other
                     console.print(_panel(snapshot, before), Text(), sep="\n")
                     sys.stdout.flush()
@@ -78,7 +78,7 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-def _fitting(console: Console, snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
+def fitting(console: Console, snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
     """The panel, shortened where the window is too low, because what does not fit at its end would not be seen."""
     for shortened in (0, 1, 2):
         panel = _panel(snapshot, before, shortened)
