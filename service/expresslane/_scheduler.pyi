@@ -386,7 +386,10 @@ class Snapshot:
         """Prompts of batches that were refused at submit."""
     @property
     def drain_rate_per_s(self) -> float:
-        """Measured rate at which tickets end, 0.0 before anything has ended."""
+        """Measured rate at which tickets end in any way, and so make room, 0.0 before anything has ended."""
+    @property
+    def finish_rate_per_s(self) -> float:
+        """Measured rate at which tickets succeed or fail, 0.0 before the first."""
     @property
     def backends(self) -> list[BackendSnapshot]: ...
     @property

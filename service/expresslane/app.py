@@ -196,6 +196,7 @@ class App:
                 self.scheduling,
                 self.intake,
                 self.drain,
+                failures=self.dispatcher.failures,
                 holdings=holds.of,
                 fairness=settings.fairness,
                 queue_limit_s=settings.queue_limit_s,
@@ -306,7 +307,7 @@ def serve(environ: Mapping[str, str] = os.environ) -> int:
         configuration = load(environ)
         telemetry = Telemetry.start(__version__, environ, content=configuration.settings.trace_content)
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+        print(f"expresslane: {error}", file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return EXIT_CONFIG
     settings = configuration.settings
     lines = LogStream(sys.stdout)
@@ -357,7 +358,7 @@ async def _serve(configuration: Configuration, telemetry: Telemetry, environ: Ma
             grace_s = settings.drain_grace_s
             log.info("stopping", grace_s=grace_s)
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - what a person at a terminal must see
+        print(f"expresslane: {error}", file=sys.stderr)  # noqa: T201 - what a person at a terminal must see
         return EXIT_CONFIG
     finally:
         if ebb is not None:

@@ -30,17 +30,23 @@ _STEP_SETTINGS = {
 }
 
 
+_PORTS = {"llamacpp": 8080, "ollama": 11434, "sglang": 30000}
+"""Where engines listen unless they are told otherwise; the others at 8000."""
+
+
+def _a(kind: str) -> str:
+    """A kind of backend with its article."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
 def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     """What is wrong within one backend. `given`: the paths that the environment sets."""
     prefix = f"backends.{backend_id}."
     simulated = backend.kind == "simulated"
     if not simulated:
         if not backend.url and f"{prefix}url" not in given:
-            name = environment_name(f"{prefix}url")
-            yield (
-                f"{prefix}url",
-                f"is missing: a {backend.kind} backend needs it. Example: {name}=http://127.0.0.1:8000",
-            )
+            example = f"{environment_name(f'{prefix}url')}=http://127.0.0.1:{_PORTS.get(backend.kind, 8000)}"
+            yield f"{prefix}url", f"is missing: {_a(backend.kind)} backend needs it. Example: {example}"
         for path in sorted(given):
             if path.startswith(f"{prefix}simulated."):
                 yield path, f"is for backends of kind simulated; this one is {backend.kind}."
@@ -50,7 +56,7 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
             f"is not allowed: a simulated backend serves only the model {SIMULATED_MODEL}. Unset it.",
         )
     if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
-        yield f"{prefix}concurrency", f"is not allowed: a {backend.kind} backend runs one request at a time."
+        yield f"{prefix}concurrency", f"is not allowed: {_a(backend.kind)} backend runs one request at a time."
     yield from _engine_problems(prefix, backend)
     for first, longest in (("breaker_open", "breaker_open_max"), ("rate_limit_pause", "rate_limit_pause_max")):
         yield from _ascending(backend, f"{first}_s", f"{longest}_s", prefix)

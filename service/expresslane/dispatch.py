@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from expresslane.backend_failures import BackendFailures
 from expresslane.backends.base import Answer, Call
 from expresslane.backends.idempotency import Keys
 from expresslane.clock import Clock, monotonic_ns
@@ -102,6 +103,7 @@ class Dispatcher:
         self._retries = retries
         self._clock = clock
         self._keys = Keys()
+        self.failures = BackendFailures(clock)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def release(self, ticket: Ticket, backend: int, attempt_number: int) -> None:
@@ -223,6 +225,8 @@ class Dispatcher:
                 error = BackendError(reason, f"{message} (backends/{attempt.member.id})", retryable=True)
                 expired = stopped
             assert error is not None
+            if not (stopped and self._is_own(ticket, stopped)):
+                self.failures.note(attempt.member.id, error)
             self._note_health(attempt.member, error)
             is_answer = error.http_status > 0 or attempt.answer.started
             if is_answer and error.reason is not Reason.BACKEND_RATE_LIMITED:

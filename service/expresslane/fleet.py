@@ -119,6 +119,8 @@ class Member:
             )
         if self.cap_is_set and self.enabled and self.cap > self.effective_cap:
             notices.append(f"cap {self.cap} is not in force: this kind of backend runs one request at a time")
+        if self.reached and not self.models:
+            notices.append(f"no model is known: name them in {environment_name(f'backends.{self.id}.models')}")
         if self.capabilities.simulated:
             notices.append("SIMULATED: answers are made up")
         return notices
@@ -254,6 +256,7 @@ class Fleet:
             member.available = False
             member.trouble = error.message
             log.warning("backend unavailable", backend=member.id, error=error.message)
+            self._publish()
             self._apply(member)
         if member.id not in self._probing:
             self._probing.add(member.id)
@@ -339,9 +342,10 @@ class Fleet:
         for member in self.members:
             for name in member.models:
                 served.setdefault(name, member.settings.bytes_per_token)
-        unreached = [m.id for m in self.members if not m.reached and not m.settings.models]
+        unreached = {m.id: m.trouble for m in self.members if not m.reached and not m.settings.models}
+        silent = [m.id for m in self.members if m.reached and not m.models]
         wildcard = self._by_id[self._wildcard].settings.bytes_per_token if self._wildcard else 0.0
-        if refused := self.registry.update(served, unreached, wildcard_bytes_per_token=wildcard):
+        if refused := self.registry.update(served, unreached, silent, wildcard_bytes_per_token=wildcard):
             self._refuse(refused)
 
     def _apply(self, member: Member) -> None:

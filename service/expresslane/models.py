@@ -5,17 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.masking import masked
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["MayUse", "ModelRegistry", "ResolvedModel", "UnknownModelError"]
 
 MAX_LISTED = 8
 MAX_AWAITED = 1_024
+MAX_TROUBLE_CHARS = 300
+MAX_MASKED_CHARS = 2_048
 AWAITED_BYTES_PER_TOKEN = 4.0
 
 
@@ -60,7 +65,8 @@ class ModelRegistry:
         self._names: list[str] = []
         self._served: dict[str, float] = {}
         self._wildcard_ratio = 4.0
-        self._unreached: tuple[str, ...] = ()
+        self._unreached: Mapping[str, str] = {}
+        self._silent: Sequence[str] = ()
         self._awaited: set[str] = set()
 
     @property
@@ -80,15 +86,23 @@ class ModelRegistry:
         return self._names[number] or "*"
 
     def update(
-        self, served: Mapping[str, float], unreached: Iterable[str], *, wildcard_bytes_per_token: float = 4.0
+        self,
+        served: Mapping[str, float],
+        unreached: Mapping[str, str],
+        silent: Sequence[str] = (),
+        *,
+        wildcard_bytes_per_token: float = 4.0,
     ) -> dict[str, PromptError]:
-        """Replace what is served: name -> bytes per token; `unreached` backends have not told their models yet.
+        """Replace what is served: name -> bytes per token.
 
-        Returns the names that were awaited and that nobody serves after all, each with its error.
+        `unreached` backends have not told their models yet: id -> why, as far as that is known. `silent` ones, by id,
+        have answered and told none. Returns the names that were awaited and that nobody serves after all, each with
+        its error.
         """
         self._served = dict(served)
         self._wildcard_ratio = wildcard_bytes_per_token
-        self._unreached = tuple(unreached)
+        self._unreached = dict(unreached)
+        self._silent = silent
         if self._unreached:
             return {}
         refused = {name: self._unknown(name, name) for name in self._awaited - served.keys()}
@@ -140,24 +154,33 @@ class ModelRegistry:
 
     def _unknown(self, asked: str, name: str, may_use: MayUse = _all) -> PromptError:
         if self._unreached:
-            backends = ", ".join(f"backends/{backend}" for backend in self._unreached)
+            backends = ", ".join(_with_cause(*one) for one in islice(self._unreached.items(), MAX_LISTED))
+            if len(self._unreached) > MAX_LISTED:
+                backends += f" and {len(self._unreached) - MAX_LISTED} more"
             what = (
                 f"model {asked[:256]!r} is not known"
                 if asked
                 else "the prompt names no model, the default is not known"
             )
-            message = f"{what}, and {backends} could not be asked for its models yet"
+            message = f"{what}: no list of models has come yet from {backends}; see `expresslane backends`"
             return PromptError(Reason.NO_BACKEND, message, retryable=True, deadline="", field="model")
         known = [one for one in (*self._served, *self._aliases) if may_use(one, self._aliases.get(one, one))]
         if not name:
-            listed = ", ".join(sorted(known)[:MAX_LISTED]) or "none"
-            message = f"the prompt names no model and there is no default; models served: {listed}"
+            message = f"the prompt names no model and there is no default; {self._listing(known)}"
             return PromptError(Reason.UNKNOWN_MODEL, message, field="model")
         close = difflib.get_close_matches(name[:256], known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else self._listing(known)
         return PromptError(Reason.UNKNOWN_MODEL, f"no backend serves the model {asked[:256]!r}; {hint}", field="model")
 
-    @staticmethod
-    def _listing(known: list[str]) -> str:
+    def _listing(self, known: list[str]) -> str:
+        if not self._served and self._silent:
+            settings = " or ".join(environment_name(f"backends.{one}.models") for one in self._silent[:MAX_LISTED])
+            return f"models served: none, as no backend lists its models: name them in {settings}"
         more = f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
         return f"models served: {', '.join(sorted(known)[:MAX_LISTED]) or 'none'}{more}"
+
+
+def _with_cause(backend: str, trouble: str) -> str:
+    """A backend, and why it cannot be asked."""
+    why = masked(trouble[:MAX_MASKED_CHARS])[:MAX_TROUBLE_CHARS]
+    return f"backends/{backend} ({why})" if why else f"backends/{backend}"

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from expresslane.errors import ConfigError, Reason, RefusedError
 from expresslane.identity import tenant_of
+from expresslane.listening import why_not
 from expresslane.v1 import admin_pb2, inference_pb2, jobs_pb2
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ class Server:
                 port = server.add_secure_port(listen, self._tls.credentials())
             else:
                 port = server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise ConfigError(f"{variable}={listen}: cannot listen there: {error}") from None
+        except RuntimeError:
+            cause = f"{variable}={listen}: cannot listen there: {why_not(listen)}"
+            raise ConfigError(f"{cause}; set {variable}=HOST:PORT to another address") from None
         return f"{host}:{port}"
 
     async def not_serving(self) -> None:

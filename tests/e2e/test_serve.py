@@ -174,6 +174,7 @@ async def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
 
 WRONG = [
     ({"EXPRESSLANE_LISTEN": "nowhere"}, "EXPRESSLANE_LISTEN"),
+    ({"EXPRESSLANE_LISTEN": "no-such-host.invalid:50051"}, "the host 'no-such-host.invalid' is not known"),
     ({"EXPRESSLANE_QUEUE_LIMIT_PROMTS": "5"}, "EXPRESSLANE_QUEUE_LIMIT_PROMPTS"),
     ({"EXPRESSLANE_BACKENDS__A__KIND": "openai"}, "EXPRESSLANE_BACKENDS__A__URL"),
     ({"EXPRESSLANE_DRAIN_GRACE_S": "soon"}, "EXPRESSLANE_DRAIN_GRACE_S"),
@@ -203,7 +204,10 @@ async def test_address_in_use(tmp_path: Path) -> None:
         await served.start()
         _, errors = await served.process.communicate()
     assert served.process.returncode == 2
-    assert f"EXPRESSLANE_LISTEN={address}" in errors.decode()
+    told = errors.decode()
+    assert f"expresslane: EXPRESSLANE_LISTEN={address}: cannot listen there: another process listens there" in told
+    assert "set EXPRESSLANE_LISTEN=HOST:PORT" in told
+    assert "GRPC" not in told
 
 
 async def test_nothing_configured(tmp_path: Path) -> None:

@@ -77,6 +77,51 @@ async def test_paid_results_are_not_overwritten(shell: Shell, service: StubServi
     assert "precious" not in (shell.folder / "r.jsonl").read_text()
 
 
+async def test_earlier_failures_are_not_overwritten(shell: Shell, service: StubService) -> None:
+    """A failures file of another run is refused as an output is, before anything is sent (A30)."""
+    lines = shell.write("p.jsonl", *numbered(2))
+    service.failing = {"p1"}
+    await shell.run("run", "p.jsonl")
+    failed = shell.folder / "p.failed.jsonl"
+    service.requests.clear()
+    service.failing = {"p0"}
+    done = await shell.run("run", "p.jsonl")
+    assert (done.code, service.requests, failed.read_bytes()) == (2, [], lines[1])
+    assert "p.failed.jsonl holds prompts of an earlier run without success" in done.err
+    assert "--overwrite" in done.err
+    assert "--append" not in done.err
+    assert (await shell.run("run", "p.jsonl", "--overwrite")).code == 1
+    assert failed.read_bytes() == lines[0]
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--failures", "p.failed.jsonl", "--append")).code == 1
+    assert failed.read_bytes() == lines[0] + lines[0]
+
+
+async def test_what_has_succeeded_is_left_out(shell: Shell, service: StubService) -> None:
+    """--append asks for what has no success in the output, and says how many it leaves out; half a line is cut off."""
+    lines = shell.write("p.jsonl", *numbered(4))
+    service.failing = {"p1"}
+    await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    output = shell.folder / "r.jsonl"
+    whole = output.read_bytes().splitlines(keepends=True)
+    kept = [line for line in whole if b'"p0"' not in line]
+    output.write_bytes(b"".join(kept) + b'{"custom_id": "p0", "outcome": "succ')
+    service.requests.clear()
+    service.failing = set()
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")
+    assert done.code == 0, done.err
+    assert "2 of 4 prompts have succeeded in r.jsonl before: left out" in done.err
+    assert "half a line at its end" in done.err
+    assert [one.custom_id for one in service.requests[0].prompts] == ["p0", "p1"]  # type: ignore[attr-defined]
+    succeeded = [json.loads(line) for line in output.read_bytes().splitlines()]
+    assert sorted(one["custom_id"] for one in succeeded if one["outcome"] == "succeeded") == ["p0", "p1", "p2", "p3"]
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")
+    assert (done.code, len(service.requests)) == (0, 1)
+    service.failing = {"p1"}
+    output.write_bytes(kept[0])
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")).code == 1
+    assert (shell.folder / "r.failed.jsonl").read_bytes().endswith(lines[1]), "the wrong line is left"
+
+
 async def test_bad_input_is_told_before_anything_is_sent(shell: Shell, service: StubService) -> None:
     """Exit code 2, every bad line with file:line, field, reason and example (P39)."""
     shell.write("p.jsonl", {"custom_id": "a", "prompt": "x"}, {"prompt": "x"}, {"custom_id": "a", "prompt": "y"})
@@ -100,17 +145,39 @@ async def test_options_reach_the_service(shell: Shell, service: StubService) -> 
 
 
 async def test_a_refusal_names_the_line_of_the_file(shell: Shell, service: StubService) -> None:
-    """Exit code 3; a path of the contract becomes file:line, and the input stays what there is to run."""
+    """Exit code 2; a path of the contract becomes file:line, and the input stays what there is to run (P39)."""
     shell.write("p.jsonl", *numbered(2))
     fields = {"prompts[1].sampling.top_p": "2.0 is out of range", "prompts[0].model": "too long"}
     service.refusal = Refusal(
         grpc.StatusCode.INVALID_ARGUMENT, "prompts[1].sampling.top_p: 2.0 is out", "INVALID_FIELD", fields, 3
     )
     done = await shell.run("run", "p.jsonl")
-    assert done.code == 3
+    assert done.code == 2
     assert "refused (INVALID_FIELD): p.jsonl:2: sampling.top_p: 2.0 is out" in done.err
     assert "p.jsonl:1: model: too long" in done.err
     assert "try again in 3 s" in done.err
+    assert not (shell.folder / "p.failed.jsonl").exists()
+
+
+async def test_a_drained_service_is_not_worth_another_try(shell: Shell, service: StubService) -> None:
+    """After `drain` nobody is told to try again soon: it cannot be undone."""
+    shell.write("p.jsonl", *numbered(2))
+    service.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "draining", "DRAINING", retry_after_s=1)
+    done = await shell.run("run", "p.jsonl")
+    assert done.code == 3
+    assert "try again" not in done.err
+    assert "start it anew" in done.err
+
+
+async def test_a_reader_that_has_had_enough(shell: Shell) -> None:
+    """`run | head` ends quietly, with exit code 1 and no file of failures: its results are what was left out."""
+    shell.write("p.jsonl", *numbered(2_000))
+    process = await shell.start("run", "p.jsonl", "--quiet")
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (1, b"")
     assert not (shell.folder / "p.failed.jsonl").exists()
 
 
@@ -226,19 +293,21 @@ async def test_status_that_goes_on(shell: Shell, service: StubService) -> None:
 
 
 async def test_status_that_goes_on_for_people(shell: Shell, service: StubService) -> None:
-    """The panel's last state stays on the screen, with the rate between two looks (A28)."""
+    """Into a pipe it writes a frame for each look, as it comes, with the rate between two looks (A28)."""
     process = await shell.start("status", "--watch")
     for looks in (1, 2):
         service.looked.clear()
         await service.looked.wait()
         service.uptime_s, service.succeeded = 90 + looks, 9 + 40 * looks
-    service.looked.clear()
-    await service.looked.wait()
+    assert process.stdout is not None
+    heads = 0
+    while b"40.0/s" not in (line := await process.stdout.readline()):
+        assert line
+        heads += line.startswith(b"expresslane ")
     process.send_signal(signal.SIGINT)
-    out, err = await process.communicate()
+    _, err = await process.communicate()
     assert (process.returncode, err) == (130, b"")
-    assert b"expresslane" in out
-    assert b"40.0/s" in out
+    assert heads >= 2, "a pipe got no frame of its own for each look"
 
 
 async def test_a_failure_rate_ends_a_run(tmp_path: Path) -> None:
@@ -272,4 +341,8 @@ async def test_configuration_and_versions_without_a_service(tmp_path: Path) -> N
     done = await shell.run("config", "--json")
     assert any(row["name"] == "EXPRESSLANE_LISTEN" and row["origin"] == "default" for row in done.lines[0])
     assert "EXPRESSLANE_POLICY" in (await shell.run("config", "--all")).out
+    shell.environ["EXPRESSLANE_KEYS_FILE"] = str(tmp_path / "missing")
+    done = await shell.run("config")
+    assert (done.code, "EXPRESSLANE_KEYS_FILE" in done.err, done.out) == (2, True, "")
+    del shell.environ["EXPRESSLANE_KEYS_FILE"]
     assert "default:" in (await shell.run("config", "--reference")).out

@@ -7,10 +7,9 @@ import os
 import re
 import signal
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+README = Path(__file__).parents[2] / "README.md"
 
 
 async def demo(folder: Path, **environ: str) -> asyncio.subprocess.Process:
@@ -26,8 +25,19 @@ async def demo(folder: Path, **environ: str) -> asyncio.subprocess.Process:
     )
 
 
+def labels(text: str) -> list[str]:
+    """What the lines of the summary are about, up to their first figure."""
+    lines = text[text.index(" prompts succeeded") :].splitlines()[1:]
+    named = [re.match(r" *([a-z][a-z(),\- ]*?)(  |,? queue wait included$)", line) for line in lines]
+    found = [match[1] for match in named if match]
+    return found[: found.index("long") + 1]
+
+
 async def test_the_demo_shows_every_result_and_cleans_up(tmp_path: Path) -> None:
-    """24 results with their times, stamped SIMULATED (G22), the short ones first, whatever backends are configured."""
+    """24 results with their times, stamped SIMULATED (G22), the short ones first, whatever backends are configured.
+
+    README shows the same lines.
+    """
     process = await demo(
         tmp_path, EXPRESSLANE_BACKENDS__REAL__KIND="openai", EXPRESSLANE_BACKENDS__REAL__URL="http://x"
     )
@@ -40,6 +50,7 @@ async def test_the_demo_shows_every_result_and_cleans_up(tmp_path: Path) -> None
     assert "SIMULATED" in text
     assert "24 of 24 prompts succeeded" in text
     assert "what to try next" in text
+    assert labels(text) == labels(README.read_text())
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - one look
 
 

@@ -37,6 +37,19 @@ async def test_max_failure_rate(tmp_path: Path, queue: int) -> None:
     assert "failed" in done.err
 
 
+async def test_the_cause_comes_first(tmp_path: Path) -> None:
+    """Of a run that one failure has ended, that failure is told before the many that it took along."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        fake.on(lambda _: Script(status=400))
+        shell = Shell(tmp_path, service.address)
+        shell.write("p.jsonl", *numbered(20))
+        done = await shell.run("run", "p.jsonl", "--fail-fast")
+    assert done.code == 1
+    reasons = [line.split()[2].rstrip(",") for line in done.err.splitlines() if " x " in line]
+    assert reasons == ["BACKEND_REJECTED", "BATCH_FAILED"], done.err
+    assert "total (wait included)" not in done.err, "a row without a figure"
+
+
 async def test_failures_below_the_rate(tmp_path: Path) -> None:
     """Below its failure rate a run goes on to its end; what failed is left, so it exits with 1 all the same (A31)."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:

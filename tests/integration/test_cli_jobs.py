@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from tests.support.fake_backend import FakeBackend, Script
+from tests.support.fake_backend.adapter import until
 from tests.support.service import Service, backend
 from tests.support.shell import Shell, numbered
 
@@ -32,6 +33,10 @@ async def test_submit_look_and_watch(tmp_path: Path) -> None:
         assert (rest.out.splitlines(), rest.err) == (whole[3:], "")
         refused = await shell.run("jobs", "watch", name, "-o", "r.jsonl")
         assert (refused.code, "already holds results" in refused.err) == (2, True)
+        assert "--after 5" in refused.err
+        assert "--append" not in refused.err
+        more = await shell.run("jobs", "watch", name, "-o", "r.jsonl", "--after", "5", "--quiet")
+        assert (more.code, (tmp_path / "r.jsonl").read_text().splitlines()) == (0, whole)
         table = (await shell.run("jobs")).out
         assert all(part in table for part in (name.removeprefix("jobs/"), "completed", "nightly"))
         (fields,) = (await shell.run("jobs", "--json")).lines
@@ -71,11 +76,18 @@ async def test_a_run_that_is_left_is_kept_and_can_be_cancelled(tmp_path: Path) -
         shell.write("p.jsonl", *numbered(1), *stuck)
         process = await shell.start("run", "p.jsonl", "--keep", "10m")
         assert process.stdout is not None
+        assert process.stderr is not None
+        told = (await process.stderr.readline()).decode()
         assert b"p0" in await process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
         command = err.decode().split("expresslane cancel ")[1].split()[0]
         assert process.returncode == 130
+        hints = [line.strip() for line in err.decode().splitlines() if line.startswith("  expresslane")]
+        assert hints[0] == f"expresslane run p.jsonl --request-id {command} --keep 600s"
+        assert len(hints) == 2
+        assert not (tmp_path / "p.failed.jsonl").exists()
+        assert command in told, "the name was not said at the start"
         assert service.app.kept.find("default", command) is not None
         left = await shell.run("cancel", command, "--json")
         assert (left.code, left.lines[0]["queued"]) == (0, 0)
@@ -88,13 +100,38 @@ async def test_a_run_that_is_left_is_kept_and_can_be_cancelled(tmp_path: Path) -
         assert (unknown.code, "UNKNOWN_REQUEST" in unknown.err) == (3, True)
 
 
+async def test_a_killed_run_comes_back(tmp_path: Path) -> None:
+    """After kill -9 the same command with --append attaches: each prompt runs once and has one result in the output."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        release = asyncio.Event()
+        fake.on(lambda request: Script(before_headers=release) if b"stuck" in request.body else None)
+        shell = Shell(tmp_path, service.address)
+        shell.write("p.jsonl", *numbered(3), {"custom_id": "late", "prompt": "stuck " * 9})
+        command = ("run", "p.jsonl", "--keep", "10m", "--request-id", "n", "-o", "r.jsonl")
+        process = await shell.start(*command)
+        output = tmp_path / "r.jsonl"
+        await until(lambda: output.exists() and output.read_bytes().count(b"\n") == 3)
+        kept = service.app.kept.find("default", "n")
+        assert kept is not None
+        process.kill()
+        await process.communicate()
+        await until(lambda: not kept.readers)
+        release.set()
+        done = await shell.run(*command, "--append")
+        assert done.code == 0, done.err
+        assert "3 of 4 prompts have succeeded in r.jsonl before: left out" in done.err
+        results = [json.loads(line)["custom_id"] for line in output.read_text().splitlines()]
+        assert sorted(results) == ["late", "p0", "p1", "p2"]
+        assert len(fake.generations) == 4
+
+
 async def test_a_refused_job(tmp_path: Path) -> None:
     """A refusal names the line of the file; options about a reader are refused beside --job (A05)."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url), max_prompt_bytes=100) as service:
         shell = Shell(tmp_path, service.address)
         shell.write("p.jsonl", *numbered(1), {"custom_id": "long", "prompt": "x" * 200})
         done = await shell.run("run", "p.jsonl", "--job")
-        assert (done.code, done.out, "p.jsonl:2: text" in done.err) == (3, "", True)
+        assert (done.code, done.out, "p.jsonl:2: text" in done.err) == (2, "", True)
         done = await shell.run("run", "p.jsonl", "--job", "-o", "r.jsonl")
         assert (done.code, "--job and --output exclude each other" in done.err) == (2, True)
         assert await service.client.list_jobs() == []

@@ -147,6 +147,15 @@ def test_a_caller_is_told_which_of_its_files_is_missing() -> None:
         Tls(cert_file="only.pem")
 
 
+@pytest.mark.parametrize("wrong", [{"ca_file": "x"}, {"cert_file": "x", "key_file": "x"}])
+def test_a_file_that_is_not_pem_is_named(tmp_path: Path, wrong: dict[str, str]) -> None:
+    """A file without a certificate or key in PEM form is told of as such; the service is not blamed."""
+    (tmp_path / "x").write_bytes(b"\x30\x82 not PEM")
+    files = {name: str(tmp_path / file) for name, file in wrong.items()}
+    with pytest.raises(InputError, match=r"x holds no (certificate|private key) in PEM form"):
+        Client("h:1", tls=Tls(**files))
+
+
 async def test_the_command_line_says_what_a_connection_lacks(tmp_path: Path) -> None:
     """TLS, an authority, a name, a certificate, or no TLS at all: where that can be told it is, by the option (P39)."""
     ours, other = Authority(tmp_path), Authority(tmp_path, "other")

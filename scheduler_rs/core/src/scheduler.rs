@@ -78,6 +78,7 @@ pub struct Scheduler {
     ordering: Ordering,
     class_shares: ClassShares,
     drain_rate: DrainRate,
+    finish_rate: DrainRate,
     /// What waits by model, where waits are limited.
     backlogs: BTreeMap<ModelId, Backlog>,
     /// How long a ticket in a bucket was foreseen to wait, if what it really waits tells how good that was.
@@ -112,6 +113,7 @@ impl Scheduler {
             timers: Timers::default(),
             ordering: Ordering::default(),
             drain_rate: DrainRate::default(),
+            finish_rate: DrainRate::default(),
             backlogs: BTreeMap::new(),
             foreseen_ns: BTreeMap::new(),
             counters: Counters::default(),

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub refused: u64,
     /// Tickets that end per second; 0 before anything has ended.
     pub drain_rate_per_s: f64,
+    /// Tickets that succeed or fail per second; 0 before the first.
+    pub finish_rate_per_s: f64,
     /// In the order in which they were added.
     pub backends: Vec<BackendSnapshot>,
     /// Those that hold anything.

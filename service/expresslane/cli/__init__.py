@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
+
+_INTERRUPTED = 130
+"""Exit.INTERRUPTED, before that can be imported."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     # Errors are told by the commands, in words; gRPC's own log would come between them.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from expresslane.cli.console import CommandError, Exit, problem  # noqa: PLC0415 - after the line above
-    from expresslane.cli.parser import build_parser  # noqa: PLC0415 - after the line above
+    with _ending_at_once():
+        from expresslane.cli.console import CommandError, Exit, problem  # noqa: PLC0415 - after the lines above
+        from expresslane.cli.parser import build_parser  # noqa: PLC0415 - after the lines above
 
     arguments = build_parser().parse_args(argv)
     try:
@@ -31,6 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PROMPTS_FAILED
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """While modules are imported, Ctrl-C ends the process quietly: there is nothing to put in order yet."""
+    before = signal.getsignal(signal.SIGINT)
+    is_ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if is_ours:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, before)
 
 
 # Each imports only what it needs, so that `version` does not wait for the whole service.

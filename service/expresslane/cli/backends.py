@@ -6,10 +6,10 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from expresslane.cli.console import CommandError, Exit, joined, json_text, one_line, output
+from expresslane.cli.fitting_table import FittingTable
 from expresslane.cli.limits import limits_text
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import seconds
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["backend_fields", "backends_table", "list_backends", "update_backend"]
 
+_COLUMNS = ("backend", "kind", "concurrency", "cap", "slots", "in flight", "mean", "peak", "state", "models")
+_GIVES_UP = ("mean", "peak", "slots", "kind", "models", "concurrency", "cap")
 _NUMBERS = {"cap", "slots", "in flight", "mean", "peak"}
+_RECENT_MS = 60_000
 _ON, _OFF = "bold green", "yellow"
 
 
@@ -66,16 +69,14 @@ def backend_fields(backend: Backend) -> dict[str, object]:
     limit = dataclasses.asdict(backend.limited_by) if backend.limited_by else None
     learned = dataclasses.asdict(backend.estimates)
     breaker = dataclasses.asdict(backend.breaker) if backend.breaker else None
-    structured = {"limited_by": limit, "estimates": learned, "breaker": breaker}
+    error = dataclasses.asdict(backend.last_error) if backend.last_error else None
+    structured = {"limited_by": limit, "estimates": learned, "breaker": breaker, "last_error": error}
     return fields | {"models": models, "outcomes": dict(backend.outcomes)} | structured
 
 
 def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
     """A table of backends, and below it what else is worth knowing."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("backend", "kind", "concurrency", "cap", "slots", "in flight", "mean", "peak", "state"):
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
-    table.add_column("models", overflow="fold")
+    table = FittingTable(_COLUMNS, gives_up=_GIVES_UP, right=_NUMBERS, wraps={"models"})
     notices: list[RenderableType] = []
     for backend in backends:
         table.add_row(*_cells(backend))
@@ -83,6 +84,10 @@ def backends_table(backends: Iterable[Backend]) -> list[RenderableType]:
         notices += [Text(f"{prefix}{one_line(notice)}", style="yellow") for notice in backend.notices]
         if breaker := _breaker(backend):
             notices.append(Text(f"{prefix}{breaker}", style="yellow"))
+        if error := backend.last_error:
+            status = f" (HTTP {error.http_status})" if error.http_status else ""
+            last = f"last error: {one_line(error.reason)}{status}, {seconds(error.age_ms)} ago"
+            notices.append(Text(f"{prefix}{last}", style="yellow" if error.age_ms < _RECENT_MS else "dim"))
         if backend.max_loaded_models:
             notices.append(Text(f"{prefix}{_in_memory(backend)}", style="dim"))
         if limits := limits_text(backend):

@@ -34,6 +34,8 @@ class Connection:
     tls: Tls | None = None
     tenant: str = ""
     api_key: str = field(default="", repr=False)
+    words: tuple[str, ...] = field(default=(), compare=False)
+    """What the command line said of all this, for commands that are suggested: none of it is a secret."""
 
     def __str__(self) -> str:
         return self.address
@@ -65,6 +67,11 @@ def connection(arguments: argparse.Namespace) -> Connection:
         name: getattr(arguments, name) or (os.environ.get(PREFIX + variable) if variable else None) or ""
         for name, variable, _, _ in _OPTIONS
     }
+    if given["address"].startswith(("http://", "https://")):
+        scheme, _, rest = given["address"].partition("://")
+        with_tls = " --tls" if scheme == "https" else ""
+        example = f"example: --address {rest.rstrip('/') or ADDRESS}{with_tls}"
+        raise CommandError(f"the address {given['address'][:200]!r} has to be HOST:PORT, without {scheme}://", example)
     files = {"ca_file": given["ca_file"], "cert_file": given["cert"], "key_file": given["key"]}
     tls = None
     if arguments.tls or _is_true("CLIENT_TLS") or any(files.values()) or given["server_name"]:
@@ -73,7 +80,14 @@ def connection(arguments: argparse.Namespace) -> Connection:
         except InputError:
             raise CommandError("--cert and --key go together", "example: --cert client.pem --key client.key") from None
     tenant = os.environ.get(f"{PREFIX}TENANT", "")
-    return Connection(given["address"] or ADDRESS, tls, tenant, _api_key(given["api_key_file"]))
+    return Connection(given["address"] or ADDRESS, tls, tenant, _api_key(given["api_key_file"]), _words(arguments))
+
+
+def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The options as they were given."""
+    names = [name for name, *_ in _OPTIONS if getattr(arguments, name)]
+    given = [word for name in names for word in (f"--{name.replace('_', '-')}", getattr(arguments, name))]
+    return (*given, *(["--tls"] if arguments.tls else []))
 
 
 def _api_key(file: str) -> str:

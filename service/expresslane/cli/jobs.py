@@ -7,10 +7,10 @@ import dataclasses
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from rich.table import Table
 from rich.text import Text
 
 from expresslane.cli.console import Exit, json_text, one_line, output, report
+from expresslane.cli.fitting_table import FittingTable
 from expresslane.cli.service_calls import connected
 from expresslane.cli.summary_table import print_summary
 
@@ -26,6 +26,8 @@ __all__ = ["cancel_job", "delete_job", "job_fields", "jobs_table", "list_jobs", 
 Answer = TypeVar("Answer")
 
 _COUNTS = ("total", "succeeded", "failed", "cancelled", "expired", "queued", "in flight")
+_ABOUT = ("created", "expires", "request")
+_GIVES_UP = ("created", "request", "expires", "expired", "cancelled", "queued", "in flight")
 _STYLES = {"running": "bold", "completed": "green", "failed_fast": "red", "cancelled": "yellow"}
 
 
@@ -81,11 +83,9 @@ def job_fields(job: Job) -> dict[str, object]:
     return fields | times | {"state": str(job.state)}
 
 
-def jobs_table(jobs: Iterable[Job]) -> Table:
+def jobs_table(jobs: Iterable[Job]) -> FittingTable:
     """A table of jobs."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("job", "state", *_COUNTS, "created", "expires", "request"):
-        table.add_column(name, justify="right" if name in _COUNTS else "left", no_wrap=name != "request")
+    table = FittingTable(("job", "state", *_COUNTS, *_ABOUT), gives_up=_GIVES_UP, right=_COUNTS, wraps={"request"})
     for job in jobs:
         counts = (job.total, job.succeeded, job.failed, job.cancelled, job.expired, job.queued, job.in_flight)
         table.add_row(

@@ -7,6 +7,7 @@ import re
 from difflib import get_close_matches
 from typing import NoReturn
 
+from expresslane import __version__
 from expresslane.cli.connection import add_connection
 from expresslane.cli.run_options import add_run_arguments
 from expresslane.policies import CLASS_NAMES, POLICY_NAMES
@@ -38,7 +39,7 @@ examples:
   expresslane run results.failed.jsonl -o results.jsonl --append       what failed, once more
   cat prompts.jsonl | expresslane run - --in-order --quiet | jq -r .text
 
-exit codes: 0 all succeeded, 1 some prompts failed, 2 wrong usage or input (nothing was sent), 3 service unreachable or
+exit codes: 0 all succeeded, 1 some prompts failed, 2 wrong usage or input (nothing was run), 3 service unreachable or
             refusing, 130 interrupted
 """
 _SERVE_EPILOG = """\
@@ -169,6 +170,7 @@ def build_parser() -> Parser:
         description="Batches of prompts to LLM backends, ordered by length under concurrency caps.",
         epilog=_EPILOG,
     )
+    parser.add_argument("--version", action="version", version=f"expresslane {__version__}")
     add_connection(parser, first=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     serve = "run the service until SIGTERM or Ctrl-C"

@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from expresslane_client import RefusedError
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
 from expresslane.cli.console import report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from expresslane_client import Resuming
@@ -23,10 +24,16 @@ _LINE_EVERY_S = 10.0
 
 
 class RunProgress:
-    """Counts results and shows done, failed, rate and time left, and which limit keeps the rest waiting (T15)."""
+    """Counts results and shows done, failed, rate and time left, and which limit keeps the rest waiting (T15).
 
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
+    `work` is that of all prompts together, in any unit; 0: every prompt is as much. The time left goes by it, since
+    short prompts come first and would promise an early end.
+    """
+
+    def __init__(self, total: int, work: int = 0, *, quiet: bool = False) -> None:
         self._total = total
+        self._work = work or total
+        self._work_done = 0
         self._done = 0
         self._failed = 0
         self._started = self._last_line = time.monotonic()
@@ -40,10 +47,8 @@ class RunProgress:
                 TextColumn("{task.completed:.0f}/{task.total:.0f} done", markup=False),
                 TextColumn("{task.fields[failed]} failed", markup=False),
                 TextColumn("{task.fields[rate]:.1f}/s", markup=False),
-                TimeElapsedColumn(),
-                TextColumn("left", markup=False),
-                TimeRemainingColumn(),
-                _LimitColumn(self),
+                _LiveColumn(self.times),
+                _LiveColumn(self.waiting, style="yellow"),
             )
             self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task("", total=total, failed=0, rate=0.0)
@@ -60,15 +65,24 @@ class RunProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def count(self, *, ok: bool) -> None:
-        """One more result is here."""
+    def count(self, *, ok: bool, work: int = 1) -> None:
+        """One more result is here, of a prompt with so much work."""
         self._done += 1
+        self._work_done += work
         self._failed += not ok
         rate = self._done / max(time.monotonic() - self._started, 1e-3)
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, failed=self._failed, rate=rate)
         else:
             self.tick()
+
+    def times(self) -> str:
+        """`20 s elapsed, about 60 s left`: as long as nothing is done nobody knows how much is left."""
+        elapsed_s = time.monotonic() - self._started
+        shown = f"{_duration(elapsed_s)} elapsed"
+        if not self._work_done:
+            return shown
+        return f"{shown}, about {_duration(elapsed_s * (self._work - self._work_done) / self._work_done)} left"
 
     def limited(self, whose: str, reset_in_s: float) -> None:
         """Prompts wait for a limit, about so long."""
@@ -97,18 +111,24 @@ class RunProgress:
             return
         self._last_line = now
         rate = self._done / (now - self._started)
-        left = f", {(self._total - self._done) / rate:.0f} s left" if rate else ""
         waiting = f", {limits}" if (limits := self.waiting()) else ""
-        self._console.print(f"{self._done}/{self._total} done, {self._failed} failed, {rate:.1f}/s{left}{waiting}")
+        counts = f"{self._done}/{self._total} done, {self._failed} failed, {rate:.1f}/s"
+        self._console.print(f"{counts}, {self.times()}{waiting}")
 
 
-class _LimitColumn(ProgressColumn):
-    """Counts down with every refresh of the bar, also while no event comes."""
+class _LiveColumn(ProgressColumn):
+    """Text that is asked for at every refresh of the bar, also while no event comes."""
 
-    def __init__(self, progress: RunProgress) -> None:
+    def __init__(self, text: Callable[[], str], *, style: str = "") -> None:
         super().__init__()
-        self._progress = progress
+        self._text = text
+        self._style = style
 
     def render(self, task: Task) -> Text:  # noqa: ARG002
-        """The limits, if any."""
-        return Text(self._progress.waiting(), style="yellow")
+        """What there is to say now."""
+        return Text(self._text(), style=self._style)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import tempfile
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from expresslane.cli.console import CommandError
+from expresslane.cli.earlier_results import custom_id_digest
 from expresslane.cli.line_error import EXAMPLE, LineError
 from expresslane.cli.prompt_lines import parse_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator, Sequence
 
     from expresslane_client import Prompt
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Complaint", "InputFileError", "PromptFile"]
 
 COMPLAINTS_MAX = 20
+ANSWER_BYTES = 2_048
+"""What any answer counts for beside the bytes of its prompt: a few hundred tokens, each dearer than one of a prompt."""
 _PROMPT_PATH = re.compile(r"prompts\[(\d+)\]\.?")
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -52,7 +54,10 @@ class InputFileError(Exception):
 
 
 class PromptFile:
-    """An open prompts file. A pipe is copied into a temporary file first, for it is read twice."""
+    """An open prompts file. A pipe is copied into a temporary file first, for it is read twice.
+
+    Its prompts are those of all lines, or, after `leave_out_done`, those that have not succeeded before.
+    """
 
     def __init__(self, file: BinaryIO, label: str, defaults: Defaults) -> None:
         self.label = label
@@ -61,6 +66,9 @@ class PromptFile:
         self._defaults = defaults
         self._offsets = array("Q")
         self._line_numbers = array("Q")
+        self._sizes = array("Q")
+        self._whole = self._offsets, self._line_numbers, self._sizes
+        self._done: list[int] = []
 
     @classmethod
     def open(cls, path: str, defaults: Defaults) -> Self:
@@ -76,23 +84,45 @@ class PromptFile:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def check(self) -> None:
-        """Read every line. Raises InputFileError that lists what is wrong, at most 20 lines of it."""
+    @property
+    def done(self) -> Sequence[int]:
+        """Which of all lines' prompts have succeeded before, counted from 0."""
+        return self._done
+
+    def leave_out_done(self) -> None:
+        """Be the prompts that have not succeeded before."""
+        done = set(self._done)
+        self._offsets, self._line_numbers, self._sizes = (
+            array("Q", (value for index, value in enumerate(values) if index not in done)) for values in self._whole
+        )
+
+    def take_whole(self) -> None:
+        """Be the prompts of all lines again."""
+        self._offsets, self._line_numbers, self._sizes = self._whole
+
+    def check(self, succeeded: Container[bytes] = ()) -> None:
+        """Read every line. `succeeded` has the digests of custom_ids that have succeeded before.
+
+        Raises InputFileError that lists what is wrong, at most 20 lines of it.
+        """
         complaints: list[Complaint] = []
         count = 0
         seen: dict[bytes, int] = {}
         for offset, number, line in self._lines():
             try:
                 prompt = self._parse(line)
-                self._refuse_duplicate(prompt.custom_id, number, seen)
+                digest = self._refuse_duplicate(prompt.custom_id, number, seen)
             except LineError as error:
                 count += 1
                 if count <= COMPLAINTS_MAX:
                     column = f":{error.column}" if error.column else ""
                     complaints.append(Complaint(f"{self.label}:{number}{column}", error))
                 continue
+            if digest in succeeded:
+                self._done.append(len(self._offsets))
             self._offsets.append(offset)
             self._line_numbers.append(number)
+            self._sizes.append(len(line))
         if not self._offsets and not complaints:
             wrong = LineError("has no prompts: put one JSON object on each line")
             complaints, count = [Complaint(self.label, wrong)], 1
@@ -112,6 +142,10 @@ class PromptFile:
         self._file.seek(self._offsets[index])
         line = self._file.readline(_LINE_BYTES_MAX)
         return line if line.endswith(b"\n") else line + b"\n"
+
+    def work(self, index: int) -> int:
+        """About how much work a prompt is, to compare it with others of the file: its bytes and those of an answer."""
+        return self._sizes[index] + ANSWER_BYTES if index < len(self) else 0
 
     def where(self, index: int) -> str:
         """`file:line` of a prompt."""
@@ -142,13 +176,14 @@ class PromptFile:
             raise LineError(f"is longer than {_LINE_BYTES_MAX // 1024 // 1024} MiB")
         return parse_line(line, self._defaults)
 
-    def _refuse_duplicate(self, custom_id: str, number: int, seen: dict[bytes, int]) -> None:
-        # A digest takes the same memory for every custom_id, however long that is.
-        digest = hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
+    @staticmethod
+    def _refuse_duplicate(custom_id: str, number: int, seen: dict[bytes, int]) -> bytes:
+        digest = custom_id_digest(custom_id)
         first = seen.setdefault(digest, number)
         if first != number:
             example = EXAMPLE.replace('"a"', f'"{custom_id[:40]}-2"', 1)
             raise LineError(f"{custom_id[:80]!r} is taken by line {first}", field="custom_id", example=example)
+        return digest
 
 
 def _copied(source: BinaryIO) -> BinaryIO:

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
     from expresslane.cli.prompt_file import PromptFile
 
-__all__ = ["ResultFile", "failures_path", "open_output"]
+__all__ = ["ResultFile", "count_lines", "failures_path", "open_output"]
 
-_PENDING, _SUCCEEDED, _FAILED = 0, 1, 2
+_PENDING, _SUCCEEDED, _FAILED, _BEFORE = range(4)
 
 
 def failures_path(source: str, output: str | None) -> Path:
-    """`<stem>.failed.jsonl` next to the output, or else next to the input."""
+    """`<name>.failed.jsonl` next to the output, or else next to the input; the name is without its own `.jsonl`."""
     if output is None and source == "-":
         return Path("expresslane.failed.jsonl")
     base = Path(output if output is not None else source)
     if not base.name:  # `.` or `/`: no file, as opening it will say
         return Path("expresslane.failed.jsonl")
-    return base.with_name(f"{base.stem.removesuffix('.failed')}.failed.jsonl")
+    return base.with_name(f"{base.name.removesuffix('.jsonl').removesuffix('.failed')}.failed.jsonl")
 
 
 class ResultFile:
@@ -40,13 +40,28 @@ class ResultFile:
         self.succeeded = 0
         self.failed = 0
 
+    def take_whole(self) -> None:
+        """From now on results are those of all lines; of prompts that have succeeded before they are passed over.
+
+        Only before the first result.
+        """
+        self._prompts.take_whole()
+        self._ends = bytearray(len(self._prompts))
+        for index in self._prompts.done:
+            self._ends[index] = _BEFORE
+
     @property
     def unfinished(self) -> int:
         """Prompts without a result."""
-        return len(self._ends) - self.succeeded - self.failed
+        return self._ends.count(_PENDING)
 
-    def write(self, result: Result) -> None:
-        """Write a result at once, so that nothing is lost when the process is killed. Raises OSError."""
+    def write(self, result: Result) -> bool:
+        """Write a result at once, so that nothing is lost when the process is killed. Raises OSError.
+
+        Returns whether it is new: a prompt that has succeeded before keeps that result.
+        """
+        if result.index < len(self._ends) and self._ends[result.index] == _BEFORE:
+            return False
         self._file.write(result_line(result).encode() + b"\n")
         self._file.flush()
         if result.index >= len(self._ends) or self._ends[result.index] != _PENDING:
@@ -56,10 +71,11 @@ class ResultFile:
             self.succeeded += 1
         else:
             self.failed += 1
+        return True
 
     def write_failures(self, path: Path, *, append: bool) -> int:
         """Write the original lines of all prompts without success, in the input's order; returns how many there are."""
-        indexes = [index for index, end in enumerate(self._ends) if end != _SUCCEEDED]
+        indexes = [index for index, end in enumerate(self._ends) if end not in (_SUCCEEDED, _BEFORE)]
         if not indexes:
             return 0
         # The input may be the failures file itself: it is replaced only once the new one is complete.
@@ -78,17 +94,26 @@ class ResultFile:
             self._file.close()
 
 
-def open_output(path: Path, mode: str) -> BinaryIO:
-    """Open the output. A file with results in it is not overwritten unless that was asked for: they were paid for."""
+def open_output(path: Path, mode: str, *, add: str = "--append") -> BinaryIO:
+    """Open the output. A file with results in it is not overwritten unless that was asked for: they were paid for.
+
+    `add` is the option that adds to them.
+    """
     if path.is_dir():
         raise CommandError(f"cannot write {path}: it is a folder", "name a file: --output results.jsonl")
     if mode == "refuse" and path.exists() and path.stat().st_size:
         raise CommandError(
             f"{path} already holds results",
-            "add to them:        --append",
+            f"add to them:        {add}",
             "throw them away:    --overwrite",
         )
     try:
         return path.open("ab" if mode == "append" else "wb")
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from None
+
+
+def count_lines(path: Path) -> int:
+    """How many whole lines a file has. Raises OSError."""
+    with path.open("rb") as file:
+        return sum(line.endswith(b"\n") for line in file)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expresslane_client import ExpresslaneClientError, MessageTooLargeError, RateLimited, RefusedError
+from expresslane_client import Accepted, ExpresslaneClientError, MessageTooLargeError, RateLimited, RefusedError
 
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
+from expresslane.cli.earlier_results import mend_end, succeeded_in
 from expresslane.cli.progress import RunProgress
 from expresslane.cli.prompt_file import InputFileError, PromptFile
 from expresslane.cli.prompt_options import Defaults
@@ -41,9 +43,14 @@ def run(options: RunOptions) -> Exit:
     except OSError as error:
         raise CommandError(f"cannot read {options.source}: {error.strerror}") from None
     try:
-        prompts.check()
+        _refuse_failures(options)
+        prompts.check(_succeeded_before(options))
         if options.job:
             return submit_job(options, prompts)
+        if prompts.done:
+            _leave_out_done(prompts, options)
+        if not len(prompts):
+            return Exit.OK
         with _results(prompts, options) as results:
             return asyncio.run(Run(options, prompts, results).run())
     except InputFileError as error:
@@ -59,10 +66,12 @@ class Run:
         self._options = options
         self._prompts = prompts
         self._results = results
-        self._progress = RunProgress(len(prompts), quiet=options.quiet)
+        work = sum(map(prompts.work, range(len(prompts))))
+        self._progress = RunProgress(len(prompts), work, quiet=options.quiet)
         self._summary: Summary | None = None
         self._interrupted = False
         self._sent_kept = False
+        self._accepted = False
         self._error: CommandError | None = None
         self._examples: dict[str, str] = {}
 
@@ -80,6 +89,8 @@ class Run:
                     self._error = error
                 except ExpresslaneClientError as error:
                     self._error = explained(error, self._options.service, self._prompts.renamed)
+                except BrokenPipeError:
+                    raise  # whoever read our output has had enough
                 except OSError as error:
                     self._error = CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED)
         return self._finish()
@@ -92,6 +103,11 @@ class Run:
                 except MessageTooLargeError:
                     pass
                 except RefusedError as error:
+                    if error.reason == "REQUEST_EXISTS" and self._sent_kept and self._prompts.done:
+                        # A service that still keeps the batch wants to be asked for the whole of it.
+                        self._results.take_whole()
+                        await self._take(self._as_batch(client))
+                        return
                     if error.reason != "BATCH_TOO_LARGE":
                         raise
                 else:
@@ -100,6 +116,9 @@ class Run:
 
     def _as_batch(self, client: Client) -> BatchCall:
         self._sent_kept = "keep_s" in self._options.batch
+        if self._sent_kept and not self._options.quiet:
+            name = one_line(self._options.batch["request_id"])
+            report().print(f"kept under --request-id {name}, for whoever comes back with it", soft_wrap=True)
         return client.generate_batch(
             self._prompts.prompts(),
             timeout_s=self._options.timeout_s,
@@ -126,20 +145,21 @@ class Run:
     async def _take(self, call: BatchCall | PromptSession) -> None:
         async with call:
             async for result in call:
-                self._results.write(result)
-                self._progress.count(ok=result.ok)
-                self._remember(result)
+                if self._results.write(result):
+                    self._progress.count(ok=result.ok, work=self._prompts.work(result.index))
+                    self._remember(result)
             self._summary = call.summary
 
     def _remember(self, result: Result) -> None:
         """Keep one example of each reason, for the end."""
         if result.error is not None and len(self._examples) < _EXAMPLES_MAX:
             shown = f"{result.custom_id}: {result.error.message}"
-            self._examples.setdefault(result.error.reason, one_line(shown, 200))
+            self._examples.setdefault(result.error.reason, one_line(shown, 400))
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RateLimited):
             self._progress.limited(one_line(event.whose, 40), event.reset_in_ms / 1e3)
+        self._accepted |= isinstance(event, Accepted)
         self._progress.tick()
 
     def _interrupt(self, task: asyncio.Task[None]) -> None:
@@ -152,16 +172,23 @@ class Run:
             print_summary(console, self._summary, self._examples)
         if self._interrupted:
             console.print(f"interrupted: {self._results.succeeded} succeeded, {self._results.unfinished} not finished")
-            if self._sent_kept:
-                console.print(
-                    "the service goes on with the batch for as long as --keep says; to end it:", soft_wrap=True
-                )
-                console.print(f"  expresslane cancel {one_line(self._options.batch['request_id'])}", soft_wrap=True)
         code = problem(self._error) if self._error else Exit.OK
-        left = self._leave_failures()
+        cut_short = self._interrupted or (self._accepted and self._error is not None and self._results.unfinished > 0)
+        left = self._say_how_to_come_back() if self._sent_kept and cut_short else self._leave_failures()
         if self._interrupted:
             return Exit.INTERRUPTED
         return code or (Exit.PROMPTS_FAILED if left else Exit.OK)
+
+    def _say_how_to_come_back(self) -> int:
+        """Of a batch that the service may go on with; returns how many prompts have no success here."""
+        console = report()
+        console.print("the service goes on with the batch for as long as --keep says; to come back to it:")
+        if self._options.source == "-":
+            console.print("  (the same prompts on standard input)")
+        console.print(f"  {one_line(self._options.attach)}", soft_wrap=True)
+        console.print("to end it:")
+        console.print(f"  {one_line(self._options.cancel)}", soft_wrap=True)
+        return self._results.unfinished + self._results.failed
 
     def _leave_failures(self) -> int:
         """Write what can be run again and say so; returns how many prompts that are."""
@@ -178,8 +205,48 @@ class Run:
         if left:
             prompts = "1 prompt" if left == 1 else f"{left} prompts"
             console.print(f"{prompts} without success in {path}; once more:", soft_wrap=True)
-            console.print(f"  {self._options.again}", soft_wrap=True)
+            console.print(f"  {one_line(self._options.again)}", soft_wrap=True)
         return left
+
+
+def _refuse_failures(options: RunOptions) -> None:
+    """Earlier prompts without success are somebody's work list: not overwritten unless that was asked for."""
+    path = options.failures
+    if options.job or options.mode != "refuse" or options.runs_failures or not path.is_file():
+        return
+    if not path.stat().st_size or (options.output is not None and _has_results(Path(options.output))):
+        return  # of an output that has results is told there
+    raise CommandError(
+        f"{path} holds prompts of an earlier run without success, and this one may leave some there too",
+        *(["add to them:         --append"] if options.output is not None else []),
+        "throw them away:     --overwrite",
+        "leave them there:    --failures FILE, another file for those of this run",
+    )
+
+
+def _has_results(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _succeeded_before(options: RunOptions) -> set[bytes]:
+    """What has succeeded in an output that is added to, which ends with a whole line then."""
+    if options.output is None or options.mode != "append":
+        return set()
+    path = Path(options.output)
+    try:
+        if cut := mend_end(path):
+            report().print(f"{path}: half a line at its end, {cut} bytes, cut off", soft_wrap=True)
+        return succeeded_in(path)
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _leave_out_done(prompts: PromptFile, options: RunOptions) -> None:
+    whole = len(prompts)
+    prompts.leave_out_done()
+    if not options.quiet:
+        done = f"{len(prompts.done)} of {whole} prompts have succeeded in {options.output} before"
+        report().print(f"{done}: left out", soft_wrap=True)
 
 
 @contextmanager

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["RunOptions", "add_run_arguments", "run_options"]
 
+_SWITCHES = ("in_order", "fail_fast", "no_resume", "quiet")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """A run. `mode` says what happens to an output that exists: refuse, append or overwrite."""
+    """A run. `mode` says what happens to an output that exists: refuse, append or overwrite.
+
+    `words` are the options that hold for a further run too, as they were given.
+    """
 
     source: str
     output: str | None
@@ -42,18 +46,41 @@ class RunOptions:
     job: bool
     resume: bool
     batch: BatchOptions
+    words: tuple[str, ...] = ()
 
     @property
     def adds_failures(self) -> bool:
         """Whether earlier failures stay in their file: unless they are the input, for then each has a new end."""
-        return self.mode == "append" and not (self.source != "-" and _same(Path(self.source), self.failures))
+        return self.mode == "append" and not self.runs_failures
+
+    @property
+    def runs_failures(self) -> bool:
+        """Whether the input is the failures file itself."""
+        return self.source != "-" and _same(Path(self.source), self.failures)
 
     @property
     def again(self) -> str:
         """The command that runs the failed prompts again, keeping the results there are."""
-        words = ["expresslane", "run", str(self.failures)]
+        # A batch that is kept has its request_id for itself: other prompts need another.
+        name = self.batch.get("request_id") if "keep_s" not in self.batch else ""
+        return self._command(str(self.failures), name)
+
+    @property
+    def attach(self) -> str:
+        """The command that comes back to this run's batch, if the service keeps it."""
+        return self._command(self.source, self.batch.get("request_id"))
+
+    @property
+    def cancel(self) -> str:
+        """The command that ends this run's batch, if the service keeps it."""
+        return shlex.join(["expresslane", "cancel", self.batch.get("request_id", ""), *self.service.words])
+
+    def _command(self, source: str, request_id: str | None) -> str:
+        """This run's command with another source, adding to the results there are."""
+        words = ["expresslane", "run", source]
         words += ["--output", self.output, "--append"] if self.output else []
-        return shlex.join(words)
+        words += ["--request-id", request_id] if request_id else []
+        return shlex.join([*words, *self.words, *self.service.words])
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +97,8 @@ def _add_files(add: Callable[..., object]) -> None:
     add("--output", "-o", metavar="FILE", help="where results go (default: standard output)")
     failures = "where the lines without success go, if there are any (default: OUTPUT's name with .failed.jsonl)"
     add("--failures", metavar="FILE", help=failures)
-    add("--append", action="store_true", help="add to an output that exists")
-    add("--overwrite", action="store_true", help="replace an output that exists")
+    add("--append", action="store_true", help="add to an output that exists what has not succeeded there")
+    add("--overwrite", action="store_true", help="replace an output, or a file of failures, that exists")
 
 
 def _add_defaults(add: Callable[..., object]) -> None:
@@ -101,6 +128,8 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
     source, output = arguments.source, arguments.output
     if arguments.append and arguments.overwrite:
         raise CommandError("--append and --overwrite exclude each other", "keep one of them")
+    if arguments.append and output is None and not arguments.job:
+        raise CommandError("--append needs --output: what it is to add to", "example: --output results.jsonl --append")
     if arguments.job:
         _refuse_with_job(arguments)
     failures = Path(arguments.failures) if arguments.failures else failures_path(source, output)
@@ -125,14 +154,29 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         job=arguments.job,
         resume=not arguments.no_resume,
         batch=batch,
+        words=_words(arguments),
     )
+
+
+def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The options that a further run needs as well: all but those that say where prompts come from and results go."""
+    values = {"model": arguments.model, "max_tokens": arguments.max_tokens, "class": arguments.prompt_class}
+    values |= {"max_failure_rate": arguments.max_failure_rate, "failures": arguments.failures}
+    times = {"timeout": arguments.timeout, "keep": arguments.keep}
+    values |= {name: f"{value:.16g}s" for name, value in times.items() if value is not None}
+    words = [word for name, value in values.items() if value for word in (_option(name), str(value))]
+    return (*words, *(_option(name) for name in _SWITCHES if getattr(arguments, name)))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _refuse_with_job(arguments: argparse.Namespace) -> None:
     """A job has no reader here: what is about one makes no sense with it."""
     for option in ("output", "failures", "append", "overwrite", "in_order", "timeout", "keep", "no_resume"):
         if getattr(arguments, option):
-            wrong = f"--job and --{option.replace('_', '-')} exclude each other"
+            wrong = f"--job and {_option(option)} exclude each other"
             raise CommandError(wrong, "results of a job:    expresslane jobs watch NAME --output results.jsonl")
 
 

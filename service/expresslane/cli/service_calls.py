@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["connected", "explained"]
 
 _TENANT_VARIABLE = "EXPRESSLANE_TENANT"
+_INVALID = "INVALID_ARGUMENT"
+_DRAINING = "DRAINING"
 _UNIMPLEMENTED = "UNIMPLEMENTED"
 
 
@@ -55,9 +57,13 @@ def explained(
             message = rename(error.message)
             hints = [f"{rename(one.field)}: {one.description}" for one in error.violations]
             hints = [hint for hint in hints if hint not in message]
-            if error.retry_after_s is not None:
+            if error.reason == _DRAINING:
+                hints.append("it takes no more work, for good: start it anew, or name another with --address")
+            elif error.retry_after_s is not None:
                 hints.append(f"try again in {error.retry_after_s:.0f} s")
-            return CommandError(f"refused ({error.reason}): {message}", *hints, code=Exit.SERVICE)
+            is_our_mistake = error.code.name == _INVALID
+            code = Exit.USAGE if is_our_mistake else Exit.SERVICE
+            return CommandError(f"refused ({error.reason}): {message}", *hints, code=code)
         case UnavailableError():
             return unreachable(error, service)
         case DeadlineExceededError():

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from expresslane.auth.access import Access
 from expresslane.cli.console import CommandError, Exit, json_text, one_line, output, report
 from expresslane.config import describe, load, reference
 from expresslane.errors import ConfigError
+from expresslane.tls import Tls
 
 if TYPE_CHECKING:
     from expresslane.config import Row
@@ -25,11 +27,16 @@ _REFERENCE = "every setting there is:    expresslane config --reference"
 
 
 def show_config(*, as_json: bool, everything: bool) -> Exit:
-    """Show the settings that were set, or all that hold. Raises CommandError when the environment makes no sense."""
+    """Show the settings that were set, or all that hold. Raises CommandError when `serve` could not use it."""
     try:
         configuration = load(os.environ)
     except ConfigError as error:
         raise CommandError(str(error), _REFERENCE) from None
+    try:  # what `serve` reads first of all, so that a mistake there is seen here too
+        Tls(configuration.settings.tls).load()
+        Access(configuration.settings).load()
+    except ConfigError as error:
+        raise CommandError(str(error)) from None
     rows = describe(configuration)
     chosen = rows if everything else [row for row in rows if row.origin != _DEFAULT]
     _show(rows if as_json else chosen, as_json=as_json)

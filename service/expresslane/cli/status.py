@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -20,11 +22,11 @@ from expresslane.cli.tenants import DEFAULT_TENANT, tenants_table
 
 if TYPE_CHECKING:
     from expresslane_client import Holdings, Snapshot
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from expresslane.cli.connection import Connection
 
-__all__ = ["status"]
+__all__ = ["fitting", "status"]
 
 _REFRESH_S = 1.0
 _TENANTS_MAX = 10
@@ -47,14 +49,19 @@ async def _once(service: Connection, *, as_json: bool) -> None:
 
 async def _watch(service: Connection, *, as_json: bool) -> None:
     before: Snapshot | None = None
+    console = output()
+    is_live = console.is_terminal and not as_json
     async with connected(service) as client:
-        with Live(console=output(), auto_refresh=False, transient=False) as live:
+        with Live(console=console, auto_refresh=False) if is_live else nullcontext() as live:
             while True:
                 snapshot = await client.get_snapshot()
                 if as_json:
                     print(json_text(_fields(snapshot)), flush=True)  # noqa: T201
-                else:
-                    live.update(_panel(snapshot, before), refresh=True)
+                elif live is not None:
+                    live.update(fitting(console, snapshot, before), refresh=True)
+                else:  # a pipe or a file: one frame after the other
+                    console.print(_panel(snapshot, before), Text(), sep="\n")
+                    sys.stdout.flush()
                 before = snapshot
                 await asyncio.sleep(_REFRESH_S)
 
@@ -71,7 +78,17 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-def _panel(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
+def fitting(console: Console, snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
+    """The panel, shortened where the window is too low, because what does not fit at its end would not be seen."""
+    for shortened in (0, 1, 2):
+        panel = _panel(snapshot, before, shortened)
+        if len(console.render_lines(panel, pad=False)) < console.height:
+            break
+    return panel
+
+
+def _panel(snapshot: Snapshot, before: Snapshot | None, shortened: int = 0) -> RenderableType:
+    """All there is; shortened by 1 without details and tenants, by 2 also without all that is not of now."""
     state = ("draining: takes no more work", "bold yellow") if snapshot.draining else ("serving", "green")
     head = Text.assemble(
         ("expresslane ", "bold"),
@@ -79,17 +96,18 @@ def _panel(snapshot: Snapshot, before: Snapshot | None) -> RenderableType:
         state,
         f"  for {seconds(snapshot.uptime_ms)}  policy {one_line(snapshot.policy)}",
     )
-    parts: list[RenderableType] = [head, _numbers(snapshot, before), Text(), *backends_table(snapshot.backends)]
-    if any(one.tenant != DEFAULT_TENANT for one in snapshot.tenants):
+    numbers = _numbers(snapshot, before, shortened)
+    parts: list[RenderableType] = [head, numbers, *([] if shortened else [Text()]), *backends_table(snapshot.backends)]
+    if not shortened and any(one.tenant != DEFAULT_TENANT for one in snapshot.tenants):
         shown = snapshot.tenants[:_TENANTS_MAX]
         parts += [Text(), *tenants_table(shown, snapshot.tenants_total - len(shown), snapshot.fairness)]
     return Group(*parts)
 
 
-def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
+def _numbers(snapshot: Snapshot, before: Snapshot | None, shortened: int) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     classes = joined(f"{name} {count:,}" for name, count in snapshot.queued_by_class.items() if count)
     models = joined(f"{one_line(name, 40)} {count:,}" for name, count in snapshot.queued_by_model.items() if count)
@@ -99,19 +117,21 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None) -> Table:
     waiting = f"{snapshot.queued_tokens:,} tokens" if snapshot.queued else ""
     retries = f"{snapshot.retry_waiting:,} wait for a retry" if snapshot.retry_waiting else ""
     table.add_row("queued", f"{snapshot.queued:,}", joined((limit, waiting, retries, longest)))
-    if classes:
+    if classes and not shortened:
         table.add_row("  by class", "", classes)
-    if models:
+    if models and not shortened:
         table.add_row("  by model", "", models)
-    if snapshot.policies:
+    if snapshot.policies and not shortened:
         policies = joined(f"{one_line(one.scope, 60)} {one_line(one.policy)}" for one in snapshot.policies)
         table.add_row("policies", "", policies)
     cap = f"of {snapshot.in_flight_limit:,}" if snapshot.in_flight_limit else ""
-    if held := _held(snapshot.holdings):
+    if not shortened and (held := _held(snapshot.holdings)):
         table.add_row("held", "", held)
     table.add_row("in flight", f"{snapshot.in_flight:,}", joined((cap, f"{snapshot.open_batches:,} open batches")))
-    rate = snapshot.drain_rate_per_s if before is None else _rate(snapshot, before)
+    rate = snapshot.finish_rate_per_s if before is None else _rate(snapshot, before)
     left = f"queue empty in {seconds(snapshot.queued / rate * 1e3)}" if rate and snapshot.queued else ""
+    if shortened > 1:
+        return table
     table.add_row("rate", f"{rate:.1f}/s", left)
     ends = ("succeeded", "failed", "cancelled", "expired", "retried", "retries_denied", "refused")
     counts = joined(f"{getattr(snapshot, name):,} {name.replace('_', ' ')}" for name in ends if getattr(snapshot, name))
@@ -130,11 +150,12 @@ def _held(holdings: Holdings) -> str:
 
 
 def _rate(snapshot: Snapshot, before: Snapshot) -> float:
-    """Ended prompts per second between two looks."""
-    ended = _ended(snapshot) - _ended(before)
+    """Finished prompts per second between two looks."""
+    finished = _finished(snapshot) - _finished(before)
     elapsed_ms = snapshot.uptime_ms - before.uptime_ms
-    return ended / elapsed_ms * 1e3 if elapsed_ms > 0 else 0.0
+    return finished / elapsed_ms * 1e3 if elapsed_ms > 0 else 0.0
 
 
-def _ended(snapshot: Snapshot) -> int:
-    return snapshot.succeeded + snapshot.failed + snapshot.cancelled + snapshot.expired
+def _finished(snapshot: Snapshot) -> int:
+    """What a cancel or a deadline takes away is no work done: at that rate no queue would empty."""
+    return snapshot.succeeded + snapshot.failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from typing import TYPE_CHECKING
 
 from expresslane_client import ExpresslaneClientError, MessageTooLargeError
@@ -31,7 +32,8 @@ def submit_job(options: RunOptions, prompts: PromptFile) -> Exit:
     if not options.quiet:
         console = report()
         console.print(f"accepted {job.total} prompts; the service keeps their results in its memory:")
-        console.print(f"  expresslane jobs watch {job.id} --output results.jsonl", soft_wrap=True)
+        watch = ("expresslane", "jobs", "watch", job.id, "--output", "results.jsonl", *options.service.words)
+        console.print(f"  {shlex.join(watch)}", soft_wrap=True)
     return Exit.OK
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["SIMULATED", "print_summary", "seconds"]
 
 SIMULATED = "SIMULATED"
+_CONSEQUENCES = frozenset({"BATCH_FAILED", "CANCELLED"})
 
 
 def seconds(milliseconds: float | None) -> str:
@@ -43,9 +44,11 @@ def print_summary(console: Console, summary: Summary, examples: Mapping[str, str
         title += f"   {SIMULATED}: made-up text, no model has answered"
     console.print(f"\n{title}", style="bold")
     console.print(_facts(summary))
-    console.print(_percentiles(summary))
+    if any(values.count for values in (summary.queue_wait, summary.ttft, summary.total)):
+        console.print(_percentiles(summary))
     told: set[str] = set()
-    for error in summary.errors:
+    # What ended the others comes first, however few these were.
+    for error in sorted(summary.errors, key=lambda error: error.reason in _CONSEQUENCES):
         example = f", for example {examples[error.reason]}" if error.reason in examples.keys() - told else ""
         told.add(error.reason)
         console.print(f"  {error.count} x {_kind(error)}{example}", style="red", soft_wrap=True)
@@ -93,7 +96,6 @@ def _percentiles(summary: Summary) -> Table:
 
 def _row(table: Table, name: str, values: Percentiles) -> None:
     if not values.count:
-        table.add_row(name, *["-"] * 4, "0")
         return
     durations = (values.p50_ms, values.p99_ms, values.max_ms, values.mean_ms)
     table.add_row(name, *map(seconds, durations), str(values.count))

@@ -13,7 +13,7 @@ from expresslane_client import ExpresslaneClientError
 
 from expresslane.cli.console import CommandError, Exit, problem, report
 from expresslane.cli.progress import RunProgress
-from expresslane.cli.result_file import open_output
+from expresslane.cli.result_file import count_lines, open_output
 from expresslane.cli.result_lines import result_line
 from expresslane.cli.service_calls import explained
 from expresslane.cli.signals import stopping_on_signals
@@ -41,7 +41,8 @@ class WatchOptions:
     def again(self, position: int) -> str:
         """The command that goes on behind so many results."""
         words = ["expresslane", "jobs", "watch", self.name, "--after", str(position)]
-        return shlex.join([*words, *(["--output", self.output] if self.output else [])])
+        words += ["--output", self.output] if self.output else []
+        return shlex.join([*words, *self.service.words])
 
 
 def watch_job(options: WatchOptions) -> Exit:
@@ -67,6 +68,8 @@ class _Watch:
                 return self._cut_short(Exit.INTERRUPTED)
             except ExpresslaneClientError as error:
                 return self._cut_short(problem(explained(error, options.service)))
+            except BrokenPipeError:
+                raise
             except OSError as error:
                 raise CommandError(f"cannot write results: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
         if not options.quiet:
@@ -101,8 +104,10 @@ class _Watch:
         options = self._options
         if options.output is None:
             return sys.stdout.buffer
+        path = Path(options.output)
         mode = "append" if options.after else "overwrite" if options.overwrite else "refuse"
-        return open_output(Path(options.output), mode)
+        there = count_lines(path) if mode == "refuse" and path.is_file() else 0
+        return open_output(path, mode, add=f"--after {there}")
 
     def _interrupt(self, task: asyncio.Task[Summary]) -> None:
         self._interrupted = True

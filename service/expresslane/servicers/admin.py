@@ -28,6 +28,7 @@ from expresslane.variables import is_id
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from expresslane.backend_failures import BackendFailures
     from expresslane.fleet import Fleet, Member
     from expresslane.holdings import Holdings
     from expresslane.intake import Intake
@@ -65,6 +66,7 @@ class AdminServicer:
         intake: Intake,
         drain: Callable[[], Awaitable[None]],
         *,
+        failures: BackendFailures,
         holdings: Callable[[Tenant | None], Holdings],
         fairness: str = "tenant_batch",
         queue_limit_s: float = 0.0,
@@ -72,6 +74,7 @@ class AdminServicer:
     ) -> None:
         self._fairness = fairness
         self._queue_limit_ns = int(queue_limit_s * 1e9)
+        self._failures = failures
         self._holdings = holdings
         self._fleet = fleet
         self._scheduling = scheduling
@@ -214,6 +217,7 @@ class AdminServicer:
             retries_denied=now.retries_denied,
             refused=now.refused,
             drain_rate_per_s=now.drain_rate_per_s,
+            finish_rate_per_s=now.finish_rate_per_s,
             open_batches=self._intake.open_batches,
             backends=self._describe(self._fleet.members),
             policies=policy_messages(now.policy, self._scheduling.policies)[1:],
@@ -246,6 +250,7 @@ class AdminServicer:
                 self._intake.estimates,
                 now_ns=now,
                 uptime_ns=now - self._started_ns,
+                failure=self._failures.last(member.id),
             )
             for member in members
         ]

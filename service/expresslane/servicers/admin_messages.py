@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from expresslane._scheduler import BackendSnapshot, BreakerSnapshot, TenantLimitSnapshot
+    from expresslane.backend_failures import Failure
     from expresslane.fleet import Fleet, Member
     from expresslane.holdings import Holdings
     from expresslane.rate_limits import RateLimits
@@ -155,6 +156,7 @@ def backend_message(
     *,
     now_ns: int,
     uptime_ns: int,
+    failure: Failure | None,
 ) -> pb.Backend:
     """One backend as it is now."""
     settings = member.settings
@@ -209,7 +211,15 @@ def backend_message(
         max_loaded_models=counted.max_loaded_models,
         model_loads=counted.model_loads,
         turned_away=counted.turned_away,
+        last_error=_failure(failure, now_ns),
     )
+
+
+def _failure(failure: Failure | None, now_ns: int) -> pb.BackendFailure | None:
+    if failure is None:
+        return None
+    age = duration(max(0, now_ns - failure.at_ns))
+    return pb.BackendFailure(reason=failure.reason.value, http_status=failure.http_status, age=age)
 
 
 def _ramps(member: Member, caps: Mapping[str, int]) -> Iterator[str]:

@@ -39,7 +39,7 @@ _QUIET = frozenset({"debug", "info"})
 
 
 class RepeatLimiter:
-    """Lets a repeated warning through a few times a minute, then only counts it; the next line tells how many it cost.
+    """Lets a repeated warning through `lines` times a minute, then only counts it; the next line tells how many.
 
     Shared by our own lines and those of libraries. Lines below warning always pass: they are one a call or a change.
     """
@@ -48,8 +48,9 @@ class RepeatLimiter:
     WINDOW_S = 60.0
     EVENTS_MAX = 512
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, lines: int = LINES) -> None:
         self._clock = clock
+        self._lines = lines
         self._windows: OrderedDict[tuple[str, str], _Window] = OrderedDict()
 
     def allow(self, logger: str, text: str) -> int | None:
@@ -59,12 +60,12 @@ class RepeatLimiter:
         window = self._windows.get(key)
         if window is not None and now_s - window.start_s < self.WINDOW_S:
             window.lines += 1
-            return 0 if window.lines <= self.LINES else None
+            return 0 if window.lines <= self._lines else None
         self._windows[key] = _Window(now_s)
         self._windows.move_to_end(key)
         if len(self._windows) > self.EVENTS_MAX:
             self._windows.popitem(last=False)
-        return max(0, window.lines - self.LINES) if window is not None else 0
+        return max(0, window.lines - self._lines) if window is not None else 0
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """Limit a line of our own: a structlog processor."""

@@ -30,6 +30,13 @@ def test_without_options_it_is_clear_text_without_a_key() -> None:
     assert read() == Connection("127.0.0.1:50051")
 
 
+def test_an_address_is_no_url() -> None:
+    """What a browser would take is told of, with what to write instead (P39)."""
+    with pytest.raises(CommandError, match="without https://") as raised:
+        read("--address", "https://there:443/")
+    assert raised.value.hints == ("example: --address there:443 --tls",)
+
+
 def test_any_file_turns_tls_on() -> None:
     """--tls alone trusts the usual authorities, --ca-file others, --cert and --key show a certificate."""
     assert read("--tls").tls == Tls()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 from expresslane.cli.connection import Connection, connection
 from expresslane.cli.console import CommandError
 from expresslane.cli.parser import build_parser
 from expresslane.cli.run_options import run_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WRONG = [
     (["bakends"], ["'bakends'", "did you mean backends?"]),
@@ -96,10 +103,49 @@ def test_failures_go_next_to_the_results() -> None:
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        "--address here:2",
+        "--model 'a b' --max-tokens 7 --class batch --max-failure-rate 0.5 --timeout 90s",
+        "--in-order --fail-fast --no-resume --quiet --ca-file 'my ca.pem' --api-key-file k",
+        "--failures f --server-name there --tls",
+    ],
+)
+def test_a_suggested_command_repeats_what_was_given(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command for the rest means the same as the first one, but for its files; no key is in it (A30)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPRESSLANE_API_KEY", "hidden")
+    (tmp_path / "k").write_text("hidden too")
+    first = run_options(build_parser().parse_args(["run", "p", "-o", "r.jsonl", *shlex.split(given)]))
+    again = run_options(build_parser().parse_args(shlex.split(first.again)[1:]))
+    assert again.source == str(first.failures)
+    assert again.mode == "append"
+    differ = {"source": "p", "mode": "refuse"}
+    assert replace(again, **differ) == first  # type: ignore[arg-type]
+    assert "hidden" not in first.again
+
+
+def test_a_kept_batch_has_its_name_for_itself() -> None:
+    """The rest of a kept run is kept too, under another request_id; without --keep the name goes on."""
+    first = run_options(build_parser().parse_args(["run", "p", "--keep", "10m", "--request-id", "n"]))
+    assert first.again == "expresslane run p.failed.jsonl --keep 600s"
+    first = run_options(build_parser().parse_args(["run", "p", "--request-id", "n"]))
+    assert first.again == "expresslane run p.failed.jsonl --request-id n"
+
+
+@pytest.mark.parametrize(
     "argv",
-    [["p", "-o", "p"], ["p", "-o", "./p"], ["p", "-o", "r", "--failures", "r"], ["p", "--append", "--overwrite"]],
+    [
+        ["p", "-o", "p"],
+        ["p", "-o", "./p"],
+        ["p", "-o", "r", "--failures", "r"],
+        ["p", "--append", "--overwrite"],
+        ["p", "--append"],
+    ],
 )
 def test_files_that_would_destroy_each_other_are_refused(argv: list[str]) -> None:
-    """Input, output and failures are three files."""
+    """Input, output and failures are three files; --append says to what."""
     with pytest.raises(CommandError):
         options(*argv)

@@ -14,6 +14,8 @@ from expresslane.cli.result_file import failures_path, open_output
     [
         ("prompts.jsonl", "out/results.jsonl", "out/results.failed.jsonl"),
         ("prompts.jsonl", None, "prompts.failed.jsonl"),
+        ("prompts.jsonl", "same.v1", "same.v1.failed.jsonl"),
+        ("prompts.jsonl", "same.v2", "same.v2.failed.jsonl"),
         ("results.failed.jsonl", None, "results.failed.jsonl"),
         ("-", None, "expresslane.failed.jsonl"),
         (".", None, "expresslane.failed.jsonl"),

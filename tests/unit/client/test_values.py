@@ -18,6 +18,7 @@ from expresslane_client import (
 from expresslane_client.backends import (
     Backend,
     BackendEstimates,
+    BackendFailure,
     BackendModel,
     Breaker,
     Holdings,
@@ -30,12 +31,13 @@ from expresslane_client.events import event_from_proto
 from expresslane_client.units import duration, milliseconds
 from expresslane_client.v1 import admin_pb2, inference_pb2, types_pb2
 
-IN_MS = {"uptime", "queue_time_limit", "rate_limited_time", "reset_in", "since", "half_open_in"}
+IN_MS = {"uptime", "queue_time_limit", "rate_limited_time", "reset_in", "since", "half_open_in", "age"}
 """Durations, which the client has in milliseconds."""
 
 
 @pytest.mark.parametrize(
-    "value", [Backend, BackendEstimates, BackendModel, Breaker, Holdings, Limit, Policy, Snapshot, Tenant]
+    "value",
+    [Backend, BackendEstimates, BackendFailure, BackendModel, Breaker, Holdings, Limit, Policy, Snapshot, Tenant],
 )
 def test_what_admin_shows_is_shown_whole(value: type) -> None:
     """Each field of the contract's message is there, and nothing else (A28)."""

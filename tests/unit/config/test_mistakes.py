@@ -129,6 +129,13 @@ def test_the_example_of_an_error_is_itself_right() -> None:
         ({"BACKENDS__B__URL": "http://h:2"}, "EXPRESSLANE_BACKENDS__B__KIND is missing. Allowed: one of openai"),
         ({"BACKENDS__B__KIND": "vllm"}, "EXPRESSLANE_BACKENDS__B__URL is missing: a vllm backend needs it. Example: "),
         (
+            {"BACKENDS__B__KIND": "ollama"},
+            (
+                "EXPRESSLANE_BACKENDS__B__URL is missing: an ollama backend needs it. "
+                "Example: EXPRESSLANE_BACKENDS__B__URL=http://127.0.0.1:11434"
+            ),
+        ),
+        (
             {"WILDCARD_BACKEND": "nowhere"},
             "EXPRESSLANE_WILDCARD_BACKEND='nowhere' names no backend. Allowed: one of a.",
         ),

@@ -60,6 +60,20 @@ async def test_a_batch_above_the_bytes_of_the_queue() -> None:
 
 
 @virtual_time
+async def test_cancelled_prompts_make_room_and_are_no_work_done() -> None:
+    """What is cancelled counts for the rate at which the queue gets room, not for that of finished prompts (A28)."""
+    async with World(ScriptedBackend(default=second(0.5), default_cap=1)) as world:
+        await world.run([prompt(str(number)) for number in range(60)])
+        batch = world.submit([prompt(f"late {number}") for number in range(600)])
+        world.intake.close(batch)
+        await world.scheduling.idle()
+        await world.run([prompt(f"more {number}") for number in range(4)])
+        now = world.scheduling.snapshot()
+        assert now.finish_rate_per_s == pytest.approx(2, rel=0.1)
+        assert now.drain_rate_per_s > 10
+
+
+@virtual_time
 async def test_when_to_come_back_for_bytes() -> None:
     """The time to come back follows the measured rate at which prompts end; refused prompts are counted (A07, A26)."""
     backend = ScriptedBackend(default=second(0.5), default_cap=1)

@@ -14,7 +14,7 @@ SERVED = {"llama-8b": 4.0, "llama-70b": 3.5}
 def registry(*, default: str = "", wildcard: str = "", served: dict[str, float] | None = None) -> ModelRegistry:
     """A registry with one alias."""
     made = ModelRegistry(default=default, aliases={"fast": "llama-8b"}, wildcard=wildcard)
-    made.update(SERVED if served is None else served, [])
+    made.update(SERVED if served is None else served, {})
     return made
 
 
@@ -57,10 +57,10 @@ def test_unknown(asked: str, served: dict[str, float], says: str) -> None:
 def test_not_known_yet() -> None:
     """While a backend could not be asked for its models, a name that nobody lists is awaited under its own number."""
     made = registry()
-    assert made.update(SERVED, ["slow-starter"]) == {}
+    assert made.update(SERVED, {"slow-starter": ""}) == {}
     late, typo = made.resolve("late"), made.resolve("llama-8c")
     assert late.number != typo.number
-    refused = made.update({**SERVED, "late": 3.0}, [])
+    refused = made.update({**SERVED, "late": 3.0}, {})
     assert {name: error.reason for name, error in refused.items()} == {"llama-8c": Reason.UNKNOWN_MODEL}
     assert "llama-8b" in refused["llama-8c"].message
     assert made.resolve("late").number == late.number
@@ -71,7 +71,7 @@ def test_not_known_yet() -> None:
 def test_awaited_names_are_bounded() -> None:
     """Above 1,024 awaited names, and for no name at all, an unknown model is UNAVAILABLE and worth another try."""
     made = registry()
-    made.update(SERVED, ["slow-starter"])
+    made.update(SERVED, {"slow-starter": ""})
     numbers = {made.resolve(f"model-{number}").number for number in range(1_024)}
     assert made.resolve("model-7").number in numbers
     for asked in ("one-too-many", ""):
@@ -96,8 +96,8 @@ def test_numbers_never_change() -> None:
     """A model keeps its number when it goes and comes back."""
     made = registry()
     number = made.resolve("llama-70b").number
-    made.update({}, [])
-    made.update({"new": 4.0, **SERVED}, [])
+    made.update({}, {})
+    made.update({"new": 4.0, **SERVED}, {})
     assert made.resolve("llama-70b").number == number
     assert made.name(number) == "llama-70b"
 
@@ -122,9 +122,20 @@ def test_utf8_bytes() -> None:
 def test_no_model_named_before_the_default_is_known() -> None:
     """A prompt without a model, before a backend has told its models, is told so in those words."""
     registry = ModelRegistry(default="", aliases={}, wildcard="")
-    registry.update({}, ["local"])
+    registry.update({}, {"local": "http://x:1: cannot connect"})
     with pytest.raises(UnknownModelError) as raised:
         registry.resolve("")
     assert raised.value.error.reason is Reason.NO_BACKEND
     assert "names no model" in raised.value.error.message
-    assert "backends/local" in raised.value.error.message
+    assert "backends/local (http://x:1: cannot connect)" in raised.value.error.message
+    assert "`expresslane backends`" in raised.value.error.message
+
+
+def test_a_backend_that_lists_no_models() -> None:
+    """Where nobody lists a model, whoever asks for one is told the setting that names them."""
+    made = ModelRegistry(default="", aliases={}, wildcard="")
+    made.update({}, {}, ["my-box"])
+    for asked in ("", "llama"):
+        with pytest.raises(UnknownModelError) as raised:
+            made.resolve(asked)
+        assert "EXPRESSLANE_BACKENDS__MY_BOX__MODELS" in raised.value.error.message

@@ -75,6 +75,7 @@ class FakeSnapshot:
     retries_denied: int = 4
     refused: int = 7
     drain_rate_per_s: float = 1.0
+    finish_rate_per_s: float = 1.0
     backends: list[FakeBackend] = field(default_factory=lambda: [FakeBackend()])
     histograms: list[FakeHistogram] = field(
         default_factory=lambda: [FakeHistogram("ttft", 0, 1, [0.1, 1.0], [2, 3, 1], 4.5)]

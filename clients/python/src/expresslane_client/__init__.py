@@ -3,6 +3,7 @@
 from expresslane_client.backends import (
     Backend,
     BackendEstimates,
+    BackendFailure,
     BackendModel,
     Breaker,
     Drained,
@@ -45,6 +46,7 @@ __all__ = [
     "AttemptError",
     "Backend",
     "BackendEstimates",
+    "BackendFailure",
     "BackendModel",
     "BatchCall",
     "BatchOptions",

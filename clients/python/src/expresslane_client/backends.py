@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backend",
     "BackendEstimates",
+    "BackendFailure",
     "BackendModel",
     "Breaker",
     "Drained",
@@ -102,6 +103,20 @@ class Breaker:
             since_ms=milliseconds(message.since) if message.HasField("since") else None,
             half_open_in_ms=milliseconds(message.half_open_in) if message.HasField("half_open_in") else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BackendFailure:
+    """A failed attempt at a backend, so long ago; admin.proto says what each field means."""
+
+    reason: str
+    http_status: int
+    age_ms: float
+
+    @classmethod
+    def from_proto(cls, message: admin_pb2.BackendFailure) -> BackendFailure:
+        """From the contract's message."""
+        return _value(cls, message, age_ms=milliseconds(message.age))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +241,7 @@ class Backend:
     max_loaded_models: int
     model_loads: int
     turned_away: int
+    last_error: BackendFailure | None
 
     @property
     def id(self) -> str:
@@ -245,6 +261,7 @@ class Backend:
             rate_limited_ms=milliseconds(message.rate_limited_time),
             estimates=BackendEstimates.from_proto(message.estimates),
             breaker=Breaker.from_proto(message.breaker) if message.HasField("breaker") else None,
+            last_error=BackendFailure.from_proto(message.last_error) if message.HasField("last_error") else None,
         )
 
 
@@ -274,6 +291,7 @@ class Snapshot:
     retries_denied: int
     refused: int
     drain_rate_per_s: float
+    finish_rate_per_s: float
     open_batches: int
     backends: tuple[Backend, ...]
     policies: tuple[Policy, ...]

@@ -30,11 +30,11 @@ class Tls:
             raise InputError("a certificate and its private key go together", field="cert_file")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Credentials as gRPC takes them; reads the files. Raises InputError for one that cannot be read."""
+        """Credentials as gRPC takes them; reads the files. Raises InputError for one that cannot be used."""
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca_file, "ca_file"),
-            private_key=_read(self.key_file, "key_file"),
-            certificate_chain=_read(self.cert_file, "cert_file"),
+            root_certificates=_pem(self.ca_file, "ca_file", "certificate"),
+            private_key=_pem(self.key_file, "key_file", "private key"),
+            certificate_chain=_pem(self.cert_file, "cert_file", "certificate"),
         )
 
 
@@ -47,10 +47,14 @@ def key_metadata(api_key: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {api_key}"),)
 
 
-def _read(file: str | None, field: str) -> bytes | None:
+def _pem(file: str | None, field: str, what: str) -> bytes | None:
+    """A file's bytes. gRPC takes any, and then tells of a service that cannot be trusted."""
     if not file:
         return None
     try:
-        return Path(file).read_bytes()
+        text = Path(file).read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}", field=field) from None
+    if f"{what.upper()}-----".encode() not in text:
+        raise InputError(f"{file} holds no {what} in PEM form", field=field)
+    return text

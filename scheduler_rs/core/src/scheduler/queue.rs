@@ -111,6 +111,9 @@ impl Scheduler {
         histograms.record(HistogramName::Total, class, total_ns);
         self.counters.outcomes[outcome as usize] += 1;
         self.drain_rate.record(self.now_ns, 1);
+        if matches!(outcome, Outcome::Success | Outcome::Failed) {
+            self.finish_rate.record(self.now_ns, 1);
+        }
         self.timers.disarm(ticket.timer_ns);
         self.groups[group].users -= 1;
         self.leave_flow(slot);

@@ -14,7 +14,7 @@ use crate::{
 use std::collections::BTreeMap;
 
 impl Scheduler {
-    /// A consistent copy of the counters; `drain_rate_per_s` is as of the last call that carried a time.
+    /// A consistent copy of the counters; its rates are as of the last call that carried a time.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let counters = &self.counters;
@@ -47,6 +47,7 @@ impl Scheduler {
             retries_denied: counters.retries_denied,
             refused: counters.refused,
             drain_rate_per_s: self.drain_rate.per_s(self.now_ns),
+            finish_rate_per_s: self.finish_rate.per_s(self.now_ns),
             backends: self.backends.iter().map(|backend| backend_snapshot(backend, self.now_ns)).collect(),
             histograms: self.histograms(),
             ratios: self.backends.iter().flat_map(ratios_of).collect(),

@@ -80,6 +80,7 @@ class Backend(_message.Message):
     MAX_LOADED_MODELS_FIELD_NUMBER: _builtins.int
     MODEL_LOADS_FIELD_NUMBER: _builtins.int
     TURNED_AWAY_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`backends/{id}`."""
     kind: _builtins.str
@@ -162,6 +163,10 @@ class Backend(_message.Message):
     def breaker(self) -> Global___Breaker:
         """Whether it is left alone because it fails. Unset: it has no breaker."""
 
+    @_builtins.property
+    def last_error(self) -> Global___BackendFailure:
+        """The last attempt that it failed, which may be long ago. Unset: none so far."""
+
     def __init__(
         self,
         *,
@@ -198,14 +203,49 @@ class Backend(_message.Message):
         max_loaded_models: _builtins.int = ...,
         model_loads: _builtins.int = ...,
         turned_away: _builtins.int = ...,
+        last_error: Global___BackendFailure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "estimates", b"estimates", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "estimates", b"estimates", "last_error", b"last_error", "limited_by", b"limited_by", "rate_limited_time", b"rate_limited_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "max_loaded_models", b"max_loaded_models", "mean_in_flight", b"mean_in_flight", "model_loads", b"model_loads", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "turned_away", b"turned_away", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "breaker", b"breaker", "can_run_concurrently", b"can_run_concurrently", "cap", b"cap", "concurrency_enabled", b"concurrency_enabled", "discovered_slots", b"discovered_slots", "effective_cap", b"effective_cap", "estimates", b"estimates", "in_flight", b"in_flight", "kind", b"kind", "lanes", b"lanes", "last_error", b"last_error", "limited_by", b"limited_by", "long_in_prefill", b"long_in_prefill", "long_slots", b"long_slots", "long_threshold_tokens", b"long_threshold_tokens", "max_loaded_models", b"max_loaded_models", "mean_in_flight", b"mean_in_flight", "model_loads", b"model_loads", "models", b"models", "name", b"name", "notices", b"notices", "outcomes", b"outcomes", "peak_in_flight", b"peak_in_flight", "rate_limited_time", b"rate_limited_time", "rate_limited_times", b"rate_limited_times", "requests_in_window", b"requests_in_window", "requests_per_min", b"requests_per_min", "short_budget_tokens", b"short_budget_tokens", "short_tokens_in_prefill", b"short_tokens_in_prefill", "tokens_in_window", b"tokens_in_window", "tokens_per_min", b"tokens_per_min", "turned_away", b"turned_away", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Backend: _TypeAlias = Backend  # noqa: Y015
+
+@_typing.final
+class BackendFailure(_message.Message):
+    """A failed attempt at a backend, without words of the backend's, which may quote a prompt. What a prompt's caller did
+    wrong does not count, nor do deadlines of its own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """As in PromptError: BACKEND_ERROR, BACKEND_UNAUTHORIZED and so on."""
+    http_status: _builtins.int
+    """Of its answer. 0: there was none."""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How long ago it ended."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        http_status: _builtins.int = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "http_status", b"http_status", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackendFailure: _TypeAlias = BackendFailure  # noqa: Y015
 
 @_typing.final
 class Breaker(_message.Message):
@@ -581,6 +621,7 @@ class Snapshot(_message.Message):
     RETRIES_DENIED_FIELD_NUMBER: _builtins.int
     HOLDINGS_FIELD_NUMBER: _builtins.int
     QUEUE_TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    FINISH_RATE_PER_S_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the service."""
     policy: _builtins.str
@@ -614,7 +655,7 @@ class Snapshot(_message.Message):
     refused: _builtins.int
     """Since start: prompts of refused batches."""
     drain_rate_per_s: _builtins.float
-    """Measured rate at which prompts end."""
+    """Measured rate at which prompts end in any way, cancelled ones too: at which the queue gets room."""
     open_batches: _builtins.int
     """Batches that are being served: open calls and running jobs."""
     tenants_total: _builtins.int
@@ -623,6 +664,8 @@ class Snapshot(_message.Message):
     """Whether tenants share each class: tenant_batch, tenant or none."""
     retries_denied: _builtins.int
     """Since start: attempts that were not repeated because the tenant's retry budget was used up."""
+    finish_rate_per_s: _builtins.float
+    """Measured rate at which prompts succeed or fail."""
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """Time since start."""
@@ -687,10 +730,11 @@ class Snapshot(_message.Message):
         retries_denied: _builtins.int = ...,
         holdings: Global___Holdings | None = ...,
         queue_time_limit: _duration_pb2.Duration | None = ...,
+        finish_rate_per_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "queue_time_limit", b"queue_time_limit", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "holdings", b"holdings", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queue_time_limit", b"queue_time_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "finish_rate_per_s", b"finish_rate_per_s", "holdings", b"holdings", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queue_time_limit", b"queue_time_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
