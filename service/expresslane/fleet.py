@@ -265,8 +265,6 @@ class Fleet:
     @staticmethod
     def refused(member: Member, error: BackendError, model: str = "") -> None:
         """A backend refuses the service's key, or says that it has no such model: noted until it answers again."""
-        if model not in member.refusals:
-            log.warning("backend refuses prompts", backend=member.id, model=model, error=error.message)
         member.refusals[model] = error.message
 
     @staticmethod
