@@ -94,7 +94,9 @@ impl Scheduler {
         let Some(backend) = least.map(|route| route.backend) else { return false };
         self.clear_reservation(backend);
         let kept = Reservation { ticket: id, class, group, flow, bucket };
-        self.backends[backend as usize].reservation = Some(kept);
+        let backend = &mut self.backends[backend as usize];
+        backend.reservation = Some(kept);
+        backend.reopen(self.now_ns, |_| false); // It may keep out who was first there.
         self.tickets[id.slot()].reserved = true;
         true
     }

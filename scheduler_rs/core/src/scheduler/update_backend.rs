@@ -18,7 +18,6 @@ impl Scheduler {
         let fits_others = known.is_none_or(|known| {
             (known.tokens_per_min, &known.models) != (config.tokens_per_min, &config.models)
         });
-        let was_tried = self.backends.iter().any(Backend::is_tried);
         if let Some(&slot) = self.backends_by_id.get(&backend) {
             self.clear_reservation(slot);
             self.backends[slot as usize].configure(config, self.now_ns);
@@ -37,9 +36,7 @@ impl Scheduler {
         self.has_limits |= self.backends.iter().any(Backend::is_limited);
         for group in self.groups.slots() {
             self.route(group);
-            if was_tried {
-                self.arm_group(group);
-            }
+            self.arm_group(group); // What waits may now expire earlier: what is tried or absent, and for how long.
         }
         if fits_others && (limited_tokens || self.limits_tokens) {
             self.fit_anew();

@@ -252,3 +252,33 @@ fn nothing_left_elsewhere() {
     );
     driver.scheduler.finish(0, last, Outcome::Success).unwrap();
 }
+
+/// Promotion keeps room without a release. What was closed for a short prompt that this room now keeps out opens for the
+/// long one behind it, in the same poll.
+#[test]
+fn room_that_promotion_keeps() {
+    let config = Config { policy: policy("sjf"), max_wait_ns: 10 * SECOND, ..Config::default() };
+    let mut driver = Driver::new(config);
+    driver.backend(0, BackendConfig { models: serving(&[0, 1]), ..laned(4, 4_096) });
+    driver.backend(1, BackendConfig { models: serving(&[2]), ..plain(100) });
+    let first = driver.submit(1, &[500])[0];
+    assert_eq!(driver.released(), [first]);
+    tell(&mut driver, first, None, Some(5_500));
+    driver.first_token(first);
+    let nearly_fills_the_lane = submit_of(&mut driver, 9, 9, &[(1, 3_500)])[0];
+    assert_eq!(driver.released(), [nearly_fills_the_lane]);
+    let unfit = submit_of(&mut driver, 3, 3, &[(1, 1_024)])[0];
+    assert!(driver.released().is_empty());
+    driver.now_ns = 11 * SECOND;
+    submit_of(&mut driver, 3, 3, &[(2, 1_024); 9]);
+    assert_eq!(driver.released().len(), 9, "elsewhere, before what is overdue");
+    let options = BatchOptions { tenant: 2, ..BatchOptions::default() };
+    let asks_for_too_much =
+        Prompt { tokens: 100, output_tokens: 6_000, class: STANDARD, ..Prompt::default() };
+    driver.scheduler.submit(driver.now_ns, 2, &[asks_for_too_much], options).unwrap();
+    let long = submit_of(&mut driver, 2, 2, &[(0, 5_000)])[0];
+    submit_of(&mut driver, 3, 3, &[(1, 16)]);
+    assert_eq!(driver.released(), [long]);
+    assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(unfit));
+    assert!(driver.released().is_empty());
+}

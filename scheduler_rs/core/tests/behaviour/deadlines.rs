@@ -1,6 +1,6 @@
 //! Deadlines, each with its own reason.
 
-use crate::driver::{Driver, SECOND, STANDARD, plain};
+use crate::driver::{Driver, SECOND, STANDARD, plain, serving};
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BatchOptions, Expired, ExpiryReason, Overdue, OverdueReason, Prompt,
     TicketId,
@@ -267,4 +267,31 @@ fn flapping_backend() {
     let expired = run_timer(&mut driver, 1_000 * SECOND);
     assert_eq!(expired.len(), 1);
     assert_eq!((expired[0].0, expired[0].1.ticket), (down_since_ns + 10 * SECOND, tickets[1]));
+}
+
+/// An absent backend is no longer waited for when its absence time falls: what waits expires as if it had never been.
+#[test]
+fn absence_gets_shorter() {
+    let lost = BackendConfig { absence_timeout_ns: 60 * SECOND, available: false, ..plain(1) };
+    let mut driver = Driver::with("fcfs", &[lost.clone()]);
+    driver.submit_one(0, STANDARD, 10);
+    driver.poll();
+    driver.advance(SECOND);
+    driver.backend(0, BackendConfig { absence_timeout_ns: 0, ..lost });
+    driver.poll();
+    assert_eq!(run_timer(&mut driver, 1_000 * SECOND)[0].0, 10 * SECOND);
+}
+
+/// Nor when it no longer serves the model and another one that is down does.
+#[test]
+fn absent_one_no_longer_serves() {
+    let lost = BackendConfig { absence_timeout_ns: 60 * SECOND, available: false, ..plain(1) };
+    let down = BackendConfig { available: false, ..plain(1) };
+    let mut driver = Driver::with("fcfs", &[lost.clone(), down]);
+    driver.submit_one(0, STANDARD, 10);
+    driver.poll();
+    driver.advance(SECOND);
+    driver.backend(0, BackendConfig { models: serving(&[7]), ..lost });
+    driver.poll();
+    assert_eq!(run_timer(&mut driver, 1_000 * SECOND)[0].0, 10 * SECOND);
 }

@@ -218,7 +218,7 @@ impl Reference {
             };
             let budget = self.host(at.backend).map_or(0, |host| u64::from(host.short_budget()));
             let is_new = was(at.backend) != Some(id);
-            let is_earned = item.passed_tokens >= budget / 16 || self.is_overdue(item);
+            let is_earned = self.host(at.backend).is_some_and(|host| self.has_earned_room(item, host));
             // Without room because it was full, or kept for another, which several releases may have changed since.
             let had_no_room =
                 self.is_unfit(item, at.backend) || was(at.backend).is_some() || self.report.releases > 1;

@@ -213,6 +213,21 @@ impl Reference {
         self.shares.is_lost || self.share_rank(item) < self.share_rank(other)
     }
 
+    /// Prompts for which this release may end what was kept for them in the same poll: it leaves nothing of what the
+    /// backend's provider had left of their model.
+    pub(crate) fn kept_till_now(&self, chosen: &Item, backend: u32) -> Vec<&Item> {
+        let model = chosen.request.model;
+        let spends = |host: &&Host| host.is_spent_by(self.now_ns, model, chosen.limited_tokens());
+        let Some(host) = self.host(backend).filter(spends) else { return Vec::new() };
+        let of_model = self.waiting().filter(|item| item.id != chosen.id && item.request.model == model);
+        of_model.filter(|item| self.is_ready(item) && self.has_earned_room(item, host)).collect()
+    }
+
+    /// Whether a lane may be kept for it.
+    pub(crate) fn has_earned_room(&self, item: &Item, host: &Host) -> bool {
+        item.passed_tokens >= u64::from(host.short_budget()) / 16 || self.is_overdue(item)
+    }
+
     fn may_be_kept(&self, host: &Host, item: &Item, keepers: &[&Item]) -> bool {
         let server = &host.server;
         if !server.lanes || host.short_budget() == 0 || host.is_long(item) {

@@ -90,7 +90,7 @@ impl Reference {
         };
         self.check_itself(&item, sent);
         self.check_place(&item, sent.backend);
-        let is_promoted = self.check_order(&item, coming);
+        let is_promoted = self.check_order(&item, sent.backend, coming);
         self.count(&item, sent.backend, is_promoted);
         self.take_place(&item, sent.backend);
     }
@@ -126,8 +126,9 @@ impl Reference {
     }
 
     /// Whether it may go before all others that could have gone; returns whether promotion alone explains it.
-    fn check_order(&mut self, chosen: &Item, coming: &[Sent]) -> bool {
-        let keepers: Vec<&Item> = coming.iter().filter_map(|sent| self.item(sent.id)).collect();
+    fn check_order(&mut self, chosen: &Item, backend: u32, coming: &[Sent]) -> bool {
+        let mut keepers: Vec<&Item> = coming.iter().filter_map(|sent| self.item(sent.id)).collect();
+        keepers.extend(self.kept_till_now(chosen, backend));
         let too_large = self.too_large_for_now();
         let standing = self.standing(chosen);
         let is_overdue = self.is_overdue(chosen);

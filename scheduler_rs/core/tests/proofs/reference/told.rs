@@ -139,6 +139,12 @@ impl Words {
         let has_left = bound.most - given >= amount.cast_signed() && bound.most > given;
         (!has_left && !is_alone).then_some(bound.until_ns)
     }
+
+    /// Whether nothing is left once so much more is given.
+    fn is_spent_by(&self, unit: Unit, now_ns: u64, amount: u64) -> bool {
+        let bound = self.account(unit, now_ns).bound;
+        bound.is_some_and(|bound| bound.most <= self.amount(unit, bound.from) + amount.cast_signed())
+    }
 }
 
 impl Host {
@@ -154,6 +160,13 @@ impl Host {
     pub(crate) fn lacks_until_ns(&self, now_ns: u64, model: u32, tokens: u64) -> [Option<u64>; 2] {
         let Some(words) = self.words(model) else { return [None; 2] };
         [words.lacks_until_ns(Unit::Request, now_ns, 1), words.lacks_until_ns(Unit::Token, now_ns, tokens)]
+    }
+
+    /// Whether its provider has nothing left for a model after a release of so many tokens.
+    pub(crate) fn is_spent_by(&self, now_ns: u64, model: u32, tokens: u64) -> bool {
+        let of = [(Unit::Request, 1), (Unit::Token, tokens)];
+        let words = self.words(model);
+        words.is_some_and(|words| of.iter().any(|&(unit, amount)| words.is_spent_by(unit, now_ns, amount)))
     }
 
     /// Whether it wants nothing of a model for a time that is known: a pause, or nothing is left.
