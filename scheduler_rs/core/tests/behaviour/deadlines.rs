@@ -273,7 +273,7 @@ fn flapping_backend() {
 #[test]
 fn absence_gets_shorter() {
     let lost = BackendConfig { absence_timeout_ns: 60 * SECOND, available: false, ..plain(1) };
-    let mut driver = Driver::with("fcfs", &[lost.clone()]);
+    let mut driver = Driver::with("fcfs", std::slice::from_ref(&lost));
     driver.submit_one(0, STANDARD, 10);
     driver.poll();
     driver.advance(SECOND);
