@@ -14,7 +14,7 @@ __all__ = ["refuses"]
 
 _KEY_NAMES = frozenset({"invalid_api_key", "authentication_error"})
 _MODEL_NAMES = frozenset({"model_not_found", "notfounderror"})
-"""OpenAI's code, vLLM's type. A 404 without one may be about the prompt: gateways find no endpoint that takes images."""
+"""OpenAI's code, vLLM's type. A 404 without one may be about the prompt: no endpoint takes images, a gateway says."""
 _NO_MODEL = re.compile(r"""model (?:'[^']*'|"[^"]*") not found""")
 """How Ollama begins what it says, which has no code."""
 
