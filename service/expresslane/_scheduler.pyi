@@ -594,8 +594,8 @@ class Scheduler:
     def blame(self, now_ns: int, ticket: int) -> None:
         """What has just happened to an in-flight ticket speaks against its backend; to be followed by its end.
 
-        A refused connection, a 5xx, a time-out, a broken stream, a refused key: never a 4xx that is the caller's, nor a
-        429, which asks for a pause. It counts once for each attempt, and not for a ticket that was cancelled.
+        A refused connection, a 5xx, a time-out, a broken stream: never a 4xx, which is about the request or key, nor
+        a 429, which asks for a pause. It counts once for each attempt, and not for a ticket that was cancelled.
 
         Raises UnknownTicketError when not in flight.
         """

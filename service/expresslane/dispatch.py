@@ -12,8 +12,8 @@ from expresslane.backend_failures import BackendFailures
 from expresslane.backends.base import Answer, Call
 from expresslane.backends.idempotency import Keys
 from expresslane.clock import Clock, monotonic_ns
-from expresslane.errors import AttemptError, BackendError, PromptError, Reason
-from expresslane.moves import MISSING_PAUSE_NS, lacks_model, may_go_elsewhere, refuses_key, was_refused
+from expresslane.errors import AttemptError, BackendError, PromptError, Reason, Refuses
+from expresslane.moves import REFUSED_PAUSE_NS, may_go_elsewhere, pause_kind, was_refused
 from expresslane.rate_limits import MODEL_NOT_FOUND
 from expresslane.results import Outcome
 from expresslane.retries import asked_ns, plain_seconds
@@ -51,8 +51,8 @@ _BACKENDS_FAULT = frozenset(
         Reason.BACKEND_MALFORMED,
     }
 )
-"""What a breaker counts, beside time-outs that the service itself has set and refused keys; never any other 4xx, which
-is about the request."""
+"""What a breaker counts, beside time-outs that the service itself has set; never a 4xx, which is about the request, or
+about the key for one model."""
 _DOWN = frozenset({Reason.BACKEND_UNREACHABLE})
 
 
@@ -265,7 +265,7 @@ class Dispatcher:
     def _note_health(self, member: Member, error: BackendError) -> None:
         if error.reason in _DOWN:
             self._fleet.unreachable(member, error)
-        if refuses_key(error):
+        if error.refuses is Refuses.KEY:
             self._fleet.refused(member, error)
 
     def _answered(self, ticket: Ticket, attempt: Attempt) -> None:
@@ -327,15 +327,9 @@ class Dispatcher:
     def _elsewhere(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         """Send a prompt that one backend will never answer to another that it has not met, at once.
 
-        What was not run counts as no attempt of those allowed. The breaker counts a refused key here alone: where no
-        other backend serves the model, each prompt is told at once what is wrong, and an open breaker would say less.
+        What was not run counts as no attempt of those allowed.
         """
-        if refuses_key(error):
-            self._scheduling.blame(ticket, now_ns)
-        if lacks_model(error):
-            member, until_ns = attempt.member, now_ns + MISSING_PAUSE_NS
-            self._fleet.refused(member, error, ticket.prompt.model)
-            self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns, MODEL_NOT_FOUND)
+        self._leave_alone(ticket, attempt.member, error, now_ns)
         refused = was_refused(error)
         counted = attempt.number - ticket.turned_away - ticket.refused
         if self._is_final(ticket, attempt) or not (refused or self._retries.allows(counted)):
@@ -350,6 +344,19 @@ class Dispatcher:
         ticket.refused += refused
         self._queued_again(ticket, attempt, error, now_ns, excluded=True)
         return True
+
+    def _leave_alone(self, ticket: Ticket, member: Member, error: BackendError, now_ns: int) -> None:
+        """Send nothing more of a model for a while to a backend that refuses it, or the key, whatever the prompt.
+
+        Not so where no other backend is open: there each prompt is told at once what is wrong, and a pause, or the
+        breaker, which would shut the backend's other models too, would say less.
+        """
+        kind = pause_kind(error, raw=ticket.prompt.raw)
+        if kind == MODEL_NOT_FOUND:
+            self._fleet.refused(member, error, ticket.prompt.model)
+        if kind and self._scheduling.is_open_elsewhere(ticket, member.number, now_ns):
+            until_ns = now_ns + REFUSED_PAUSE_NS
+            self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns, kind)
 
     @staticmethod
     def _is_final(ticket: Ticket, attempt: Attempt) -> bool:

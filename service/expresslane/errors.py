@@ -28,6 +28,7 @@ __all__ = [
     "PromptError",
     "Reason",
     "RefusedError",
+    "Refuses",
     "encodable",
     "status_code",
 ]
@@ -210,10 +211,18 @@ class RefusedError(ExpresslaneError):
         self.metadata = metadata or {}
 
 
+class Refuses(StrEnum):
+    """What a backend says that it refuses whatever the prompt: the service's own key or quota, or the model."""
+
+    KEY = "key"
+    MODEL = "model"
+
+
 class BackendError(ExpresslaneError):
     """One attempt at one backend went wrong.
 
     `retryable`: whether another attempt may succeed. `retry_after_s`: how long the backend asked to be left alone.
+    `refuses`: what the next prompt would be refused for too; None: nobody knows, it may be this prompt alone.
     `provider_body` is cut to 2,048 bytes of UTF-8.
     """
 
@@ -229,10 +238,12 @@ class BackendError(ExpresslaneError):
         provider_body: str = "",
         provider_request_id: str = "",
         field: str = "",
+        refuses: Refuses | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = encodable(message)
+        self.refuses = refuses
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.http_status = http_status

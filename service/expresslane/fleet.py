@@ -35,9 +35,9 @@ _DOWN = frozenset({Reason.BACKEND_UNREACHABLE, Reason.BACKEND_DISCONNECTED})
 class Member:
     """One backend and what may change about it at runtime. `models`: name callers use -> backend's own name.
 
-    `cap_is_set`: the cap was configured or set at runtime, and discovery leaves it alone. `refusals`: what it said last
-    for want of a key or quota, under the empty name, or of a model, under the model's. `unlisted`: why it does not list
-    its models.
+    `cap_is_set`: the cap was configured or set at runtime, and discovery leaves it alone. `refusals`: how it last
+    refused the key or for a spent quota, under the empty name, or a model, under the model's; never in its own words,
+    which may quote a caller's prompt. `unlisted`: why it does not list its models.
     """
 
     number: int
@@ -265,7 +265,8 @@ class Fleet:
     @staticmethod
     def refused(member: Member, error: BackendError, model: str = "") -> None:
         """A backend refuses the service's key, or says that it has no such model: noted until it answers again."""
-        member.refusals[model] = error.message
+        status = f" (HTTP {error.http_status})" if error.http_status else ""
+        member.refusals[model] = f"{error.reason}{status}"
 
     @staticmethod
     def answered(member: Member, model: str) -> None:

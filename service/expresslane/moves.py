@@ -1,4 +1,4 @@
-"""Failures that say nothing of the prompt: what one backend will never answer, another may.
+"""Failures that another backend may well not repeat: what one will never answer of a prompt, another may.
 
 A prompt meets each backend that failed it like this once at most, so that its moves are bounded by the number of
 backends that serve its model.
@@ -8,37 +8,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from expresslane.errors import Reason
+from expresslane.errors import Reason, Refuses
+from expresslane.rate_limits import KEY_REFUSED, MODEL_NOT_FOUND
 
 if TYPE_CHECKING:
     from expresslane.errors import BackendError
 
-__all__ = ["MISSING_PAUSE_NS", "lacks_model", "may_go_elsewhere", "refuses_key", "was_refused"]
+__all__ = ["REFUSED_PAUSE_NS", "may_go_elsewhere", "pause_kind", "was_refused"]
 
-MISSING_PAUSE_NS = 60 * 10**9
-"""How long a backend that does not know a model is left alone with it, where another serves it."""
+REFUSED_PAUSE_NS = 60 * 10**9
+"""How long a backend that refuses the key, or a model, is left alone with that model where another one is open."""
 
 _KEYS = frozenset({Reason.BACKEND_UNAUTHORIZED, Reason.BACKEND_QUOTA_EXHAUSTED})
 
 
-def refuses_key(error: BackendError) -> bool:
-    """Whether the backend refuses the service's own key, or its quota is spent: 401, 402, 403, `insufficient_quota`.
+def pause_kind(error: BackendError, *, raw: bool) -> str:
+    """The kind of pause that a backend has earned for a model by what it said; empty: none.
 
-    That is never the caller's: callers send no key of a backend.
+    One prompt must not take a backend from the others, so it is only what the backend says of its own that counts: the
+    key, which callers do not send, or the model. To a raw prompt (`raw`) it may call a model missing that is there for
+    chats alone.
     """
-    return error.reason in _KEYS
-
-
-def lacks_model(error: BackendError) -> bool:
-    """Whether the model, or the path, is not at this backend: a 404 or a redirect. The rest of it may well work."""
-    status = error.http_status
-    return error.reason is Reason.BACKEND_REJECTED and (status == 404 or 300 <= status < 400)
+    if error.refuses is Refuses.KEY:
+        return KEY_REFUSED
+    return MODEL_NOT_FOUND if error.refuses is Refuses.MODEL and not raw else ""
 
 
 def was_refused(error: BackendError) -> bool:
-    """Whether nothing was run: to send the prompt elsewhere repeats nothing."""
+    """Whether nothing was run: to send the prompt elsewhere repeats nothing.
+
+    So it is with 401, 402, 403 and a spent quota, with 404 and redirects, and where TLS fails.
+    """
+    status = error.http_status
+    is_not_there = error.reason is Reason.BACKEND_REJECTED and (status == 404 or 300 <= status < 400)
     is_no_tls = error.reason is Reason.BACKEND_UNREACHABLE and not error.retryable
-    return refuses_key(error) or lacks_model(error) or is_no_tls
+    return error.reason in _KEYS or error.refuses is not None or is_not_there or is_no_tls
 
 
 def may_go_elsewhere(error: BackendError) -> bool:

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
     from expresslane.batches.batch import Batch
 
-__all__ = ["MODEL_NOT_FOUND", "PAUSE", "Limit", "RateLimits", "Tally"]
+__all__ = ["KEY_REFUSED", "MODEL_NOT_FOUND", "PAUSE", "Limit", "RateLimits", "Tally"]
 
 PAUSE = "pause"
 MODEL_NOT_FOUND = "model_not_found"
+KEY_REFUSED = "key_refused"
+_REFUSING = frozenset({MODEL_NOT_FOUND, KEY_REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,8 @@ class Limit:
     """A limit that is used up until `reset_ns` (monotonic), of a backend or else of a tenant.
 
     `kind`: requests_per_min or tokens_per_min; of a backend also pause (it asked for it), model_not_found (it says that
-    it has no such model), breaker (it fails), and requests_left or tokens_left (its provider says that there are none,
-    or too few).
+    it has no such model), key_refused (it refuses the service's key, or its quota is spent), breaker (it fails), and
+    requests_left or tokens_left (its provider says that there are none, or too few).
     """
 
     kind: str
@@ -63,10 +65,10 @@ class _Backend:
         """Whether it asked to be left alone for a model, or has nothing left for it."""
         return any(model in of and of[model].reset_ns > now_ns for of in (self.pauses, self.spent))
 
-    def lacks(self, model: int, now_ns: int) -> bool:
-        """Whether it has said lately that it has no such model."""
+    def refuses(self, model: int, now_ns: int) -> bool:
+        """Whether it has said lately that it has no such model, or that the service's key is no good for it."""
         pause = self.pauses.get(model)
-        return pause is not None and pause.kind == MODEL_NOT_FOUND and pause.reset_ns > now_ns
+        return pause is not None and pause.kind in _REFUSING and pause.reset_ns > now_ns
 
     def closed_by(self, model: int, now_ns: int) -> Limit | None:
         """What keeps prompts of a model from being released there now."""
@@ -91,7 +93,7 @@ class RateLimits:
             entry.per_min, entry.limit = per_min, None  # what it was closed for may no longer hold
 
     def pause(self, backend: int, model: int, limit: Limit, now_ns: int) -> None:
-        """A backend asked to be left alone for one model, or does not have it."""
+        """A backend asked to be left alone for one model, or refuses it."""
         entry = self._backends.setdefault(backend, _Backend())
         entry.pauses = {of: pause for of, pause in entry.pauses.items() if pause.reset_ns > now_ns}
         known = entry.pauses.get(model)
@@ -126,10 +128,14 @@ class RateLimits:
         others = (one for number, one in self._backends.items() if number not in backends and model in one.models)
         return any(one.closed_by(model, now_ns) is None for one in others)
 
+    def refusing(self, model: int, now_ns: int) -> set[int]:
+        """The backends that are left alone for a model because they refuse it, or the service's key."""
+        return {number for number, one in self._backends.items() if one.refuses(model, now_ns)}
+
     def refused_everywhere(self, model: int, now_ns: int) -> bool:
         """Whether the last word of each backend that serves a model was that it had too many requests."""
         backends = self._backends.items()
-        serving = [(number, one) for number, one in backends if model in one.models and not one.lacks(model, now_ns)]
+        serving = [(number, one) for number, one in backends if model in one.models and not one.refuses(model, now_ns)]
         return bool(serving) and all(
             self.refusals.is_refusing(number, model) or one.is_paused(model, now_ns) for number, one in serving
         )

@@ -232,8 +232,16 @@ class Scheduling:
         self._wake()
 
     def serves_elsewhere(self, ticket: Ticket, backend: int) -> bool:
-        """Whether a backend other than this one serves a ticket's model, be it up or down."""
-        return self._serving.elsewhere(ticket.model_number, backend)
+        """Whether a backend other than this one serves a ticket's model, be it up or down, and has not refused it."""
+        refusing = self.limits.refusing(ticket.model_number, self._clock())
+        return self._serving.elsewhere(ticket.model_number, {backend, *refusing})
+
+    def is_open_elsewhere(self, ticket: Ticket, backend: int, now_ns: int) -> bool:
+        """Whether a backend other than this one takes a ticket's model now: up, within limits, its breaker closed."""
+        if not self.limits.open_elsewhere(ticket.model_number, {backend}, now_ns):
+            return False
+        shut = {number for number, one in self._breakers().items() if one is not None and one.state != "closed"}
+        return self.limits.open_elsewhere(ticket.model_number, {backend, *shut}, now_ns)
 
     def blame(self, ticket: Ticket, now_ns: int) -> None:
         """What has just ended the running attempt speaks against its backend."""

@@ -19,9 +19,9 @@ BREAKER_SAMPLES = 20
 CAP = 4
 
 
-def status(code: int, error: str = "") -> Callable[[], Script]:
+def status(code: int, error: str = "", message: str = "not here") -> Callable[[], Script]:
     """An error answer."""
-    body = orjson.dumps({"error": {"message": "not here", "code": error or None}})
+    body = orjson.dumps({"error": {"message": message, "code": error or None}})
     return lambda: Script(status=code, body=body)
 
 
@@ -30,22 +30,28 @@ REFUSED: dict[str, tuple[Callable[[], Script], str]] = {
     "402": (status(402), "BACKEND_QUOTA_EXHAUSTED"),
     "403": (status(403), "BACKEND_UNAUTHORIZED"),
     "429, quota spent": (status(429, "insufficient_quota"), "BACKEND_QUOTA_EXHAUSTED"),
-    "404": (status(404, "model_not_found"), "BACKEND_REJECTED"),
+    "404": (status(404), "BACKEND_REJECTED"),
+    "404, no such model": (status(404, "model_not_found"), "BACKEND_REJECTED"),
     "307": (lambda: Script(status=307, headers={"Location": "http://elsewhere/"}), "BACKEND_REJECTED"),
     "a web page": (lambda: Script(body=b"<html>", headers={"Content-Type": "text/html"}), "BACKEND_MALFORMED"),
 }
-PAUSED = {"404", "307"}
-"""Where the model is paused, not the backend left alone."""
+PAUSED = {"401", "402", "429, quota spent", "404, no such model"}
+"""Where the backend is left alone for the model, because it says that it will refuse the next prompt too."""
+THIS_PROMPT = {"403", "404", "307"}
+"""What may be about the one prompt: each goes there and moves."""
+
+
+QUOTE = "your input was flagged: 'my private words'"
 
 
 def prompts(count: int = PROMPTS) -> list[Prompt]:
     """So many prompts."""
-    return [Prompt(f"p{number}", f"prompt {number}") for number in range(count)]
+    return [Prompt(f"p{number}", f"prompt {number}", model="m") for number in range(count)]
 
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_work_moves(name: str) -> None:
-    """None fails, each meets the refusing backend once at most, and that is left alone soon (A18, A26)."""
+    """None fails, and each meets the refusing backend once at most; that is left alone if it says so (A18, A26)."""
     play, reason = REFUSED[name]
     async with FakeBackend() as refusing, FakeBackend() as well:
         refusing.on(lambda _: play())
@@ -55,12 +61,12 @@ async def test_work_moves(name: str) -> None:
             assert {one.reason for result in results for one in result.history} == {reason}
             assert {len(one.history) for one in results} == {0, 1}
             assert max(refusing.sends.values()) == 1
-            limit = CAP if name in PAUSED else BREAKER_SAMPLES + CAP
+            limit = CAP if name in PAUSED else PROMPTS if name in THIS_PROMPT else BREAKER_SAMPLES + CAP
             assert 1 <= len(refusing.generations) <= limit
             shown = await service.client.get_backend("a")
             assert shown.breaker is not None
-            assert (shown.breaker.state == "open") == (name not in PAUSED)
-            assert name == "a web page" or any(notice.startswith("refuses") for notice in shown.notices)
+            assert (shown.breaker.state == "open") == (name == "a web page")
+            assert any(notice.startswith("refuses") for notice in shown.notices) == (name in PAUSED)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -119,3 +125,54 @@ async def test_a_web_page_after_a_delta_does_not_move() -> None:
         assert result.error is not None
         assert (result.error.reason, result.attempts) == ("BACKEND_MALFORMED", 1)
         assert len(torn.generations) + len(well.generations) == 1
+
+
+@pytest.mark.parametrize("name", sorted(PAUSED | THIS_PROMPT))
+async def test_a_model_served_there_alone_keeps_its_own_answers(name: str) -> None:
+    """What a backend refuses of one model takes none of its others, nor hides what it says of them (A18, O16)."""
+    play, reason = REFUSED[name]
+    async with FakeBackend() as refusing, FakeBackend() as well:
+        refusing.on(lambda _: play())
+        both = backend(refusing.url, cap=CAP, models=(("m", "m"), ("n", "n")))
+        async with Service(a=both, b=backend(well.url, cap=CAP)) as service:
+            results = await service.client.generate_batch(prompts(2 * BREAKER_SAMPLES)).collect()
+            assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+            alone = (await service.client.generate_batch([Prompt("n", "n", model="n")]).collect())[0]
+            assert alone.error is not None
+            assert (alone.error.reason, alone.attempts) == (reason, 1)
+            refusing.on(lambda _: Script())
+            again = (await service.client.generate_batch([Prompt("n", "n", model="n")]).collect())[0]
+            assert again.outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("code", [401, 402, 403])
+async def test_a_callers_words_reach_no_other_caller(code: int) -> None:
+    """What a backend quotes of a prompt is for its caller alone: who finds the backend shut later reads none of it."""
+    async with FakeBackend() as refusing:
+        refusing.on(lambda _: status(code, message=QUOTE)())
+        shut = backend(refusing.url, breaker_min_samples=1)
+        async with Service(a=shut, retry_attempts=1, no_backend_timeout_s=0.2) as service:
+            ends: list[tuple[str, str]] = []
+            plays = [status(code, message=QUOTE), status(500), status(500)]
+            for _ in range(3):
+                refusing.on(lambda _: plays[len(ends)]())
+                error = (await service.client.generate_batch(prompts(1)).collect())[0].error
+                assert error is not None
+                ends.append((error.reason, error.message))
+            (_, own), _, (reason, message) = ends
+            assert QUOTE in own
+            assert (reason, "private" in message) == ("NO_BACKEND", False)
+            assert ("prompts were refused" in message) == (code != 403)
+
+
+@pytest.mark.parametrize(("code", "name"), [(401, ""), (403, ""), (404, ""), (404, "model_not_found")])
+async def test_a_callers_words_are_no_notice(code: int, name: str) -> None:
+    """Admin shows what is refused, by the service's own name and the status."""
+    async with FakeBackend() as one, FakeBackend() as other:
+        one.on(lambda _: status(code, name, QUOTE)())
+        other.on(lambda _: status(code, name, QUOTE)())
+        async with Service(a=backend(one.url), b=backend(other.url)) as service:
+            await service.client.generate_batch(prompts(1)).collect()
+            notices = [notice for one in await service.client.list_backends() for notice in one.notices]
+    assert "private" not in str(notices)
+    assert any(notice.startswith("refuses") for notice in notices) == (code == 401 or bool(name))

@@ -10,6 +10,7 @@ import aiohttp
 import orjson
 
 from expresslane.backends.http_dates import http_date, made_at
+from expresslane.backends.provider_refusals import refuses
 from expresslane.backends.rate_headers import exhausted_s
 from expresslane.errors import BackendError, Reason
 from expresslane.masking import masked
@@ -161,6 +162,7 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, wher
         provider_code=said.code,
         provider_body=body[:2048].decode(errors="replace"),
         provider_request_id=_request_id(headers),
+        refuses=refuses(verdict.reason, status, said.names, said.message),
     )
 
 
@@ -188,6 +190,7 @@ def error_of_object(error: Any, where: str, headers: Mapping[str, str]) -> Backe
         provider_code=said.code,
         provider_body=_json_of({"error": error}),
         provider_request_id=_request_id(headers),
+        refuses=refuses(verdict.reason, said.status, said.names, said.message),
     )
 
 

@@ -136,8 +136,8 @@ class BackendSettings(Frozen):
     its estimate when it ends, cached input too. 0: no limit."""
     breaker_error_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     """The backend is left alone for a while once at least this part of the attempts within breaker_window_s failed by
-    its fault: unreachable, broken off, timed out, 5xx, or a refused key where another backend serves the model; never a
-    caller's mistake or a rate limit. 0: no breaker."""
+    its fault: unreachable, broken off, timed out, 5xx; never a caller's mistake, a refused key or a rate limit. 0: no
+    breaker."""
     breaker_min_samples: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Attempts within the window before the ratio counts."""
     breaker_window_s: Seconds = 30.0

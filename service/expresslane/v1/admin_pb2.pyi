@@ -303,7 +303,7 @@ class Limit(_message.Message):
     RESET_IN_FIELD_NUMBER: _builtins.int
     limit: _builtins.str
     """`requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone, or
-    does not have a model), `breaker` (it fails), `requests_left` or `tokens_left` (it says that none, or too few, are
+    refuses a model or the key), `breaker` (it fails), `requests_left` or `tokens_left` (it says that none, or too few, are
     left for a model).
     """
     @_builtins.property

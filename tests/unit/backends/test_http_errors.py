@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 import pytest
 from expresslane.backends.http_errors import error_of_exception, error_of_object, error_of_response, retry_after_s
-from expresslane.errors import Reason
+from expresslane.errors import Reason, Refuses
 from multidict import CIMultiDict
 
 STATUSES: list[tuple[int, Reason, bool]] = [
@@ -338,3 +338,55 @@ def test_headers_of_an_answer_with_an_error_inside(
     said = CIMultiDict(headers | {"x-request-id": "r1"})
     error = error_of_object({"message": "m", "code": code}, "http://b", said)
     assert (error.retryable, error.retry_after_s, error.provider_request_id) == (retryable, wait_s, "r1")
+
+
+SPENT = b'{"error":{"message":"no credit","type":"insufficient_quota","code":"insufficient_quota"}}'
+FLAGGED = b'{"error":{"message":"your chosen model requires moderation and your input was flagged","code":403}}'
+NO_IMAGES = b'{"error":{"message":"No endpoints found that support image input","code":404}}'
+CHATS_ONLY = b'{"error":{"message":"This is a chat model","type":"invalid_request_error","param":"model","code":null}}'
+QUOTED = b'{"error":{"message":"flagged: model \'x\' not found","code":404}}'
+OPENAI = b'{"error":{"message":"bad","type":"invalid_request_error","param":null,"code":"model_not_found"}}'
+VLLM = b'{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","param":"model","code":404}}'
+OLD_VLLM = b'{"object":"error","message":"The model `x` does not exist.","type":"NotFoundError","code":404}'
+OLLAMA = b'{"error":"model \'x:7b\' not found"}'
+OLD_OLLAMA = b'{"error":"model \\"x\\" not found, try pulling it first"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "refuses"),
+    [
+        (401, b"", Refuses.KEY),
+        (402, b"", Refuses.KEY),
+        (429, SPENT, Refuses.KEY),
+        (403, SPENT, Refuses.KEY),
+        (403, b'{"error":{"message":"no","code":"invalid_api_key"}}', Refuses.KEY),
+        (403, b'{"error":{"message":"no","type":"permission_error"}}', None),
+        (403, b"", None),
+        (403, FLAGGED, None),
+        (429, b"", None),
+        (400, b'{"error":{"message":"no","code":"invalid_api_key"}}', None),
+        (404, OPENAI, Refuses.MODEL),
+        (404, VLLM, Refuses.MODEL),
+        (404, OLD_VLLM, Refuses.MODEL),
+        (404, OLLAMA, Refuses.MODEL),
+        (404, OLD_OLLAMA, Refuses.MODEL),
+        (400, OPENAI, None),
+        (404, b"", None),
+        (404, b'{"detail":"Not Found"}', None),
+        (404, NO_IMAGES, None),
+        (404, CHATS_ONLY, None),
+        (404, QUOTED, None),
+        (307, b"", None),
+    ],
+)
+def test_what_the_next_prompt_would_be_refused_for_too(status: int, body: bytes, refuses: Refuses | None) -> None:
+    """Only what names the key, the quota or the model: other refusals may be about the one prompt (A18)."""
+    assert error_of_response(status, CIMultiDict(), body, "http://b").refuses is refuses
+
+
+def test_what_a_stream_refuses() -> None:
+    """An error inside an answer that began with a 200 says the same by its own code."""
+    gone = {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}
+    assert error_of_object(gone, "http://b", CIMultiDict()).refuses is Refuses.MODEL
+    assert error_of_object({"message": "no key", "code": 401}, "http://b", CIMultiDict()).refuses is Refuses.KEY
+    assert error_of_object({"message": "flagged", "code": 403}, "http://b", CIMultiDict()).refuses is None

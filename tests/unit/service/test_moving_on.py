@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.backends.rate_headers import Left, Told
-from expresslane.errors import BackendError, Reason
+from expresslane.errors import BackendError, Reason, Refuses
 from expresslane.fleet import Change
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
 
 from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.test_retries import SLOWEST, Highest, failing
-from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, drain, prompt, second
+from tests.unit.service.world import SECOND, Play, ScriptedBackend, World, drain, prompt, say, second
 
 if TYPE_CHECKING:
     from expresslane.backends.base import Answer, Call
@@ -26,6 +26,14 @@ FAILURES = {
     "503 for 3 s": failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=3),
     "503 for 600 s": failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=600),
 }
+NO_MODEL = failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404, refuses=Refuses.MODEL)
+NO_KEY = failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=401, refuses=Refuses.KEY)
+THIS_PROMPT = {
+    "403": failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=403),
+    "404": failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404),
+    "307": failing(Reason.BACKEND_REJECTED, retryable=False, http_status=307),
+}
+"""Refusals that may be about the one prompt."""
 BUSY = failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=3)
 
 
@@ -71,7 +79,7 @@ async def test_what_one_will_never_answer_goes_to_the_other_at_once(reason: Reas
 @virtual_time
 async def test_a_prompt_waits_for_the_other_that_is_down() -> None:
     """A key that is refused here and a backend that is down there: the end names both."""
-    refusing = ScriptedBackend("a", default=failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=401))
+    refusing = ScriptedBackend("a", default=NO_KEY)
     down = ScriptedBackend("z")
     down.discovery = BackendError(Reason.BACKEND_UNREACHABLE, "nobody there", retryable=True)
     async with World(refusing, down, retries=SLOWEST) as world:
@@ -80,14 +88,14 @@ async def test_a_prompt_waits_for_the_other_that_is_down() -> None:
         assert (result.outcome, result.error.reason) == (Outcome.EXPIRED, Reason.NO_BACKEND)
         assert "backends/a: the prompt's attempt there ended in BACKEND_UNAUTHORIZED" in result.error.message
         assert "backends/z: nobody there" in result.error.message
-        assert world.fleet.members[0].notices() == ["refuses prompts: it said 401"]
+        assert world.fleet.members[0].notices() == ["refuses prompts: BACKEND_UNAUTHORIZED (HTTP 401)"]
 
 
 @virtual_time
 async def test_a_missing_model_pauses_that_model_there() -> None:
-    """A 404 leaves the rest of the backend open, and the model is tried there again after a minute."""
+    """A model that is not there leaves the rest of the backend open, and is tried there again after a minute."""
     missing, working = ScriptedBackend("a", default_cap=1), ScriptedBackend("z", default=second(10), default_cap=1)
-    missing.plays = [failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404)]
+    missing.plays = [NO_MODEL]
     async with World(missing, working, retries=SLOWEST) as world:
         results, _ = await world.run([prompt(str(number)) for number in range(12)])
         assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
@@ -95,6 +103,65 @@ async def test_a_missing_model_pauses_that_model_there() -> None:
         assert ends == [10, 20, 30, 40, 50, 60, 70]
         assert {one.timings.total_ns // SECOND for one in results if one.backend == "a"} == {60}
         assert world.fleet.members[0].notices() == []
+
+
+@pytest.mark.parametrize("answer", THIS_PROMPT)
+@virtual_time
+async def test_what_may_be_about_one_prompt_takes_no_backend_from_the_next(answer: str) -> None:
+    """A flagged input, or one that the model does not take, is refused by both; the next prompt is not kept waiting."""
+    backends = [ScriptedBackend(name) for name in "az"]
+    async with World(*backends, retries=SLOWEST) as world:
+        for _ in range(30):
+            for one in backends:
+                one.plays = [THIS_PROMPT[answer]]
+            refused = await world.one()
+            assert (refused.outcome, refused.attempts) == (Outcome.FAILED, 2)
+        after = await world.one()
+        assert (after.outcome, after.attempts, after.timings.total_ns) == (Outcome.SUCCEEDED, 1, 0)
+        assert [one.breaker.bad for one in world.core.snapshot().backends if one.breaker] == [0, 0]
+        assert [member.notices() for member in world.fleet.members] == [[], []]
+
+
+@virtual_time
+async def test_a_raw_prompt_does_not_pause_a_model() -> None:
+    """A backend that knows the model for chats alone may call it missing to a raw prompt."""
+    chats_only, working = ScriptedBackend("a"), ScriptedBackend("z")
+    chats_only.plays = [NO_MODEL]
+    async with World(chats_only, working, retries=SLOWEST) as world:
+        results, _ = await world.run([prompt("x", raw=True)])
+        assert [(one.outcome, one.backend) for one in results] == [(Outcome.SUCCEEDED, "z")]
+        assert world.scheduling.limits.refusing(world.registry.number("m"), now_ns()) == set()
+        assert world.fleet.members[0].notices() == []
+
+
+@pytest.mark.parametrize("answer", [NO_MODEL, NO_KEY])
+@virtual_time
+async def test_the_last_open_backend_is_not_paused(answer: Play) -> None:
+    """Both refuse: the first is left alone, the other goes on to say at once what is wrong."""
+    first, last = ScriptedBackend("a", default=answer), ScriptedBackend("z", default=answer)
+    async with World(first, last, retries=SLOWEST) as world:
+        results = [await world.one() for _ in range(40)]
+        assert {one.outcome for one in results} == {Outcome.FAILED}
+        assert {one.timings.total_ns for one in results} == {0}
+        assert [one.attempts for one in results] == [2, *[1] * 39]
+        assert world.scheduling.limits.refusing(world.registry.number("m"), now_ns()) == {0}
+        last.default = say
+        assert (await world.one()).outcome is Outcome.SUCCEEDED
+
+
+@virtual_time
+async def test_no_pause_where_the_others_breaker_is_open() -> None:
+    """A backend whose breaker is open is no other one: what waits for it would find neither."""
+    failing_one, refusing = ScriptedBackend("a"), ScriptedBackend("z", default=NO_KEY)
+    failing_one.plays = [FAILURES["500"]]
+    settings = {"breaker_min_samples": 1, "breaker_open_s": 5.0}
+    once = RetryPolicy(attempts=1, base_s=0.5, cap_s=30)
+    async with World(failing_one, refusing, settings=settings, retries=once) as world:
+        assert (await world.one()).outcome is Outcome.FAILED  # nothing waits for the breaker so far
+        result = await world.one()
+        assert [one.backend for one in result.history] == ["z"]
+        assert (result.outcome, result.backend, result.timings.total_ns) == (Outcome.SUCCEEDED, "a", 5 * SECOND)
+        assert world.scheduling.limits.refusing(world.registry.number("m"), now_ns()) == set()
 
 
 @virtual_time
@@ -196,7 +263,7 @@ async def test_another_answer_ends_a_run_of_refusals() -> None:
 async def test_a_missing_model_is_no_rate_limit() -> None:
     """Whether there are too many requests is said by the backends that have the model."""
     missing, other = ScriptedBackend("a"), ScriptedBackend("z", default=second(500), default_cap=1)
-    missing.default = failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404)
+    missing.default = NO_MODEL
     async with World(missing, other) as world:
         batch = world.submit([prompt("x")])
         await asyncio.sleep(1)

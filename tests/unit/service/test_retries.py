@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane.errors import BackendError, Reason
+from expresslane.errors import BackendError, Reason, Refuses
 from expresslane.results import Outcome
 from expresslane.retries import Jitter, RetryPolicy, asked_ns
 
@@ -19,13 +19,23 @@ if TYPE_CHECKING:
 
 
 def failing(
-    reason: Reason, *, retryable: bool = True, http_status: int = 0, retry_after_s: float | None = None
+    reason: Reason,
+    *,
+    retryable: bool = True,
+    http_status: int = 0,
+    retry_after_s: float | None = None,
+    refuses: Refuses | None = None,
 ) -> Play:
     """Fail at once."""
 
     async def play(_: Call, __: Answer) -> None:
         raise BackendError(
-            reason, f"it said {http_status}", retryable=retryable, http_status=http_status, retry_after_s=retry_after_s
+            reason,
+            f"it said {http_status}",
+            retryable=retryable,
+            http_status=http_status,
+            retry_after_s=retry_after_s,
+            refuses=refuses,
         )
 
     return play

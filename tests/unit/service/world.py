@@ -100,11 +100,17 @@ class ScriptedBackend(Backend):
 
 
 def prompt(
-    custom_id: str, text: str = "", *, model: str = "m", deadlines: Deadlines = NONE, sequential: bool = False
+    custom_id: str,
+    text: str = "",
+    *,
+    model: str = "m",
+    deadlines: Deadlines = NONE,
+    sequential: bool = False,
+    raw: bool = False,
 ) -> Prompt:
     """A prompt."""
     options = RequestOptions(deadlines=deadlines)
-    return Prompt(custom_id, model, text or custom_id, options=options, sequential=sequential)
+    return Prompt(custom_id, model, text or custom_id, raw=raw, options=options, sequential=sequential)
 
 
 class World:

@@ -45,9 +45,9 @@ class RateLimited:
     """Prompts of the batch wait for a limit, of a backend or of the tenant itself (the other one is empty).
 
     `limit`: requests_per_min or tokens_per_min; of a backend also pause (it asked to be left alone),
-    model_not_found (it does not have the model), breaker (it fails), requests_left or tokens_left (it says that none,
-    or too few, are left). They go on by themselves after about `reset_in_ms`: send nothing again. Cancelling is always
-    possible.
+    model_not_found (it does not have the model), key_refused (it refuses the service's key, or its quota is spent),
+    breaker (it fails), requests_left or tokens_left (it says that none, or too few, are left). They go on by themselves
+    after about `reset_in_ms`: send nothing again. Cancelling is always possible.
     """
 
     backend: str

@@ -430,8 +430,9 @@ class RateLimited(_message.Message):
     """Whose limit: the tenant, by name. Empty when it is a backend's."""
     limit: _builtins.str
     """Which limit: `requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone),
-    `model_not_found` (it does not have the model), `breaker` (it fails, and is tried again then), `requests_left` or
-    `tokens_left` (it says that none, or too few, are left).
+    `model_not_found` (it does not have the model), `key_refused` (it refuses the service's key, or its quota is
+    spent), `breaker` (it fails, and is tried again then), `requests_left` or `tokens_left` (it says that none, or too
+    few, are left).
     """
     @_builtins.property
     def reset_in(self) -> _duration_pb2.Duration:
