@@ -25,7 +25,8 @@ YOUNG_OBJECTS = 10_000
 # glibc raises its own threshold when a large block is freed, and keeps the next ones: a batch's message would stay.
 MMAP_THRESHOLD_BYTES = 65_536
 _M_MMAP_THRESHOLD = -3
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Of cgroup v2 and v1."""
 _STATM = Path("/proc/self/statm")
 
 LOOK_EVERY_S = 5.0
@@ -108,6 +109,7 @@ def usable_bytes() -> int:
     known = []
     with suppress(OSError, ValueError):
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        known.append(int(_CONTAINER_LIMIT.read_text()))
+    for limit in _CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # where there is none: v2 says "max", v1 more than any machine has
+            known.append(int(limit.read_text()))
     return min(known, default=0)

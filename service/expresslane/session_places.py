@@ -29,8 +29,8 @@ LOOK_LEAST_S = 0.001
 
 
 def sessions_limit_bytes(settings: Settings) -> int:
-    """Memory for what may arrive in sessions: as it is set, else a quarter of what there is."""
-    return settings.sessions_limit_bytes or memory.usable_bytes() // 4 or settings.arriving_limit_bytes
+    """Memory for what may arrive in sessions: as it is set, else half of what there is."""
+    return settings.sessions_limit_bytes or memory.usable_bytes() // 2 or settings.arriving_limit_bytes
 
 
 class Holder(Protocol):

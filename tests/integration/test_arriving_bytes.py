@@ -142,6 +142,9 @@ async def test_a_session_that_waits_for_a_busy_one() -> None:
         await fake.wait_for_generations(2)
         await other.send(CONFIG)
         assert await other.refusal() == ("RESOURCE_EXHAUSTED", "ARRIVING_FULL")
+        told = await other.call.details()
+        for setting in ("SESSIONS_LIMIT_BYTES", "MAX_MESSAGE_BYTES", "TENANT_DEFAULTS__MAX_OPEN_SESSIONS"):
+            assert f"EXPRESSLANE_{setting}" in told
         await busy.send(pb.StreamPromptsRequest(cancel=["b"]))
         seen = await busy.until(lambda seen: seen.results)
         assert [(one.custom_id, one.error.reason) for one in seen.results] == [("b", "CANCELLED")]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from expresslane.memory import FEW, GROWN_BYTES, Ebb
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from expresslane.memory import FEW, GROWN_BYTES, Ebb, usable_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START = 80 * 2**20
 
@@ -56,3 +63,28 @@ def test_growth_counts_from_the_least() -> None:
     ebb.gave_back(START + 4 * GROWN_BYTES)
     assert not ebb.is_due(START)
     assert ebb.is_due(START + GROWN_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("v2", "v1", "usable"),
+    [
+        ("1048576\n", None, 2**20),
+        (None, "2097152\n", 2**21),
+        ("max\n", "2097152\n", 2**21),
+        ("max\n", None, 2**30),
+        (None, "9223372036854771712\n", 2**30),
+        (None, None, 2**30),
+    ],
+)
+def test_memory_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, v2: str | None, v1: str | None, usable: int
+) -> None:
+    """A limit of the container counts, of either kind of control group; without one there is the machine's memory."""
+    pages = {"SC_PHYS_PAGES": 2**18, "SC_PAGE_SIZE": 2**12}
+    limits = tmp_path / "v2", tmp_path / "v1"
+    for limit, text in zip(limits, (v2, v1), strict=True):
+        if text is not None:
+            limit.write_text(text)
+    monkeypatch.setattr(os, "sysconf", pages.get)
+    monkeypatch.setattr("expresslane.memory._CONTAINER_LIMITS", limits)
+    assert usable_bytes() == usable

@@ -159,9 +159,9 @@ async def test_whoever_leaves_takes_no_place() -> None:
     assert (places.taken, places.waiting) == (0, 0)
 
 
-@pytest.mark.parametrize(("set_to", "memory", "limit"), [(5_000, 2**30, 5_000), (0, 2**30, 2**28), (0, 0, 2**20)])
+@pytest.mark.parametrize(("set_to", "memory", "limit"), [(5_000, 2**30, 5_000), (0, 2**30, 2**29), (0, 0, 2**20)])
 def test_the_bound(monkeypatch: pytest.MonkeyPatch, set_to: int, memory: int, limit: int) -> None:
-    """As it is set, else a quarter of the memory, else what calls have."""
+    """As it is set, else half of the memory, else what calls have."""
     monkeypatch.setattr("expresslane.memory.usable_bytes", lambda: memory)
     backends = {"simulated": {"kind": "simulated"}}
     given = {"sessions_limit_bytes": set_to, "arriving_limit_bytes": 2**20, "backends": backends}
