@@ -81,8 +81,8 @@ class Ebb:
 
     After thousands of calls at once glibc keeps what they took in the arenas of gRPC's threads, and what the calls left
     in reference cycles (each has a few) waits for a full collection, which comes late. `held` says how many calls and
-    prompts are open: it is over when that is `FEW`, or a tenth of the most that was seen since the last time. Garbage is
-    collected then unless that takes long for what is held (see Collections); free memory goes back in any case.
+    prompts are open: it is over when that is `FEW`, or a tenth of the most that was seen since the last time. Then
+    garbage is collected, unless that takes long for what is held; free memory goes back in any case.
     """
 
     def __init__(self, held: Callable[[], int]) -> None:

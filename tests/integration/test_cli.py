@@ -97,7 +97,7 @@ async def test_earlier_failures_are_not_overwritten(shell: Shell, service: StubS
 
 
 async def test_failures_that_are_added_can_be_run(shell: Shell, service: StubService) -> None:
-    """Each prompt has one line in a failures file, however often it failed: its last one; those of others stay (A30)."""
+    """Each prompt has one line in a failures file, however often it failed; those of other prompts stay (A30)."""
     first = shell.write("p.jsonl", *numbered(4))
     service.failing = {"p1", "p3"}
     await shell.run("run", "p.jsonl", "-o", "r.jsonl")

@@ -21,9 +21,7 @@ TIMEOUT_S = 30.0
 class Session:
     """One that stays for so long, and is idle from so long after its beginning. Its name begins with its tenant."""
 
-    def __init__(
-        self, name: str, stays_s: float = 1e6, idle_after_s: float = 1e6, *, ends_in_s: float = 0.0
-    ) -> None:
+    def __init__(self, name: str, stays_s: float = 1e6, idle_after_s: float = 1e6, *, ends_in_s: float = 0.0) -> None:
         self.name = name
         self._ends_in_s = ends_in_s
         self._stays_s = stays_s
