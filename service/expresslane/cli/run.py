@@ -121,7 +121,7 @@ class Run:
             return told
         return CommandError(
             told.message,
-            "they are neither all of this input nor what is left of it now: they may be what was left at an earlier run",
+            "they are neither all of this input nor what is left of it now: maybe what was left at an earlier run",
             f"end it:              {one_line(self._options.cancel)}",
             f"run what is left:    {one_line(self._options.anew)}",
             code=told.code,
