@@ -177,7 +177,10 @@ class App:
         self.session_places = SessionPlaces(
             max(1, sessions_limit_bytes(settings) // settings.max_message_bytes),
             settings.first_message_timeout_s,
-            setting="EXPRESSLANE_SESSIONS_LIMIT_BYTES",
+            setting=(
+                "EXPRESSLANE_SESSIONS_LIMIT_BYTES, each of EXPRESSLANE_MAX_MESSAGE_BYTES: the smaller, the more; "
+                "EXPRESSLANE_TENANT_DEFAULTS__MAX_OPEN_SESSIONS bounds those of one tenant"
+            ),
             clock=clock,
         )
         self.server = Server(

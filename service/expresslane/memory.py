@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Ebb", "give_back", "resident_bytes", "settle", "usable_bytes"]
+__all__ = ["Collections", "Ebb", "resident_bytes", "settle", "usable_bytes"]
 
 # CPython's 700 is passed several times by one turn of the loop under load, each time for nothing: what a prompt needs
 # holds no cycles and goes by reference counts. Seldom is enough for the few cycles of failed attempts.
@@ -25,15 +26,54 @@ YOUNG_OBJECTS = 10_000
 # glibc raises its own threshold when a large block is freed, and keeps the next ones: a batch's message would stay.
 MMAP_THRESHOLD_BYTES = 65_536
 _M_MMAP_THRESHOLD = -3
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Of cgroup v2 and v1."""
 _STATM = Path("/proc/self/statm")
 
 LOOK_EVERY_S = 5.0
 GROWN_BYTES = 16 * 2**20
 """Less is not worth the page faults of the next load."""
 FEW = 100
+COLLECTION_S = 0.05
+"""Longest that a full collection may stop the service, which does nothing else meanwhile: it holds the GIL."""
 
 log = structlog.get_logger(__name__)
+
+
+class Collections:
+    """Full collections of garbage, of processor time that grows with the objects there are, garbage or not.
+
+    After one that took more than `COLLECTION_S` over objects that stay, there is no other until so many have gone that
+    it would take less. What garbage adds is paid once, and worth it. CPython's own collections go on: each waits for a
+    quarter more objects than its last one left.
+    """
+
+    def __init__(
+        self,
+        *,
+        collect: Callable[[], object] = gc.collect,
+        blocks: Callable[[], int] = sys.getallocatedblocks,
+        processor_s: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._collect = collect
+        self._blocks = blocks  # objects are not counted anywhere, and counting them takes long
+        self._processor_s = processor_s
+        self._settled_blocks = blocks()
+        """Of what is never looked at again."""
+        self._s_per_block = 0.0
+
+    def try_one(self) -> bool:
+        """Collect if that is short; returns whether it was done. Blocks."""
+        blocks = max(1, self._blocks() - self._settled_blocks)
+        if self._s_per_block * blocks > COLLECTION_S:
+            return False
+        begun_s = self._processor_s()
+        self._collect()
+        took_s = self._processor_s() - begun_s
+        left = max(0, self._blocks() - self._settled_blocks)
+        s_per_block = took_s / blocks
+        self._s_per_block = s_per_block if s_per_block * left > COLLECTION_S else 0.0
+        return True
 
 
 class Ebb:
@@ -41,7 +81,8 @@ class Ebb:
 
     After thousands of calls at once glibc keeps what they took in the arenas of gRPC's threads, and what the calls left
     in reference cycles (each has a few) waits for a full collection, which comes late. `held` says how many calls and
-    prompts are open: it is over when that is `FEW`, or a tenth of the most that was seen since the last time.
+    prompts are open: it is over when that is `FEW`, or a tenth of the most that was seen since the last time. Then
+    garbage is collected, unless that takes long for what is held; free memory goes back in any case.
     """
 
     def __init__(self, held: Callable[[], int]) -> None:
@@ -55,13 +96,14 @@ class Ebb:
         if not _is_glibc():
             return
         self.gave_back(resident_bytes())
+        collections = Collections()
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if self.is_due(before := resident_bytes()):
-                await asyncio.to_thread(give_back)
+                collected = await asyncio.to_thread(_give_back, collections)
                 after = resident_bytes()
                 self.gave_back(after)
-                log.info("memory given back", before_mib=before >> 20, after_mib=after >> 20)
+                log.info("memory given back", before_mib=before >> 20, after_mib=after >> 20, collected=collected)
 
     def is_due(self, now_bytes: int) -> bool:
         """Whether memory has grown since the last time, and little is open now."""
@@ -76,10 +118,14 @@ class Ebb:
         self._most_held = 0
 
 
-def give_back() -> None:
-    """Collect all garbage, and let glibc return what is free in all its arenas. Blocks; the latter without the GIL."""
-    gc.collect()
+def _give_back(collections: Collections) -> bool:
+    """Collect garbage if that is short, and let glibc return what is free in all its arenas, without the GIL.
+
+    Returns whether garbage was collected. Blocks.
+    """
+    collected = collections.try_one()
     ctypes.CDLL(None).malloc_trim(0)
+    return collected
 
 
 def resident_bytes() -> int:
@@ -108,6 +154,7 @@ def usable_bytes() -> int:
     known = []
     with suppress(OSError, ValueError):
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        known.append(int(_CONTAINER_LIMIT.read_text()))
+    for limit in _CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # where there is none: v2 says "max", v1 more than any machine has
+            known.append(int(limit.read_text()))
     return min(known, default=0)

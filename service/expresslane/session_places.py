@@ -26,11 +26,13 @@ __all__ = ["Holder", "SessionPlaces", "sessions_limit_bytes"]
 LOOK_S = 1.0
 """How often idle sessions are looked for at the least, while others wait and only then."""
 LOOK_LEAST_S = 0.001
+GOING_S = LOOK_S / 2
+"""For so long one that was told to go is counted on. It may take any time, where its caller does not read."""
 
 
 def sessions_limit_bytes(settings: Settings) -> int:
-    """Memory for what may arrive in sessions: as it is set, else a quarter of what there is."""
-    return settings.sessions_limit_bytes or memory.usable_bytes() // 4 or settings.arriving_limit_bytes
+    """Memory for what may arrive in sessions: as it is set, else half of what there is."""
+    return settings.sessions_limit_bytes or memory.usable_bytes() // 2 or settings.arriving_limit_bytes
 
 
 class Holder(Protocol):
@@ -57,7 +59,8 @@ class SessionPlaces:
         self._idle_s = timeout_s / 2  # so that who comes to an idle one need not wait in vain
         self._turns = Arrivals(places, timeout_s, setting=setting, what="sessions are read", clock=clock)
         self._holders: dict[Holder, str] = {}
-        self._going: set[Holder] = set()
+        self._going: dict[Holder, float] = {}
+        """Those that were told to go, and when, in seconds of the loop."""
         self._timer: asyncio.Handle | None = None
 
     @property
@@ -81,13 +84,14 @@ class SessionPlaces:
                 yield
             finally:
                 del self._holders[holder]
-                self._going.discard(holder)
+                self._going.pop(holder, None)
 
     def _look(self) -> None:
         """Let idle sessions go, as many as wait; again while any do."""
         self._timer = None
         if not self.waiting:
             return
+        loop = asyncio.get_running_loop()
         idle: dict[str, list[tuple[float, Holder]]] = {}
         most: dict[str, int] = {}
         again_s = LOOK_S
@@ -101,7 +105,8 @@ class SessionPlaces:
                 again_s = min(again_s, self._idle_s - idle_s)
         for ones in idle.values():
             ones.sort(key=lambda one: one[0])
-        for _ in range(self.waiting - len(self._going)):
+        soon_free = sum(loop.time() - told_s < GOING_S for told_s in self._going.values())
+        for _ in range(self.waiting - soon_free):
             if not idle:
                 break
             whose = max(idle, key=lambda one: most[one])
@@ -109,6 +114,6 @@ class SessionPlaces:
             if not idle[whose]:
                 del idle[whose]
             most[whose] -= 1
-            self._going.add(holder)
+            self._going[holder] = loop.time()
             holder.give_way(self._turns.full("this one has been idle, and others wait"))
-        self._timer = asyncio.get_running_loop().call_later(max(again_s, LOOK_LEAST_S), self._look)
+        self._timer = loop.call_later(max(again_s, LOOK_LEAST_S), self._look)

@@ -17,6 +17,9 @@ from tests.support.fake_backend import FakeBackend, Script
 from tests.support.fake_backend.adapter import until
 from tests.support.http2_sender import Sender
 from tests.support.service import Service, backend, simulated_service
+from tests.support.virtual_prompts import now_s, timed
+from tests.support.virtual_service import VirtualBackend, VirtualService
+from tests.support.virtual_sockets import virtual_sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -139,6 +142,9 @@ async def test_a_session_that_waits_for_a_busy_one() -> None:
         await fake.wait_for_generations(2)
         await other.send(CONFIG)
         assert await other.refusal() == ("RESOURCE_EXHAUSTED", "ARRIVING_FULL")
+        told = await other.call.details()
+        for setting in ("SESSIONS_LIMIT_BYTES", "MAX_MESSAGE_BYTES", "TENANT_DEFAULTS__MAX_OPEN_SESSIONS"):
+            assert f"EXPRESSLANE_{setting}" in told
         await busy.send(pb.StreamPromptsRequest(cancel=["b"]))
         seen = await busy.until(lambda seen: seen.results)
         assert [(one.custom_id, one.error.reason) for one in seen.results] == [("b", "CANCELLED")]
@@ -155,6 +161,29 @@ async def test_an_idle_session_gives_way_to_one_that_waits() -> None:
         await other.send(CONFIG, prompts("b"))
         assert await idle.refusal() == ("RESOURCE_EXHAUSTED", "ARRIVING_FULL")
         assert (await other.end()).summary.succeeded == 1
+
+
+@virtual_sockets
+async def test_a_session_that_waited_has_its_place() -> None:
+    """It could say nothing while it waited: when it gets its place it has not been idle, though others wait for theirs.
+
+    It gives way after half of the time that they may wait, as any other.
+    """
+    settings = ONE_SESSION | {"first_message_timeout_s": 6.0}
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url), **settings) as service:
+        fake.on(lambda _: timed(4.0))
+        busy, second, third = Raw(service), Raw(service), Raw(service)
+        await busy.send(CONFIG, prompts("a"))
+        await second.send(CONFIG)
+        await asyncio.sleep(2.0)
+        await third.send(CONFIG)
+        assert (await busy.end()).summary.succeeded == 1
+        await second.until(lambda seen: seen.credits)
+        begun_s = now_s()
+        assert await second.refusal() == ("RESOURCE_EXHAUSTED", "ARRIVING_FULL")
+        assert now_s() - begun_s == pytest.approx(3.0, abs=0.1)
+        await third.until(lambda seen: seen.credits)
+        await third.end()
 
 
 async def test_a_client_whose_idle_session_gave_way() -> None:

@@ -93,7 +93,29 @@ async def test_earlier_failures_are_not_overwritten(shell: Shell, service: StubS
     assert (await shell.run("run", "p.jsonl", "--overwrite")).code == 1
     assert failed.read_bytes() == lines[0]
     assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--failures", "p.failed.jsonl", "--append")).code == 1
-    assert failed.read_bytes() == lines[0] + lines[0]
+    assert failed.read_bytes() == lines[0]
+
+
+async def test_failures_that_are_added_can_be_run(shell: Shell, service: StubService) -> None:
+    """Each prompt has one line in a failures file, however often it failed; those of other prompts stay (A30)."""
+    first = shell.write("p.jsonl", *numbered(4))
+    service.failing = {"p1", "p3"}
+    await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    failed = shell.folder / "r.failed.jsonl"
+    assert failed.read_bytes() == first[1] + first[3]
+    second = shell.write("q.jsonl", *({**one, "max_tokens": 9} for one in numbered(2)))
+    with failed.open("ab") as file:
+        file.write(b'{"no": "prompt"}')
+    service.failing = {"p1"}
+    assert (await shell.run("run", "q.jsonl", "-o", "r.jsonl", "--append")).code == 1
+    assert failed.read_bytes() == first[3] + b'{"no": "prompt"}\n' + second[1]
+    failed.write_bytes(first[3] + second[1])
+    service.failing = {"p1", "p3"}
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")).code == 1
+    assert failed.read_bytes() == first[1] + first[3]
+    service.failing = set()
+    done = await shell.run("run", "r.failed.jsonl", "-o", "r.jsonl", "--append")
+    assert done.code == 0, done.err
 
 
 async def test_what_has_succeeded_is_left_out(shell: Shell, service: StubService) -> None:

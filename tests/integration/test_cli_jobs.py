@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,30 @@ async def test_a_killed_run_comes_back(tmp_path: Path) -> None:
         results = [json.loads(line)["custom_id"] for line in output.read_text().splitlines()]
         assert sorted(results) == ["late", "p0", "p1", "p2"]
         assert len(fake.generations) == 4
+
+
+async def test_a_name_that_stands_for_other_prompts(tmp_path: Path) -> None:
+    """Kept under it is neither the whole input nor what is left of it: the run says how to end that, and to go on."""
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:
+        shell = Shell(tmp_path, service.address)
+        shell.write("p.jsonl", *numbered(3))
+        shell.write("first.jsonl", *numbered(1))
+        shell.write("two.jsonl", *numbered(2))
+        assert (await shell.run("run", "first.jsonl", "-o", "r.jsonl")).code == 0
+        named = ("--keep", "10m", "--request-id", "n")
+        assert (await shell.run("run", "two.jsonl", *named)).code == 0
+        done = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append", *named)
+        assert (done.code, "REQUEST_EXISTS" in done.err, len(fake.generations)) == (3, True, 3), done.err
+        told = [
+            shlex.split(line.split(" expresslane ")[1]) for line in done.err.splitlines() if " expresslane " in line
+        ]
+        assert told == [["cancel", "n"], ["run", "p.jsonl", "--output", "r.jsonl", "--append", "--keep", "600s"]]
+        done = await shell.run(*told[0])
+        assert (done.code, "2 prompts have ended" in done.err) == (0, True), done.err
+        done = await shell.run(*told[1])
+        assert done.code == 0, done.err
+        results = [json.loads(line)["custom_id"] for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+        assert sorted(results) == ["p0", "p1", "p2"]
 
 
 async def test_a_refused_job(tmp_path: Path) -> None:

@@ -275,3 +275,11 @@ class _Call:
     async def code(self) -> grpc.StatusCode:
         """How it ended, once it has."""
         return (await self._exchange.status).code
+
+    async def details(self) -> str:
+        """What was said of its end, once it has ended."""
+        return (await self._exchange.status).details
+
+    async def trailing_metadata(self) -> Metadata:
+        """What came with its end, once it has ended."""
+        return (await self._exchange.status).trailing_metadata

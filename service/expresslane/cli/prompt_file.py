@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from expresslane.cli.console import CommandError
 from expresslane.cli.earlier_results import custom_id_digest
 from expresslane.cli.line_error import EXAMPLE, LineError
-from expresslane.cli.prompt_lines import parse_line
+from expresslane.cli.prompt_lines import custom_id_of, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -136,6 +136,10 @@ class PromptFile:
                 yield self._parse(self.line(index))
             except LineError as error:
                 raise CommandError(f"{self.where(index)} changed while it was read: {error.message}") from None
+
+    def custom_ids(self) -> Iterator[str | None]:
+        """Of the prompts of all lines, those that have succeeded before too."""
+        return (custom_id_of(line) for _, _, line in self._lines())
 
     def line(self, index: int) -> bytes:
         """The very bytes of the line that a prompt came from, with a line end."""

@@ -13,7 +13,7 @@ from expresslane.cli.raw_json import JsonError, elements, members, value
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["parse_line"]
+__all__ = ["custom_id_of", "parse_line"]
 
 _CUSTOM_ID_BYTES_MAX = 256
 _OWN_INPUTS = {"prompt": "text", "raw_prompt": "raw", "messages": "messages"}
@@ -53,6 +53,14 @@ def parse_line(line: bytes, defaults: Defaults) -> Prompt:
         field = given if error.field in ("text", "raw_prompt") else error.field.removeprefix("sampling.")
         raise LineError(error.message, field=prefix + field, example=example) from None
     return prompt
+
+
+def custom_id_of(line: bytes) -> str | None:
+    """The custom_id of a line, whatever else is in it; None where it has none."""
+    try:
+        return _custom_id(members(line.decode()))
+    except (UnicodeDecodeError, JsonError, LineError):
+        return None
 
 
 def _custom_id(fields: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from expresslane.cli.console import CommandError
+from expresslane.cli.prompt_lines import custom_id_of
 from expresslane.cli.result_lines import result_line
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ class ResultFile:
         return True
 
     def write_failures(self, path: Path, *, append: bool) -> int:
-        """Write the original lines of all prompts without success, in the input's order; returns how many there are."""
+        """Write the original lines of all prompts without success, in the input's order; returns how many there are.
+
+        With `append` after the lines that the file has of other prompts: those of this input have a new end.
+        """
         indexes = [index for index, end in enumerate(self._ends) if end not in (_SUCCEEDED, _BEFORE)]
         if not indexes:
             return 0
@@ -82,11 +86,20 @@ class ResultFile:
         draft = path.with_name(f".{path.name}.{os.getpid()}.part")
         with draft.open("wb") as file:
             if append and path.exists():
-                file.write(path.read_bytes())
+                self._copy_others(path, file)
             for index in indexes:
                 file.write(self._prompts.line(index))
         draft.replace(path)
         return len(indexes)
+
+    def _copy_others(self, path: Path, file: BinaryIO) -> None:
+        with path.open("rb") as earlier:
+            again = {custom_id_of(line) for line in earlier}.intersection(self._prompts.custom_ids())
+            again.discard(None)  # what is no prompt is left as it is
+            earlier.seek(0)
+            for line in earlier:
+                if custom_id_of(line) not in again:
+                    file.write(line if line.endswith(b"\n") else line + b"\n")
 
     def close(self) -> None:
         """Close the output file."""

@@ -33,6 +33,7 @@ ONE_BATCH_BYTES_MAX = 16 * 1024 * 1024
 """A file up to this size goes as one batch, which the scheduler sees whole; a larger one as a stream, of any length."""
 
 _EXAMPLES_MAX = 8
+_EXISTS = "REQUEST_EXISTS"
 
 
 def run(options: RunOptions) -> Exit:
@@ -88,7 +89,7 @@ class Run:
                 except CommandError as error:
                     self._error = error
                 except ExpresslaneClientError as error:
-                    self._error = explained(error, self._options.service, self._prompts.renamed)
+                    self._error = self._explained(error)
                 except BrokenPipeError:
                     raise  # whoever read our output has had enough
                 except OSError as error:
@@ -103,7 +104,7 @@ class Run:
                 except MessageTooLargeError:
                     pass
                 except RefusedError as error:
-                    if error.reason == "REQUEST_EXISTS" and self._sent_kept and self._prompts.done:
+                    if error.reason == _EXISTS and self._sent_kept and self._prompts.done:
                         # A service that still keeps the batch wants to be asked for the whole of it.
                         self._results.take_whole()
                         await self._take(self._as_batch(client))
@@ -113,6 +114,18 @@ class Run:
                 else:
                     return
             await self._take(self._as_stream(client))
+
+    def _explained(self, error: ExpresslaneClientError) -> CommandError:
+        told = explained(error, self._options.service, self._prompts.renamed)
+        if not isinstance(error, RefusedError) or error.reason != _EXISTS:
+            return told
+        return CommandError(
+            told.message,
+            "they are neither all of this input nor what is left of it now: maybe what was left at an earlier run",
+            f"end it:              {one_line(self._options.cancel)}",
+            f"run what is left:    {one_line(self._options.anew)}",
+            code=told.code,
+        )
 
     def _as_batch(self, client: Client) -> BatchCall:
         self._sent_kept = "keep_s" in self._options.batch

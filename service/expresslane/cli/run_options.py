@@ -71,6 +71,11 @@ class RunOptions:
         return self._command(self.source, self.batch.get("request_id"))
 
     @property
+    def anew(self) -> str:
+        """The command that runs what has no success yet as a batch of another name."""
+        return self._command(self.source, None)
+
+    @property
     def cancel(self) -> str:
         """The command that ends this run's batch, if the service keeps it."""
         return shlex.join(["expresslane", "cancel", self.batch.get("request_id", ""), *self.service.words])

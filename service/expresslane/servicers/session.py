@@ -60,7 +60,7 @@ class Session:
         self._clock = clock
         self._batch: Batch | None = None
         self._line: SessionLine
-        self._quiet_since_ns = clock()
+        self._quiet_since_ns: int
         self._writing = False
         self._credits = 0
         self._all_sent = False
@@ -101,6 +101,7 @@ class Session:
             self._batch.outbox.nudge()
 
     async def _run(self, options: BatchOptions) -> None:
+        self._quiet_since_ns = self._clock()  # it could say nothing while it waited for its place
         try:
             batch = self._open(options)
         except RefusedError as refusal:
@@ -115,6 +116,7 @@ class Session:
             accepted = pb.Accepted(request_id=batch.options.request_id)
             events = [pb.Event(accepted=accepted)]
             await self._context.write(pb.StreamPromptsResponse(events=events, credits=self._credits))
+            self._quiet_since_ns = self._clock()
             await self._deliver(batch)
         finally:
             if ending is not None:

@@ -191,7 +191,8 @@ class Settings(Frozen):
     """Memory for messages that arrive in sessions. Sessions are read all the time, so that cancels arrive: each counts
     as EXPRESSLANE_MAX_MESSAGE_BYTES from its beginning to its end. At the bound a session waits for its turn, at most
     EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S, and is refused after it; one that has been idle for half as long gives way. A
-    smaller EXPRESSLANE_MAX_MESSAGE_BYTES makes room for more. 0: a quarter of the machine's or container's memory."""
+    smaller EXPRESSLANE_MAX_MESSAGE_BYTES makes room for more; EXPRESSLANE_TENANT_DEFAULTS__MAX_OPEN_SESSIONS keeps one
+    tenant from taking all. 0: half of the machine's or container's memory."""
     arriving_limit_bytes: Annotated[int, Field(ge=4_096, le=2**63 - 1)] = 1024 * 1024 * 1024
     """Memory for messages that are arriving, those of sessions that have begun left out. Each counts as
     EXPRESSLANE_MAX_MESSAGE_BYTES until it has become prompts. At the bound calls wait for their turn unread, at most

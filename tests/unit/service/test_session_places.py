@@ -21,8 +21,9 @@ TIMEOUT_S = 30.0
 class Session:
     """One that stays for so long, and is idle from so long after its beginning. Its name begins with its tenant."""
 
-    def __init__(self, name: str, stays_s: float = 1e6, idle_after_s: float = 1e6) -> None:
+    def __init__(self, name: str, stays_s: float = 1e6, idle_after_s: float = 1e6, *, ends_in_s: float = 0.0) -> None:
         self.name = name
+        self._ends_in_s = ends_in_s
         self._stays_s = stays_s
         self._idle_after_s = idle_after_s
         self._end = asyncio.Event()
@@ -42,10 +43,10 @@ class Session:
         return max(0.0, asyncio.get_running_loop().time() - self.begun_s - self._idle_after_s)
 
     def give_way(self, refusal: RefusedError) -> None:
-        """It ends in the next turn of the loop."""
+        """It ends in so many seconds: 0 is the next turn of the loop."""
         assert self.refusal is None
         self.refusal = refusal
-        self._end.set()
+        asyncio.get_running_loop().call_later(self._ends_in_s, self._end.set)
 
 
 class Opened:
@@ -129,7 +130,7 @@ async def test_an_idle_session_gives_way() -> None:
     assert sum(one.refusal is not None for one in idle) == 1, "nobody waits any more"
     await opened.ended()
     await waiting.ended()
-    assert (places.taken, places.waiting, places._holders, places._going) == (0, 0, {}, set())
+    assert (places.taken, places.waiting, places._holders, places._going) == (0, 0, {}, {})
 
 
 @virtual_time
@@ -147,6 +148,24 @@ async def test_a_session_that_becomes_idle_while_another_waits() -> None:
 
 
 @virtual_time
+async def test_one_that_was_told_to_go_and_stays() -> None:
+    """It is not waited for: another idle one goes instead, after a second. One that goes in time is enough."""
+    for ends_in_s, told in ((1e6, ["a0", "a1"]), (0.3, ["a0"])):
+        places = session_places(3)
+        stuck = Session("a0", idle_after_s=0, ends_in_s=ends_in_s)
+        opened = Opened(places, stuck, Session("a1", idle_after_s=1), Session("a2", idle_after_s=2))
+        await asyncio.sleep(100)
+        waiting = Opened(places, Session("b0"))
+        await asyncio.sleep(TIMEOUT_S / 2)
+        ((_, after_s),) = waiting.begun()
+        assert after_s == pytest.approx(min(1.0, ends_in_s), abs=0.01)
+        assert [one.name for one in opened.sessions if one.refusal] == told
+        await opened.ended()
+        await waiting.ended()
+        assert (places.taken, places.waiting, places._going) == (0, 0, {})
+
+
+@virtual_time
 async def test_whoever_leaves_takes_no_place() -> None:
     """A session whose caller goes while it waits leaves nothing behind."""
     places = session_places(1)
@@ -159,9 +178,9 @@ async def test_whoever_leaves_takes_no_place() -> None:
     assert (places.taken, places.waiting) == (0, 0)
 
 
-@pytest.mark.parametrize(("set_to", "memory", "limit"), [(5_000, 2**30, 5_000), (0, 2**30, 2**28), (0, 0, 2**20)])
+@pytest.mark.parametrize(("set_to", "memory", "limit"), [(5_000, 2**30, 5_000), (0, 2**30, 2**29), (0, 0, 2**20)])
 def test_the_bound(monkeypatch: pytest.MonkeyPatch, set_to: int, memory: int, limit: int) -> None:
-    """As it is set, else a quarter of the memory, else what calls have."""
+    """As it is set, else half of the memory, else what calls have."""
     monkeypatch.setattr("expresslane.memory.usable_bytes", lambda: memory)
     backends = {"simulated": {"kind": "simulated"}}
     given = {"sessions_limit_bytes": set_to, "arriving_limit_bytes": 2**20, "backends": backends}
