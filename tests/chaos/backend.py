@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,21 @@ __all__ = ["FaultyBackend"]
 
 MODEL = "m"
 LAG_STEP_S = 0.01
+_NAME = re.compile(rb'"content": ?"(\w+) ')
+"""Callers put the custom_id first in the text."""
 
 
 class FaultyBackend:
-    """A fake backend with its faults, its flaps and its record. Commands: `begin`, `levels`, `record`."""
+    """A fake backend with its faults, its flaps and its record.
+
+    Commands: `begin`, `levels`, `record`, `name`, `begun`.
+    """
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self._plan = plan
         self._faults = Faults(plan, seed)
         self._spans: list[tuple[int, int]] = []
+        self._begun_ns: dict[str, int] | None = None
         self._fake = FakeBackend(
             models=(MODEL,), keep=False, keep_alive_s=plan.keep_alive_s or None, on_end=self._ended
         )
@@ -78,8 +85,20 @@ class FaultyBackend:
             "longest_lag_ms": round(self._lag_s * 1e3, 1),
         }
 
+    async def _do_name(self) -> dict[str, Any]:
+        """Keep from now on when each prompt was last begun."""
+        self._begun_ns = {}
+        return {}
+
+    async def _do_begun(self, names: list[str]) -> dict[str, Any]:
+        """When the work on those of these prompts that came here was last begun, monotonic."""
+        begun_ns = self._begun_ns or {}
+        return {"begun_ns": {name: begun_ns[name] for name in names if name in begun_ns}}
+
     def _ended(self, request: SeenRequest) -> None:
         self._spans.append((request.begun_ns, request.ended_ns))
+        if self._begun_ns is not None and (found := _NAME.search(request.body)):
+            self._begun_ns[found[1].decode()] = request.begun_ns
 
     async def _stop_flaps(self) -> None:
         flaps, self._tasks[1:] = self._tasks[1:], []

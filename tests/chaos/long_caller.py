@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import Counter
 from statistics import median
 from typing import Any
@@ -36,7 +37,12 @@ class LongCaller:
         self._ended = 0
         self._cancelled: dict[str, tuple[int, int]] = {}
         """By custom_id: how many had ended when it was asked for, and how many were unfinished."""
-        self._late = 0
+        self._answered: list[str] = []
+        """Of these, those that have not ended as cancelled."""
+        self._unread: list[str] = []
+        """Of these, those sent after every prompt that is acknowledged."""
+        self._read_ns: dict[str, int] = {}
+        """By custom_id: the cancel had been read by then, monotonic, as a prompt sent behind it was acknowledged."""
         self._overtook: list[float] = []
         self._unfinished = 0
         self._unfinished_max = 0
@@ -60,7 +66,7 @@ class LongCaller:
             "cancels_without_credit": len(self._cancelled),
             "cancelled": self._outcomes[types_pb2.OUTCOME_CANCELLED],
             "succeeded": self._outcomes[types_pb2.OUTCOME_SUCCEEDED],
-            "late_cancels": self._late,
+            "answered": {name: self._read_ns.get(name, 0) for name in self._answered},
             "overtook_p50": round(median(self._overtook), 3) if self._overtook else 0.0,
             "unfinished_max": self._unfinished_max,
             "summary_total": summary.total,
@@ -84,10 +90,16 @@ class LongCaller:
                 cancelled_at = sent
                 # The last one sent is the last in the queue: all the others would come before it.
                 self._cancelled[names[-1]] = (self._ended, self._unfinished)
+                self._unread.append(names[-1])
                 await call.write(pb.StreamPromptsRequest(cancel=names[-1:]))
         await call.done_writing()
 
     def _take(self, message: pb.StreamPromptsResponse, tell_every: int) -> None:
+        if message.accepted and self._unread:
+            newest = max(int(name[1:]) for name in message.accepted)
+            now_ns = time.monotonic_ns()
+            self._read_ns |= {name: now_ns for name in self._unread if int(name[1:]) < newest}
+            self._unread = [name for name in self._unread if name not in self._read_ns]
         for result in message.results:
             name = result.custom_id
             self._times[name] += 1
@@ -98,7 +110,8 @@ class LongCaller:
             self._foreign += succeeded and not result.choices[0].text.startswith(f"echo {name} ")
             if (asked := self._cancelled.get(name)) is not None:
                 ended, waiting = asked
-                self._late += result.outcome != types_pb2.OUTCOME_CANCELLED
+                if result.outcome != types_pb2.OUTCOME_CANCELLED:
+                    self._answered.append(name)
                 # It was the last of those that waited; what was on its way to this reader could not be overtaken.
                 self._overtook.append(1 - (self._ended - ended) / waiting)
             if self._ended % tell_every == 0:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.processes import Child, rss_bytes
 from tests.chaos.faults import Plan
 from tests.chaos.world import World, say
 
-__all__ = ["LongSession", "flatness"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["LongSession", "flatness", "late_cancels"]
 
 PLANS = (Plan(latency_s=(0.005, 0.02)),) * 2
 CAP = 64
@@ -33,12 +36,24 @@ def flatness(samples: list[tuple[int, int]], warm: int) -> tuple[float, float]:
     return late / early - 1, (late - early) / max(1, late_at - early_at)
 
 
+def late_cancels(read_ns: Mapping[str, int], begun_ns: Mapping[str, int]) -> int:
+    """How many prompts were answered that a backend had not begun with when their cancel had been read.
+
+    By custom_id, monotonic: when the cancel had been read (0: nobody knows, it is late), when the backend began.
+    """
+    return sum(begun_ns.get(name, read + 1) > read for name, read in read_ns.items())
+
+
 @dataclass(frozen=True, slots=True)
 class LongSession:
     """One StreamPrompts session whose caller always has more than it has credits for.
 
     Once in a hundred prompts or so, when its credits are used up and it has to wait for more, the caller cancels the
-    prompt that it has sent last: the cancel has to overtake all that waits. It is late if that prompt is answered.
+    prompt that it has sent last: the cancel has to overtake all that waits. It is late if that prompt is answered and
+    a backend began with it after the service had read the cancel: it had acknowledged a prompt sent behind it.
+
+    Answers before that prove nothing: when the transport stands still for as long as the queue lasts, the prompt and
+    its cancel come to an empty queue. There must be few of them all the same, or the service reads too late.
     """
 
     prompts: int
@@ -48,6 +63,8 @@ class LongSession:
         """Send everything, and look at memory as results come."""
         with World(PLANS, cap=CAP, seed=self.seed, settings={}) as world:
             samples: list[tuple[int, int]] = []
+            for backend in world.backends.values():
+                backend.do(do="name")
             begun = time.monotonic()
             with Child("long_caller", world.service.address, package="tests.chaos") as caller:
                 caller.start(prompts=self.prompts, tell_every=TELL_EVERY)
@@ -57,12 +74,17 @@ class LongSession:
                         say(f"session: {time.monotonic() - begun:.0f} s: ended {said['ended']:,}")
             wall_s = time.monotonic() - begun
             left = world.levels()
+            begun_ns: dict[str, int] = {}
+            for backend in world.backends.values():
+                for name, at_ns in backend.do(do="begun", names=list(said["answered"]))["begun_ns"].items():
+                    begun_ns[name] = max(at_ns, begun_ns.get(name, 0))
         grown, bytes_per_prompt = flatness(samples, WARM_PROMPTS)
         return {
             "lost": said["lost"],
             "duplicated": said["duplicated"],
             "foreign": said["foreign"],
-            "late_cancels": said["late_cancels"],
+            "late_cancels": late_cancels(said["answered"], begun_ns),
+            "heeded_ratio": round(said["cancelled"] / max(1, said["cancels_without_credit"]), 4),
             "overtook_p50": said["overtook_p50"],
             "rss_growth": round(grown, 4),
             "bytes_per_prompt": round(bytes_per_prompt, 2),

@@ -32,6 +32,8 @@ TARGETS: dict[str, tuple[str, float]] = {
     "queue_wait_p99_over_bound": ("at most", 1.0),
     "rss_growth": ("at most", 0.02),
     "late_cancels": ("at most", 0),
+    # Cancels that a prompt has not outrun, in a transport that can stand still.
+    "heeded_ratio": ("at least", 0.95),
     # Of the prompts that waited before it, the part that a cancel has overtaken.
     "overtook_p50": ("at least", 0.5),
 }

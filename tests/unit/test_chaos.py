@@ -16,7 +16,7 @@ from tests.chaos.faults import AT_LENGTH, LONG_ANSWER_BYTES, reasoning_to
 from tests.chaos.ledger import Ledger
 from tests.chaos.levels import Levels
 from tests.chaos.overlap import exceeded
-from tests.chaos.session import flatness
+from tests.chaos.session import flatness, late_cancels
 from tests.chaos.slow_reader import BESIDE, IDLE_LOOKS, OUTBOX_BYTES, Stall
 from tests.chaos.soak import growth, success_ratio
 from tests.chaos.storm import Storm
@@ -287,6 +287,14 @@ def test_exit_code_follows_the_verdict(
         assert chaos.main([what]) == code
         printed = orjson.loads(capsys.readouterr().out)
         assert (bool(printed["missed"]), printed | result) == (bool(code), printed)
+
+
+def test_which_answers_came_in_spite_of_a_cancel() -> None:
+    """Late: begun after the cancel had been read, or nobody knows that it was. Begun before: the answer was first."""
+    read_ns = {"first": 100, "late": 100, "never_read": 0, "unseen": 100}
+    begun_ns = {"first": 99, "late": 101, "never_read": 50}
+    assert late_cancels(read_ns, begun_ns) == 3
+    assert late_cancels({}, begun_ns) == 0
 
 
 def test_flat_memory_of_a_session() -> None:
