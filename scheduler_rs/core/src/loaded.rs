@@ -111,12 +111,18 @@ impl Loaded {
         true
     }
 
-    /// Works out anew which models are shut out, from what waits and what is in flight.
+    /// Works out anew which models are shut out, from what waits and what is in flight. Returns whether others are than
+    /// before.
     ///
     /// Places go to the models that wait by class, then to those that are in memory nowhere else, then to the one whose
     /// last turn is longest ago: no model waits for more than one turn of each other one.
-    pub(crate) fn refresh(&mut self, models: &mut [ModelSlot], most: u32) {
-        let most = most as usize;
+    pub(crate) fn refresh(&mut self, models: &mut [ModelSlot], most: u32) -> bool {
+        let before: Vec<bool> = models.iter().map(|slot| slot.shut).collect();
+        self.settle_places(models, most as usize);
+        models.iter().map(|slot| slot.shut).ne(before)
+    }
+
+    fn settle_places(&mut self, models: &mut [ModelSlot], most: usize) {
         self.note_running(models);
         self.drop_idle_above(most, models);
         for slot in models.iter_mut() {

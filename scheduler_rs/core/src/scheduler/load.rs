@@ -4,8 +4,10 @@ use super::Scheduler;
 use crate::loaded::UNWANTED;
 
 impl Scheduler {
-    /// Before each choice: opens and shuts models at the backends that have a limit of them.
-    pub(super) fn refresh_loaded(&mut self) {
+    /// Before each choice: opens and shuts models at the backends that have a limit of them. Returns whether that has
+    /// changed any.
+    pub(super) fn refresh_loaded(&mut self) -> bool {
+        let mut has_changed = false;
         let limited = |most: u32| most > 0;
         for backend in self.backends.iter_mut().filter(|backend| limited(backend.config.max_loaded_models)) {
             backend.models.iter_mut().for_each(|slot| (slot.wanted, slot.only_here) = (UNWANTED, false));
@@ -30,9 +32,10 @@ impl Scheduler {
             let backend = &mut self.backends[at];
             let most = backend.config.max_loaded_models;
             if limited(most) {
-                backend.loaded.refresh(&mut backend.models, most);
+                has_changed |= backend.loaded.refresh(&mut backend.models, most);
                 self.drop_reservation_where(at as u32, |slot| slot.shut);
             }
         }
+        has_changed
     }
 }

@@ -14,10 +14,7 @@ const DISPATCHES: usize = 4;
 impl Scheduler {
     pub(super) fn release(&mut self, out: &mut Decisions) {
         while self.has_global_slot() {
-            if self.limits_models {
-                self.refresh_loaded();
-            }
-            let Some(best) = self.choose() else { return };
+            let Some(best) = self.choose_loaded() else { return };
             let Some((chosen, turn)) = self.promote(best) else { continue };
             if self.park_held(chosen.flow, chosen.group, chosen.key) {
                 continue;
@@ -40,6 +37,22 @@ impl Scheduler {
                 self.reopen_after(&chosen, turn, route);
             }
         }
+    }
+
+    /// The choice once it is settled which models are open. What one backend opens depends on what the others have open,
+    /// so where nothing can go they are looked at again, until nothing changes: the next poll would find what is left.
+    fn choose_loaded(&mut self) -> Option<Candidate> {
+        if !self.limits_models {
+            return self.choose();
+        }
+        for _ in 0..=self.backends.len() {
+            let has_changed = self.refresh_loaded();
+            let best = self.choose();
+            if best.is_some() || !has_changed {
+                return best;
+            }
+        }
+        None
     }
 
     fn has_global_slot(&self) -> bool {
