@@ -305,8 +305,7 @@ class Dispatcher:
             wanted_ns = max(0, paused_until_ns - now_ns)
             asked = self._scheduling.limits.refusals.is_asked(attempt.member.number, ticket.model_number)
         else:
-            counted = attempt.number - ticket.turned_away - ticket.refused
-            back_off_ns = self._retries.back_off_ns(counted, error, ticket.back_off_ns)
+            back_off_ns = self._retries.back_off_ns(_counted(ticket, attempt), error, ticket.back_off_ns)
         if back_off_ns is None or self._is_final(ticket, attempt):
             return False
         if self._is_backends_fault(error):
@@ -331,8 +330,7 @@ class Dispatcher:
         """
         self._leave_alone(ticket, attempt.member, error, now_ns)
         refused = was_refused(error)
-        counted = attempt.number - ticket.turned_away - ticket.refused
-        if self._is_final(ticket, attempt) or not (refused or self._retries.allows(counted)):
+        if self._is_final(ticket, attempt) or not (refused or self._retries.allows(_counted(ticket, attempt))):
             return False
         answer = self._scheduling.retry(ticket, now_ns, 0, exclude_backend=True)
         if answer != QUEUED:
@@ -430,6 +428,11 @@ class Dispatcher:
             error=error,
             simulated=attempt.member.capabilities.simulated,
         )
+
+
+def _counted(ticket: Ticket, attempt: Attempt) -> int:
+    """How many attempts there were, of those allowed: none that was turned away or refused without being run."""
+    return attempt.number - ticket.turned_away - ticket.refused
 
 
 def _deadline_within(ticket: Ticket, now_ns: int, delay_ns: int) -> str:

@@ -14,6 +14,10 @@ from expresslane_client.v1 import admin_pb2
 from expresslane_client.v1.admin_pb2_grpc import AdminStub
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.message import Message
+
     from expresslane_client.v1.admin_pb2_grpc import AdminAsyncStub
 
 __all__ = ["AdminCalls"]
@@ -65,13 +69,9 @@ class AdminCalls(Connection):
             "requests_per_min": requests_per_min,
             "tokens_per_min": tokens_per_min,
         }
-        wanted = {path: value for path, value in changes.items() if value is not None}
-        if not wanted:
-            raise InputError(f"nothing to change: give {', '.join(changes)}")
         backend = admin_pb2.Backend(name=_resource(name))
-        for path, value in wanted.items():
-            setattr(backend, path, value)
-        request = admin_pb2.UpdateBackendRequest(backend=backend, update_mask=FieldMask(paths=list(wanted)))
+        update_mask = _changed(backend, changes)
+        request = admin_pb2.UpdateBackendRequest(backend=backend, update_mask=update_mask)
         with translated_errors():
             return Backend.from_proto(await self.admin.UpdateBackend(request, metadata=self._call_metadata()))
 
@@ -114,13 +114,9 @@ class AdminCalls(Connection):
             "kept_limit": kept_limit,
             "kept_results_limit_bytes": kept_results_limit_bytes,
         }
-        wanted = {path: value for path, value in changes.items() if value is not None}
-        if not wanted:
-            raise InputError(f"nothing to change: give {', '.join(changes)}")
         message = admin_pb2.Tenant(tenant=tenant)
-        for path, value in wanted.items():
-            setattr(message, path, value)
-        request = admin_pb2.UpdateTenantRequest(tenant=message, update_mask=FieldMask(paths=list(wanted)))
+        update_mask = _changed(message, changes)
+        request = admin_pb2.UpdateTenantRequest(tenant=message, update_mask=update_mask)
         with translated_errors():
             return Tenant.from_proto(await self.admin.UpdateTenant(request, metadata=self._call_metadata()))
 
@@ -147,6 +143,16 @@ class AdminCalls(Connection):
         with translated_errors():
             answer = await self.admin.Drain(admin_pb2.DrainRequest(), metadata=self._call_metadata())
         return Drained(answer.queued, answer.in_flight)
+
+
+def _changed(message: Message, changes: Mapping[str, object]) -> FieldMask:
+    """Set in `message` what is to change, and name it. Raises InputError where all changes are None."""
+    wanted = {path: value for path, value in changes.items() if value is not None}
+    if not wanted:
+        raise InputError(f"nothing to change: give {', '.join(changes)}")
+    for path, value in wanted.items():
+        setattr(message, path, value)
+    return FieldMask(paths=list(wanted))
 
 
 def _resource(name: str) -> str:

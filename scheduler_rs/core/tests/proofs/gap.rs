@@ -182,16 +182,7 @@ fn law_07_least_share() {
                 continue;
             }
             let tokens = dice.between(1, u64::from(LARGEST_INPUT)) as u32;
-            let request = Request {
-                model: 0,
-                class,
-                tokens,
-                output_tokens: 0,
-                queue_timeout_ns: 0,
-                index: 0,
-                sequential: false,
-                ttft_deadline_ns: 0,
-            };
+            let request = Request::plain(class, 0, tokens);
             let terms = BatchTerms { queue_timeout_ns: 0, deadline_ns: 0, tenant: 0, weight: 1 };
             let batch = u64::from(class);
             world.act(&Event::Submit { batch, requests: vec![request], terms, deadline_in_ns: 0 });

@@ -12,19 +12,6 @@ fn slots(cap: u32) -> World {
     world
 }
 
-fn request(class: u32, model: u32, tokens: u32) -> Request {
-    Request {
-        model,
-        class,
-        tokens,
-        output_tokens: 0,
-        queue_timeout_ns: 0,
-        index: 0,
-        sequential: false,
-        ttft_deadline_ns: 0,
-    }
-}
-
 fn submit(world: &mut World, (tenant, weight): (u32, u32), batch: u64, requests: Vec<Request>) {
     let terms = BatchTerms { queue_timeout_ns: 0, deadline_ns: 0, tenant, weight };
     world.act(&Event::Submit { batch, requests, terms, deadline_in_ns: 0 });
@@ -57,12 +44,12 @@ fn law_05_forgotten_tenant_and_large_batch() {
     let (tenant, large, small) = ((0, 1), 2, 4);
     let mut world = slots(1);
     // No backend serves model 1: what waits for it keeps the batch alive.
-    let mut requests = vec![request(0, 0, 1_000); 18];
-    requests.push(request(1, 1, 1_000));
+    let mut requests = vec![Request::plain(0, 0, 1_000); 18];
+    requests.push(Request::plain(1, 1, 1_000));
     submit(&mut world, tenant, large, requests);
     assert_eq!(serve(&mut world), [large; 18]);
-    submit(&mut world, tenant, large, vec![request(0, 0, 1_000)]);
-    submit(&mut world, tenant, small, vec![request(0, 0, 1_000)]);
+    submit(&mut world, tenant, large, vec![Request::plain(0, 0, 1_000)]);
+    submit(&mut world, tenant, small, vec![Request::plain(0, 0, 1_000)]);
     assert_eq!(serve(&mut world), [large, small]);
     holds(&world);
 }
@@ -72,14 +59,14 @@ fn law_05_forgotten_tenant_and_large_batch() {
 fn law_05_weight_of_a_batch_that_grows_large() {
     let (growing, other) = (1, 2);
     let mut world = slots(2);
-    submit(&mut world, (1, 3), growing, vec![request(1, 0, 1_000)]);
-    submit(&mut world, (2, 1), other, vec![request(1, 0, 500)]);
+    submit(&mut world, (1, 3), growing, vec![Request::plain(1, 0, 1_000)]);
+    submit(&mut world, (2, 1), other, vec![Request::plain(1, 0, 500)]);
     assert_eq!(world.poll().sent.len(), 2);
     // In flight a third of 1,000 against 500.
-    submit(&mut world, (1, 3), growing, vec![request(1, 0, 1_000)]);
-    submit(&mut world, (2, 1), other, vec![request(1, 0, 500)]);
+    submit(&mut world, (1, 3), growing, vec![Request::plain(1, 0, 1_000)]);
+    submit(&mut world, (2, 1), other, vec![Request::plain(1, 0, 500)]);
     // All of 1,000.
-    submit(&mut world, (1, 1), growing, vec![request(1, 0, 1_000); 17]);
+    submit(&mut world, (1, 1), growing, vec![Request::plain(1, 0, 1_000); 17]);
     let first = world.pick_in_flight(0).expect("two are");
     world.finish(first, End::Success, None);
     let sent = world.poll().sent;

@@ -134,6 +134,20 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// The first of its batch, with no answer to speak of, no deadlines and no order to keep.
+    pub(crate) fn plain(class: u32, model: u32, tokens: u32) -> Self {
+        Self {
+            model,
+            class,
+            tokens,
+            output_tokens: 0,
+            queue_timeout_ns: 0,
+            index: 0,
+            sequential: false,
+            ttft_deadline_ns: 0,
+        }
+    }
+
     pub(crate) fn limited_tokens(&self) -> u64 {
         u64::from(self.tokens) + u64::from(self.output_tokens)
     }
