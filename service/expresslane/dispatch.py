@@ -233,7 +233,9 @@ class Dispatcher:
                 self._answered(ticket, attempt)
             if self._is_backends_fault(error) or (stopped and not self._is_own(ticket, stopped)):
                 self._scheduling.blame(ticket, now)
-            if may_go_elsewhere(error) and self._scheduling.serves_elsewhere(ticket, attempt.member.number):
+            if may_go_elsewhere(error) and self._scheduling.backends.serves_elsewhere(
+                ticket, attempt.member.number, now
+            ):
                 is_queued = self._elsewhere(ticket, attempt, error, now)
             else:
                 is_queued = self._retry(ticket, attempt, error, now)
@@ -352,7 +354,7 @@ class Dispatcher:
         kind = pause_kind(error, raw=ticket.prompt.raw)
         if kind == MODEL_NOT_FOUND:
             self._fleet.refused(member, error, ticket.prompt.model)
-        if kind and self._scheduling.is_open_elsewhere(ticket, member.number, now_ns):
+        if kind and self._scheduling.backends.is_open_elsewhere(ticket, member.number, now_ns):
             until_ns = now_ns + REFUSED_PAUSE_NS
             self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns, kind)
 

@@ -132,7 +132,8 @@ class Intake:
             # A session waits for room: it is told of each prompt in-band.
             if refusal.reason is not Reason.QUEUE_FULL or batch.open:
                 raise
-            raise self._scheduling.nothing_open(entries) or refusal from None
+            models = {entry.model.number: entry.model.name for entry in entries}
+            raise self._scheduling.backends.none_open(models, self._clock()) or refusal from None
         if entries:
             self._held.take(batch.tenant.name, len(entries), taken_bytes)
         if batch.options.arrived_ns is not None and not batch.open:

@@ -13,9 +13,10 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.core_settings import put_backend, put_policy, put_tenant_limits
 from expresslane.core_words import refused, used
-from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.errors import PromptError, Reason
 from expresslane.expiry import Expiry
 from expresslane.no_backend import Serving
+from expresslane.open_backends import OpenBackends
 from expresslane.policies import Scope
 from expresslane.rate_limits import PAUSE, Limit, RateLimits
 from expresslane.results import Outcome, Result
@@ -24,7 +25,7 @@ from expresslane.room import Room
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from expresslane._scheduler import BreakerSnapshot, Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
+    from expresslane._scheduler import Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
     from expresslane.backends.rate_headers import Told
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
@@ -85,6 +86,7 @@ class Scheduling:
         self._tickets: dict[int, Ticket] = {}
         self._batches: dict[int, Batch] = {}
         self._serving = Serving()
+        self.backends = OpenBackends(self._serving, self.limits, core.tripped_breakers)
         self._releaser: Releaser | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -192,20 +194,6 @@ class Scheduling:
         self._idle.clear()
         self._wake()
 
-    def nothing_open(self, entries: Sequence[Entry]) -> RefusedError | None:
-        """The refusal of prompts that find no room where no backend of any of their models is open; None where one is.
-
-        The queue is full because nothing leaves it then, and room would not help.
-        """
-        now = self._clock()
-        models = {entry.model.number: entry.ticket.prompt.model for entry in entries}
-        standing = self._serving.why_none(models, self._breakers(), now)
-        if standing is None:
-            return None
-        opening = [at_ns for model in models if (at_ns := self.limits.opens_in_ns(model, now)) is not None]
-        message = f"no backend is available, and the queue is full, for the model {standing}"
-        return RefusedError(Reason.NO_BACKEND, message, retry_after_ns=min(opening, default=None))
-
     def queue_room(self) -> int:
         """How many more prompts may wait now."""
         return self._core.queue_room()
@@ -230,18 +218,6 @@ class Scheduling:
         """Move one deadline of the running attempt."""
         self._core.rearm(self._clock(), ticket.id, reason, at_ns)
         self._wake()
-
-    def serves_elsewhere(self, ticket: Ticket, backend: int) -> bool:
-        """Whether a backend other than this one serves a ticket's model, be it up or down, and has not refused it."""
-        refusing = self.limits.refusing(ticket.model_number, self._clock())
-        return self._serving.elsewhere(ticket.model_number, {backend, *refusing})
-
-    def is_open_elsewhere(self, ticket: Ticket, backend: int, now_ns: int) -> bool:
-        """Whether a backend other than this one takes a ticket's model now: up, within limits, its breaker closed."""
-        if not self.limits.open_elsewhere(ticket.model_number, {backend}, now_ns):
-            return False
-        shut = {number for number, one in self._breakers().items() if one is not None and one.state != "closed"}
-        return self.limits.open_elsewhere(ticket.model_number, {backend, *shut}, now_ns)
 
     def blame(self, ticket: Ticket, now_ns: int) -> None:
         """What has just ended the running attempt speaks against its backend."""
@@ -446,12 +422,10 @@ class Scheduling:
         self._arm(now)
         self.room.freed()
 
-    def _breakers(self) -> dict[int, BreakerSnapshot | None]:
-        return {one.backend: one.breaker for one in self._core.snapshot().backends}
-
     def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
         is_without = any(why == "no_backend" for _, why in expiring)
-        expiry = Expiry(self.limits, self._serving, self._breakers() if is_without else {}, now_ns)
+        tripped = self._core.tripped_breakers() if is_without else {}
+        expiry = Expiry(self.limits, self._serving, tripped, now_ns)
         for number, why in expiring:
             ticket = self._tickets[number]
             if why == "batch":
