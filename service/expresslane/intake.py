@@ -12,11 +12,11 @@ from expresslane.batches.held import Amount, Bounds, Held
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
+from expresslane.core_words import Entry
 from expresslane.end_rate import EndRate
 from expresslane.errors import DRAIN_RETRY_NS, PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
-from expresslane.scheduling import Entry, Scheduling
 from expresslane.telemetry import names
 from expresslane.tenants import Tenants
 from expresslane.token_estimates import TokenEstimates
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
+    from expresslane.scheduling import Scheduling
     from expresslane.telemetry.spans import Tracer
     from expresslane.tenants import Tenant
 

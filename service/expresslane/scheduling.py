@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -12,7 +11,7 @@ from expresslane import _scheduler
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.core_settings import put_backend, put_policy, put_tenant_limits
-from expresslane.core_words import refused, used
+from expresslane.core_words import Entry, prompt_of, refused, used
 from expresslane.errors import PromptError, Reason
 from expresslane.expiry import Expiry
 from expresslane.no_backend import Serving
@@ -30,10 +29,9 @@ if TYPE_CHECKING:
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
     from expresslane.fleet import Member
-    from expresslane.models import ResolvedModel
     from expresslane.tenants import Tenant
 
-__all__ = ["QUEUED", "Entry", "Releaser", "Scheduling"]
+__all__ = ["QUEUED", "Releaser", "Scheduling"]
 
 log = structlog.get_logger(__name__)
 
@@ -52,15 +50,6 @@ class Releaser(Protocol):
 
     def abort(self, ticket: Ticket) -> None:
         """Cancel the running attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A ticket to submit with the model it goes to and the expected length of its answer."""
-
-    ticket: Ticket
-    model: ResolvedModel
-    output_tokens: int = 0
 
 
 class Scheduling:
@@ -149,19 +138,7 @@ class Scheduling:
         if not entries:
             return
         now = self._clock()
-        prompts = [
-            (
-                entry.model.number,
-                int(entry.ticket.prompt.prompt_class),
-                entry.ticket.tokens,
-                entry.ticket.prompt.options.deadlines.queue_ns,
-                entry.ticket.index,
-                entry.output_tokens,
-                entry.ticket.prompt.sequential,
-                entry.ticket.prompt.options.deadlines.ttft_target_ns,
-            )
-            for entry in entries
-        ]
+        prompts = [prompt_of(entry) for entry in entries]
         batch.horizon = batch.outbox.horizon()
         if batch.horizon is not None:
             self._core.hold_batch(now, batch.id, batch.horizon)
