@@ -697,6 +697,12 @@ class Scheduler:
     def next_deadline(self) -> int | None:
         """When `poll` must be called next if nothing else happens; may change after any other call."""
 
+    def tripped_breakers(self) -> dict[int, BreakerSnapshot]:
+        """The breakers that are not closed, by backend, as of the last call that carried a time. Raises nothing.
+
+        As `snapshot` tells of them, but for the price of a look at each backend: for what is asked of each refusal.
+        """
+
     def tenants(self) -> list[TenantSnapshot]:
         """The tenants with unfinished tickets, and those whose service is still remembered; by class, then number."""
 

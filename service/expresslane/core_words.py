@@ -1,7 +1,8 @@
-"""What the core says, in the service's words: its errors; and usage as it takes it."""
+"""What the core says, in the service's words: its errors; and prompts and usage as it takes them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expresslane import _scheduler
@@ -9,12 +10,23 @@ from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.tokens import MAX_TOKENS
 
 if TYPE_CHECKING:
+    from expresslane.batches.ticket import Ticket
+    from expresslane.models import ResolvedModel
     from expresslane.results import Result
 
-__all__ = ["refused", "used"]
+__all__ = ["Entry", "prompt_of", "refused", "used"]
 
 _SETTINGS = {"queue_limit": "EXPRESSLANE_QUEUE_LIMIT_PROMPTS", "queue_limit_ns": "EXPRESSLANE_QUEUE_LIMIT_S"}
 """Bounds of the core: what sets them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A ticket to submit with the model it goes to and the expected length of its answer."""
+
+    ticket: Ticket
+    model: ResolvedModel
+    output_tokens: int = 0
 
 
 def refused(error: _scheduler.SchedulerError) -> Exception:
@@ -35,6 +47,23 @@ def refused(error: _scheduler.SchedulerError) -> Exception:
             violation = FieldViolation(field, error.args[0])
             return RefusedError(Reason.INVALID_FIELD, error.args[0], violations=[violation])
     return error
+
+
+def prompt_of(entry: Entry) -> tuple[int, int, int, int, int, int, bool, int]:
+    """A prompt as `_scheduler.Scheduler.submit` takes it."""
+    ticket = entry.ticket
+    prompt = ticket.prompt
+    deadlines = prompt.options.deadlines
+    return (
+        entry.model.number,
+        int(prompt.prompt_class),
+        ticket.tokens,
+        deadlines.queue_ns,
+        ticket.index,
+        entry.output_tokens,
+        prompt.sequential,
+        deadlines.ttft_target_ns,
+    )
 
 
 def used(result: Result) -> tuple[int, int, int] | None:

@@ -30,14 +30,17 @@ _EXPIRED = {
 
 
 class Expiry:
-    """The errors of prompts that end at one time. Breakers by backend are asked for what ends without a backend."""
+    """The errors of prompts that end at one time.
+
+    `tripped`: the breakers that are not closed, by backend; needed for what ends without a backend.
+    """
 
     def __init__(
-        self, limits: RateLimits, serving: Serving, breakers: Mapping[int, BreakerSnapshot | None], now_ns: int
+        self, limits: RateLimits, serving: Serving, tripped: Mapping[int, BreakerSnapshot], now_ns: int
     ) -> None:
         self._limits = limits
         self._serving = serving
-        self._breakers = breakers
+        self._tripped = tripped
         self._now_ns = now_ns
         # When a model has no backend, all that waits for it ends at once, and most of it for the same reason.
         self._shared: dict[tuple[str, int, str], PromptError] = {}
@@ -61,7 +64,7 @@ class Expiry:
         now_ns = self._now_ns
         backends = ""
         if why == "no_backend":
-            standing = self._serving.why_not(ticket, self._breakers, now_ns)
+            standing = self._serving.why_not(ticket, self._tripped, now_ns)
             backends = f"within {self._serving.patience(ticket)} for the model {standing}"
         last = ticket.history[-1] if ticket.history else None
         return _expired(why, last, self._limits.opens_in_ns(ticket.model_number, now_ns), backends)

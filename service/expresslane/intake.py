@@ -12,11 +12,11 @@ from expresslane.batches.held import Amount, Bounds, Held
 from expresslane.batches.summary import BatchState
 from expresslane.batches.ticket import Ticket
 from expresslane.clock import Clock, monotonic_ns
+from expresslane.core_words import Entry
 from expresslane.end_rate import EndRate
 from expresslane.errors import DRAIN_RETRY_NS, PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
 from expresslane.results import Outcome, Result, Timings
-from expresslane.scheduling import Entry, Scheduling
 from expresslane.telemetry import names
 from expresslane.tenants import Tenants
 from expresslane.token_estimates import TokenEstimates
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from expresslane.batches.outbox import Outbox
     from expresslane.prompts import Prompt
+    from expresslane.scheduling import Scheduling
     from expresslane.telemetry.spans import Tracer
     from expresslane.tenants import Tenant
 
@@ -132,7 +133,8 @@ class Intake:
             # A session waits for room: it is told of each prompt in-band.
             if refusal.reason is not Reason.QUEUE_FULL or batch.open:
                 raise
-            raise self._scheduling.nothing_open(entries) or refusal from None
+            models = {entry.model.number: entry.model.name for entry in entries}
+            raise self._scheduling.backends.none_open(models, self._clock()) or refusal from None
         if entries:
             self._held.take(batch.tenant.name, len(entries), taken_bytes)
         if batch.options.arrived_ns is not None and not batch.open:

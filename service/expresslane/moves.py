@@ -1,7 +1,7 @@
-"""Failures that another backend may well not repeat: what one will never answer of a prompt, another may.
+"""What a failure says about its backend, and whether another may well not repeat it.
 
-A prompt meets each backend that failed it like this once at most, so that its moves are bounded by the number of
-backends that serve its model.
+What one backend will never answer of a prompt, another may. A prompt meets each backend that failed it like this once
+at most, so that its moves are bounded by the number of backends that serve its model.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ from expresslane.rate_limits import KEY_REFUSED, MODEL_NOT_FOUND
 if TYPE_CHECKING:
     from expresslane.errors import BackendError
 
-__all__ = ["REFUSED_PAUSE_NS", "may_go_elsewhere", "pause_kind", "was_refused"]
+__all__ = ["REFUSED_PAUSE_NS", "is_backends_fault", "may_go_elsewhere", "pause_kind", "was_refused"]
 
 REFUSED_PAUSE_NS = 60 * 10**9
 """How long a backend that refuses the key, or a model, is left alone with that model where another one is open."""
 
+_BACKENDS_FAULT = frozenset(
+    {
+        Reason.BACKEND_UNREACHABLE,
+        Reason.BACKEND_DISCONNECTED,
+        Reason.BACKEND_OVERLOADED,
+        Reason.BACKEND_ERROR,
+        Reason.BACKEND_MALFORMED,
+    }
+)
+"""What a breaker counts, beside time-outs that the service itself has set; never a 4xx, which is about the request, or
+about the key for one model."""
 _KEYS = frozenset({Reason.BACKEND_UNAUTHORIZED, Reason.BACKEND_QUOTA_EXHAUSTED})
 
 
@@ -43,6 +54,15 @@ def was_refused(error: BackendError) -> bool:
     is_not_there = error.reason is Reason.BACKEND_REJECTED and (status == 404 or 300 <= status < 400)
     is_no_tls = error.reason is Reason.BACKEND_UNREACHABLE and not error.retryable
     return error.reason in _KEYS or error.refuses is not None or is_not_there or is_no_tls
+
+
+def is_backends_fault(error: BackendError) -> bool:
+    """Whether the failure speaks against the backend.
+
+    A 408 and a 409 do not, though they are worth another attempt: what one caller sends slowly, or twice, must not take
+    the backend from the others.
+    """
+    return error.reason in _BACKENDS_FAULT and not 400 <= error.http_status < 500
 
 
 def may_go_elsewhere(error: BackendError) -> bool:

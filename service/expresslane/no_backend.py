@@ -27,7 +27,7 @@ MAX_MASKED_CHARS = 2_048
 
 
 class Serving:
-    """Which backend serves which models, be it up or down."""
+    """Which backend serves which models, be it up or down. `tripped`: the breakers that are not closed, by backend."""
 
     def __init__(self) -> None:
         self._members: dict[int, tuple[Member, frozenset[int]]] = {}
@@ -40,10 +40,10 @@ class Serving:
         """Whether a backend other than these serves a model, be it up or down."""
         return any(number not in backends and model in models for number, (_, models) in self._members.items())
 
-    def why_not(self, ticket: Ticket, breakers: Mapping[int, BreakerSnapshot | None], now_ns: int) -> str:
-        """The model of a prompt that nothing took, and how those stand that serve it, or may. Breakers by backend."""
+    def why_not(self, ticket: Ticket, tripped: Mapping[int, BreakerSnapshot], now_ns: int) -> str:
+        """The model of a prompt that nothing took, and how those stand that serve it, or may."""
         excluded = {one.backend: one.reason for one in ticket.history if one.excluded}
-        return self._standing(ticket.model_number, ticket.prompt.model, breakers, now_ns, excluded)
+        return self._standing(ticket.model_number, ticket.prompt.model, tripped, now_ns, excluded)
 
     def patience(self, ticket: Ticket) -> str:
         """The settings that say how long a prompt may wait without a backend."""
@@ -55,23 +55,19 @@ class Serving:
         named = " or ".join(settings[: MAX_BACKENDS + 1]) + (f" or {more} more" if more > 0 else "")
         return f"{named}, whichever is longest," if len(settings) > 1 else named
 
-    def why_none(
-        self, models: Mapping[int, str], breakers: Mapping[int, BreakerSnapshot | None], now_ns: int
-    ) -> str | None:
+    def why_none(self, models: Mapping[int, str], tripped: Mapping[int, BreakerSnapshot], now_ns: int) -> str | None:
         """How the backends of these models (number -> name) stand, where none of them is open; None if one is."""
         for member, served in self._members.values():
-            breaker = breakers.get(member.number)
-            is_open = member.available and (breaker is None or breaker.state == "closed")
-            if is_open and not served.isdisjoint(models):
+            if member.available and member.number not in tripped and not served.isdisjoint(models):
                 return None
-        told = [self._standing(*model, breakers, now_ns, {}) for model in islice(models.items(), MAX_MODELS)]
+        told = [self._standing(*model, tripped, now_ns, {}) for model in islice(models.items(), MAX_MODELS)]
         return "; ".join([*told, *([f"and {len(models) - MAX_MODELS} more"] if len(models) > MAX_MODELS else [])])
 
     def _standing(
         self,
         model: int,
         name: str,
-        breakers: Mapping[int, BreakerSnapshot | None],
+        tripped: Mapping[int, BreakerSnapshot],
         now_ns: int,
         excluded: Mapping[str, Reason],
     ) -> str:
@@ -79,7 +75,7 @@ class Serving:
         serving = [member for member, models in known if model in models]
         asked = serving or [member for member, _ in known if not member.reached]
         told = [
-            f"backends/{one.id}: {_left_out(one, excluded) or _state(one, breakers.get(one.number), now_ns)}"
+            f"backends/{one.id}: {_left_out(one, excluded) or _state(one, tripped.get(one.number), now_ns)}"
             for one in asked[:MAX_BACKENDS]
         ]
         if not serving:
@@ -98,7 +94,7 @@ def _state(member: Member, breaker: BreakerSnapshot | None, now_ns: int) -> str:
     if not member.available:
         return _shown(member.trouble) or "unavailable"
     refused = f", prompts were refused ({member.refusals['']})" if "" in member.refusals else ""
-    if breaker is None or breaker.state == "closed":
+    if breaker is None:
         return f"available{refused}"
     if breaker.half_open_at_ns is None:
         return "breaker half open, being tried"

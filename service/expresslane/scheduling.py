@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -12,10 +11,11 @@ from expresslane import _scheduler
 from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.core_settings import put_backend, put_policy, put_tenant_limits
-from expresslane.core_words import refused, used
-from expresslane.errors import PromptError, Reason, RefusedError
+from expresslane.core_words import Entry, prompt_of, refused, used
+from expresslane.errors import PromptError, Reason
 from expresslane.expiry import Expiry
 from expresslane.no_backend import Serving
+from expresslane.open_backends import OpenBackends
 from expresslane.policies import Scope
 from expresslane.rate_limits import PAUSE, Limit, RateLimits
 from expresslane.results import Outcome, Result
@@ -24,15 +24,14 @@ from expresslane.room import Room
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from expresslane._scheduler import BreakerSnapshot, Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
+    from expresslane._scheduler import Limited, Snapshot, TenantLimitSnapshot, TenantSnapshot
     from expresslane.backends.rate_headers import Told
     from expresslane.batches.batch import Batch
     from expresslane.batches.ticket import Ticket
     from expresslane.fleet import Member
-    from expresslane.models import ResolvedModel
     from expresslane.tenants import Tenant
 
-__all__ = ["QUEUED", "Entry", "Releaser", "Scheduling"]
+__all__ = ["QUEUED", "Releaser", "Scheduling"]
 
 log = structlog.get_logger(__name__)
 
@@ -51,15 +50,6 @@ class Releaser(Protocol):
 
     def abort(self, ticket: Ticket) -> None:
         """Cancel the running attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A ticket to submit with the model it goes to and the expected length of its answer."""
-
-    ticket: Ticket
-    model: ResolvedModel
-    output_tokens: int = 0
 
 
 class Scheduling:
@@ -85,6 +75,7 @@ class Scheduling:
         self._tickets: dict[int, Ticket] = {}
         self._batches: dict[int, Batch] = {}
         self._serving = Serving()
+        self.backends = OpenBackends(self._serving, self.limits, core.tripped_breakers)
         self._releaser: Releaser | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -147,19 +138,7 @@ class Scheduling:
         if not entries:
             return
         now = self._clock()
-        prompts = [
-            (
-                entry.model.number,
-                int(entry.ticket.prompt.prompt_class),
-                entry.ticket.tokens,
-                entry.ticket.prompt.options.deadlines.queue_ns,
-                entry.ticket.index,
-                entry.output_tokens,
-                entry.ticket.prompt.sequential,
-                entry.ticket.prompt.options.deadlines.ttft_target_ns,
-            )
-            for entry in entries
-        ]
+        prompts = [prompt_of(entry) for entry in entries]
         batch.horizon = batch.outbox.horizon()
         if batch.horizon is not None:
             self._core.hold_batch(now, batch.id, batch.horizon)
@@ -192,20 +171,6 @@ class Scheduling:
         self._idle.clear()
         self._wake()
 
-    def nothing_open(self, entries: Sequence[Entry]) -> RefusedError | None:
-        """The refusal of prompts that find no room where no backend of any of their models is open; None where one is.
-
-        The queue is full because nothing leaves it then, and room would not help.
-        """
-        now = self._clock()
-        models = {entry.model.number: entry.ticket.prompt.model for entry in entries}
-        standing = self._serving.why_none(models, self._breakers(), now)
-        if standing is None:
-            return None
-        opening = [at_ns for model in models if (at_ns := self.limits.opens_in_ns(model, now)) is not None]
-        message = f"no backend is available, and the queue is full, for the model {standing}"
-        return RefusedError(Reason.NO_BACKEND, message, retry_after_ns=min(opening, default=None))
-
     def queue_room(self) -> int:
         """How many more prompts may wait now."""
         return self._core.queue_room()
@@ -230,18 +195,6 @@ class Scheduling:
         """Move one deadline of the running attempt."""
         self._core.rearm(self._clock(), ticket.id, reason, at_ns)
         self._wake()
-
-    def serves_elsewhere(self, ticket: Ticket, backend: int) -> bool:
-        """Whether a backend other than this one serves a ticket's model, be it up or down, and has not refused it."""
-        refusing = self.limits.refusing(ticket.model_number, self._clock())
-        return self._serving.elsewhere(ticket.model_number, {backend, *refusing})
-
-    def is_open_elsewhere(self, ticket: Ticket, backend: int, now_ns: int) -> bool:
-        """Whether a backend other than this one takes a ticket's model now: up, within limits, its breaker closed."""
-        if not self.limits.open_elsewhere(ticket.model_number, {backend}, now_ns):
-            return False
-        shut = {number for number, one in self._breakers().items() if one is not None and one.state != "closed"}
-        return self.limits.open_elsewhere(ticket.model_number, {backend, *shut}, now_ns)
 
     def blame(self, ticket: Ticket, now_ns: int) -> None:
         """What has just ended the running attempt speaks against its backend."""
@@ -446,12 +399,10 @@ class Scheduling:
         self._arm(now)
         self.room.freed()
 
-    def _breakers(self) -> dict[int, BreakerSnapshot | None]:
-        return {one.backend: one.breaker for one in self._core.snapshot().backends}
-
     def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
         is_without = any(why == "no_backend" for _, why in expiring)
-        expiry = Expiry(self.limits, self._serving, self._breakers() if is_without else {}, now_ns)
+        tripped = self._core.tripped_breakers() if is_without else {}
+        expiry = Expiry(self.limits, self._serving, tripped, now_ns)
         for number, why in expiring:
             ticket = self._tickets[number]
             if why == "batch":

@@ -7,10 +7,10 @@ import gc
 import random
 from collections import Counter
 
+from expresslane.attempt import Attempt
 from expresslane.batches.batch import Batch
 from expresslane.batches.held import Amount
 from expresslane.batches.ticket import Ticket
-from expresslane.dispatch import Attempt
 from expresslane_client import Outcome, Prompt
 
 from tests.support.fake_backend import FakeBackend, Script, echo_of

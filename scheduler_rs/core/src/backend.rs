@@ -3,7 +3,7 @@
 mod closing;
 mod told;
 
-use crate::breaker::{Breaker, BreakerState};
+use crate::breaker::Breaker;
 use crate::counters::BackendCounters;
 use crate::estimates::Estimates;
 use crate::lanes::Lanes;
@@ -228,8 +228,7 @@ impl Backend {
     /// Whether it may be given work, now or when there is room. An open breaker counts as down until a probe has
     /// succeeded.
     pub(crate) fn is_up(&self) -> bool {
-        let is_broken = |breaker: &Breaker| breaker.state() != BreakerState::Closed;
-        self.config.available && !self.breaker.as_ref().is_some_and(is_broken)
+        self.config.available && self.breaker.as_ref().is_none_or(Breaker::is_closed)
     }
 
     /// Whether probes are about to tell if it is up.

@@ -179,6 +179,11 @@ impl Breaker {
         (self.state == BreakerState::Open).then_some(self.half_open_at_ns)
     }
 
+    /// Whether its backend is given work as far as failures go.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state == BreakerState::Closed
+    }
+
     /// Whether what goes there now is a probe, whose first token tells something.
     pub(crate) fn is_probing(&self) -> bool {
         self.state == BreakerState::HalfOpen

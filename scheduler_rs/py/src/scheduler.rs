@@ -4,12 +4,13 @@ use crate::convert::{self, attempt_deadline};
 use crate::decisions::{CancelResult, Decisions};
 use crate::errors::to_py;
 use crate::integers;
-use crate::snapshot::{Snapshot, TenantLimitSnapshot, TenantSnapshot};
+use crate::snapshot::{BreakerSnapshot, Snapshot, TenantLimitSnapshot, TenantSnapshot};
 use expresslane_scheduler::{
     self as core, BackendConfig, BatchOptions, BreakerConfig, Config, Left, ModelRoute, Policy, Prompt,
     RetryAnswer, Scope, TicketId, Usage,
 };
 use pyo3::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The state machine.
@@ -343,6 +344,12 @@ impl Scheduler {
     /// When `poll` must be called next if nothing else happens.
     fn next_deadline(&self) -> Option<u64> {
         self.lock().next_deadline()
+    }
+
+    /// The breakers that are not closed, by backend.
+    fn tripped_breakers(&self) -> BTreeMap<u32, BreakerSnapshot> {
+        let tripped = self.lock().tripped_breakers();
+        tripped.into_iter().map(|(backend, breaker)| (backend, breaker.into())).collect()
     }
 
     /// What each tenant has and had in each class.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from expresslane.results import RESULT_ROOM_BYTES, Outcome, Result, Timings, Usage, without_answer
 
 if TYPE_CHECKING:
+    from expresslane.attempt import Attempt
     from expresslane.batches.batch import Batch
-    from expresslane.dispatch import Attempt
     from expresslane.errors import AttemptError, PromptError
     from expresslane.prompts import Prompt
     from expresslane.telemetry.spans import PromptTrace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
@@ -86,6 +87,33 @@ async def test_a_hung_probe_is_given_up() -> None:
         assert {one.timings.total_ns for one in given_up} == {35 * SECOND}
         assert (probe.outcome, probe.timings.total_ns) == (Outcome.SUCCEEDED, 505 * SECOND)
         assert (await world.one()).outcome is Outcome.SUCCEEDED
+
+
+@virtual_time
+async def test_tripped_breakers() -> None:
+    """The core tells of the breakers that are open or being tried, and of no other, as its snapshot does."""
+    backends = [ScriptedBackend("bad"), ScriptedBackend("good")]
+    backends[0].plays = [break_down, second(10)]
+    async with World(*backends, retries=ONCE, settings={"breaker_min_samples": 1, "breaker_open_s": 5.0}) as world:
+
+        def tripped() -> dict[int, str]:
+            told, backends = world.core.tripped_breakers(), world.scheduling.snapshot().backends
+            snapshots = {one.backend: one.breaker for one in backends if one.breaker and one.breaker.state != "closed"}
+            fields = ("state", "since_ns", "half_open_at_ns", "good", "bad", "opened")
+            for backend in snapshots.keys() | told.keys():
+                assert all(getattr(told[backend], field) == getattr(snapshots[backend], field) for field in fields)
+            return {backend: one.state for backend, one in told.items()}
+
+        assert tripped() == {}
+        assert (await world.one()).outcome is Outcome.FAILED
+        assert tripped() == {0: "open"}
+        world.fleet.members[1].available = False
+        world.fleet.update(world.fleet.members[1], Change())
+        probe = asyncio.create_task(world.one())
+        await asyncio.sleep(6)
+        assert tripped() == {0: "half_open"}
+        assert (await probe).outcome is Outcome.SUCCEEDED
+        assert tripped() == {}
 
 
 @virtual_time

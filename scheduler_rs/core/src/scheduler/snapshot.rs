@@ -54,6 +54,19 @@ impl Scheduler {
         }
     }
 
+    /// The breakers that are not closed, as `snapshot` tells of them: their backends take no work but probes. In the order
+    /// in which those were added, as of the last call that carried a time.
+    ///
+    /// Looks at each backend once and at nothing else, so it may be asked for each refusal.
+    #[must_use]
+    pub fn tripped_breakers(&self) -> Vec<(BackendId, BreakerSnapshot)> {
+        let tripped = |backend: &Backend| {
+            let breaker = backend.breaker.as_ref().filter(|breaker| !breaker.is_closed())?;
+            Some((backend.id, breaker_snapshot(breaker, self.now_ns)))
+        };
+        self.backends.iter().filter_map(tripped).collect()
+    }
+
     /// The tenants with unfinished tickets, and those whose service is still remembered; by class, then by number.
     #[must_use]
     pub fn tenants(&self) -> Vec<TenantSnapshot> {

@@ -1,6 +1,6 @@
 //! Breakers: what opens them, what waits meanwhile, what closes them (T15).
 
-use crate::driver::{Driver, SECOND, plain};
+use crate::driver::{Driver, SECOND, STANDARD, plain, serving};
 use expresslane_scheduler::{
     BackendConfig, BreakerConfig, BreakerSnapshot, BreakerState, ExpiryReason, Holder, LimitKind, Limited,
     Outcome, TicketId,
@@ -191,6 +191,38 @@ fn probe_closes() {
     driver.finish(tickets[0]);
     assert_eq!(breaker(&driver).state, BreakerState::Closed);
     assert_eq!(driver.released(), tickets[1..]);
+}
+
+/// Of several backends those are told whose breakers are open or being tried, as the snapshot tells of them.
+#[test]
+fn tripped() {
+    let of = |model, config| BackendConfig { models: serving(&[model]), ..config };
+    let backends = [of(0, plain(10)), of(1, breaking(10, QUICK)), of(2, breaking(10, QUICK))];
+    let mut driver = Driver::with("fcfs", &backends);
+    let ask = |driver: &mut Driver, model| {
+        let ticket = driver.submit_one(model, STANDARD, 10);
+        assert_eq!(driver.released(), [ticket]);
+        ticket
+    };
+    let told = |driver: &Driver| {
+        let tripped = driver.scheduler.tripped_breakers();
+        let backends = driver.scheduler.snapshot().backends;
+        for &(backend, breaker) in &tripped {
+            assert_eq!(backends[backend as usize].breaker, Some(breaker));
+        }
+        tripped.iter().map(|(backend, breaker)| (*backend, breaker.state)).collect::<Vec<_>>()
+    };
+    for (model, how) in [(0, End::Bad), (1, End::Good), (2, End::Bad)].repeat(4) {
+        assert_eq!(told(&driver), []);
+        let ticket = ask(&mut driver, model);
+        end(&mut driver, ticket, how);
+    }
+    assert_eq!(told(&driver), [(2, BreakerState::Open)]);
+    driver.advance(5 * SECOND);
+    let probe = ask(&mut driver, 2);
+    assert_eq!(told(&driver), [(2, BreakerState::HalfOpen)]);
+    driver.finish(probe);
+    assert_eq!(told(&driver), []);
 }
 
 /// A probe's first token closes it: its answer may take minutes. That answer's end says nothing more.

@@ -280,6 +280,9 @@ impl World {
             (snapshot.state, snapshot.since_ns, snapshot.opened),
             (self.naive.state, self.naive.since_ns, self.naive.opened)
         );
+        let is_tripped = self.naive.state != BreakerState::Closed;
+        let tripped: Vec<_> = is_tripped.then_some((0, snapshot)).into_iter().collect();
+        assert_eq!(driver.scheduler.tripped_breakers(), tripped);
     }
 }
 
