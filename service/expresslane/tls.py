@@ -1,12 +1,14 @@
 """TLS of the listeners: certificates from files, checked when they are read, and read again when they change.
 
-gRPC asks for the certificates with every handshake, so new connections get the new ones, and open ones go on with what
-they have. It can require a caller's certificate or ask for none; asking without requiring is not in its Python API.
+gRPC asks for news of the certificates with every handshake, so new connections get the new ones, and open ones go on
+with what they have. It can require a caller's certificate or ask for none; asking without requiring is not in its
+Python API.
 """
 
 from __future__ import annotations
 
 import ssl
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +69,21 @@ class Tls:
         self._current = grpc.ssl_server_certificate_configuration([pair], root_certificates=root)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that follow the files."""
-        with_client = bool(self._settings.client_ca_file)
-        return grpc.dynamic_ssl_server_credentials(self._holding(), self._asked, with_client)
+        """Credentials of one listener, which follow the files."""
+        given = self._holding()
+        # Each configuration that gRPC is given replaces the one before under the handshakes of other threads, which may
+        # then use what was freed (github.com/grpc/grpc/issues/36693). So it is given one only when there is a new one.
+        one_at_a_time = threading.Lock()
 
-    def _asked(self) -> grpc.ServerCertificateConfiguration:
-        self._begun()
-        return self._holding()
+        def news() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            self._begun()
+            with one_at_a_time:
+                held, given = given, self._holding()
+                return None if given is held else given
+
+        with_client = bool(self._settings.client_ca_file)
+        return grpc.dynamic_ssl_server_credentials(given, news, with_client)  # type: ignore[arg-type] # None: no news
 
     def _holding(self) -> grpc.ServerCertificateConfiguration:
         assert self._current is not None, "load comes first"

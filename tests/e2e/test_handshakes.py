@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 EVENT = "TLS connections without a call: a wrong or no certificate, clear text, or a probe"
 EACH = 5
+AT_ONCE = 200
+FLOODS = 4
+JUNK = (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"junk" * 16, b"")
 
 
 async def test_wrong_certificates_are_told_of(tmp_path: Path) -> None:
@@ -44,6 +47,34 @@ async def test_wrong_certificates_are_told_of(tmp_path: Path) -> None:
         assert await served.process.wait() == 0
         await served.rest()
     assert sum(line["event"] == EVENT for line in served.log) == 1
+
+
+async def test_a_flood_of_failing_handshakes_harms_nobody(tmp_path: Path) -> None:
+    """Hundreds of connections at once that bring no TLS, from nobody it knows: hung up on, and callers go on (P35)."""
+    ours = Authority(tmp_path)
+    environ = {f"EXPRESSLANE_TLS__{name.upper()}": value for name, value in ours.server(mutual=True).items()}
+    async with Served(tmp_path, **environ) as served:
+        async with Client(served.address, tls=ours.caller("acme.example")) as client:
+            for flood in range(FLOODS):
+                await asyncio.gather(*(babble(served.address, JUNK[at % len(JUNK)]) for at in range(AT_ONCE)))
+                (result,) = (await client.collect_batch([str(flood)], timeout_s=20)).results
+                assert result.ok
+        async with Client(served.address, tls=ours.caller("acme.example")) as late:
+            await late.wait_ready(20)
+        served.terminate()
+        assert await served.process.wait() == 0
+        await served.rest()
+
+
+async def babble(address: str, words: bytes) -> None:
+    """Connect, say something that is no TLS, and wait to be hung up on; with nothing to say, hang up."""
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(words)
+        if words.startswith(b"GET"):
+            await reader.read()
+        writer.close()
 
 
 def offering(pair: tuple[str, str] | None = None, *, trust: str = "") -> ssl.SSLContext:
