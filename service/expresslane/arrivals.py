@@ -83,18 +83,27 @@ class Arrivals:
 
         Raises RefusedError (ARRIVING_FULL, FIRST_MESSAGE_TIMEOUT; PROTOCOL_VIOLATION where there is no request).
         """
-        async with self._place(whose):
+        await self._enter(whose)
+        try:
             return await then(await self._request(context, whose), context)
+        finally:
+            self._leave()
 
     async def take_first(self, context: Any, whose: str, then: Callable[[Any], T]) -> T:
         """The same with the first of several messages, or EOF."""
-        async with self._place(whose):
+        await self._enter(whose)
+        try:
             return then(await self._read(context, whose))
+        finally:
+            self._leave()
 
     async def read(self, context: Any, whose: str) -> Any:
         """Read a message that is used up at once, or EOF. Raises RefusedError as take_in does."""
-        async with self._place(whose):
+        await self._enter(whose)
+        try:
             return await self._read(context, whose)
+        finally:
+            self._leave()
 
     @asynccontextmanager
     async def hold(self, whose: str) -> AsyncIterator[None]:
@@ -116,19 +125,15 @@ class Arrivals:
             )
         return request
 
-    @asynccontextmanager
-    async def _place(self, whose: str) -> AsyncIterator[None]:
+    async def _enter(self, whose: str) -> None:
+        """Take a place, to be left by `_leave`. No context manager: thousands of calls wait in here."""
         if self.taken < self._places:
             self.taken += 1
-        else:
-            try:
-                await self._turn(whose)  # whoever leaves hands the place over
-            except asyncio.CancelledError:
-                raise NoMessageError from None
+            return
         try:
-            yield
-        finally:
-            self._leave()
+            await self._turn(whose)  # whoever leaves hands the place over
+        except asyncio.CancelledError:
+            raise NoMessageError from None
 
     async def _turn(self, whose: str) -> None:
         """Wait for a place, which is handed over. Raises RefusedError (ARRIVING_FULL)."""

@@ -17,7 +17,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Collections", "Ebb", "resident_bytes", "settle", "usable_bytes"]
+__all__ = ["Collections", "Ebb", "give_back", "resident_bytes", "settle", "usable_bytes"]
 
 # CPython's 700 is passed several times by one turn of the loop under load, each time for nothing: what a prompt needs
 # holds no cycles and goes by reference counts. Seldom is enough for the few cycles of failed attempts.
@@ -83,11 +83,15 @@ class Ebb:
     in reference cycles (each has a few) waits for a full collection, which comes late. `held` says how many calls and
     prompts are open: it is over when that is `FEW`, or a tenth of the most that was seen since the last time. Then
     garbage is collected, unless that takes long for what is held; free memory goes back in any case.
+
+    What stays are arenas of Python's own allocator, of 1 MiB each and nearly empty, which free lists of uvloop, asyncio
+    and gRPC keep: about a thousand objects, however many floods. The next one uses them.
     """
 
     def __init__(self, held: Callable[[], int]) -> None:
         self._held = held
         self._most_held = 0
+        self._last_held = 0
         self._left_bytes = 0
         """Least resident since the last time, when what stayed was in use: not tried again before there is more."""
 
@@ -100,17 +104,19 @@ class Ebb:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if self.is_due(before := resident_bytes()):
-                collected = await asyncio.to_thread(_give_back, collections)
+                collected = await asyncio.to_thread(give_back, collections)
                 after = resident_bytes()
                 self.gave_back(after)
                 log.info("memory given back", before_mib=before >> 20, after_mib=after >> 20, collected=collected)
 
     def is_due(self, now_bytes: int) -> bool:
-        """Whether memory has grown since the last time, and little is open now."""
-        held = self._held()
+        """Whether memory has grown since the last time, and little is open now, no less than at the last look."""
+        held, before = self._held(), self._last_held
+        self._last_held = held
         self._most_held = max(self._most_held, held)
         self._left_bytes = min(self._left_bytes, now_bytes)
-        return now_bytes >= self._left_bytes + GROWN_BYTES and held <= max(FEW, self._most_held // 10)
+        few = max(FEW, self._most_held // 10)
+        return now_bytes >= self._left_bytes + GROWN_BYTES and before <= held <= few
 
     def gave_back(self, left_bytes: int) -> None:
         """Go by what is left from now on."""
@@ -118,14 +124,27 @@ class Ebb:
         self._most_held = 0
 
 
-def _give_back(collections: Collections) -> bool:
-    """Collect garbage if that is short, and let glibc return what is free in all its arenas, without the GIL.
+def give_back(collections: Collections) -> bool:
+    """Collect garbage if that is short, let go of names, and let glibc return what is free, without the GIL.
 
-    Returns whether garbage was collected. Blocks.
+    Returns whether garbage was collected. Blocks. Linux with glibc only.
     """
     collected = collections.try_one()
+    _forget_names()
     ctypes.CDLL(None).malloc_trim(0)
     return collected
+
+
+def _forget_names() -> None:
+    """Empty CPython's cache of looked-up attributes, which holds on to each name.
+
+    C code that looks up one by a string made just then (protobuf does for every map field) puts one more there each
+    time. A few hundred of them, spread over what a flood took, keep tens of MiB: an arena of Python's allocator goes
+    back whole or not at all. The cache fills again at the next look-ups.
+    """
+    empty = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
+    if empty is not None:  # the first from CPython 3.13 on, the second before
+        empty()
 
 
 def resident_bytes() -> int:

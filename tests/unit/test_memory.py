@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane.memory import COLLECTION_S, FEW, GROWN_BYTES, Collections, Ebb, usable_bytes
+from expresslane.memory import COLLECTION_S, FEW, GROWN_BYTES, Collections, Ebb, give_back, usable_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,15 +36,24 @@ def started() -> tuple[Ebb, Held]:
 def test_due_when_the_flood_is_over() -> None:
     """Memory that has grown is given back once few calls are open, or a tenth of the most that were."""
     ebb, held = started()
-    held.now = 9_000
-    assert not ebb.is_due(START + 10 * GROWN_BYTES)
-    held.now = 901
-    assert not ebb.is_due(START + 10 * GROWN_BYTES)
-    held.now = 900
+    for held.now in (9_000, 901, 901, 900):
+        assert not ebb.is_due(START + 10 * GROWN_BYTES)
     assert ebb.is_due(START + 10 * GROWN_BYTES)
     ebb, held = started()
     held.now = FEW
     assert ebb.is_due(START + GROWN_BYTES)
+
+
+def test_not_due_while_calls_still_end() -> None:
+    """What the last ones of a flood hold would stay, because afterwards there is no growth."""
+    ebb, held = started()
+    held.now = 2 * FEW
+    assert not ebb.is_due(START + GROWN_BYTES)
+    for held.now in (FEW, FEW - 1, 0):
+        assert not ebb.is_due(START + GROWN_BYTES)
+    assert ebb.is_due(START + GROWN_BYTES)
+    held.now = 1
+    assert ebb.is_due(START + GROWN_BYTES), "one call more is no flood that ends"
 
 
 def test_not_due_without_growth() -> None:
@@ -144,3 +154,15 @@ def test_nothing_to_collect() -> None:
     heap.held = 0
     assert heap.collections.try_one()
     assert heap.collections.try_one()
+
+
+def test_names_are_let_go() -> None:
+    """A name that was made for one look-up is not kept when memory is given back: it would keep all around it."""
+    names = ["".join(("name_", str(number))) for number in range(100)]
+    held = [sys.getrefcount(name) for name in names]
+    assert not any(hasattr(Heap, name) for name in names)
+    assert [sys.getrefcount(name) for name in names] != held, (
+        "CPython keeps no names: give_back need not let go of them"
+    )
+    give_back(Collections())
+    assert [sys.getrefcount(name) for name in names] == held

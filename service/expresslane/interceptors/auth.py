@@ -6,7 +6,6 @@ span, and its log lines are limited. What is open to all has another door, open_
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,9 +16,9 @@ from expresslane.auth.access import DeniedError
 from expresslane.auth.caller import Caller
 from expresslane.errors import Reason, RefusedError
 from expresslane.identity import DEFAULT_TENANT, authenticated_as
+from expresslane.interceptors.handlers import Made, behaviour_of, with_behaviour
 from expresslane.interceptors.open_calls import OpenCalls
 from expresslane.interceptors.refusals import check_metadata, tell
-from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
 from expresslane.variables import environment_name
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-    Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 __all__ = ["AuthInterceptor"]
 
@@ -57,6 +55,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         self._heard = heard
         self._access = access
+        self._made = Made(self._guarded)
         self._refused = refused
         self.open_calls = OpenCalls(
             max_open_calls,
@@ -75,15 +74,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(_OURS):
             return handler
-        sides = (handler.request_streaming, handler.response_streaming)
-        kind = "_".join("stream" if streaming else "unary" for streaming in sides)
-        behaviour = getattr(handler, kind)
-        run = written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        wrapped: Handler = make(self._guarded(method, run), handler.request_deserializer, handler.response_serializer)
-        return wrapped
+        return self._made.of(method, handler)
 
-    def _guarded(self, method: str, run: Behaviour) -> Behaviour:
+    def _guarded(self, method: str, handler: Handler) -> Handler:
+        run = behaviour_of(handler)
         counted = not method.startswith(_ADMIN)
 
         async def guarded(request: Any, context: Context) -> Any:
@@ -106,7 +100,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 structlog.contextvars.bind_contextvars(tenant=caller.tenant, key=caller.key_id)
             return await run(request, context)
 
-        return guarded
+        return with_behaviour(handler, guarded)
 
     def _let_in(self, method: str, context: Context) -> Caller:
         caller = self._access.identify(context.invocation_metadata() or (), context.auth_context)

@@ -7,7 +7,6 @@ that nobody handled becomes INTERNAL with no details of ours in it.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,8 @@ from opentelemetry.trace import NoOpTracerProvider, SpanKind, Status, StatusCode
 
 from expresslane.arrivals import NoMessageError
 from expresslane.errors import DRAIN_RETRY_NS, Reason, RefusedError, status_code
+from expresslane.interceptors.handlers import Made, behaviour_of, with_behaviour
 from expresslane.interceptors.refusals import tell
-from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
 from expresslane.telemetry import names
 from expresslane.telemetry.propagation import context_from_metadata
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-    Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 __all__ = ["ObserveInterceptor"]
 
@@ -77,6 +75,7 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
             "Duration of a call, from its arrival to its end",
             explicit_bucket_boundaries_advisory=_BOUNDS_S,
         )
+        self._made = Made(self._observed)
         self._cutting = False
         self._handlers: set[asyncio.Task[Any]] = set()
         self.open_calls = 0
@@ -104,38 +103,31 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(_PREFIX):
             return handler
-        name = method.removeprefix("/")
-        sides = (handler.request_streaming, handler.response_streaming)
-        kind = "_".join("stream" if streaming else "unary" for streaming in sides)
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        wrapped: Handler = make(
-            self._observed(name, getattr(handler, kind)), handler.request_deserializer, handler.response_serializer
-        )
-        return wrapped
+        return self._made.of(method, handler)
 
-    def _observed(self, name: str, behaviour: Callable[[Any, Context], Any]) -> Behaviour:
-        run = written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
+    def _observed(self, method: str, handler: Handler) -> Handler:
+        name, run = method.removeprefix("/"), behaviour_of(handler)
 
         async def observed(request: Any, context: Context) -> Any:
             call = _Call(self, name, context)
             self._opened(context)
-            handler = asyncio.current_task()
-            assert handler is not None
-            self._handlers.add(handler)
+            task = asyncio.current_task()
+            assert task is not None
+            self._handlers.add(task)
             try:
                 response = await run(request, context)
             except BaseException as error:
-                self._handlers.discard(handler)  # it is ending: it must not be cut on its last words
+                self._handlers.discard(task)  # it is ending: it must not be cut on its last words
                 await call.failed(error, cut=self._cutting)
                 raise
             else:
                 call.ended(_code_of(context))
                 return response
             finally:
-                self._handlers.discard(handler)
+                self._handlers.discard(task)
                 call.detach()
 
-        return observed
+        return with_behaviour(handler, observed)
 
     def _opened(self, context: Context) -> None:
         self.open_calls += 1

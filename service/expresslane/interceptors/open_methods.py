@@ -6,7 +6,6 @@ of its messages are read at once, each within the time for a call's first messag
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,9 @@ from google.protobuf.message import DecodeError
 
 from expresslane.arrivals import Arrivals
 from expresslane.errors import Reason, RefusedError
+from expresslane.interceptors.handlers import Made, behaviour_of
 from expresslane.interceptors.open_calls import OpenCalls
 from expresslane.interceptors.refusals import check_metadata, tell
-from expresslane.interceptors.streams import written_out
 from expresslane.servicers.status import abort
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class OpenMethods(grpc.aio.ServerInterceptor):
     ) -> None:
         self._heard = heard
         self._refused = refused
+        self._made = Made(self._bounded)
         self.open_calls: dict[str, OpenCalls] = {}
         """By method: as many as there are, because names that nobody serves do not get here."""
         self._first_message_timeout_s = first_message_timeout_s
@@ -68,16 +68,14 @@ class OpenMethods(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith(_OURS):
             return handler
+        return self._made.of(method, handler)
+
+    def _bounded(self, method: str, handler: Handler) -> Handler:
         if method not in self.open_calls:
             self.open_calls[method] = OpenCalls(CALLS_MAX, lambda _: CALLS_OF_ONE, whose="this address")
             self._arrivals[method] = Arrivals(READ_AT_ONCE, self._first_message_timeout_s)
-        made: Handler = grpc.stream_stream_rpc_method_handler(
-            self._bounded(method, handler), handler.request_deserializer, handler.response_serializer
-        )
-        return made
-
-    def _bounded(self, method: str, handler: Handler) -> Behaviour:
         open_calls, arrivals = self.open_calls[method], self._arrivals[method]
+        run = behaviour_of(handler)
 
         async def bounded(_: object, context: Context) -> None:
             peer = context.peer()
@@ -88,26 +86,26 @@ class OpenMethods(grpc.aio.ServerInterceptor):
                 check_metadata(context)
                 open_calls.enter(address)
                 context.add_done_callback(lambda _: open_calls.leave(address))  # type: ignore[arg-type]
-                await self._run(handler, context, partial(arrivals.read, context, address))
+                await self._run(handler, run, context, partial(arrivals.read, context, address))
             except DecodeError:
                 message = "the message is not of the type that the method takes: its bytes do not parse"
                 await self._abort(method, context, RefusedError(Reason.MALFORMED_MESSAGE, message))
             except RefusedError as refusal:
                 await self._abort(method, context, refusal)
 
-        return bounded
+        made: Handler = grpc.stream_stream_rpc_method_handler(
+            bounded, handler.request_deserializer, handler.response_serializer
+        )
+        return made
 
     @staticmethod
-    async def _run(handler: Handler, context: Context, read: Callable[[], Awaitable[Any]]) -> None:
+    async def _run(handler: Handler, run: Behaviour, context: Context, read: Callable[[], Awaitable[Any]]) -> None:
         if handler.request_streaming:
-            behaviour = handler.stream_stream if handler.response_streaming else handler.stream_unary
             request: Any = _requests(read)
         else:
-            behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
             request = await read()
             if request is grpc.aio.EOF:
                 raise RefusedError(Reason.PROTOCOL_VIOLATION, "the call carries no request message")
-        run: Any = written_out(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
         response = await run(request, context)
         if not handler.response_streaming:
             await context.write(response)
