@@ -282,3 +282,42 @@ fn room_that_promotion_keeps() {
     assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(unfit));
     assert!(driver.released().is_empty());
 }
+
+/// And after one that puts its own tenant before others: a greater weight, given with its last submit, counts from then
+/// on.
+#[test]
+fn a_greater_weight() {
+    for count in COUNTS {
+        let mut driver = half_used(count, fcfs());
+        let elsewhere = BackendConfig { cap: 2, models: serving(&[1]), ..plain(2) };
+        driver.backend(1, elsewhere.clone());
+        let first = submit_of(&mut driver, 2, 2, &[(1, 9_000), (0, 600)])[0];
+        let theirs = submit_of(&mut driver, 3, 3, &[(1, 20_000), (1, 100)]);
+        assert_eq!(driver.released(), [first, theirs[0]], "{count:?}");
+        let options = BatchOptions { tenant: 3, weight: 1_000, ..BatchOptions::default() };
+        let fits = driver.try_submit(3, &[(0, STANDARD, 100)], options).unwrap()[0];
+        driver.backend(1, BackendConfig { cap: 3, ..elsewhere });
+        assert_eq!(driver.released(), [theirs[1], fits], "{count:?}");
+        assert!(driver.released().is_empty());
+    }
+}
+
+/// And after one that puts its own flow before others: a tenant's small batches have a share each.
+#[test]
+fn more_small_batches() {
+    for count in COUNTS {
+        let mut driver = half_used(count, fcfs());
+        let elsewhere = BackendConfig { cap: 2, models: serving(&[1]), ..plain(2) };
+        driver.backend(1, elsewhere.clone());
+        let first = submit_of(&mut driver, 2, 2, &[&[(1, 9_000), (0, 600)], &FLOW[..]].concat())[0];
+        let small = submit_of(&mut driver, 3, 2, &[(1, 20_000), (1, 100)]);
+        assert_eq!(driver.released(), [first, small[0]], "{count:?}");
+        let fits = submit_of(&mut driver, 4, 2, &[(0, 100)])[0];
+        for batch in 5..10 {
+            submit_of(&mut driver, batch, 2, &[(9, 1)]);
+        }
+        driver.backend(1, BackendConfig { cap: 3, ..elsewhere });
+        assert_eq!(driver.released(), [small[1], fits], "{count:?}");
+        assert!(driver.released().is_empty());
+    }
+}
