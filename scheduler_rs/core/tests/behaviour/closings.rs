@@ -134,7 +134,7 @@ fn promotion() {
     }
 }
 
-/// And after one that makes a lower class due for its share, whose tenant's ever it was.
+/// And after one that makes a lower class due for its share, whichever tenant's it was.
 #[test]
 fn a_share() {
     for count in COUNTS {
@@ -261,7 +261,7 @@ fn a_reservation_that_ends_elsewhere() {
     }
 }
 
-/// And after one that takes the lane that it would need, whose tenant's ever it is: then the lane keeps it back, not the
+/// And after one that takes the lane that it would need, whichever tenant's it is: then the lane keeps it back, not the
 /// tokens.
 #[test]
 fn a_lane_that_fills() {
