@@ -156,7 +156,7 @@ impl Backend {
             (breaker, config) => *breaker = config.map(|config| Breaker::new(config, now_ns)),
         }
         self.reservation = None;
-        self.closings.clear(); // The next poll looks at all.
+        self.closings.clear(); // A model may stand elsewhere now; the next poll looks at all.
         self.config = config;
         self.configure_lanes();
     }

@@ -96,7 +96,7 @@ impl Scheduler {
         let kept = Reservation { ticket: id, class, group, flow, bucket };
         let backend = &mut self.backends[backend as usize];
         backend.reservation = Some(kept);
-        backend.reopen(self.now_ns, |_| false); // It may keep out who was first there.
+        backend.reopen_all(self.now_ns);
         self.tickets[id.slot()].reserved = true;
         true
     }
@@ -110,7 +110,7 @@ impl Scheduler {
         self.tickets[slot].reserved = false;
         for backend in &mut self.backends {
             if backend.reservation.take_if(|kept| kept.ticket == id).is_some() {
-                backend.reopen(self.now_ns, |_| false);
+                backend.reopen_all(self.now_ns);
             }
         }
     }
@@ -140,7 +140,7 @@ impl Scheduler {
     pub(super) fn clear_reservation(&mut self, backend: u32) {
         let backend = &mut self.backends[backend as usize];
         if let Some(kept) = backend.reservation.take() {
-            backend.reopen(self.now_ns, |_| false);
+            backend.reopen_all(self.now_ns);
             self.tickets[kept.ticket.slot()].reserved = false;
         }
     }

@@ -2,11 +2,8 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
-use super::promote::Turn;
-use crate::TicketId;
 use crate::backend::Closing;
 use crate::group::Route;
-use crate::opening::Opening;
 
 impl Scheduler {
     /// The routes whose token limits let the head in. If none does, those backends or its model there are closed until
@@ -28,101 +25,35 @@ impl Scheduler {
     }
 
     fn close_for(&mut self, route: Route, head: &Candidate) {
-        let (ticket, tenant) = (&self.tickets[head.ticket.slot()], self.flows.flow(head.flow).tenant);
+        let tokens = self.tickets[head.ticket.slot()].limited_tokens();
+        let tenant = self.flows.tenant_of(head.flow).id;
         let backend = &mut self.backends[route.backend as usize];
-        if !backend.limits.admits(self.now_ns, ticket.limited_tokens()) {
-            return backend.close_for(ticket, tenant, None);
+        if !backend.limits.admits(self.now_ns, tokens) {
+            return backend.close_for(tokens, Closing { tenant, model_slot: None });
         }
         let model = self.groups[head.group].key.model;
         self.drop_reservation_where(route.backend, |slot| slot.model == model);
-        let ticket = &self.tickets[head.ticket.slot()];
-        self.backends[route.backend as usize].close_for(ticket, tenant, Some(route.model_slot));
-    }
-
-    /// At the start of a poll: opens what is closed by limits, but for models that who is first there would only close
-    /// again, which would cost a choice each.
-    pub(super) fn refresh_limits(&mut self) {
-        let mut closed = Vec::new();
-        for (at, backend) in (0..).zip(&mut self.backends).filter(|(_, backend)| backend.is_limited()) {
-            let of_models = backend.closings.drain(..).filter_map(|closing| {
-                Some((Route { backend: at, model_slot: closing.model_slot? }, closing.ticket))
-            });
-            closed.extend(of_models);
-            backend.refresh_limits(self.now_ns);
-        }
-        for (route, ticket) in closed {
-            if let Some(head) = self.first_of_model(ticket)
-                && self.takes(route, &head)
-                && !self.admits(route, &head)
-            {
-                self.close_for(route, &head);
-            }
-        }
-    }
-
-    /// The ticket as a head, if it comes before all that waits for its model for certain.
-    fn first_of_model(&self, ticket: TicketId) -> Option<Candidate> {
-        let ticket = &self.tickets[self.tickets.find(ticket)?];
-        let (slot, group) = (ticket.group, &self.groups[ticket.group]);
-        let mut groups = (0..=ticket.class).flat_map(|class| self.groups.of_model(class, group.key.model));
-        let is_by_rank = !self.class_shares.has_any()
-            && !self.limits_models
-            && self.tenant_limits.is_empty()
-            && self.max_wait_ns(slot) == 0;
-        if !is_by_rank || groups.any(|other| other.key != group.key && !other.tenants.is_empty()) {
-            return None;
-        }
-        let (_, tenant) = group.tenants.first(Opening::ALL)?;
-        let (_, flow) = self.flows.tenant(tenant).cell(slot)?.flows.first(Opening::ALL)?;
-        let (score, bucket) = self.flows.flow(flow).queue(slot)?.best(group, self.now_ns, |_| true)?;
-        let head = self.candidate(flow, slot, bucket, score);
-        (head.ticket == ticket.id && !self.is_beyond_horizon(&head)).then_some(head)
+        let closing = Closing { tenant, model_slot: Some(route.model_slot) };
+        self.backends[route.backend as usize].close_for(tokens, closing);
     }
 
     /// After a release another prompt may be the first where one that does not fit has closed a backend or a model. It is
     /// looked at again, so a poll leaves nothing that the next one would find; but not in vain, for that costs a choice
     /// each.
     ///
-    /// Within a poll nothing gets room but by a reservation that ends, or where nothing is left of the backend that it
-    /// was to go to instead. So who was first stays first as long as its tenant and flow do and a lane lets it in, unless
-    /// least shares, promotion, models in memory, limits of its tenant or two policies in its flow have a say.
-    pub(super) fn reopen_after(&mut self, released: &Candidate, turn: Turn, route: Route) {
-        if self.backends.iter().all(|backend| backend.closings.is_empty()) {
-            return;
-        }
+    /// A release puts its own tenant behind others, and changes whose turn it is within it. Nothing gets room by
+    /// it. So what is closed for another tenant stays closed, unless the released prompt's has come before that:
+    /// a greater weight counts from the next release on. Nor does it stay closed where the release fills a lane,
+    /// which may keep out who was first; where it uses up a backend, so that those that were to go there may go
+    /// elsewhere; or where least shares or models in memory have a say.
+    pub(super) fn reopen_after(&mut self, released: &Candidate, route: Route) {
+        let tenant = self.flows.tenant_of(released.flow);
+        let (tenant, has_moved_up) = (tenant.id, tenant.account.rank < released.tenant);
         let is_used_up = self.backends[route.backend as usize].models[route.model_slot as usize].is_paused();
-        let is_limited = self.tenant_limits.find(self.tenant_of(released.ticket.slot())).is_some();
-        let is_by_rank = turn == Turn::Ordinary
-            && !self.class_shares.has_any()
-            && !self.limits_models
-            && !is_used_up
-            && !is_limited;
-        let tenant = self.flows.flow(released.flow).tenant;
-        let (is_tenant_first, is_flow_first) = self.are_still_first(released);
-        let is_first = |closing: &Closing| {
-            closing.ticket != released.ticket
-                && (closing.tenant != tenant
-                    || is_tenant_first && (closing.flow != released.flow || is_flow_first))
-        };
-        for backend in &mut self.backends {
-            backend.reopen(self.now_ns, |closing| !is_by_rank || !is_first(closing));
+        let concerns_all = has_moved_up || is_used_up || self.class_shares.has_any() || self.limits_models;
+        for (at, backend) in (0..).zip(&mut self.backends) {
+            let fills_lane = at == route.backend && backend.config.lanes;
+            backend.reopen(self.now_ns, |closing| concerns_all || fills_lane || closing.tenant == tenant);
         }
-    }
-
-    /// Whether no other tenant of its class has come before that of a prompt by its release, nor another flow of its
-    /// tenant before its own, nor within that a prompt of another policy.
-    fn are_still_first(&self, released: &Candidate) -> (bool, bool) {
-        let flow = self.flows.flow(released.flow);
-        let tenant = self.flows.tenant(flow.tenant);
-        let (rank, flow_rank) = (tenant.account.rank, flow.account.rank);
-        let groups = self.groups.of_class(released.class).iter();
-        let mut tenants = groups.filter_map(|&slot| self.groups[slot].tenants.first(Opening::ALL));
-        let mut policies = flow.queues.iter().map(|queue| self.groups[queue.group].policy);
-        let mut flows = tenant.cells.iter().filter_map(|cell| cell.flows.first(Opening::ALL));
-        (
-            rank == released.tenant || tenants.all(|(first, _)| rank <= first),
-            (flow_rank == released.flow_rank || flows.all(|(first, _)| flow_rank <= first))
-                && policies.all(|policy| policy == released.policy),
-        )
     }
 }

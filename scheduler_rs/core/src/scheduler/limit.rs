@@ -47,6 +47,13 @@ impl Scheduler {
         }
     }
 
+    /// At the start of a poll: opens what is closed by limits; who is first there closes it again or goes.
+    pub(super) fn refresh_limits(&mut self) {
+        for backend in self.backends.iter_mut().filter(|backend| backend.is_limited()) {
+            backend.refresh_limits(self.now_ns);
+        }
+    }
+
     /// Sets timers for what is closed while anything waits, and tells what has not been told.
     pub(super) fn report_limits(&mut self, out: &mut Decisions) {
         if self.counters.queued == 0 {

@@ -34,7 +34,7 @@ impl Scheduler {
                 self.reserve(ticket, false);
             }
             if self.limits_tokens || self.tells_tokens {
-                self.reopen_after(&chosen, turn, route);
+                self.reopen_after(&chosen, route);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
-use crate::backend::Closing;
 use crate::timers::Owner;
 use crate::{BatchId, Decisions, Error, Fairness, Holder, Limited, Prompt, TenantId};
 
@@ -138,8 +137,7 @@ impl Scheduler {
                 self.clear_reservation(backend as u32);
             }
             // Nor does what it may not release keep smaller ones of others back.
-            let is_of = |closing: &Closing| self.flows.tenant(closing.tenant).id == tenant;
-            self.backends[backend].reopen(self.now_ns, is_of);
+            self.backends[backend].reopen(self.now_ns, |closing| closing.tenant == tenant);
         }
         self.tenant_limits.closed.insert(tenant);
     }

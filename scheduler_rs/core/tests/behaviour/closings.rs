@@ -134,12 +134,13 @@ fn promotion() {
     }
 }
 
-/// And after one that makes a lower class due for its share.
+/// And after one that makes a lower class due for its share, whichever tenant's it was.
 #[test]
 fn a_share() {
     for count in COUNTS {
         let mut driver = half_used(count, Config { class_min_shares: [0.0, 0.5, 0.0], ..Config::default() });
-        driver.submit_one(0, INTERACTIVE, 600);
+        let options = BatchOptions { tenant: 2, ..BatchOptions::default() };
+        driver.try_submit(2, &[(0, INTERACTIVE, 600)], options).unwrap();
         let (passing, tiny) = (driver.submit_one(1, INTERACTIVE, 10_000), driver.submit_one(1, STANDARD, 10));
         let fits = driver.submit_one(0, STANDARD, 100);
         let released = driver.released();
@@ -158,6 +159,21 @@ fn its_tenants_limit() {
         let theirs = submit_of(&mut driver, 2, 2, &[(0, 600), (1, 700)]);
         let other = submit_of(&mut driver, 3, 3, &[(0, 100)]);
         assert_eq!(driver.released(), [theirs[1], other[0]], "{count:?}");
+    }
+}
+
+/// So it is where no release uses it up, but a prompt that is larger than what is left of it.
+#[test]
+fn its_tenants_limit_met_elsewhere() {
+    for count in COUNTS {
+        let mut driver = half_used(count, fcfs());
+        driver.scheduler.set_tenant_limits(0, 2, 0, 1_000).unwrap();
+        submit_of(&mut driver, 2, 2, &[(1, 300)]);
+        submit_of(&mut driver, 3, 3, &[(1, 5_000)]);
+        assert_eq!(driver.released().len(), 2);
+        submit_of(&mut driver, 2, 2, &[(0, 600), (1, 800)]);
+        let other = submit_of(&mut driver, 3, 3, &[(0, 100)]);
+        assert_eq!(driver.released(), other, "{count:?}");
     }
 }
 
@@ -217,24 +233,54 @@ fn a_reservation_that_ends() {
     assert_eq!(driver.released(), [kept, theirs[0]], "the long one has its own lane, and was the first");
 }
 
-/// And after one that takes the lane that it would need: then the lane keeps it back, not the tokens.
+/// Nor need it be released there: it may go elsewhere, or its tenant's limit may keep it back.
+#[test]
+fn a_reservation_that_ends_elsewhere() {
+    for goes_elsewhere in [true, false] {
+        let both = BackendConfig { models: serving(&[0, 1]), ..laned(2, 4_096) };
+        let mut driver = half_used_as(Count::Provider, fcfs(), both);
+        driver.backend(1, BackendConfig { available: false, ..plain(1) });
+        let in_prefill = driver.submit_one(1, STANDARD, 3_500);
+        assert_eq!(driver.released(), [in_prefill]);
+        driver.scheduler.set_tenant_limits(0, 4, 0, 800).unwrap();
+        // Four releases are a turn: the next tenant is before it.
+        let theirs = submit_of(&mut driver, 4, 4, &[(1, 600), (1, 16), (1, 16), (1, 16), (1, 256)]);
+        let kept = theirs[0];
+        assert_eq!(driver.released(), theirs[1..]);
+        assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(kept));
+        let [fits, _] = submit_of(&mut driver, 2, 2, &[(0, 100), (0, 5_000)])[..] else { panic!() };
+        if goes_elsewhere {
+            driver.scheduler.set_tenant_limits(0, 4, 0, 0).unwrap();
+            driver.backend(1, BackendConfig { models: serving(&[1]), ..plain(1) });
+            assert_eq!(driver.released(), [kept, fits]);
+        } else {
+            driver.finish(in_prefill);
+            assert_eq!(driver.released(), [fits]);
+        }
+        assert!(driver.released().is_empty());
+    }
+}
+
+/// And after one that takes the lane that it would need, whichever tenant's it is: then the lane keeps it back, not the
+/// tokens.
 #[test]
 fn a_lane_that_fills() {
     let both = BackendConfig { models: serving(&[0, 1]), ..laned(1, 4_096) };
     let mut driver = half_used_as(Count::Provider, fcfs(), both);
     driver.backend(1, BackendConfig { available: false, ..plain(1) });
-    driver.submit_one(0, STANDARD, 5_000);
-    let (long, short) = (driver.submit_one(1, STANDARD, 5_000), driver.submit_one(0, STANDARD, 100));
-    assert_eq!(driver.released(), [long, short]);
+    let theirs = submit_of(&mut driver, 2, 2, &[(0, 5_000), (0, 100)]);
+    let long = submit_of(&mut driver, 3, 3, &[(1, 5_000)])[0];
+    assert_eq!(driver.released(), [long, theirs[1]]);
 }
 
-/// And after one that uses up what is left elsewhere: what avoided a backend may go there then.
+/// And after one that uses up what is left elsewhere: what avoided a backend may go there then, before others.
 #[test]
 fn nothing_left_elsewhere() {
     let mut driver = Driver::new(fcfs());
     driver.backend(1, BackendConfig { models: serving(&[0, 1]), ..laned(1, 4_096) });
-    driver.submit_one(1, STANDARD, 5_000);
-    let told = driver.submit_one(0, STANDARD, 10);
+    // The third tenant has had most, the second a little.
+    submit_of(&mut driver, 3, 3, &[(1, 5_000)]);
+    let told = submit_of(&mut driver, 2, 2, &[(0, 10)])[0];
     assert_eq!(driver.released().len(), 2);
     tell(&mut driver, told, Some(1), None);
     driver.backend(0, plain(100));
@@ -244,13 +290,65 @@ fn nothing_left_elsewhere() {
     driver.scheduler.move_on(0, avoids).unwrap();
     assert!(driver.retry(avoids, 0, false));
     assert!(driver.released().is_empty(), "the other is busy, and waited for");
-    driver.submit_one(0, STANDARD, 6_000);
-    let last = driver.submit_one(0, STANDARD, 100);
+    submit_of(&mut driver, 2, 2, &[(0, 6_000)]);
+    let last = submit_of(&mut driver, 3, 3, &[(0, 100)])[0];
     assert_eq!(
         driver.dispatches().iter().map(|one| (one.ticket, one.backend)).collect::<Vec<_>>(),
         [(last, 1), (avoids, 0)]
     );
     driver.scheduler.finish(0, last, Outcome::Success).unwrap();
+}
+
+/// Room that is kept for a prompt of the model that is closed is given up: it would keep back the other models.
+#[test]
+fn room_for_the_closed_model() {
+    let mut driver = Driver::new(fcfs());
+    driver.backend(0, BackendConfig { models: serving(&[0, 1]), ..laned(1, 4_096) });
+    let [first, in_prefill] = submit_of(&mut driver, 1, 0, &[(0, 10), (1, 3_500)])[..] else { panic!() };
+    assert_eq!(driver.released(), [first, in_prefill]);
+    let kept = driver.submit_one(0, STANDARD, 600);
+    let passing = driver.submit_one(1, STANDARD, 256);
+    assert_eq!(driver.released(), [passing]);
+    assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(kept));
+    tell(&mut driver, first, None, Some(500));
+    driver.finish(in_prefill);
+    let other = driver.submit_one(1, STANDARD, 1_000);
+    assert_eq!(driver.released(), [other]);
+    assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, None);
+}
+
+/// Nothing is closed for a prompt that goes elsewhere, so room that is kept for another of its model stays kept.
+#[test]
+fn room_where_it_need_not_go() {
+    let both = BackendConfig { models: serving(&[0, 1]), ..laned(2, 4_096) };
+    let mut driver = half_used_as(Count::Provider, fcfs(), both);
+    driver.backend(1, BackendConfig { available: false, ..plain(1) });
+    let in_prefill = [driver.submit_one(1, STANDARD, 3_500), driver.submit_one(1, STANDARD, 100)];
+    assert_eq!(driver.released(), in_prefill);
+    let kept = driver.submit_one(0, STANDARD, 450);
+    let passing = driver.submit_one(1, STANDARD, 256);
+    assert_eq!(driver.released(), [passing]);
+    driver.backend(2, plain(1));
+    let long = submit_of(&mut driver, 2, 2, &[(0, 5_000)]);
+    assert_eq!(driver.released(), long);
+    assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(kept));
+}
+
+/// Room that is kept for a prompt of another model stays kept.
+#[test]
+fn room_for_another_model() {
+    let both = BackendConfig { models: serving(&[0, 1]), ..laned(2, 4_096) };
+    let mut driver = half_used_as(Count::Provider, fcfs(), both);
+    driver.backend(1, BackendConfig { available: false, ..plain(1) });
+    let in_prefill = driver.submit_one(1, STANDARD, 3_500);
+    assert_eq!(driver.released(), [in_prefill]);
+    let kept = driver.submit_one(1, STANDARD, 600);
+    let passing = driver.submit_one(1, STANDARD, 256);
+    assert_eq!(driver.released(), [passing]);
+    driver.submit_one(0, STANDARD, 5_000);
+    driver.submit_one(1, STANDARD, 100);
+    assert!(driver.released().is_empty());
+    assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(kept));
 }
 
 /// Promotion keeps room without a release. What was closed for a short prompt that this room now keeps out opens for the
@@ -281,4 +379,43 @@ fn room_that_promotion_keeps() {
     assert_eq!(driver.released(), [long]);
     assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(unfit));
     assert!(driver.released().is_empty());
+}
+
+/// And after one that puts its own tenant before others: a greater weight, given with its last submit, counts from then
+/// on.
+#[test]
+fn a_greater_weight() {
+    for count in COUNTS {
+        let mut driver = half_used(count, fcfs());
+        let elsewhere = BackendConfig { cap: 2, models: serving(&[1]), ..plain(2) };
+        driver.backend(1, elsewhere.clone());
+        let first = submit_of(&mut driver, 2, 2, &[(1, 9_000), (0, 600)])[0];
+        let theirs = submit_of(&mut driver, 3, 3, &[(1, 20_000), (1, 100)]);
+        assert_eq!(driver.released(), [first, theirs[0]], "{count:?}");
+        let options = BatchOptions { tenant: 3, weight: 1_000, ..BatchOptions::default() };
+        let fits = driver.try_submit(3, &[(0, STANDARD, 100)], options).unwrap()[0];
+        driver.backend(1, BackendConfig { cap: 3, ..elsewhere });
+        assert_eq!(driver.released(), [theirs[1], fits], "{count:?}");
+        assert!(driver.released().is_empty());
+    }
+}
+
+/// And after one that puts its own flow before others: a tenant's small batches have a share each.
+#[test]
+fn more_small_batches() {
+    for count in COUNTS {
+        let mut driver = half_used(count, fcfs());
+        let elsewhere = BackendConfig { cap: 2, models: serving(&[1]), ..plain(2) };
+        driver.backend(1, elsewhere.clone());
+        let first = submit_of(&mut driver, 2, 2, &[&[(1, 9_000), (0, 600)], &FLOW[..]].concat())[0];
+        let small = submit_of(&mut driver, 3, 2, &[(1, 20_000), (1, 100)]);
+        assert_eq!(driver.released(), [first, small[0]], "{count:?}");
+        let fits = submit_of(&mut driver, 4, 2, &[(0, 100)])[0];
+        for batch in 5..10 {
+            submit_of(&mut driver, batch, 2, &[(9, 1)]);
+        }
+        driver.backend(1, BackendConfig { cap: 3, ..elsewhere });
+        assert_eq!(driver.released(), [small[1], fits], "{count:?}");
+        assert!(driver.released().is_empty());
+    }
 }
