@@ -52,5 +52,6 @@ async def assert_own_answers(
 
 def assert_own(custom_id: str, answer: str, certain: Mapping[str, str], output_tokens: int) -> None:
     """The same of one answer, by the certain texts of all prompts. Raises AssertionError."""
-    assert len(answer) == output_tokens, custom_id
-    assert [name for name, own in certain.items() if answer.startswith(own)] == [custom_id]
+    assert len(answer) == output_tokens, f"{custom_id}: {len(answer)} characters, not {output_tokens}"
+    fits = [name for name, own in certain.items() if answer.startswith(own)]
+    assert fits == [custom_id], f"the answer to {custom_id!r} fits those to {fits}: {answer!r}"

@@ -21,8 +21,9 @@ SHORT, LONG = 60, 5
 async def test_a_mixed_batch_gets_its_own_answers(llama_server: LlamaServer, proxy: RecordingProxy) -> None:
     """Every prompt ends once, with the text the engine gives it alone and with exact token counts (T13, A13, G25)."""
     sizes = random.Random(13)
-    prompts = [prompt(f"short-{index}", sizes.randint(20, 100)) for index in range(SHORT)]
-    prompts += [prompt(f"long-{index}", sizes.randint(700, 1_000)) for index in range(LONG)]
+    # With this salt no two of them have the same answer, so that any two that are swapped are noticed.
+    prompts = [prompt(f"short-{index}", sizes.randint(20, 100), salt="mixed ") for index in range(SHORT)]
+    prompts += [prompt(f"long-{index}", sizes.randint(700, 1_000), salt="mixed ") for index in range(LONG)]
     sizes.shuffle(prompts)
     log = EngineLog(llama_server)
     async with Service(engine=engine_backend(proxy.url)) as service:
