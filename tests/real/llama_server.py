@@ -33,7 +33,7 @@ class LlamaServer:
     differs from run to run.
 
     The engine computes with one thread: several spin until the last of them is there, so where other work takes a core
-    from one, all stand still (two threads on two busy cores took 16 times as long for a token, 33 times for four).
+    from one, all stand still (on two busy cores, two took 16 to 33 times as long for a token as one).
     """
 
     def __init__(

@@ -2,9 +2,10 @@
 
 How an engine rounds depends on how many sequences it works on in one step, so at temperature 0 a prompt can get another
 text beside others than alone, from the first token on at which the two best are nearly a tie. Of the 3,840 tokens of 48
-answers one was such a tie (0.000003 nats), and that answer alone changed, in about every second run; what other work
-the machine had made no difference. Beside others the distance of the two best moved by at most 0.000015 nats. A prompt
-that is asked alone twice gets the same text, from the cache too, so tests of one prompt at a time compare whole texts.
+answers one was such a tie (0.000003 nats), and that answer alone changed: never alone, in three of six runs with four
+at once, in all six with eight, with other work on the machine too. Of 32 other prompts, eight at once, the distance of
+the two best moved by at most 0.000015 nats. A prompt that is asked alone twice gets the same text, from the cache too,
+so tests of one prompt at a time compare whole texts.
 """
 
 from collections.abc import Iterable, Mapping
