@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from .engines import built_paths
 from .process import ServerProcess, free_port
 
 READY_TIMEOUT_S = 60.0
+# Bounds against hanging, no claims: a machine with other work to do takes its time.
+HANG_TIMEOUT_S = 60.0
 BUSY_POLL_S = 0.02
 # The server looks for closed connections only after a whole second in which it sent no token and no other
 # result to anybody, and an answer from /slots is one: asking more often keeps a cancelled request alive.
@@ -27,8 +28,12 @@ class LlamaServer:
 
     `context_tokens` is shared by all slots: each has context_tokens / slots. The model answers to the name in `model`.
     With `exact`, KV cells are float32 and flash attention is off: at temperature 0 the same prompt then gives the same
-    text whatever runs beside it and however much of it was cached. Without, the engine keeps its defaults: a prefill of
-    8,000 tokens takes a third of the time, and about one text in a hundred differs from run to run.
+    text whatever runs beside it and however much of it was cached, but for near ties (see `own_answers`). Without, the
+    engine keeps its defaults: a prefill of 8,000 tokens takes a third of the time, and about one text in a hundred
+    differs from run to run.
+
+    The engine computes with one thread: several spin until the last of them is there, so where other work takes a core
+    from one, all stand still (on two busy cores, two took 16 to 33 times as long for a token as one).
     """
 
     def __init__(
@@ -38,7 +43,7 @@ class LlamaServer:
         model: ModelName = "tiny",
         slots: int = 4,
         context_tokens: int = 32_768,
-        threads: int | None = None,
+        threads: int = 1,
         exact: bool = True,
         extra_args: Sequence[str] = (),
     ) -> None:
@@ -54,7 +59,7 @@ class LlamaServer:
             "--port": self.port,
             "--parallel": slots,
             "--ctx-size": context_tokens,
-            "--threads": threads or len(os.sched_getaffinity(0)),
+            "--threads": threads,
         }
         if exact:
             options |= {"--cache-type-k": "f32", "--cache-type-v": "f32", "--flash-attn": "off"}
@@ -88,13 +93,13 @@ class LlamaServer:
         """How many slots the engine is working in at this moment."""
         return sum(bool(slot["is_processing"]) for slot in await self.slots())
 
-    async def wait_busy(self, count: int, timeout_s: float = 10.0) -> None:
+    async def wait_busy(self, count: int, timeout_s: float = HANG_TIMEOUT_S) -> None:
         """Wait until at least `count` slots are busy. Raises TimeoutError."""
         async with asyncio.timeout(timeout_s):
             while await self.busy_slots() < count:  # noqa: ASYNC110 - another process sets no event
                 await asyncio.sleep(BUSY_POLL_S)
 
-    async def wait_idle(self, timeout_s: float = 20.0) -> float:
+    async def wait_idle(self, timeout_s: float = HANG_TIMEOUT_S) -> float:
         """Wait until no slot is busy and return the seconds it took, in steps of 1.2. Raises TimeoutError."""
         started = time.monotonic()
         async with asyncio.timeout(timeout_s):

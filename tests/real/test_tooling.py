@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from .llama_server import LlamaServer
+from .own_answers import assert_own, certain_text
 from .phoenix import Phoenix
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
@@ -32,13 +33,33 @@ def text_of(answer: dict[str, Any]) -> str:
     return text
 
 
+def texts_of_items() -> list[str]:
+    """Prompts of several lengths that begin alike."""
+    return [f"item {index}: {'abcdefgh' * (1 + index % 7)}" for index in range(24)]
+
+
 async def test_text_belongs_to_the_prompt_alone(llama_server: LlamaServer) -> None:
-    """At temperature 0 each prompt has a text of its own, the same alone, beside others, and from the prefix cache."""
-    prompts = [f"item {index}: {'abcdefgh' * (1 + index % 7)}" for index in range(24)]
+    """At temperature 0 a prompt has a text of its own, the same alone again and, but for near ties, beside others."""
+    prompts = texts_of_items()
     alone = [text_of(await complete(llama_server, prompt)) for prompt in prompts]
+    assert [text_of(await complete(llama_server, prompt)) for prompt in prompts] == alone
+    certain = {prompt: await certain_text(llama_server, prompt, OUTPUT_TOKENS) for prompt in prompts}
     together = [text_of(answer) for answer in await asyncio.gather(*(complete(llama_server, p) for p in prompts))]
-    assert together == alone
-    assert len(set(alone)) == len(prompts)
+    for prompt, *texts in zip(prompts, alone, together, strict=True):
+        for text in texts:
+            assert_own(prompt, text, certain, OUTPUT_TOKENS)
+
+
+async def test_a_swapped_answer_is_noticed(llama_server: LlamaServer) -> None:
+    """Another prompt's answer, one cut short and one repeated fail the check that other tests rely on."""
+    prompts = texts_of_items()
+    answers = {prompt: text_of(await complete(llama_server, prompt)) for prompt in prompts}
+    certain = {prompt: await certain_text(llama_server, prompt, OUTPUT_TOKENS) for prompt in prompts}
+    for prompt, own in answers.items():
+        assert_own(prompt, own, certain, OUTPUT_TOKENS)
+        for wrong in (own[:-1], own[:5] + own, *(other for other in answers.values() if other != own)):
+            with pytest.raises(AssertionError):
+                assert_own(prompt, wrong, certain, OUTPUT_TOKENS)
 
 
 async def test_lengths_are_exact(llama_server: LlamaServer) -> None:
