@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 from expresslane_client import Client
 
-from tests.bench.processes import Child, Process
+from tests.bench.processes import BenchError, Child, Process
 from tests.chaos.levels import Levels
 
 if TYPE_CHECKING:
@@ -114,6 +114,13 @@ class World:
             while not (said := callers.next()).get("done"):
                 say(f"{heading}: {time.monotonic() - begun:.0f} s: " + ", ".join(f"{k} {v:,}" for k, v in said.items()))
             return {**said, "wall_s": round(time.monotonic() - begun, 2)}
+
+    def steady_per_s(self, **command: object) -> float:
+        """Prompts a second of a storm while there was always one waiting. Raises BenchError when it stood still."""
+        done = self.call(heading="capacity", do="storm", **command)
+        if done["stood_still"]:
+            raise BenchError("the service stands still: it has no capacity that a load could be a part of")
+        return float(done["steady_per_s"])
 
     def levels(self) -> Levels:
         """What there is of everything now."""
