@@ -21,7 +21,7 @@ class Silence:
         self.broken_off = False
 
     def heard(self) -> None:
-        """A result has come."""
+        """Something has come. Outside of the block this says nothing."""
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._longest_s)
 
@@ -33,5 +33,7 @@ class Silence:
                 yield
         except TimeoutError:
             if self._timeout is None or not self._timeout.expired():
-                raise  # another time-out, of what is in the block
+                raise  # not this one: the block's own
             self.broken_off = True
+        finally:
+            self._timeout = None

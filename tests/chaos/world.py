@@ -141,13 +141,16 @@ class World:
             time.sleep(LOOK_AGAIN_S)
 
     def snapshot(self) -> Snapshot:
-        """What the service says of itself."""
+        """What the service says of itself. Raises BenchError when it says nothing."""
 
         async def ask() -> Snapshot:
-            async with Client(self.service.address) as client:
+            async with Client(self.service.address) as client, asyncio.timeout(READY_S):
                 return await client.get_snapshot()
 
-        return asyncio.run(ask())
+        try:
+            return asyncio.run(ask())
+        except TimeoutError:
+            raise self.service.failure(f"says nothing of itself for {READY_S:g} s") from None
 
     def records(self) -> dict[str, dict[str, Any]]:
         """What each backend has seen."""
