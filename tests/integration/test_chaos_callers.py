@@ -11,9 +11,10 @@ from expresslane_client import Outcome, Result
 from expresslane_client.results import AttemptError
 from expresslane_client.v1 import admin_pb2, inference_pb2
 
-from tests.chaos import caller, slow_reader
+from tests.chaos import caller, long_caller, slow_reader
 from tests.chaos.caller import Caller
 from tests.chaos.ledger import Ledger
+from tests.chaos.long_caller import LongCaller
 from tests.support.stub_server import StubService, serve_stub
 
 if TYPE_CHECKING:
@@ -138,6 +139,17 @@ async def test_nothing_more_comes(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         await service.cancelled.wait()
         # The second call was never made.
         assert (len(ledger.lost), ledger.sent, ledger.outcomes["succeeded"], ledger.errors) == (3, 10, 7, [])
+
+
+async def test_nothing_more_comes_in_a_long_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent and has no result when it breaks off is lost; what was never sent is not."""
+    monkeypatch.setattr(long_caller, "SILENT_S", 0.3)
+    service = StubService(hold_after=7)
+    async with serve_stub(service) as address:
+        said = await LongCaller(address).run(prompts=40, tell_every=100)
+        await service.cancelled.wait()
+    # Seven answered, each for a credit beyond the four at first.
+    assert (said["stood_still"], said["lost"], said["duplicated"]) == (1, 4, 0)
 
 
 async def test_attempts_as_callers_log_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
