@@ -20,5 +20,8 @@ def allowed(plan: Plan, cap: int) -> int:
     when the pause is over, SHORTEST_PAUSE_S later at the least, and again begins a pause. In a storm of `storm_s`
     there is the first burst, and one more for each shortest pause that fits into it. A service that is slow only makes
     it fewer.
+
+    A request that is cancelled while its 429 is on the way leaves its place to one more. That is not allowed for: it
+    takes a full burst, and a cancel within the milliseconds that it lasts.
     """
     return cap * (1 + int(plan.storm_s / SHORTEST_PAUSE_S))
