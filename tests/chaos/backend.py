@@ -13,6 +13,7 @@ import uvloop
 from tests.bench import child
 from tests.chaos.faults import Faults, Plan
 from tests.chaos.overlap import exceeded
+from tests.chaos.refused import allowed
 from tests.support.fake_backend import FakeBackend, SeenRequest
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ class FaultyBackend:
     async def _do_begin(self) -> dict[str, Any]:
         """Storms and flaps count from now, and so does the record."""
         self._faults.begin()
-        self._faults.counts.clear()
         self._spans.clear()
         self._flaps, self._lag_s = 0, 0.0
         await self._stop_flaps()
@@ -81,6 +81,7 @@ class FaultyBackend:
             "seen_if_one_less": len(exceeded(self._spans, cap - 1)),
             "over_cap_without_grace": len(exceeded(self._spans, cap, grace_ns=0)),
             "did": self._faults.counts,
+            "limited": self._limited(cap),
             "flaps": self._flaps,
             "longest_lag_ms": round(self._lag_s * 1e3, 1),
         }
@@ -94,6 +95,16 @@ class FaultyBackend:
         """When the work on those of these prompts that came here was last begun, monotonic."""
         begun_ns = self._begun_ns or {}
         return {"begun_ns": {name: begun_ns[name] for name in names if name in begun_ns}}
+
+    def _limited(self, cap: int) -> dict[str, int]:
+        """How often it has answered 429 in each of its storms, against what those allow."""
+        bound, each = allowed(self._plan, cap), self._faults.limited.values()
+        return {
+            "storms": len(each),
+            "most_in_one": max(each, default=0),
+            "allowed_in_one": bound,
+            "above": sum(max(0, count - bound) for count in each),
+        }
 
     def _ended(self, request: SeenRequest) -> None:
         self._spans.append((request.begun_ns, request.ended_ns))

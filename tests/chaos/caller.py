@@ -16,6 +16,7 @@ from grpc.aio import AioRpcError
 from tests.bench import child
 from tests.chaos.faults import AT_LENGTH
 from tests.chaos.open_loop import OpenLoop
+from tests.chaos.silence import Silence
 from tests.chaos.slow_reader import SlowReader
 from tests.chaos.slow_session import SlowSession
 
@@ -31,6 +32,9 @@ MEDIAN_WORDS = 20
 LONG_SHARE = 0.005
 LONG_WORDS = 6_000
 """So many fill the long lane of an engine with the threshold of `storm.SETTINGS`."""
+SILENT_S = 90.0
+"""Longer than a slow reader waits to be held, which nobody else may have results beside, and than any time-out or
+back-off of a storm."""
 
 
 def behaviours(calls: int, rate: float) -> Iterator[str]:
@@ -62,6 +66,7 @@ class Caller:
         self._marks_s: list[float] = []
         """When a fifth and four fifths had ended: between them there was always more waiting."""
         self._cancel_after_s: float | None = None
+        self._silence = Silence(SILENT_S)
 
     async def carry_out(self, do: str, **values: Any) -> dict[str, Any]:
         """One command of the parent."""
@@ -87,7 +92,8 @@ class Caller:
         """Make the calls, `at_once` of each tenant at a time; each writes one line to the log.
 
         A slow reader's is its tenant's only one, of `slow_size` prompts; None: of as many as the others.
-        Who leaves or cancels does so after `cancel_after_s`; None: when it has read some results.
+        Who leaves or cancels does so after `cancel_after_s`; None: when it has read some results. When no caller has
+        had a result for SILENT_S, all of them break off, with what they have.
         """
         self._cancel_after_s = cancel_after_s
         kinds = list(behaviours(calls, misbehave)) if misbehave else ["stays"] * calls
@@ -107,10 +113,16 @@ class Caller:
 
             self._marks_s, self._mark_at = [], [wanted // 5, wanted * 4 // 5]
             progress = asyncio.create_task(self._tell(wanted))
-            await asyncio.gather(*(worker(client) for client in clients for _ in range(at_once)))
+            self._silence = Silence(SILENT_S)
+            async with self._silence.bounded():
+                await asyncio.gather(*(worker(client) for client in clients for _ in range(at_once)))
             progress.cancel()
         steady_s = self._marks_s[1] - self._marks_s[0] if len(self._marks_s) == 2 else 0.0
-        return {"ended": self._ended, "steady_per_s": (wanted * 4 // 5 - wanted // 5) / steady_s if steady_s else 0.0}
+        return {
+            "ended": self._ended,
+            "steady_per_s": (wanted * 4 // 5 - wanted // 5) / steady_s if steady_s else 0.0,
+            "stood_still": int(self._silence.broken_off),
+        }
 
     async def _tell(self, wanted: int) -> None:
         while True:
@@ -160,7 +172,8 @@ class Caller:
             record["left"] = True
         except (CallError, AioRpcError) as error:
             record["error"] = str(error)
-        lines.write(orjson.dumps(record) + b"\n")
+        finally:  # also when it is broken off: what it has not got then is lost
+            lines.write(orjson.dumps(record) + b"\n")
 
     async def _read(
         self,
@@ -178,7 +191,8 @@ class Caller:
                 first.set()
                 own = result.outcome is not Outcome.SUCCEEDED or result.text.startswith(f"echo {result.custom_id} ")
                 reason = result.error.reason if result.error else ""
-                record["results"].append([result.custom_id, result.outcome.value, reason, result.attempts, own])
+                row = [result.custom_id, result.outcome.value, reason, result.attempts, own, _tried(result)]
+                record["results"].append(row)
                 self._count()
                 if slow is not None:
                     record["held"] = await slow.pause()
@@ -209,6 +223,7 @@ class Caller:
 
     def _count(self) -> None:
         self._ended += 1
+        self._silence.heard()
         if self._ended in self._mark_at:
             self._marks_s.append(asyncio.get_running_loop().time())
 
@@ -224,6 +239,16 @@ class Caller:
             if chance.random() < LONG_SHARE:
                 words = LONG_WORDS
             yield Prompt(custom_id, f"{custom_id} " + "word " * words, model="m")
+
+
+def _tried(result: Result) -> list[tuple[str, str]]:
+    """The backend of each attempt and what it ended in, where there was more than one: most of a log needs none."""
+    if not result.history:
+        return []
+    tried = [(one.backend, one.reason) for one in result.history]
+    if result.attempt_ms is None:  # it ended in the queue
+        return tried
+    return [*tried, (result.backend, result.error.reason if result.error else "")]
 
 
 async def start() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,7 +16,7 @@ from tests.support.fake_backend import Script, SeenRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["AT_LENGTH", "CALM", "LONG_ANSWER_BYTES", "Faults", "Plan"]
+__all__ = ["AT_LENGTH", "CALM", "LONG_ANSWER_BYTES", "SHORTEST_PAUSE_S", "Faults", "Plan"]
 
 LIMITED = b'{"error":{"message":"too many requests","type":"requests","code":"rate_limit_exceeded"}}'
 BROKEN = b'{"error":{"message":"it broke","type":"server_error"}}'
@@ -24,6 +25,8 @@ CUT_AFTER = (1, 2, 3)
 """After the headers and some pieces, always before the finish reason."""
 AT_LENGTH = "at length"
 LONG_ANSWER_BYTES = 200_000
+SHORTEST_PAUSE_S = 0.7
+"""The least that a 429 asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,14 @@ class Faults:
         self._asked = self._ask()
         self._begun_s = 0.0
         self.counts: dict[str, int] = {}
+        self.limited: Counter[int] = Counter()
+        """Answers with 429 by storm, from 0."""
 
     def begin(self) -> None:
-        """Storms count from now."""
+        """Storms count from now, and so does the record."""
         self._begun_s = asyncio.get_running_loop().time()
+        self.counts.clear()
+        self.limited.clear()
 
     def script(self, request: SeenRequest) -> Script:
         """What to do with this request."""
@@ -94,6 +101,7 @@ class Faults:
         plan = self._plan
         since_s = asyncio.get_running_loop().time() - self._begun_s
         if plan.storm_every_s and since_s % plan.storm_every_s > plan.storm_every_s - plan.storm_s:
+            self.limited[int(since_s // plan.storm_every_s)] += 1
             return "limited"
         roll = self._chance.random()
         for kind, share in (
@@ -114,8 +122,8 @@ class Faults:
             if form == "seconds":
                 yield {"Retry-After": "1"}
             elif form == "milliseconds":
-                yield {"retry-after-ms": "700"}
-            else:
+                yield {"retry-after-ms": f"{SHORTEST_PAUSE_S * 1e3:.0f}"}
+            else:  # cut to whole seconds, so at least one
                 yield {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)}
 
 

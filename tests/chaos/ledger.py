@@ -15,6 +15,7 @@ __all__ = ["Ledger"]
 
 SHOWN = 10
 ATTEMPTS = 3
+_TIMEOUTS = frozenset({"FIRST_TOKEN_TIMEOUT", "IDLE_TIMEOUT", "ATTEMPT_TIMEOUT"})
 
 
 @dataclass(slots=True)
@@ -45,6 +46,10 @@ class Ledger:
     attempts: Counter[int] = field(default_factory=Counter)
     gave_up: list[str] = field(default_factory=list)
     """Failed or expired before all their attempts were made."""
+    repeated: list[str] = field(default_factory=list)
+    """Tried again at a backend where an attempt had timed out before. All backends serve the one model of a storm."""
+    after_timeout: int = 0
+    """Attempts at prompts of which one had timed out before."""
     errors: list[str] = field(default_factory=list)
     """Of calls that ended with an error of their own."""
 
@@ -60,8 +65,9 @@ class Ledger:
     def add(self, call: dict[str, Any]) -> None:
         """One call.
 
-        {behaviour, sent: [custom_id], results: [[custom_id, outcome, reason, attempts, own]], cancelled: [custom_id],
-        left, held, error}; `cancelled` is what its caller asked to be.
+        {behaviour, sent: [custom_id], results: [[custom_id, outcome, reason, attempts, own, tried]], cancelled:
+        [custom_id], left, held, error}; `cancelled` is what its caller asked to be, `tried` [backend, reason] of each
+        attempt there was, oldest first, where there was more than one.
         """
         self.calls[call["behaviour"]] += 1
         if call["behaviour"] == "slow session":
@@ -79,7 +85,7 @@ class Ledger:
         else:
             self.lost += missing
         self.duplicated += [custom_id for custom_id, times in got.items() if times > 1]
-        for custom_id, outcome, reason, attempts, own in call["results"]:
+        for custom_id, outcome, reason, attempts, own, tried in call["results"]:
             self.outcomes[outcome] += 1
             self.attempts[attempts] += 1
             if reason:
@@ -90,8 +96,19 @@ class Ledger:
                 self.cancelled_unasked.append(custom_id)
             if custom_id not in sent or not own:
                 self.foreign.append(custom_id)
+            self._follow(custom_id, tried)
         if call["error"]:
             self.errors.append(call["error"])
+
+    def _follow(self, custom_id: str, tried: list[tuple[str, str]]) -> None:
+        """From one attempt to the next."""
+        timed_out: list[str] = []
+        for backend, reason in tried:
+            self.after_timeout += bool(timed_out)
+            if backend in timed_out:
+                self.repeated.append(custom_id)
+            if reason in _TIMEOUTS:
+                timed_out.append(backend)
 
     @property
     def mismatch_rate(self) -> float:
@@ -116,6 +133,7 @@ class Ledger:
             "attempts": {str(number): count for number, count in sorted(self.attempts.items())},
             "errors_of_calls": self.errors[:SHOWN],
             "gave_up": self.gave_up[:SHOWN],
+            "repeated_after_timeout": self.repeated[:SHOWN],
             "cancelled_unasked": self.cancelled_unasked[:SHOWN],
             "lost": self.lost[:SHOWN],
             "duplicated": self.duplicated[:SHOWN],

@@ -15,6 +15,7 @@ from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
 
 from tests.bench import child
+from tests.chaos.silence import Silence
 
 __all__ = ["LongCaller"]
 
@@ -22,6 +23,8 @@ TEXT = "word " * 40
 GROUP = 64
 """Most prompts in a message."""
 CANCEL_EVERY = 100
+SILENT_S = 60.0
+"""As its backends answer within 20 ms."""
 
 
 class LongCaller:
@@ -29,6 +32,8 @@ class LongCaller:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self._silence = Silence(SILENT_S)
+        self._sent = 0
         self._credits = 0
         self._granted = asyncio.Event()
         self._times: Counter[str] = Counter()
@@ -43,6 +48,10 @@ class LongCaller:
         """Of these, those sent after every prompt that is acknowledged."""
         self._read_ns: dict[str, int] = {}
         """By custom_id: the cancel had been read by then, monotonic, as a prompt sent behind it was acknowledged."""
+        self._since_read: dict[str, int] = {}
+        """By custom_id of these, while they have no result: how many messages with results have come since."""
+        self._messages: Counter[int] = Counter()
+        """Cancels by how many these were, the one with the result included."""
         self._overtook: list[float] = []
         self._unfinished = 0
         self._unfinished_max = 0
@@ -54,27 +63,31 @@ class LongCaller:
             await call.write(pb.StreamPromptsRequest(config=pb.BatchConfig()))
             sending = asyncio.create_task(self._send(call, prompts))
             summary = pb.BatchSummary()
-            while (message := await call.read()) is not grpc.aio.EOF:
-                self._take(message, tell_every)
-                if message.HasField("summary"):
-                    summary = message.summary
-            await sending
+            async with self._silence.bounded():
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    self._take(message, tell_every)
+                    if message.HasField("summary"):
+                        summary = message.summary
+                await sending
+            sending.cancel()  # where it was broken off
         return {
-            "lost": prompts - len(self._times),
+            "stood_still": int(self._silence.broken_off),
+            "lost": self._sent - len(self._times),
             "duplicated": sum(times - 1 for times in self._times.values()),
             "foreign": self._foreign,
             "cancels_without_credit": len(self._cancelled),
             "cancelled": self._outcomes[types_pb2.OUTCOME_CANCELLED],
             "succeeded": self._outcomes[types_pb2.OUTCOME_SUCCEEDED],
             "answered": {name: self._read_ns.get(name, 0) for name in self._answered},
+            "messages_until_cancelled": {str(count): cancels for count, cancels in sorted(self._messages.items())},
             "overtook_p50": round(median(self._overtook), 3) if self._overtook else 0.0,
             "unfinished_max": self._unfinished_max,
             "summary_total": summary.total,
         }
 
     async def _send(self, call: Any, prompts: int) -> None:
-        sent = cancelled_at = 0
-        while sent < prompts:
+        cancelled_at = 0
+        while (sent := self._sent) < prompts:
             while not self._credits:
                 self._granted.clear()
                 await self._granted.wait()
@@ -83,7 +96,7 @@ class LongCaller:
             self._unfinished += count
             self._unfinished_max = max(self._unfinished_max, self._unfinished)
             names = [f"l{number}" for number in range(sent, sent + count)]
-            sent += count
+            self._sent = sent = sent + count
             messages = [types_pb2.Prompt(custom_id=name, model="m", text=f"{name} {TEXT}") for name in names]
             await call.write(pb.StreamPromptsRequest(prompts=messages))
             if not self._credits and sent - cancelled_at >= CANCEL_EVERY and sent < prompts:
@@ -98,8 +111,13 @@ class LongCaller:
         if message.accepted and self._unread:
             newest = max(int(name[1:]) for name in message.accepted)
             now_ns = time.monotonic_ns()
-            self._read_ns |= {name: now_ns for name in self._unread if int(name[1:]) < newest}
+            read = [name for name in self._unread if int(name[1:]) < newest]
+            self._read_ns |= dict.fromkeys(read, now_ns)
             self._unread = [name for name in self._unread if name not in self._read_ns]
+            self._since_read |= {name: 0 for name in read if not self._times[name]}
+        if message.results:
+            self._silence.heard()
+            self._since_read = {name: count + 1 for name, count in self._since_read.items()}
         for result in message.results:
             name = result.custom_id
             self._times[name] += 1
@@ -110,7 +128,10 @@ class LongCaller:
             self._foreign += succeeded and not result.choices[0].text.startswith(f"echo {name} ")
             if (asked := self._cancelled.get(name)) is not None:
                 ended, waiting = asked
-                if result.outcome != types_pb2.OUTCOME_CANCELLED:
+                messages = self._since_read.pop(name, 0)
+                if result.outcome == types_pb2.OUTCOME_CANCELLED:
+                    self._messages[messages] += 1
+                else:
                     self._answered.append(name)
                 # It was the last of those that waited; what was on its way to this reader could not be overtaken.
                 self._overtook.append(1 - (self._ended - ended) / waiting)

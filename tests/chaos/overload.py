@@ -63,8 +63,7 @@ class Overload:
             command = {"name": "c", "size": size, "tenants": 1, "at_once": 20, "misbehave": 0.0}
             log = str(world.folder / "capacity.jsonl")
             world.call(heading="warm-up", do="storm", calls=5, log=log, **command)
-            done = world.call(heading="capacity", do="storm", calls=calls, log=log, **command)
-        return float(done["steady_per_s"])
+            return world.steady_per_s(calls=calls, log=log, **command)
 
     def _offer(self, load: float, rate: float) -> dict[str, Any]:
         with self._world(QUEUE_LIMIT_S=f"{BOUND_S:g}") as world:

@@ -14,13 +14,16 @@ from tests.chaos.world import World, say
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LongSession", "flatness", "late_cancels"]
+__all__ = ["LongSession", "at_once_ratio", "flatness", "late_cancels"]
 
 PLANS = (Plan(latency_s=(0.005, 0.02)),) * 2
 CAP = 64
 WARM_PROMPTS = 5_000
 """Pools and buffers are filled, and what is learned is learned."""
 TELL_EVERY = 500
+AT_ONCE = 2
+"""Messages with results, counted from the one that says that a prompt sent behind a cancel is accepted: the results of
+that message may have been gathered before, and then that of the cancel is in the next one."""
 
 
 def flatness(samples: list[tuple[int, int]], warm: int) -> tuple[float, float]:
@@ -44,6 +47,15 @@ def late_cancels(read_ns: Mapping[str, int], begun_ns: Mapping[str, int]) -> int
     return sum(begun_ns.get(name, read + 1) > read for name, read in read_ns.items())
 
 
+def at_once_ratio(messages: Mapping[str, int]) -> float:
+    """Of the cancels that were carried out, the part whose results came AT_ONCE.
+
+    How many cancels there were by the messages that it took, as the caller says it.
+    """
+    at_once = sum(cancels for count, cancels in messages.items() if int(count) <= AT_ONCE)
+    return at_once / max(1, sum(messages.values()))
+
+
 @dataclass(frozen=True, slots=True)
 class LongSession:
     """One StreamPrompts session whose caller always has more than it has credits for.
@@ -51,6 +63,9 @@ class LongSession:
     Once in a hundred prompts or so, when its credits are used up and it has to wait for more, the caller cancels the
     prompt that it has sent last: the cancel has to overtake all that waits. It is late if that prompt is answered and
     a backend began with it after the service had read the cancel: it had acknowledged a prompt sent behind it.
+
+    A cancel of a prompt that waits is carried out when it is read, and so its result comes with the next results to be
+    sent. That counts messages, not time, and so neither the machine nor the transport makes it more of them.
 
     Answers before that prove nothing: when the transport stands still for as long as the queue lasts, the prompt and
     its cancel come to an empty queue. There must be few of them all the same, or the service reads too late.
@@ -73,6 +88,18 @@ class LongSession:
                     if said["ended"] % (10 * TELL_EVERY) == 0:
                         say(f"session: {time.monotonic() - begun:.0f} s: ended {said['ended']:,}")
             wall_s = time.monotonic() - begun
+            result = {
+                "stood_still": said["stood_still"],
+                "lost": said["lost"],
+                "duplicated": said["duplicated"],
+                "foreign": said["foreign"],
+                "prompts": self.prompts,
+                "wall_s": round(wall_s, 2),
+                "caller": said,
+                "conditions": {"warm_up_prompts": WARM_PROMPTS, "cap_per_backend": CAP, "plan": PLANS[0].values()},
+            }
+            if said["stood_still"]:
+                return result
             left = world.levels()
             begun_ns: dict[str, int] = {}
             for backend in world.backends.values():
@@ -80,18 +107,13 @@ class LongSession:
                     begun_ns[name] = max(at_ns, begun_ns.get(name, 0))
         grown, bytes_per_prompt = flatness(samples, WARM_PROMPTS)
         return {
-            "lost": said["lost"],
-            "duplicated": said["duplicated"],
-            "foreign": said["foreign"],
+            **result,
             "late_cancels": late_cancels(said["answered"], begun_ns),
             "heeded_ratio": round(said["cancelled"] / max(1, said["cancels_without_credit"]), 4),
+            "cancelled_at_once_ratio": round(at_once_ratio(said["messages_until_cancelled"]), 4),
             "overtook_p50": said["overtook_p50"],
             "rss_growth": round(grown, 4),
             "bytes_per_prompt": round(bytes_per_prompt, 2),
             "leaked": left.sessions + left.tickets + left.unaccounted + left.slots,
-            "prompts": self.prompts,
-            "wall_s": round(wall_s, 2),
-            "caller": said,
             "rss_bytes": {f"{ended:,} ended": size for ended, size in samples[:: max(1, len(samples) // 10)]},
-            "conditions": {"warm_up_prompts": WARM_PROMPTS, "cap_per_backend": CAP, "plan": PLANS[0].values()},
         }

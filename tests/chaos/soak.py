@@ -112,9 +112,7 @@ class Soak:
     def _capacity(self, world: World) -> float:
         """Prompts a second with faults, storms and flaps, as the storm's callers get them."""
         world.begin()
-        done = world.call(
-            heading="capacity",
-            do="storm",
+        return world.steady_per_s(
             name="c",
             calls=CALIBRATION_CALLS,
             size=SIZE,
@@ -123,7 +121,6 @@ class Soak:
             misbehave=0.0,
             log=str(world.folder / "capacity.jsonl"),
         )
-        return float(done["steady_per_s"])
 
     @staticmethod
     def _sample(pid: int, samples: list[tuple[float, int]], stop: threading.Event) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.chaos import slow_reader
+from tests.chaos.caller import SILENT_S
 from tests.chaos.faults import LONG_ANSWER_BYTES, Plan
 from tests.chaos.ledger import Ledger
 from tests.chaos.world import World, say
@@ -91,11 +92,15 @@ class Storm:
         """Start everything, let it storm, and look at what is left."""
         with World(self.plans, cap=self.cap, seed=self.seed, settings=SETTINGS) as world:
             empty = world.settled(None, 0)
-            self._callers(world, "warm-up", self.warm_up, misbehave=self.misbehave_before)
+            done = self._callers(world, "warm-up", self.warm_up, misbehave=self.misbehave_before)
+            if done["stood_still"]:
+                return self._broken_off(world, "warm-up", done)
             # Memory as it is when warm, all else as it was before anything was asked for, less the pooled connections.
             before = empty.without_connections(rss_bytes=world.levels().rss_bytes)
             world.begin()
             done = self._callers(world, "storm", self.prompts, misbehave=self.misbehave)
+            if done["stood_still"]:
+                return self._broken_off(world, "storm", done)
             records = world.records()
             after = world.settled(before, PATIENCE_S)
             ledger = Ledger.read(world.folder / "storm.jsonl")
@@ -103,17 +108,15 @@ class Storm:
         leaks = after.above(before)
         say(f"left above the level before: {', '.join(leaks) or 'nothing'}")
         return {
-            "lost": len(ledger.lost),
-            "duplicated": len(ledger.duplicated),
-            "broken_calls": len(ledger.errors),
-            "foreign": len(ledger.foreign),
-            "mismatch_rate": round(ledger.mismatch_rate, 6),
+            "stood_still": 0,
+            **self._promised(ledger),
             "cap_exceeded": sum(len(record["exceeded"]) for record in records.values()),
             "cap_check_sees": min(record["seen_if_one_less"] for record in records.values()),
+            "limited_above": sum(record["limited"]["above"] for record in records.values()),
+            "limited_seen": sum(record["limited"]["storms"] for record in records.values()),
             "leaked": len(leaks),
             "rss_bytes_per_prompt": round((after.rss_bytes - before.rss_bytes) / ledger.sent, 2),
-            "gave_up": len(ledger.gave_up),
-            "cancelled_unasked": len(ledger.cancelled_unasked),
+            "after_timeout_seen": ledger.after_timeout,
             **(self._held(ledger) if self.misbehave else {}),
             "success_ratio": round(ledger.success_ratio, 5),
             "prompts": ledger.sent,
@@ -140,6 +143,37 @@ class Storm:
             log=str(world.folder / f"{name}.jsonl"),
         )
 
+    def _broken_off(self, world: World, when: str, done: dict[str, Any]) -> dict[str, Any]:
+        """What is known of a run in which no caller had a result for too long: what callers were promised, and got.
+
+        Calls that were never made have lost nothing.
+        """
+        ledger = Ledger.read(world.folder / f"{when}.jsonl")
+        say(f"{when}: no caller has had a result for {SILENT_S:g} s; lost {len(ledger.lost):,} of {ledger.sent:,}")
+        return {
+            "stood_still": 1,
+            "stood_still_in": when,
+            **self._promised(ledger),
+            "prompts": ledger.sent,
+            "wall_s": done["wall_s"],
+            "callers": ledger.report(),
+            "conditions": self._conditions(),
+        }
+
+    @staticmethod
+    def _promised(ledger: Ledger) -> dict[str, float]:
+        """What the callers' logs alone tell."""
+        return {
+            "lost": len(ledger.lost),
+            "duplicated": len(ledger.duplicated),
+            "broken_calls": len(ledger.errors),
+            "foreign": len(ledger.foreign),
+            "mismatch_rate": round(ledger.mismatch_rate, 6),
+            "gave_up": len(ledger.gave_up),
+            "cancelled_unasked": len(ledger.cancelled_unasked),
+            "repeated_after_timeout": len(ledger.repeated),
+        }
+
     @staticmethod
     def _held(ledger: Ledger) -> dict[str, int]:
         """What slow readers have seen. A prompt of a held session ends by its cancel alone: nothing of it runs."""
@@ -165,4 +199,5 @@ class Storm:
             "plans": [plan.values() for plan in self.plans],
             "service": SETTINGS,
             "warm_up_prompts": self.warm_up,
+            "longest_silence_s": SILENT_S,
         }

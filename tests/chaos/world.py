@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 from expresslane_client import Client
 
-from tests.bench.processes import Child, Process
+from tests.bench.processes import BenchError, Child, Process
 from tests.chaos.levels import Levels
 
 if TYPE_CHECKING:
@@ -115,6 +115,13 @@ class World:
                 say(f"{heading}: {time.monotonic() - begun:.0f} s: " + ", ".join(f"{k} {v:,}" for k, v in said.items()))
             return {**said, "wall_s": round(time.monotonic() - begun, 2)}
 
+    def steady_per_s(self, **command: object) -> float:
+        """Prompts a second of a storm while there was always one waiting. Raises BenchError when it stood still."""
+        done = self.call(heading="capacity", do="storm", **command)
+        if done["stood_still"]:
+            raise BenchError("the service stands still: it has no capacity that a load could be a part of")
+        return float(done["steady_per_s"])
+
     def levels(self) -> Levels:
         """What there is of everything now."""
         if self.service.ended():
@@ -134,13 +141,16 @@ class World:
             time.sleep(LOOK_AGAIN_S)
 
     def snapshot(self) -> Snapshot:
-        """What the service says of itself."""
+        """What the service says of itself. Raises BenchError when it says nothing."""
 
         async def ask() -> Snapshot:
-            async with Client(self.service.address) as client:
+            async with Client(self.service.address) as client, asyncio.timeout(READY_S):
                 return await client.get_snapshot()
 
-        return asyncio.run(ask())
+        try:
+            return asyncio.run(ask())
+        except TimeoutError:
+            raise self.service.failure(f"says nothing of itself for {READY_S:g} s") from None
 
     def records(self) -> dict[str, dict[str, Any]]:
         """What each backend has seen."""

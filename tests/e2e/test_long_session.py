@@ -33,5 +33,6 @@ def test_twenty_thousand_prompts_through_one_session(tmp_path: Path) -> None:
     assert result["late_cancels"] == 0, said
     assert result["heeded_ratio"] >= 0.95, said
     assert said["succeeded"] + said["cancelled"] == said["summary_total"] == PROMPTS
+    assert result["cancelled_at_once_ratio"] >= 0.95, said
     assert result["overtook_p50"] >= 0.5, said
     assert result["bytes_per_prompt"] < KEPT_BYTES, result["rss_bytes"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
+from expresslane_client import Outcome, Result
+from expresslane_client.results import AttemptError
 from expresslane_client.v1 import admin_pb2, inference_pb2
 
-from tests.chaos import caller, slow_reader
+from tests.chaos import caller, long_caller, slow_reader
 from tests.chaos.caller import Caller
 from tests.chaos.ledger import Ledger
+from tests.chaos.long_caller import LongCaller
 from tests.support.stub_server import StubService, serve_stub
 
 if TYPE_CHECKING:
@@ -122,3 +126,40 @@ async def test_cancelling_after_a_delay(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (logged,) = map(orjson.loads, (tmp_path / "calls.jsonl").read_bytes().splitlines())
     assert logged["cancelled"] == list(cancel.cancel)
     assert (ledger.lost, ledger.errors) == ([], [])
+
+
+async def test_nothing_more_comes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Callers that hear nothing any more break off with what they have: the rest is lost, and the run has an end."""
+    monkeypatch.setattr(caller, "SILENT_S", 0.3)
+    monkeypatch.setattr(caller, "behaviours", lambda calls, _: ["stays"] * calls)
+    for sessions in (0.0, 1.0):
+        monkeypatch.setattr(caller, "SESSION_SHARE", sessions)
+        service = StubService(hold_after=7)
+        ledger = await told(service, tmp_path, calls=2)
+        await service.cancelled.wait()
+        # The second call was never made.
+        assert (len(ledger.lost), ledger.sent, ledger.outcomes["succeeded"], ledger.errors) == (3, 10, 7, [])
+
+
+async def test_nothing_more_comes_in_a_long_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent and has no result when it breaks off is lost; what was never sent is not."""
+    monkeypatch.setattr(long_caller, "SILENT_S", 0.3)
+    service = StubService(hold_after=7)
+    async with serve_stub(service) as address:
+        said = await LongCaller(address).run(prompts=40, tell_every=100)
+        await service.cancelled.wait()
+    # Seven answered, each for a credit beyond the four at first.
+    assert (said["stood_still"], said["lost"], said["duplicated"]) == (1, 4, 0)
+
+
+async def test_attempts_as_callers_log_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a prompt was tried is in the log, its last attempt too, unless it ended in the queue."""
+    monkeypatch.setattr(caller, "behaviours", lambda calls, _: ["stays"] * calls)
+    await told(StubService(failing={"s0-3"}), tmp_path, calls=1)
+    (logged,) = map(orjson.loads, (tmp_path / "calls.jsonl").read_bytes().splitlines())
+    tried = {custom_id: tried for custom_id, *_, tried in logged["results"]}
+    assert tried["s0-2"] == []
+    assert tried["s0-3"] == [["backends/stub", "BACKEND_UNREACHABLE"]]
+    ended = Result("p", 0, Outcome.EXPIRED, history=(AttemptError("b", "IDLE_TIMEOUT", "", 0, 1.0),), backend="b")
+    assert caller._tried(ended) == [("b", "IDLE_TIMEOUT")]
+    assert caller._tried(replace(ended, attempt_ms=2.0)) == [("b", "IDLE_TIMEOUT"), ("b", "")]

@@ -50,7 +50,7 @@ def test_more_at_once_than_the_cap(
 
 def call(*results: tuple[str, str], **said: Any) -> dict[str, Any]:
     """A call as its caller logs it."""
-    rows = [[custom_id, outcome, "", 1, True] for custom_id, outcome in results]
+    rows = [[custom_id, outcome, "", 1, True, []] for custom_id, outcome in results]
     plain = {"behaviour": "stays", "sent": ["a", "b", "c"], "cancelled": [], "left": False, "held": False, "error": ""}
     return {**plain, "results": rows, **said}
 
