@@ -559,7 +559,7 @@ class Scheduler:
         """
 
     def avoid(self, now_ns: int, backend: int, *, model: int, until_ns: int) -> None:
-        """A backend runs nothing of a model, it says: before `until_ns` the model's prompts go elsewhere while they can.
+        """Before `until_ns` a model's prompts go elsewhere while they can: a backend says that it runs none of them.
 
         They can while another backend that they may go to is up and not to be avoided too; busy, paused or at its
         limits it is waited for. The later of two times counts; one that is past lifts it. Unknown numbers are ignored.

@@ -28,6 +28,7 @@ def status(code: int, error: str = "", message: str = "not here") -> Callable[[]
 REFUSED: dict[str, tuple[Callable[[], Script], str]] = {
     "401": (status(401), "BACKEND_UNAUTHORIZED"),
     "402": (status(402), "BACKEND_QUOTA_EXHAUSTED"),
+    "402, quota spent": (status(402, "insufficient_quota"), "BACKEND_QUOTA_EXHAUSTED"),
     "403": (status(403), "BACKEND_UNAUTHORIZED"),
     "429, quota spent": (status(429, "insufficient_quota"), "BACKEND_QUOTA_EXHAUSTED"),
     "404": (status(404), "BACKEND_REJECTED"),
@@ -35,9 +36,9 @@ REFUSED: dict[str, tuple[Callable[[], Script], str]] = {
     "307": (lambda: Script(status=307, headers={"Location": "http://elsewhere/"}), "BACKEND_REJECTED"),
     "a web page": (lambda: Script(body=b"<html>", headers={"Content-Type": "text/html"}), "BACKEND_MALFORMED"),
 }
-PAUSED = {"401", "402", "429, quota spent", "404, no such model"}
+PAUSED = {"401", "402, quota spent", "429, quota spent", "404, no such model"}
 """Where the backend is left alone for the model, because it says that it will refuse the next prompt too."""
-THIS_PROMPT = {"403", "404", "307"}
+THIS_PROMPT = {"402", "403", "404", "307"}
 """What may be about the one prompt: each goes there and moves."""
 
 
@@ -162,7 +163,7 @@ async def test_a_callers_words_reach_no_other_caller(code: int) -> None:
             (_, own), _, (reason, message) = ends
             assert QUOTE in own
             assert (reason, "private" in message) == ("NO_BACKEND", False)
-            assert ("prompts were refused" in message) == (code != 403)
+            assert ("prompts were refused" in message) == (code == 401)
 
 
 @pytest.mark.parametrize(("code", "name"), [(401, ""), (403, ""), (404, ""), (404, "model_not_found")])
