@@ -206,6 +206,34 @@ async def test_an_answer_that_was_on_its_way_says_nothing() -> None:
 
 
 @virtual_time
+async def test_callers_are_told_of_it_while_the_other_one_is_paused() -> None:
+    """What waits for a rate limit hears why it is not sent to the one that is free; alone, that keeps nothing (T15)."""
+    refusing, limited = ScriptedBackend("a", default=NO_KEY, default_cap=1), ScriptedBackend("z")
+
+    async def late(call: Call, answer: Answer) -> None:
+        await asyncio.sleep(2)
+        await NO_KEY(call, answer)
+
+    refusing.plays = [late]
+    limited.plays = [failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=30)]
+    async with World(refusing, limited, retries=SLOWEST) as world:
+        batch = world.submit([prompt("x"), prompt("y")])
+        await asyncio.sleep(1)
+        assert not batch.limits
+        await asyncio.sleep(2)
+        assert {one.backend: one.kind for one in batch.limits.values()} == {"a": KEY_REFUSED, "z": "pause"}
+        results = await drain(world, batch)
+        assert {(one.backend, one.timings.total_ns) for one in results} == {("z", 30 * SECOND)}
+        world.intake.close(batch)
+        world.fleet.members[1].available = False
+        world.fleet.update(world.fleet.members[1], Change())
+        assert world.scheduling.limits.refusing(0, now_ns()) is None
+        alone = world.submit([prompt("w")])
+        assert not alone.limits
+        world.intake.cancel(alone)
+
+
+@virtual_time
 async def test_refused_while_the_others_breaker_is_open() -> None:
     """A backend whose breaker is open is no other one: each prompt is refused at once, then waits for the breaker."""
     failing_one, refusing = ScriptedBackend("a"), ScriptedBackend("z", default=NO_KEY)
