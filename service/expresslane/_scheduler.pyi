@@ -558,6 +558,13 @@ class Scheduler:
         The later of two pauses counts; a time that is past lifts them. Unknown numbers are ignored.
         """
 
+    def avoid(self, now_ns: int, backend: int, *, model: int, until_ns: int) -> None:
+        """Before `until_ns` a model's prompts go elsewhere while they can: a backend says that it runs none of them.
+
+        They can while another backend that they may go to is up and not to be avoided too; busy, paused or at its
+        limits it is waited for. The later of two times counts; one that is past lifts it. Unknown numbers are ignored.
+        """
+
     def set_policy(
         self,
         now_ns: int,
@@ -634,8 +641,16 @@ class Scheduler:
         """A failure of its backend has ended the attempt of an in-flight ticket; to be followed by `retry`.
 
         The next attempt, and only that, goes elsewhere while another backend of the model is open: available, its
-        breaker closed, the model not paused there, something left of its provider's limits. Where none is, it may go to
-        the same one again.
+        breaker closed, the model not paused or to be avoided there, something left of its provider's limits. Where none
+        is, it may go to the same one again.
+
+        Raises UnknownTicketError when not in flight.
+        """
+
+    def not_run(self, now_ns: int, ticket: int) -> None:
+        """The backend has run nothing of an in-flight ticket and never will; to be followed by its end.
+
+        A retry after it that excludes the backend costs the tenant's budget nothing.
 
         Raises UnknownTicketError when not in flight.
         """

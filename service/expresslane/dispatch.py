@@ -167,6 +167,7 @@ class Dispatcher:
             outcome, prompt_error = Outcome.SUCCEEDED, None
             self._answered(ticket, attempt)
             self._fleet.answered(attempt.member, ticket.prompt.model)
+            self._scheduling.answered(ticket, attempt.member.number, attempt.started_ns, now)
         else:
             expired = ""
             if stopped:

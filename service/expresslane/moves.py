@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["REFUSED_PAUSE_NS", "is_backends_fault", "may_go_elsewhere", "pause_kind", "was_refused"]
 
 REFUSED_PAUSE_NS = 60 * 10**9
-"""How long a backend that refuses the key, or a model, is left alone with that model where another one is open."""
+"""How long a backend that refuses the key, or a model, is left alone with that model where another one is up."""
 
 _BACKENDS_FAULT = frozenset(
     {

@@ -40,7 +40,7 @@ class NextAttempt:
         A backend that has earned it is left alone in either case.
         """
         backends, number = self._scheduling.backends, attempt.member.number
-        if may_go_elsewhere(error) and backends.serves_elsewhere(ticket, number, now_ns):
+        if may_go_elsewhere(error) and backends.serves_elsewhere(ticket, number):
             return self._elsewhere(ticket, attempt, error, now_ns)
         return self._retry(ticket, attempt, error, now_ns)
 
@@ -98,12 +98,14 @@ class NextAttempt:
     def _elsewhere(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         """Send a prompt that one backend will never answer to another that it has not met, at once.
 
-        What was not run counts as no attempt of those allowed.
+        What was not run counts as no attempt of those allowed, nor as a retry of its tenant's budget.
         """
         self._leave_alone(ticket, attempt.member, error, now_ns)
         refused = was_refused(error)
         if _is_final(ticket, attempt) or not (refused or self._retries.allows(_counted(ticket, attempt))):
             return False
+        if refused:
+            self._scheduling.not_run(ticket, now_ns)
         answer = self._scheduling.retry(ticket, now_ns, 0, exclude_backend=True)
         if answer != QUEUED:
             if answer == "no_other_backend":
@@ -116,17 +118,16 @@ class NextAttempt:
         return True
 
     def _leave_alone(self, ticket: Ticket, member: Member, error: BackendError, now_ns: int) -> None:
-        """Send nothing more of a model for a while to a backend that refuses it, or the key, whatever the prompt.
+        """Send a model for a while to a backend that refuses it, or the key, only where no other is left to a prompt.
 
-        Not so where no other backend is open: there each prompt is told at once what is wrong, and a pause, or the
-        breaker, which would shut the backend's other models too, would say less.
+        So each prompt is told at once what is wrong where all refuse it; and one that was refused elsewhere finds out
+        whether this backend has been mended. A pause, or the breaker, would have it wait, or fail, untried.
         """
         kind = pause_kind(error, raw=ticket.prompt.raw)
         if kind == MODEL_NOT_FOUND:
             self._fleet.refused(member, error, ticket.prompt.model)
-        if kind and self._scheduling.backends.is_open_elsewhere(ticket, member.number, now_ns):
-            until_ns = now_ns + REFUSED_PAUSE_NS
-            self._scheduling.pause(member.number, ticket.model_number, now_ns, until_ns, kind)
+        if kind:
+            self._scheduling.avoid(member.number, ticket.model_number, now_ns, now_ns + REFUSED_PAUSE_NS, kind)
 
     def _queued_again(
         self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int, *, excluded: bool

@@ -30,14 +30,9 @@ class OpenBackends:
         self._limits = limits
         self._tripped = tripped
 
-    def serves_elsewhere(self, ticket: Ticket, backend: int, now_ns: int) -> bool:
-        """Whether a backend other than this one serves a ticket's model, be it up or down, and has not refused it."""
-        refusing = self._limits.refusing(ticket.model_number, now_ns)
-        return self._serving.elsewhere(ticket.model_number, {backend, *refusing})
-
-    def is_open_elsewhere(self, ticket: Ticket, backend: int, now_ns: int) -> bool:
-        """Whether a backend other than this one takes a ticket's model now: up, within limits, its breaker closed."""
-        return self._limits.open_elsewhere(ticket.model_number, {backend, *self._tripped()}, now_ns)
+    def serves_elsewhere(self, ticket: Ticket, backend: int) -> bool:
+        """Whether a backend other than this one serves a ticket's model, be it up or down."""
+        return self._serving.elsewhere(ticket.model_number, {backend})
 
     def none_open(self, models: Mapping[int, str], now_ns: int) -> RefusedError | None:
         """The refusal of prompts that find no room where no backend of any of their models is open; None where one is.

@@ -1,4 +1,4 @@
-"""What keeps waiting prompts back for a while: a limit per minute or a pause, told to their callers and counted."""
+"""What keeps waiting prompts back, or elsewhere, for a while: limits per minute, pauses, refusals; told and counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["KEY_REFUSED", "MODEL_NOT_FOUND", "PAUSE", "Limit", "RateLimits", "Ta
 PAUSE = "pause"
 MODEL_NOT_FOUND = "model_not_found"
 KEY_REFUSED = "key_refused"
-_REFUSING = frozenset({MODEL_NOT_FOUND, KEY_REFUSED})
+_BREAKER = "breaker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,27 @@ class Tally:
         self.until_ns = max(self.until_ns, reset_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What a backend last said that it runs nothing of, since when, and for how long it is believed."""
+
+    limit: Limit
+    since_ns: int
+
+
 @dataclass(slots=True)
 class _Backend:
-    """A backend, what it serves, and what closes it: a limit as a whole; for one model a pause, or nothing left."""
+    """A backend, what it serves, and what closes it: a limit as a whole; for one model a pause, or nothing left.
+
+    `refusing` closes a model only while another backend is up for it.
+    """
 
     models: frozenset[int] = frozenset()
     per_min: tuple[int, int] = (0, 0)
     limit: Limit | None = None
     pauses: dict[int, Limit] = field(default_factory=dict)
     spent: dict[int, Limit] = field(default_factory=dict)
+    refusing: dict[int, _Refusal] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
     def is_paused(self, model: int, now_ns: int) -> bool:
@@ -67,8 +79,13 @@ class _Backend:
 
     def refuses(self, model: int, now_ns: int) -> bool:
         """Whether it has said lately that it has no such model, or that the service's key is no good for it."""
-        pause = self.pauses.get(model)
-        return pause is not None and pause.kind in _REFUSING and pause.reset_ns > now_ns
+        refusal = self.refusing.get(model)
+        return refusal is not None and refusal.limit.reset_ns > now_ns
+
+    def is_up_for(self, model: int, now_ns: int) -> bool:
+        """Whether prompts of a model wait for it, rather than go where they are refused."""
+        is_broken = self.limit is not None and self.limit.kind == _BREAKER and self.limit.reset_ns > now_ns
+        return model in self.models and not is_broken and not self.refuses(model, now_ns)
 
     def closed_by(self, model: int, now_ns: int) -> Limit | None:
         """What keeps prompts of a model from being released there now."""
@@ -93,12 +110,37 @@ class RateLimits:
             entry.per_min, entry.limit = per_min, None  # what it was closed for may no longer hold
 
     def pause(self, backend: int, model: int, limit: Limit, now_ns: int) -> None:
-        """A backend asked to be left alone for one model, or refuses it."""
+        """A backend asked to be left alone for one model."""
         entry = self._backends.setdefault(backend, _Backend())
         entry.pauses = {of: pause for of, pause in entry.pauses.items() if pause.reset_ns > now_ns}
         known = entry.pauses.get(model)
         if known is None or known.reset_ns < limit.reset_ns:
             entry.pauses[model] = limit
+
+    def refused(self, backend: int, model: int, limit: Limit, now_ns: int) -> bool:
+        """A backend runs nothing of a model, it says; it is believed until the limit's reset. True: that is news."""
+        entry = self._backends.setdefault(backend, _Backend())
+        is_news = not entry.refuses(model, now_ns)
+        entry.refusing[model] = _Refusal(limit, now_ns)
+        return is_news
+
+    def answered(self, backend: int, model: int, started_ns: int) -> bool:
+        """A backend has answered an attempt that started then. True: it refuses the model no longer.
+
+        What was on its way before it refused says nothing.
+        """
+        entry = self._backends.get(backend)
+        refusal = entry.refusing.get(model) if entry is not None else None
+        if entry is None or refusal is None or started_ns < refusal.since_ns:
+            return False
+        del entry.refusing[model]
+        return True
+
+    def refusing(self, backend: int, now_ns: int) -> Limit | None:
+        """For what a backend's prompts, of some model, go elsewhere now."""
+        entry = self._backends.setdefault(backend, _Backend())
+        refused = (self._refusing(backend, model, now_ns) for model in entry.refusing)
+        return next((limit for limit in refused if limit is not None), None)
 
     def spent(self, backend: int, model: int, limit: Limit | None) -> None:
         """A backend has said what it has left for a model: nothing, or (None) something."""
@@ -126,11 +168,7 @@ class RateLimits:
     def open_elsewhere(self, model: int, backends: Collection[int], now_ns: int) -> bool:
         """Whether a backend other than these takes prompts of a model now, as far as limits go."""
         others = (one for number, one in self._backends.items() if number not in backends and model in one.models)
-        return any(one.closed_by(model, now_ns) is None for one in others)
-
-    def refusing(self, model: int, now_ns: int) -> set[int]:
-        """The backends that are left alone for a model because they refuse it, or the service's key."""
-        return {number for number, one in self._backends.items() if one.refuses(model, now_ns)}
+        return any(one.closed_by(model, now_ns) is None and not one.refuses(model, now_ns) for one in others)
 
     def refused_everywhere(self, model: int, now_ns: int) -> bool:
         """Whether the last word of each backend that serves a model was that it had too many requests."""
@@ -168,4 +206,13 @@ class RateLimits:
 
     def _closing(self, model: int, now_ns: int) -> list[Limit | None]:
         """For each backend that serves a model: what closes it now, None for an open one."""
-        return [one.closed_by(model, now_ns) for one in self._backends.values() if model in one.models]
+        serving = ((number, one) for number, one in self._backends.items() if model in one.models)
+        return [one.closed_by(model, now_ns) or self._refusing(number, model, now_ns) for number, one in serving]
+
+    def _refusing(self, backend: int, model: int, now_ns: int) -> Limit | None:
+        """What keeps a model's prompts from a backend that refuses them: nothing does where no other one is up."""
+        entry = self._backends[backend]
+        others = (one for number, one in self._backends.items() if number != backend)
+        if model not in entry.models or not entry.refuses(model, now_ns):
+            return None
+        return entry.refusing[model].limit if any(one.is_up_for(model, now_ns) for one in others) else None

@@ -111,13 +111,27 @@ class Scheduling:
         put_tenant_limits(self._core, self._clock(), tenant)
         self._wake()
 
-    def pause(self, backend: int, model: int, now_ns: int, until_ns: int, kind: str = PAUSE) -> None:
+    def pause(self, backend: int, model: int, now_ns: int, until_ns: int) -> None:
         """Release nothing of one model to a backend before `until_ns`; a time that is past changes nothing."""
         if until_ns <= now_ns:
             return
         self._core.pause(now_ns, backend, until_ns=until_ns, model=model)
-        self.limits.pause(backend, model, Limit(kind, until_ns, backend=self._backend_name(backend)), now_ns)
+        self.limits.pause(backend, model, Limit(PAUSE, until_ns, backend=self._backend_name(backend)), now_ns)
         self._wake()
+
+    def avoid(self, backend: int, model: int, now_ns: int, until_ns: int, kind: str) -> None:
+        """Release prompts of a model to a backend that refuses it, or the key (`kind`), only as their last resort."""
+        self._core.avoid(now_ns, backend, model=model, until_ns=until_ns)
+        limit = Limit(kind, until_ns, backend=self._backend_name(backend))
+        if self.limits.refused(backend, model, limit, now_ns):
+            self._tell_limits(now_ns)
+        self._wake()
+
+    def answered(self, ticket: Ticket, backend: int, started_ns: int, now_ns: int) -> None:
+        """A backend has answered a prompt: it does not refuse its model."""
+        if self.limits.answered(backend, ticket.model_number, started_ns):
+            self._core.avoid(now_ns, backend, model=ticket.model_number, until_ns=now_ns)
+            self._wake()
 
     def set_policy(self, scope: Scope, policy: str | None, model: int | None = None) -> None:
         """Order what waits and what comes in a scope by a policy; None: by what holds around it. No ticket is lost.
@@ -215,6 +229,10 @@ class Scheduling:
         limit = Limit(*closed, backend=self._backend_name(backend)) if closed is not None else None
         self.limits.spent(backend, ticket.model_number, limit)
         self._wake()
+
+    def not_run(self, ticket: Ticket, now_ns: int) -> None:
+        """The backend of the running attempt has run nothing of it: a move costs no retry budget."""
+        self._core.not_run(now_ns, ticket.id)
 
     def move_on(self, ticket: Ticket, now_ns: int) -> None:
         """The next attempt goes to another backend, as long as one is open."""
@@ -427,6 +445,9 @@ class Scheduling:
             elif one.tenant in tenants:
                 tenant = tenants[one.tenant]
                 tenant.limited(Limit(one.limit, one.reset_at_ns, tenant=tenant.name), now_ns)
+        self._tell_limits(now_ns)
+
+    def _tell_limits(self, now_ns: int) -> None:
         for batch in self._batches.values():
             self.limits.tell(batch, now_ns)
 

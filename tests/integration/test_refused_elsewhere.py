@@ -28,6 +28,7 @@ def status(code: int, error: str = "", message: str = "not here") -> Callable[[]
 REFUSED: dict[str, tuple[Callable[[], Script], str]] = {
     "401": (status(401), "BACKEND_UNAUTHORIZED"),
     "402": (status(402), "BACKEND_QUOTA_EXHAUSTED"),
+    "402, quota spent": (status(402, "insufficient_quota"), "BACKEND_QUOTA_EXHAUSTED"),
     "403": (status(403), "BACKEND_UNAUTHORIZED"),
     "429, quota spent": (status(429, "insufficient_quota"), "BACKEND_QUOTA_EXHAUSTED"),
     "404": (status(404), "BACKEND_REJECTED"),
@@ -35,9 +36,14 @@ REFUSED: dict[str, tuple[Callable[[], Script], str]] = {
     "307": (lambda: Script(status=307, headers={"Location": "http://elsewhere/"}), "BACKEND_REJECTED"),
     "a web page": (lambda: Script(body=b"<html>", headers={"Content-Type": "text/html"}), "BACKEND_MALFORMED"),
 }
-PAUSED = {"401", "402", "429, quota spent", "404, no such model"}
-"""Where the backend is left alone for the model, because it says that it will refuse the next prompt too."""
-THIS_PROMPT = {"403", "404", "307"}
+PAUSED = {
+    "401": "key_refused",
+    "402, quota spent": "key_refused",
+    "429, quota spent": "key_refused",
+    "404, no such model": "model_not_found",
+}
+"""Where the backend is left alone for the model, because it says that it will refuse the next prompt too; as what."""
+THIS_PROMPT = {"402", "403", "404", "307"}
 """What may be about the one prompt: each goes there and moves."""
 
 
@@ -67,6 +73,53 @@ async def test_work_moves(name: str) -> None:
             assert shown.breaker is not None
             assert (shown.breaker.state == "open") == (name == "a web page")
             assert any(notice.startswith("refuses") for notice in shown.notices) == (name in PAUSED)
+            if reason != "BACKEND_MALFORMED":
+                assert (shown.limited_by.limit if shown.limited_by else None) == PAUSED.get(name)
+
+
+@pytest.mark.parametrize("name", sorted({*PAUSED, *THIS_PROMPT}))
+async def test_moves_cost_no_retry_budget(name: str) -> None:
+    """However little a tenant may retry, nothing fails beside a backend that serves: nothing was run twice (A22)."""
+    play, _ = REFUSED[name]
+    async with FakeBackend() as refusing, FakeBackend() as well:
+        refusing.on(lambda _: play())
+        backends = {"a": backend(refusing.url, cap=2 * PROMPTS), "b": backend(well.url, cap=2 * PROMPTS)}
+        async with Service(**backends, retry_ratio=0.01) as service:
+            results = await service.client.generate_batch(prompts()).collect()
+        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
+        assert len(refusing.generations) > PROMPTS / 10
+
+
+async def test_one_tenants_prompt_takes_no_backend_from_another() -> None:
+    """A gateway calls one prompt too dear for the credits that are left: others go on at both backends (A18, A26)."""
+    dear = status(402, message="This request requires more credits, or fewer max_tokens")
+    async with FakeBackend() as one, FakeBackend() as other:
+        for fake in (one, other):
+            fake.on(lambda request: dear() if b"dear" in request.body else Script())
+        async with Service(a=backend(one.url, cap=CAP), b=backend(other.url, cap=CAP)) as service:
+            refused = (await service.client.generate_batch([Prompt("x", "dear", model="m")]).collect())[0]
+            assert refused.error is not None
+            assert (refused.error.reason, refused.attempts) == ("BACKEND_QUOTA_EXHAUSTED", 2)
+            results = await service.client.generate_batch(prompts()).collect()
+            assert {(one.outcome, one.attempts) for one in results} == {(Outcome.SUCCEEDED, 1)}
+            assert {one.backend for one in results} == {"backends/a", "backends/b"}
+            assert [one.limited_by for one in await service.client.list_backends()] == [None, None]
+
+
+@pytest.mark.parametrize("name", PAUSED)
+async def test_a_mended_backend_is_asked_before_a_prompt_fails(name: str) -> None:
+    """One refused and is mended; the other begins to refuse while that one is left alone: nothing fails (A26)."""
+    play, _ = REFUSED[name]
+    async with FakeBackend() as mended, FakeBackend() as spent:
+        mended.on(lambda _: play())
+        async with Service(a=backend(mended.url, cap=CAP), b=backend(spent.url, cap=CAP)) as service:
+            await service.client.generate_batch(prompts(BREAKER_SAMPLES)).collect()
+            mended.on(lambda _: Script())
+            spent.on(lambda _: play())
+            results = await service.client.generate_batch(prompts()).collect()
+            assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "backends/a")}
+            limits = {one.id: one.limited_by and one.limited_by.limit for one in await service.client.list_backends()}
+            assert limits == {"a": None, "b": PAUSED[name]}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -127,7 +180,7 @@ async def test_a_web_page_after_a_delta_does_not_move() -> None:
         assert len(torn.generations) + len(well.generations) == 1
 
 
-@pytest.mark.parametrize("name", sorted(PAUSED | THIS_PROMPT))
+@pytest.mark.parametrize("name", sorted({*PAUSED, *THIS_PROMPT}))
 async def test_a_model_served_there_alone_keeps_its_own_answers(name: str) -> None:
     """What a backend refuses of one model takes none of its others, nor hides what it says of them (A18, O16)."""
     play, reason = REFUSED[name]
@@ -162,7 +215,7 @@ async def test_a_callers_words_reach_no_other_caller(code: int) -> None:
             (_, own), _, (reason, message) = ends
             assert QUOTE in own
             assert (reason, "private" in message) == ("NO_BACKEND", False)
-            assert ("prompts were refused" in message) == (code != 403)
+            assert ("prompts were refused" in message) == (code == 401)
 
 
 @pytest.mark.parametrize(("code", "name"), [(401, ""), (403, ""), (404, ""), (404, "model_not_found")])

@@ -26,6 +26,8 @@ pub(crate) struct ModelSlot {
     pub(crate) in_flight: u32,
     /// Nothing is released before this.
     pub(crate) paused_until_ns: u64,
+    /// Nothing that has another place to go to is released before this.
+    pub(crate) avoided_until_ns: u64,
     pub(crate) given: Given,
     /// What is left of its provider's limits, once an answer has said so.
     pub(crate) told: Option<Box<Told>>,
@@ -48,6 +50,7 @@ impl ModelSlot {
             served: true,
             in_flight: 0,
             paused_until_ns: 0,
+            avoided_until_ns: 0,
             given: Given::ZERO,
             told: None,
             ramp: Ramp::OPEN,
@@ -61,6 +64,11 @@ impl ModelSlot {
     /// Whether it is to be left alone: for a while, or because nothing is left of its provider's limits.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_until_ns > 0 || self.told.as_ref().is_some_and(|told| told.is_spent())
+    }
+
+    /// Whether its prompts go elsewhere while they can.
+    pub(crate) fn is_avoided(&self) -> bool {
+        self.avoided_until_ns > 0
     }
 
     /// What its provider's own count closes it for, and until when.
@@ -81,6 +89,8 @@ pub(crate) struct Backend {
     pub(crate) breaker: Option<Breaker>,
     /// Whether some model may be paused.
     pub(crate) is_paused: bool,
+    /// Whether prompts of some model may go elsewhere while they can.
+    pub(crate) is_avoided: bool,
     /// Whether some answer has said what is left of its provider's limits.
     pub(crate) tells: bool,
     /// Whether that may close some model.
@@ -114,6 +124,7 @@ impl Backend {
             loaded: Loaded::default(),
             breaker: None,
             is_paused: false,
+            is_avoided: false,
             tells: false,
             is_spent: false,
             timer_ns: NEVER,
@@ -243,7 +254,7 @@ impl Backend {
 
     /// Whether anything besides caps and lanes may keep work from it.
     pub(crate) fn is_limited(&self) -> bool {
-        self.is_paused || self.is_spent || self.breaker.is_some() || self.limits.is_on()
+        self.is_paused || self.is_avoided || self.is_spent || self.breaker.is_some() || self.limits.is_on()
     }
 
     /// Works out anew what keeps work from it besides caps and lanes.
@@ -252,6 +263,9 @@ impl Backend {
         self.refresh_own(now_ns);
         if self.is_paused {
             self.refresh_pauses(now_ns);
+        }
+        if self.is_avoided {
+            self.refresh_avoided(now_ns);
         }
         if self.is_spent {
             self.refresh_told(now_ns);
@@ -302,6 +316,23 @@ impl Backend {
         }
     }
 
+    /// Ends what is over of the times for which models go elsewhere.
+    pub(crate) fn refresh_avoided(&mut self, now_ns: u64) {
+        self.is_avoided = false;
+        for model in &mut self.models {
+            if model.avoided_until_ns <= now_ns {
+                model.avoided_until_ns = 0;
+            }
+            self.is_avoided |= model.is_avoided();
+        }
+    }
+
+    /// The first of the times from which a model may come here again whatever else is up.
+    pub(crate) fn avoided_until_ns(&self) -> Option<u64> {
+        let times = self.models.iter().map(|model| model.avoided_until_ns);
+        if self.is_avoided { times.filter(|&until_ns| until_ns > 0).min() } else { None }
+    }
+
     /// What keeps work from it besides caps and lanes, and until when.
     pub(crate) fn closed(&self) -> Option<(LimitKind, u64)> {
         if !self.is_paused {
@@ -334,7 +365,7 @@ impl Backend {
     /// Whether it works on what waits for the model without loading it first.
     pub(crate) fn has_in_memory(&self, model_slot: u32) -> bool {
         let slot = &self.models[model_slot as usize];
-        let is_open = !slot.shut && !slot.is_paused() && self.limits.closed.is_none();
+        let is_open = !slot.shut && !slot.is_paused() && !slot.is_avoided() && self.limits.closed.is_none();
         is_open && self.is_up() && (self.config.max_loaded_models == 0 || self.loaded.holds(slot.model))
     }
 

@@ -132,6 +132,8 @@ pub(crate) struct Ticket {
     pub(crate) judged: bool,
     /// Whether its backend's rate limit turned its attempt away.
     pub(crate) turned_away: bool,
+    /// Whether its backend ran nothing of its attempt, whatever the prompt.
+    pub(crate) not_run: bool,
     /// Whether its present wait began with one that a backend asked for: in its batch's `asked`.
     pub(crate) asked: bool,
     /// The next attempt is to go elsewhere.
@@ -177,6 +179,7 @@ impl Ticket {
         cancelled: false,
         judged: false,
         turned_away: false,
+        not_run: false,
         asked: false,
         moves: false,
         sequential: false,

@@ -175,6 +175,12 @@ impl Scheduler {
         self.lock().pause(now_ns, backend, model, until_ns);
     }
 
+    /// Before a time, release prompts of a model to a backend only where no other is left to them.
+    #[pyo3(signature = (now_ns, backend, *, model, until_ns))]
+    fn avoid(&self, now_ns: u64, backend: u32, model: u32, until_ns: u64) {
+        self.lock().avoid(now_ns, backend, model, until_ns);
+    }
+
     /// Limit what is released of a tenant over any minute; 0 = no limit.
     #[pyo3(signature = (now_ns, tenant, *, requests_per_min = 0, tokens_per_min = 0))]
     fn set_tenant_limits(
@@ -291,6 +297,11 @@ impl Scheduler {
     /// A failure of its backend has ended the attempt; the next goes elsewhere while another backend is open.
     fn move_on(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
         self.lock().move_on(now_ns, TicketId(ticket)).map_err(to_py)
+    }
+
+    /// The backend has run nothing of an in-flight ticket and never will.
+    fn not_run(&self, now_ns: u64, ticket: u64) -> PyResult<()> {
+        self.lock().not_run(now_ns, TicketId(ticket)).map_err(to_py)
     }
 
     /// An in-flight ticket ends.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import orjson
 
-from expresslane.backends.http_dates import http_date, made_at
-from expresslane.backends.provider_refusals import refuses
+from expresslane.backends.http_dates import http_date, seconds_until
+from expresslane.backends.provider_refusals import QUOTA_NAMES, refuses
 from expresslane.backends.rate_headers import exhausted_s
 from expresslane.errors import BackendError, Reason
 from expresslane.masking import masked
@@ -69,22 +69,7 @@ _OTHER_SERVER_ERROR = _Verdict(Reason.BACKEND_OVERLOADED, True)
 
 # Words that providers use for an error whatever status carries it; inside a stream there is no status at all.
 _CODES: dict[str, _Verdict] = {
-    **dict.fromkeys(
-        (
-            "insufficient_quota",
-            "credit_balance_exhausted",
-            "organization_spend_limit_exceeded",
-            "organization_usage_limit_exceeded",
-            "project_spend_limit_exceeded",
-            "billing_hard_limit_reached",
-            "billing_not_active",
-            "billing_error",
-            "access_terminated",
-            "credits_exhausted",
-            "exceeded_current_quota_error",
-        ),
-        _Verdict(Reason.BACKEND_QUOTA_EXHAUSTED, False),
-    ),
+    **dict.fromkeys(QUOTA_NAMES, _Verdict(Reason.BACKEND_QUOTA_EXHAUSTED, False)),
     **dict.fromkeys(
         ("rate_limit_exceeded", "rate_limit_error", "rate_limit_reached", "too_many_requests", "slow_down"),
         _Verdict(Reason.BACKEND_RATE_LIMITED, True),
@@ -224,7 +209,7 @@ def provider_error(body: Any) -> ProviderError:
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the backend asks to be left alone: retry-after-ms, or Retry-After in seconds or as a date.
 
-    A date counts from the answer's own Date, if it has one.
+    A date counts from the answer's own Date, if it has one that can be right.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -234,7 +219,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     if seconds is not None or value is None:
         return seconds
     when = http_date(value)
-    return max(0.0, (when - made_at(headers)).total_seconds()) if when is not None else None
+    return max(0.0, seconds_until(when, headers)) if when is not None else None
 
 
 def _wait_s(reason: Reason, headers: Mapping[str, str]) -> float | None:

@@ -7,10 +7,10 @@ Known are `x-ratelimit-*` (OpenAI, Groq, OpenRouter and most gateways), `anthrop
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from expresslane.backends.http_dates import in_zone, made_at
+from expresslane.backends.http_dates import in_zone, seconds_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +122,8 @@ def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
     if not text or len(text) > _LONGEST:
         return None
     if (epoch := _EPOCH.fullmatch(text)) is not None:
-        seconds = int(epoch[1]) + int(epoch[2] or 0) / 1e3 - made_at(headers).timestamp()
+        at_s = int(epoch[1]) + int(epoch[2] or 0) / 1e3
+        seconds = seconds_until(datetime.fromtimestamp(at_s, UTC), headers)
     elif _SECONDS.fullmatch(text):
         seconds = float(text)
     elif (match := _DURATION.fullmatch(text)) is not None:
@@ -132,5 +133,5 @@ def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
             when = datetime.fromisoformat(text)
         except ValueError:
             return None
-        seconds = (in_zone(when) - made_at(headers)).total_seconds()
+        seconds = seconds_until(in_zone(when), headers)
     return min(max(0.0, seconds), RESET_MAX_S)

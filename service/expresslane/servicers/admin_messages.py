@@ -164,6 +164,8 @@ def backend_message(
     loaded = {fleet.registry.name(model) for model in counted.loaded_models}
     caps = {fleet.registry.name(model): cap for model, cap in counted.cap_by_model}
     tally = limits.tally(member.number)
+    refusing = limits.refusing(member.number, now_ns)
+    limited = counted.limited or ((refusing.kind, refusing.reset_ns) if refusing is not None else None)
     return pb.Backend(
         name=PREFIX + member.id,
         kind=settings.kind,
@@ -203,7 +205,7 @@ def backend_message(
         tokens_per_min=member.tokens_per_min,
         requests_in_window=counted.requests_in_window,
         tokens_in_window=counted.tokens_in_window,
-        limited_by=_limit(counted.limited, now_ns),
+        limited_by=_limit(limited, now_ns),
         rate_limited_times=tally.times,
         rate_limited_time=duration(tally.total_ns),
         estimates=_estimates(counted),

@@ -257,11 +257,22 @@ def test_retry_after_date() -> None:
         ("Thu, 21 Aug 2025 12:41:00 GMT", "Thu, 21 Aug 2025 12:41:30 GMT", 30.0),
         ("Thu, 21 Aug 2025 12:41:00 GMT", "Thursday, 21-Aug-25 12:41:07 GMT", 7.0),
         ("Thu, 21 Aug 2025 12:41:00 GMT", "Thu, 21 Aug 2025 12:40:59 GMT", 0.0),
-        ("some day", "Thu, 21 Aug 2025 12:41:30 GMT", 0.0),
+        ("Fri, 21 Mar 2025 12:41:00 GMT", "Fri, 21 Mar 2025 12:41:30 GMT", 30.0),
+        ("some day", "Thu, 21 Aug 2025 12:41:30 GMT", 25.0),
+        ("Thu, 21 Aug 2025 09:41:00 GMT", "Thu, 21 Aug 2025 09:41:30 GMT", 30.0),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", "Thu, 21 Aug 2025 12:41:06 GMT", 1.0),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", "Thu, 01 Jan 1970 00:00:40 GMT", 30.0),
+        ("Fri, 22 Aug 2025 12:41:06 GMT", "Thu, 21 Aug 2025 12:41:06 GMT", 1.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", "Thu, 21 Aug 2025 12:41:06 GMT", 1.0),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", "Thu, 21 Aug 2025 12:41:06 GMT", 1.0),
     ],
 )
-def test_a_retry_after_date_counts_from_the_answers_own(date: str, at: str, expected: float) -> None:
-    """P33: a backend whose clock is wrong by months asks for seconds all the same."""
+def test_a_retry_after_date_counts_from_the_answers_own(
+    monkeypatch: pytest.MonkeyPatch, date: str, at: str, expected: float
+) -> None:
+    """P33: a backend whose clock is wrong by months asks for seconds all the same, and so does one that has none."""
+    now = datetime(2025, 8, 21, 12, 41, 5, tzinfo=UTC)
+    monkeypatch.setattr("expresslane.backends.http_dates.local_now", lambda: now)
     assert retry_after_s(CIMultiDict({"Date": date, "Retry-After": at})) == expected
 
 
@@ -342,6 +353,7 @@ def test_headers_of_an_answer_with_an_error_inside(
 
 SPENT = b'{"error":{"message":"no credit","type":"insufficient_quota","code":"insufficient_quota"}}'
 FLAGGED = b'{"error":{"message":"your chosen model requires moderation and your input was flagged","code":403}}'
+MORE_CREDITS = b'{"error":{"message":"This request requires more credits, or fewer max_tokens","code":402}}'
 NO_IMAGES = b'{"error":{"message":"No endpoints found that support image input","code":404}}'
 CHATS_ONLY = b'{"error":{"message":"This is a chat model","type":"invalid_request_error","param":"model","code":null}}'
 QUOTED = b'{"error":{"message":"flagged: model \'x\' not found","code":404}}'
@@ -356,7 +368,9 @@ OLD_OLLAMA = b'{"error":"model \\"x\\" not found, try pulling it first"}'
     ("status", "body", "refuses"),
     [
         (401, b"", Refuses.KEY),
-        (402, b"", Refuses.KEY),
+        (402, b"", None),
+        (402, MORE_CREDITS, None),
+        (402, SPENT, Refuses.KEY),
         (429, SPENT, Refuses.KEY),
         (403, SPENT, Refuses.KEY),
         (403, b'{"error":{"message":"no","code":"invalid_api_key"}}', Refuses.KEY),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.backends.rate_headers import Left, Told
 from expresslane.errors import BackendError, Reason, Refuses
 from expresslane.fleet import Change
+from expresslane.rate_limits import KEY_REFUSED, Limit
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
 
@@ -29,6 +31,7 @@ FAILURES = {
 NO_MODEL = failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404, refuses=Refuses.MODEL)
 NO_KEY = failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=401, refuses=Refuses.KEY)
 THIS_PROMPT = {
+    "402": failing(Reason.BACKEND_QUOTA_EXHAUSTED, retryable=False, http_status=402),
     "403": failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=403),
     "404": failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404),
     "307": failing(Reason.BACKEND_REJECTED, retryable=False, http_status=307),
@@ -130,38 +133,121 @@ async def test_a_raw_prompt_does_not_pause_a_model() -> None:
     async with World(chats_only, working, retries=SLOWEST) as world:
         results, _ = await world.run([prompt("x", raw=True)])
         assert [(one.outcome, one.backend) for one in results] == [(Outcome.SUCCEEDED, "z")]
-        assert world.scheduling.limits.refusing(world.registry.number("m"), now_ns()) == set()
+        assert world.scheduling.limits.refusing(0, now_ns()) is None
         assert world.fleet.members[0].notices() == []
 
 
 @pytest.mark.parametrize("answer", [NO_MODEL, NO_KEY])
 @virtual_time
-async def test_the_last_open_backend_is_not_paused(answer: Play) -> None:
-    """Both refuse: the first is left alone, the other goes on to say at once what is wrong."""
+async def test_all_of_them_refuse(answer: Play) -> None:
+    """Each prompt of a batch meets each backend once, at once, and hears what is wrong; who is mended has the next."""
     first, last = ScriptedBackend("a", default=answer), ScriptedBackend("z", default=answer)
-    async with World(first, last, retries=SLOWEST) as world:
-        results = [await world.one() for _ in range(40)]
-        assert {one.outcome for one in results} == {Outcome.FAILED}
+    async with World(first, last, settings={"cap": 4}, retries=SLOWEST) as world:
+        results, _ = await world.run([prompt(str(number)) for number in range(200)])
+        assert {(one.outcome, one.attempts) for one in results} == {(Outcome.FAILED, 2)}
         assert {one.timings.total_ns for one in results} == {0}
-        assert [one.attempts for one in results] == [2, *[1] * 39]
-        assert world.scheduling.limits.refusing(world.registry.number("m"), now_ns()) == {0}
+        assert sorted(first.asked) == sorted(last.asked) == sorted(str(number) for number in range(200))
+        assert {one.error.reason for one in results if one.error} != {Reason.NO_BACKEND}
         last.default = say
-        assert (await world.one()).outcome is Outcome.SUCCEEDED
+        results, _ = await world.run([prompt(str(number)) for number in range(200)])
+        assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "z")}
+        assert len(first.calls) <= 200 + 4
+
+
+@pytest.mark.parametrize("answer", [NO_MODEL, NO_KEY])
+@virtual_time
+async def test_who_refused_once_may_be_mended(answer: Play) -> None:
+    """One refused, and is mended; then the other begins to refuse: none of a batch fails, each meets that one once."""
+    mended, spent = ScriptedBackend("a", default=answer), ScriptedBackend("z")
+    async with World(mended, spent, settings={"cap": 4}, retries=SLOWEST) as world:
+        assert (await world.one()).backend == "z"
+        limit = world.scheduling.limits.refusing(0, now_ns())
+        assert limit is not None
+        assert limit.reset_ns == now_ns() + 60 * SECOND
+        mended.default, spent.default, spent.calls = second(1), answer, []
+        results, _ = await world.run([prompt(str(number)) for number in range(40)])
+        assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "a")}
+        assert max(Counter(spent.asked).values()) == 1
+        assert max(one.timings.total_ns for one in results) == 10 * SECOND
+        assert world.scheduling.limits.refusing(0, now_ns()) is None
+        assert world.scheduling.limits.refusing(1, now_ns()) is not None
 
 
 @virtual_time
-async def test_no_pause_where_the_others_breaker_is_open() -> None:
-    """A backend whose breaker is open is no other one: what waits for it would find neither."""
+async def test_one_refusal_of_the_last_good_one_fails_nobody() -> None:
+    """One refuses for long, and one prompt gets a refusal from the other, which works: nobody else notices."""
+    working, refusing = ScriptedBackend("a"), ScriptedBackend("z", default=NO_KEY)
+    async with World(working, refusing, settings={"cap": 4}, retries=SLOWEST) as world:
+        for _ in range(5):
+            await asyncio.sleep(61)  # since when the refusing one has been left alone
+            working.plays = [NO_KEY]
+            odd = await world.one()
+            assert (odd.outcome, odd.attempts) == (Outcome.FAILED, 2)
+            results, _ = await world.run([prompt(str(number)) for number in range(20)])
+            assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "a")}
+            assert {one.timings.total_ns for one in results} == {0}
+
+
+@virtual_time
+async def test_an_answer_that_was_on_its_way_says_nothing() -> None:
+    """The key was good when an answer began that ends after it was refused: the backend is left alone all the same."""
+    backend, busy = ScriptedBackend("a", default_cap=2), ScriptedBackend("z", default=second(10), default_cap=1)
+    backend.plays = [second(5), NO_KEY]
+    async with World(backend, busy, retries=SLOWEST) as world:
+        first = world.submit([prompt("x"), prompt("y")])
+        await asyncio.sleep(1)
+        later = world.submit([prompt("z")])
+        ends = [*await drain(world, first), *await drain(world, later)]
+        assert [(one.custom_id, one.backend) for one in ends] == [("x", "a"), ("y", "z"), ("z", "z")]
+        limit = world.scheduling.limits.refusing(0, now_ns())
+        assert limit == Limit(KEY_REFUSED, now_ns() + (1 + 60 - 20) * SECOND, "a")
+        for batch in (first, later):
+            world.intake.close(batch)
+
+
+@virtual_time
+async def test_callers_are_told_of_it_while_the_other_one_is_paused() -> None:
+    """What waits for a rate limit hears why it is not sent to the one that is free; alone, that keeps nothing (T15)."""
+    refusing, limited = ScriptedBackend("a", default=NO_KEY, default_cap=1), ScriptedBackend("z")
+
+    async def late(call: Call, answer: Answer) -> None:
+        await asyncio.sleep(2)
+        await NO_KEY(call, answer)
+
+    refusing.plays = [late]
+    limited.plays = [failing(Reason.BACKEND_RATE_LIMITED, http_status=429, retry_after_s=30)]
+    async with World(refusing, limited, retries=SLOWEST) as world:
+        batch = world.submit([prompt("x"), prompt("y")])
+        await asyncio.sleep(1)
+        assert not batch.limits
+        await asyncio.sleep(2)
+        assert {one.backend: one.kind for one in batch.limits.values()} == {"a": KEY_REFUSED, "z": "pause"}
+        results = await drain(world, batch)
+        assert {(one.backend, one.timings.total_ns) for one in results} == {("z", 30 * SECOND)}
+        world.intake.close(batch)
+        world.fleet.members[1].available = False
+        world.fleet.update(world.fleet.members[1], Change())
+        assert world.scheduling.limits.refusing(0, now_ns()) is None
+        alone = world.submit([prompt("w")])
+        assert not alone.limits
+        world.intake.cancel(alone)
+
+
+@virtual_time
+async def test_refused_while_the_others_breaker_is_open() -> None:
+    """A backend whose breaker is open is no other one: each prompt is refused at once, then waits for the breaker."""
     failing_one, refusing = ScriptedBackend("a"), ScriptedBackend("z", default=NO_KEY)
     failing_one.plays = [FAILURES["500"]]
     settings = {"breaker_min_samples": 1, "breaker_open_s": 5.0}
     once = RetryPolicy(attempts=1, base_s=0.5, cap_s=30)
     async with World(failing_one, refusing, settings=settings, retries=once) as world:
-        assert (await world.one()).outcome is Outcome.FAILED  # nothing waits for the breaker so far
-        result = await world.one()
-        assert [one.backend for one in result.history] == ["z"]
-        assert (result.outcome, result.backend, result.timings.total_ns) == (Outcome.SUCCEEDED, "a", 5 * SECOND)
-        assert world.scheduling.limits.refusing(world.registry.number("m"), now_ns()) == set()
+        assert (await world.one()).outcome is Outcome.FAILED
+        results, _ = await world.run([prompt(name) for name in "xy"])
+        assert {tuple(at.backend for at in one.history) for one in results} == {("z",)}
+        assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "a")}
+        assert {one.timings.total_ns for one in results} == {5 * SECOND}
+        assert world.scheduling.limits.refusing(1, now_ns()) is not None
+        assert (await world.one()).history == ()
 
 
 @virtual_time

@@ -61,7 +61,8 @@ impl Scheduler {
     /// again and none has ended. Only its batch's deadline and its own queue timeout may end it before.
     ///
     /// After [`Self::turned_away`] it is as if the ticket had not been released: it goes on waiting since when it last
-    /// began to, so that its queue timeout still ends it, and its tenant's retry budget pays nothing.
+    /// began to, so that its queue timeout still ends it, and its tenant's retry budget pays nothing. Nor does it after
+    /// [`Self::not_run`], with `exclude_backend`.
     pub fn retry(
         &mut self,
         now_ns: u64,
@@ -91,7 +92,8 @@ impl Scheduler {
                 return Ok(RetryAnswer::NoOtherBackend);
             }
         }
-        let (tenant, is_free) = (self.tenant_of(slot), self.tickets[slot].turned_away);
+        let (tenant, ticket) = (self.tenant_of(slot), &self.tickets[slot]);
+        let is_free = ticket.turned_away || ticket.not_run && exclude_backend;
         if self.config.retry_ratio > 0.0 && !is_free && !self.retry_budgets.take(tenant) {
             self.counters.retries_denied += 1;
             return Ok(RetryAnswer::BudgetExhausted);

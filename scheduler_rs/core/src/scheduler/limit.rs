@@ -63,6 +63,11 @@ impl Scheduler {
             if self.backends[slot].is_spent {
                 self.report_spent(slot as u32, out);
             }
+            if let Some(until_ns) = self.backends[slot].avoided_until_ns()
+                && self.waits_for(slot as u32)
+            {
+                self.arm_backend(slot as u32, until_ns);
+            }
             let closed = self.backends[slot].closed();
             // While probes are out, their end is what is waited for.
             let closed = closed.filter(|&(_, until_ns)| until_ns < NEVER);

@@ -132,6 +132,7 @@ impl Scheduler {
         ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
         ticket.judged = false;
         ticket.turned_away = false;
+        ticket.not_run = false;
         ticket.moves = false;
         backend.charge_limits(now_ns, route.model_slot, ticket);
         ticket.given = backend.give(now_ns, route.model_slot, ticket.limited_tokens());

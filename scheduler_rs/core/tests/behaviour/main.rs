@@ -19,6 +19,7 @@ mod loaded;
 mod loaded_binding;
 mod ordering;
 mod policies;
+mod refusing;
 mod retries;
 mod routing;
 #[path = "../seeded/mod.rs"]

@@ -77,7 +77,7 @@ impl Events {
     fn call(&mut self, bytes: &mut Bytes<'_>) {
         let (now_ns, ticket) = (self.now_ns, self.ticket(bytes));
         let scheduler = &mut self.scheduler;
-        match bytes.byte() % 21 {
+        match bytes.byte() % 23 {
             0..=2 => self.submit(bytes),
             3 | 4 => {
                 let is_there = scheduler.first_token(now_ns, ticket).is_ok();
@@ -150,6 +150,14 @@ impl Events {
                 let (requests, tokens) = (left(), left());
                 let is_there = scheduler.told(now_ns, ticket, requests, tokens).is_ok();
                 assert_eq!(is_there, self.is_in_flight(ticket));
+            }
+            20 => {
+                let is_there = scheduler.not_run(now_ns, ticket).is_ok();
+                assert_eq!(is_there, self.is_in_flight(ticket));
+            }
+            21 => {
+                let model = bytes.small() % MODELS;
+                scheduler.avoid(now_ns, bytes.small() % BACKENDS, model, bytes.time_ns());
             }
             // The clock may even seem to go back.
             _ => self.now_ns = if bytes.byte() == 0 { 0 } else { (now_ns + bytes.time_ns()).min(1 << 59) },

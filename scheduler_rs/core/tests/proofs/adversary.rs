@@ -75,6 +75,7 @@ enum Kind {
     Lift,
     Update,
     Pause,
+    Avoid,
     LimitTenant,
     SetOrder,
     Rearm,
@@ -122,6 +123,7 @@ impl Adversary {
             (1, Kind::Lift),
             (1, Kind::Update),
             (1, Kind::Pause),
+            (1, Kind::Avoid),
             (1, Kind::SetOrder),
             (1, Kind::Rearm),
             (8, Kind::Advance),
@@ -138,7 +140,7 @@ impl Adversary {
             Self::FlappingBackends | Self::ShrinkingCaps => vec![(20, Kind::Update)],
             Self::Races => vec![(12, Kind::Cancel), (12, Kind::Rearm), (8, Kind::TooLate), (6, Kind::Retry)],
             Self::SlowReaders => vec![(12, Kind::Hold), (8, Kind::Lift)],
-            Self::Retries => vec![(30, Kind::Retry), (10, Kind::ToDeadline)],
+            Self::Retries => vec![(30, Kind::Retry), (8, Kind::Avoid), (10, Kind::ToDeadline)],
             Self::Barriers => vec![(8, Kind::Retry), (8, Kind::Finish)],
             Self::Limits => {
                 vec![(8, Kind::Pause), (20, Kind::ToDeadline), (10, Kind::Submit), (12, Kind::LimitTenant)]
@@ -265,7 +267,7 @@ impl Adversary {
             Kind::Retry => {
                 let delay_ns = if self == Self::Shares { 0 } else { dice.pick(&DURATIONS) };
                 let (exclude_backend, moves, asked) = (dice.one_in(3), dice.one_in(2), dice.one_in(3));
-                Event::Retry { pick, delay_ns, exclude_backend, moves, asked }
+                Event::Retry { pick, delay_ns, exclude_backend, not_run: dice.one_in(2), moves, asked }
             }
             Kind::TurnedAway => {
                 Event::TurnedAway { pick, pause_ns: dice.pick(&DURATIONS), asked: dice.one_in(2) }
@@ -294,6 +296,10 @@ impl Adversary {
                 let model = dice.below(u64::from(MODELS)) as u32;
                 let for_ns = dice.pick(&DURATIONS);
                 Event::Pause { backend, model: dice.one_in(2).then_some(model), for_ns }
+            }
+            Kind::Avoid => {
+                let model = dice.below(u64::from(MODELS)) as u32;
+                Event::Avoid { backend, model, for_ns: dice.pick(&DURATIONS) }
             }
             Kind::LimitTenant => Event::LimitTenant {
                 tenant: dice.below(4) as u32,

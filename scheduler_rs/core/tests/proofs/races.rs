@@ -79,12 +79,22 @@ fn make(world: &mut World, of: Move) {
             usage: Some(Used { uncached: 10, cached: 10, output: 10 }),
         },
         Move::Failure => Event::Finish { pick, end: End::Failed, usage: None },
-        Move::RetryAtOnce => {
-            Event::Retry { pick, delay_ns: 0, exclude_backend: false, moves: true, asked: false }
-        }
-        Move::RetryLaterElsewhere => {
-            Event::Retry { pick, delay_ns: SECOND, exclude_backend: true, moves: false, asked: true }
-        }
+        Move::RetryAtOnce => Event::Retry {
+            pick,
+            delay_ns: 0,
+            exclude_backend: false,
+            not_run: false,
+            moves: true,
+            asked: false,
+        },
+        Move::RetryLaterElsewhere => Event::Retry {
+            pick,
+            delay_ns: SECOND,
+            exclude_backend: true,
+            not_run: true,
+            moves: false,
+            asked: true,
+        },
         Move::Cancel => Event::Cancel(pick),
         Move::CancelBatch => Event::CancelBatch(0),
         Move::Timeout => Event::Rearm { pick, deadline: Late::Attempt, in_ns: 0 },

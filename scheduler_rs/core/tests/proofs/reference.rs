@@ -63,6 +63,7 @@ pub(crate) struct Flight {
     /// Since when it had waited: what counts again if it is turned away.
     pub(crate) waited_since_ns: u64,
     pub(crate) turned_away: bool,
+    pub(crate) not_run: bool,
     pub(crate) moves: bool,
     pub(crate) in_prefill: bool,
     pub(crate) is_long: bool,
@@ -151,6 +152,8 @@ pub(crate) struct Group {
 pub(crate) struct Pausable {
     pub(crate) model: u32,
     pub(crate) paused_until_ns: u64,
+    /// Before this its prompts go elsewhere while another backend is up for them.
+    pub(crate) avoided_until_ns: u64,
     /// Its own cap when it was last served; 0 = none.
     pub(crate) cap: u32,
     pub(crate) story: ramp::Story,

@@ -23,6 +23,7 @@ pub(crate) enum Event {
         pick: u64,
         delay_ns: u64,
         exclude_backend: bool,
+        not_run: bool,
         moves: bool,
         asked: bool,
     },
@@ -54,6 +55,12 @@ pub(crate) enum Event {
     Pause {
         backend: u32,
         model: Option<u32>,
+        for_ns: u64,
+    },
+    /// It refuses the model.
+    Avoid {
+        backend: u32,
+        model: u32,
         for_ns: u64,
     },
     LimitTenant {

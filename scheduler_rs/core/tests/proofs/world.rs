@@ -113,8 +113,11 @@ impl World {
                 let Some(id) = self.pick_in_flight(pick) else { return };
                 self.finish(id, end, usage);
             }
-            Event::Retry { pick, delay_ns, exclude_backend, moves, asked } => {
+            Event::Retry { pick, delay_ns, exclude_backend, not_run, moves, asked } => {
                 let Some(id) = self.pick_in_flight(pick) else { return };
+                if not_run {
+                    self.not_run(id);
+                }
                 self.retry(id, delay_ns, exclude_backend, moves, asked);
             }
             Event::Blame(pick) => self.blame(pick),
@@ -150,6 +153,10 @@ impl World {
             Event::Pause { backend, model, for_ns } => {
                 self.scheduler.pause(now_ns, backend, model, now_ns + for_ns);
                 self.model.pause(backend, model, now_ns + for_ns);
+            }
+            Event::Avoid { backend, model, for_ns } => {
+                self.scheduler.avoid(now_ns, backend, model, now_ns + for_ns);
+                self.model.avoid(backend, model, now_ns + for_ns);
             }
             Event::SetOrder { class, model, order } => {
                 let is_set =
@@ -254,11 +261,19 @@ impl World {
         }
     }
 
+    fn not_run(&mut self, id: u64) {
+        let is_noted = self.scheduler.not_run(self.model.now_ns, TicketId(id));
+        self.must(Law::Retries, is_noted.is_ok(), || format!("not_run of {id} in flight is {is_noted:?}"));
+        if let Some(flight) = self.model.flight_mut(id) {
+            flight.not_run = true;
+        }
+    }
+
     fn retry(&mut self, id: u64, delay_ns: u64, exclude_backend: bool, moves: bool, asked: bool) {
         let not_before_ns = self.model.now_ns + delay_ns;
         let Some(item) = self.model.item(id) else { return };
         let makes_sense = self.model.makes_sense(item, not_before_ns, exclude_backend, asked);
-        let is_allowed = self.model.budget_allows(item);
+        let is_allowed = self.model.budget_allows(item, exclude_backend);
         if moves {
             let is_noted = self.scheduler.move_on(self.model.now_ns, TicketId(id));
             self.must(Law::Retries, is_noted.is_ok(), || {
@@ -305,6 +320,7 @@ impl World {
             let ticket = TicketId(id);
             let answers = [
                 self.scheduler.blame(now_ns, ticket).is_err(),
+                self.scheduler.not_run(now_ns, ticket).is_err(),
                 self.scheduler.first_token(now_ns, ticket).is_err(),
                 self.scheduler.finish(now_ns, ticket, bridge::outcome(End::Success)).is_err(),
                 self.scheduler.retry(now_ns, ticket, now_ns, false, false).is_err(),
@@ -312,7 +328,7 @@ impl World {
                     .rearm(now_ns, ticket, expresslane_scheduler::AttemptDeadline::Idle, now_ns)
                     .is_err(),
             ];
-            self.must(Law::Conservation, answers == [true; 5], || {
+            self.must(Law::Conservation, answers == [true; 6], || {
                 format!("calls about {id}, not in flight, are refused: {answers:?}")
             });
         }
@@ -370,6 +386,9 @@ impl World {
             let models = (0..3).map(|model| (model, 0)).collect();
             self.act(&Event::Update { backend, server: Server { models, ..Server::plain(4) } });
             self.act(&Event::Pause { backend, model: None, for_ns: 0 });
+            for model in 0..3 {
+                self.act(&Event::Avoid { backend, model, for_ns: 0 });
+            }
         }
         for tenant in self.model.allowances.keys().copied().collect::<Vec<_>>() {
             self.act(&Event::LimitTenant { tenant, requests_per_min: 0, tokens_per_min: 0 });

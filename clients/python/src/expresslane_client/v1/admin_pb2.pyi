@@ -302,9 +302,10 @@ class Limit(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     RESET_IN_FIELD_NUMBER: _builtins.int
     limit: _builtins.str
-    """`requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone, or
-    refuses a model or the key), `breaker` (it fails), `requests_left` or `tokens_left` (it says that none, or too few, are
-    left for a model).
+    """`requests_per_min` or `tokens_per_min`; of a backend also `pause` (it asked to be left alone), `breaker` (it fails),
+    `requests_left` or `tokens_left` (it says that none, or too few, are left for a model), and while another backend is
+    up for the model, `model_not_found` (it does not have it) or `key_refused` (it refuses the service's key, or its
+    quota is spent).
     """
     @_builtins.property
     def reset_in(self) -> _duration_pb2.Duration:

@@ -223,7 +223,7 @@ impl Reference {
         self.settle_share(&item, None, None);
         self.settle_tenant(&item, None, None);
         self.shares.is_lost |= not_before_ns > now_ns;
-        if self.rules.retry_ratio > 0.0 && !flight.turned_away {
+        if self.rules.retry_ratio > 0.0 && !flight.is_free(exclude_backend) {
             self.take_credit(self.group(item.batch).terms.tenant);
         }
         let since_ns = match flight {
@@ -308,6 +308,7 @@ impl Reference {
                 None => pausable.push(Pausable {
                     model,
                     paused_until_ns: 0,
+                    avoided_until_ns: 0,
                     cap,
                     story: Vec::new(),
                     words: Words::default(),
@@ -368,6 +369,15 @@ impl Reference {
                 None => Some(self.now_ns),
                 since_ns => since_ns,
             };
+        }
+    }
+
+    pub(crate) fn avoid(&mut self, backend: u32, model: u32, until_ns: u64) {
+        let now_ns = self.now_ns;
+        let Some(host) = self.hosts.iter_mut().find(|host| host.id == backend) else { return };
+        if let Some(known) = host.pausable.iter_mut().find(|known| known.model == model) {
+            let is_lifted = until_ns <= now_ns;
+            known.avoided_until_ns = if is_lifted { 0 } else { known.avoided_until_ns.max(until_ns) };
         }
     }
 

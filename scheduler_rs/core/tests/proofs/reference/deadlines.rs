@@ -131,7 +131,8 @@ impl Reference {
             let tried_ns = host.breaker.as_ref().and_then(Breaker::opens_at_ns).unwrap_or(0);
             let left = host.lacks_until_ns(self.now_ns, item.request.model, item.limited_tokens());
             let [requests_ns, tokens_ns] = left.map(|until_ns| until_ns.unwrap_or(0));
-            let closed_ns = host.paused_until_ns(item.request.model).max(tried_ns);
+            let model = item.request.model;
+            let closed_ns = host.paused_until_ns(model).max(host.avoided_until_ns(model)).max(tried_ns);
             let mut opens_ns = [closed_ns.max(requests_ns).max(tokens_ns), 0, 0];
             if server.requests_per_min > 0 {
                 let mut ends: Vec<u64> = host.requests.iter().map(|at_ns| at_ns + MINUTE).collect();

@@ -10,6 +10,8 @@ pub(crate) enum Obstacle {
     Excluded,
     /// It failed the last attempt, and another backend is open.
     Avoided,
+    /// It refuses the model, and another backend is up for the prompt.
+    Refusing,
     Cap,
     ModelCap,
     /// Its model's soft cap there, after a rate limit.
@@ -41,6 +43,7 @@ impl Obstacle {
             Self::LongLane | Self::ShortLane => Law::Lanes,
             Self::Paused
             | Self::Breaker
+            | Self::Refusing
             | Self::RequestsPerMinute
             | Self::TokensPerMinute
             | Self::RequestsLeft
@@ -70,6 +73,15 @@ impl Host {
         recent.map(|counted| counted.tokens).sum()
     }
 
+    pub(crate) fn avoided_until_ns(&self, model: u32) -> u64 {
+        let known = self.pausable.iter().find(|known| known.model == model);
+        known.map_or(0, |known| known.avoided_until_ns)
+    }
+
+    fn is_avoided(&self, now_ns: u64, model: u32) -> bool {
+        self.avoided_until_ns(model) > now_ns
+    }
+
     pub(crate) fn paused_until_ns(&self, model: u32) -> u64 {
         let paused = self.pausable.iter().find(|pausable| pausable.model == model);
         paused.map_or(0, |pausable| pausable.paused_until_ns)
@@ -92,6 +104,10 @@ impl Reference {
             (Obstacle::Unavailable, !server.available),
             (Obstacle::Excluded, item.excludes(host.id)),
             (Obstacle::Avoided, item.avoided == Some(host.id) && self.is_open_elsewhere(item, host)),
+            (
+                Obstacle::Refusing,
+                host.is_avoided(self.now_ns, request.model) && self.is_served_elsewhere(item, host),
+            ),
             (Obstacle::Cap, here().count() >= server.cap as usize),
             (Obstacle::ModelCap, model_cap > 0 && of_model >= model_cap as usize),
             (Obstacle::Ramp, of_model >= host.cap_of(request.model)),
@@ -124,12 +140,24 @@ impl Reference {
     }
 
     fn is_open_elsewhere(&self, item: &Item, host: &Host) -> bool {
-        self.hosts.iter().any(|other| {
-            other.id != host.id
+        let mut others = self.up_elsewhere(item, host);
+        others.any(|other| !other.is_paused(self.now_ns, item.request.model))
+    }
+
+    fn is_served_elsewhere(&self, item: &Item, host: &Host) -> bool {
+        self.up_elsewhere(item, host).next().is_some()
+    }
+
+    /// The other backends that it may go to, up and not refusing its model.
+    fn up_elsewhere(&self, item: &Item, host: &Host) -> impl Iterator<Item = &Host> {
+        let (here, model, now_ns) = (host.id, item.request.model, self.now_ns);
+        let excludes = |backend| item.excludes(backend);
+        self.hosts.iter().filter(move |other| {
+            other.id != here
                 && other.is_up()
-                && other.server.serves(item.request.model)
-                && !item.excludes(other.id)
-                && !other.is_paused(self.now_ns, item.request.model)
+                && other.server.serves(model)
+                && !excludes(other.id)
+                && !other.is_avoided(now_ns, model)
         })
     }
 

@@ -273,6 +273,7 @@ impl Reference {
             released_ns: now_ns,
             waited_since_ns,
             turned_away: false,
+            not_run: false,
             moves: false,
             in_prefill: true,
             is_long: host.is_long(item),

@@ -6,6 +6,13 @@ use super::{Flight, Item, Reference};
 /// Retries before any first attempt counts, and the most that can be saved up.
 const BURST: f64 = 10.0;
 
+impl Flight {
+    /// Whether its retry costs the tenant's budget nothing: it was turned away, or not run and will not be there again.
+    pub(crate) fn is_free(&self, exclude_backend: bool) -> bool {
+        self.turned_away || self.not_run && exclude_backend
+    }
+}
+
 impl Reference {
     /// Whether a retry makes sense as far as its batch and the backends go.
     pub(crate) fn makes_sense(
@@ -34,10 +41,10 @@ impl Reference {
         queue_ns.min(self.batch_expiry_ns(item))
     }
 
-    /// Whether the tenant's budget allows one retry more; what was turned away costs it nothing.
-    pub(crate) fn budget_allows(&self, item: &Item) -> bool {
+    /// Whether the tenant's budget allows one retry more.
+    pub(crate) fn budget_allows(&self, item: &Item, exclude_backend: bool) -> bool {
         let tenant = self.group(item.batch).terms.tenant;
-        let is_free = item.flight().is_some_and(|flight| flight.turned_away);
+        let is_free = item.flight().is_some_and(|flight| flight.is_free(exclude_backend));
         self.rules.retry_ratio <= 0.0 || is_free || self.credits.get(&tenant).copied().unwrap_or(BURST) >= 1.0
     }
 
