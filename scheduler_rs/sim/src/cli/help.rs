@@ -25,3 +25,21 @@ pub(super) fn policies() -> String {
         Policy::NAMES.join(", "),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Contestant;
+
+    /// The documentation lists everything that can be named.
+    #[test]
+    fn documented() {
+        let document = include_str!("../../../../docs/scheduling.md");
+        let made_up = mix::names().into_iter().chain(arrivals::names());
+        let policies = ["passthrough", "cap-fcfs"].into_iter().chain(Policy::NAMES);
+        let policies = policies.map(|name| Contestant::named(name).expect("it is one").name());
+        for name in catalog::names().into_iter().chain(made_up).chain(policies) {
+            assert!(document.contains(&format!("`{name}`")), "{name} is not in docs/scheduling.md");
+        }
+    }
+}
