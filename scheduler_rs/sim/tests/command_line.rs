@@ -4,7 +4,9 @@ use clap::Parser;
 use expresslane_sim::{Cli, Error, run};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 fn try_run(line: &str) -> Result<String, Error> {
     let words = std::iter::once("expresslane-sim").chain(line.split_whitespace());
@@ -21,6 +23,13 @@ fn refusal(line: &str) -> String {
         Err(error) => error.to_string(),
         Ok(cli) => run(&cli, &mut Vec::new()).expect_err(line).to_string(),
     }
+}
+
+/// The program itself, for what only a process has.
+fn program(line: &str) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_expresslane-sim"));
+    program.args(line.split_whitespace());
+    program
 }
 
 fn compare(more: &str) -> Result<String, Error> {
@@ -390,13 +399,28 @@ fn users_without_requests() {
     assert_eq!(json["rows"][0]["completed"], 600);
 }
 
+/// A workload may come through a pipe, and the search for its saturation says what it is at.
+#[test]
+fn piped() {
+    let mut program = program("saturation --engine llama2-70b-a100-tp4 --trace /dev/stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let rows = "arrival_s,prompt_tokens,output_tokens\n0,1000,10\n1,2000,10\n";
+    program.stdin.take().unwrap().write_all(rows.as_bytes()).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"requests_per_s"), "{output:?}");
+    assert_eq!(output.stderr, b"saturation: /dev/stdin on llama2-70b-a100-tp4\n");
+}
+
 /// Recorded runs that cannot be read are refused at once, before any check is made.
 #[test]
 fn validate_refused() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("no-profiles");
     let line = format!("validate --profiles {}", folder.display());
-    let program = std::process::Command::new(env!("CARGO_BIN_EXE_expresslane-sim"));
-    let output = { program }.args(line.split_whitespace()).output().unwrap();
+    let output = program(&line).output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("no-profiles/vllm-run-rtx4090") && !error.contains("validate: 1 of"), "{error}");
