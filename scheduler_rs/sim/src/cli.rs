@@ -1,16 +1,22 @@
 //! The command line's arguments, and what they mean.
 
+mod help;
+mod numbers;
+
 use crate::Error;
-use crate::compare::Choice;
+use crate::compare::{Choice, LOADS, NOISE_SIGMA_MAX, SEEDS_MAX};
+use crate::core_bench::{CYCLES_MAX, QUEUED_MAX, QUEUED_MIN, TENANTS_MAX};
 use crate::engine::catalog;
-use crate::engine::spec::EngineSpec;
+use crate::engine::spec::{EngineSpec, MS_MAX};
 use crate::gate::{Limits, Told};
 use crate::harm;
 use crate::policy::Contestant;
 use crate::report::Report;
 use crate::source::Source;
 use crate::workload::deadlines::Deadlines;
+use crate::workload::synthetic::REQUESTS_MAX;
 use clap::{Args, Parser, Subcommand};
+use numbers::{real, whole};
 use std::path::PathBuf;
 
 /// Drives the scheduler against modelled engines.
@@ -56,57 +62,56 @@ pub(crate) enum Command {
 const POLICIES: &str = "passthrough,cap-fcfs,sjf,sjf-aged,hrrn,lars,edf";
 const NOISE_SIGMA: f64 = 0.3;
 const SHORT_TOKENS: u32 = 4_096;
+pub(crate) const SEEDS: u64 = 5;
+pub(crate) const REQUESTS: usize = 4_000;
 
 #[derive(Args, Debug)]
 pub(crate) struct WorkloadArgs {
-    /// A CSV file with `arrival_s,prompt_tokens,output_tokens`, in any order of arrival, and any of `prefix_hashes`,
-    /// `session` or `tenant`, `class`; or `synthetic:MIX[-ARRIVALS]`: bimodal, chat, code, heavy, mixed, rag, two-peaks, wide; poisson,
-    /// bursts, closed, batch, diurnal, storms, turns.
-    #[arg(long)]
+    #[arg(long, help = help::workload())]
     pub(crate) trace: String,
     /// Requests in a synthetic workload, at most a million.
-    #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = REQUESTS, value_parser = whole(2..=REQUESTS_MAX), allow_negative_numbers = true)]
     pub(crate) requests: usize,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct EngineArgs {
-    /// An engine by name.
-    #[arg(long)]
+    #[arg(long, help = help::engine())]
     pub(crate) engine: String,
     /// Most tokens of one prompt in an engine's step (vLLM: long-prefill-token-threshold); 0 = no limit.
     #[arg(
         long,
         visible_alias = "long-prefill-token-threshold",
         default_value_t = 0,
+        value_parser = whole(0..=u32::MAX),
         allow_negative_numbers = true
     )]
     pub(crate) threshold: u32,
     /// Most sequences that run in the engine at once.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(1..=u32::MAX as usize), allow_negative_numbers = true)]
     pub(crate) max_num_seqs: Option<usize>,
     /// Most tokens in a step of the engine.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) max_num_batched_tokens: Option<u32>,
     /// Tokens that the engine's KV cache holds.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(1..=u64::MAX), allow_negative_numbers = true)]
     pub(crate) kv_tokens: Option<u64>,
     /// Network time to the engine and back, at most an hour.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = real(0.0..=MS_MAX), allow_negative_numbers = true)]
     pub(crate) rtt_ms: Option<f64>,
     /// Step costs a,b,c,d,e in milliseconds: prefill a + b n + c n^2, decode d + e batch; an hour
     /// each at most.
-    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "A,B,C,D,E", allow_hyphen_values = true)]
+    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "A,B,C,D,E", value_parser = real(0.0..=MS_MAX), allow_hyphen_values = true)]
     pub(crate) costs_ms: Option<Vec<f64>>,
 }
 
 #[derive(Args, Debug)]
 struct SeedArgs {
     /// Runs with so many different seeds.
-    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = SEEDS, value_parser = whole(1..=SEEDS_MAX), allow_negative_numbers = true)]
     seeds: u64,
     /// The first seed; the others follow it.
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1, value_parser = whole(0..=u64::MAX), allow_negative_numbers = true)]
     first_seed: u64,
 }
 
@@ -129,22 +134,21 @@ pub(crate) struct CompareArgs {
     pub(crate) engine: EngineArgs,
     /// Offered rate over the engine's saturation rate on this workload; of a closed loop, users over max-num-seqs. From
     /// 0.001 to 1000.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = real(LOADS), allow_negative_numbers = true)]
     pub(crate) load: f64,
-    /// Policies, by comma: passthrough, cap-fcfs, and the scheduler's.
-    #[arg(long, value_delimiter = ',', default_value = POLICIES)]
+    #[arg(long, value_delimiter = ',', default_value = POLICIES, help = help::policies())]
     pub(crate) policies: Vec<String>,
     /// The scheduler's cap; unless given, what the engine runs at once.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) cap: Option<u32>,
     /// Most long prompts in prefill; 0 = no limit; unless given, what follows from the engine's step and chunk.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(0..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) long_lane: Option<u32>,
     /// A prompt of more tokens goes into the long lane; 0 = none does.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(0..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) long_threshold: Option<u32>,
     /// Most tokens of short prompts in prefill; 0 = no limit; unless given, learned.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(0..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) budget: Option<u32>,
     /// What the scheduler is told of the engine's step and, by comma, its chunk (`ENGINE_STEP_TOKENS`,
     /// `ENGINE_CHUNK_TOKENS`); 0 = nothing; unless given, the truth.
@@ -159,15 +163,15 @@ pub(crate) struct CompareArgs {
     pub(crate) fairness: Option<String>,
     /// For lars and edf: the first token is wanted within so many seconds, for all prompts or for short and for long
     /// ones (SHORT,LONG); 0 = no deadline.
-    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "SECONDS", value_parser = real(0.0..=Deadlines::MOST_S), allow_hyphen_values = true)]
     pub(crate) ttft_deadline: Option<Vec<f64>>,
     #[command(flatten)]
     seeds: SeedArgs,
     /// Sigma of the log-normal noise on what the scheduler is told of lengths; 0 = none.
-    #[arg(long, num_args = 0..=1, default_value_t = NOISE_SIGMA, default_missing_value = "0.3", allow_negative_numbers = true)]
+    #[arg(long, num_args = 0..=1, default_value_t = NOISE_SIGMA, default_missing_value = "0.3", value_parser = real(0.0..=NOISE_SIGMA_MAX), allow_negative_numbers = true)]
     pub(crate) noise: f64,
     /// Prompts of at most so many tokens are reported as short.
-    #[arg(long, default_value_t = SHORT_TOKENS, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = SHORT_TOKENS, value_parser = whole(0..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) short: u32,
     /// One JSON object instead of a table.
     #[arg(long)]
@@ -188,17 +192,16 @@ pub(crate) struct ReportArgs {
     /// The heading.
     #[arg(long, default_value = "Scheduling, compared")]
     title: String,
-    /// An engine by name.
-    #[arg(long, default_value = "llama2-70b-a100-tp4")]
+    #[arg(long, default_value = "llama2-70b-a100-tp4", help = help::engine())]
     engine: String,
     /// The engine's chunk thresholds: every workload is reported for each; 0 = none.
-    #[arg(long, value_delimiter = ',', default_value = "0,512", allow_hyphen_values = true)]
+    #[arg(long, value_delimiter = ',', default_value = "0,512", value_parser = whole(0..=u32::MAX), allow_hyphen_values = true)]
     thresholds: Vec<u32>,
     /// Runs with so many different seeds.
-    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = SEEDS, value_parser = whole(1..=SEEDS_MAX), allow_negative_numbers = true)]
     seeds: u64,
     /// Requests in a synthetic workload, at most a million.
-    #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = REQUESTS, value_parser = whole(2..=REQUESTS_MAX), allow_negative_numbers = true)]
     requests: usize,
 }
 
@@ -206,11 +209,10 @@ pub(crate) struct ReportArgs {
 pub(crate) struct HarmArgs {
     /// Recorded workloads, CSV files as for compare, beside the made-up ones.
     traces: Vec<String>,
-    /// An engine by name.
-    #[arg(long, default_value = "llama2-70b-a100-tp4")]
+    #[arg(long, default_value = "llama2-70b-a100-tp4", help = help::engine())]
     engine: String,
     /// Requests in a synthetic workload, at most a million.
-    #[arg(long, default_value_t = 4_000, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = REQUESTS, value_parser = whole(2..=REQUESTS_MAX), allow_negative_numbers = true)]
     requests: usize,
     #[command(flatten)]
     seeds: SeedArgs,
@@ -243,16 +245,16 @@ pub(crate) struct FitArgs {
 #[derive(Args, Debug)]
 pub(crate) struct CoreBenchArgs {
     /// How many prompts wait, by comma.
-    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000", allow_hyphen_values = true)]
+    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000", value_parser = whole(QUEUED_MIN..=QUEUED_MAX), allow_hyphen_values = true)]
     pub(crate) queued: Vec<usize>,
     /// For how many tenants, by comma.
-    #[arg(long, value_delimiter = ',', default_value = "1,1000", allow_hyphen_values = true)]
-    pub(crate) tenants: Vec<usize>,
+    #[arg(long, value_delimiter = ',', default_value = "1,1000", value_parser = whole(1..=TENANTS_MAX), allow_hyphen_values = true)]
+    pub(crate) tenants: Vec<u32>,
     /// Cycles in each of the seven rounds; unless given, 100,000.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = whole(1..=CYCLES_MAX), allow_negative_numbers = true)]
     pub(crate) cycles: Option<usize>,
     /// One class, one tenant and no cancels at 100,000 instead, under several policies: one line of JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["queued", "tenants", "cycles", "json"])]
     pub(crate) plain: bool,
     /// One JSON object instead of a table.
     #[arg(long)]
@@ -288,7 +290,9 @@ impl ReportArgs {
                 choices.push(Choice { seeds: self.seeds, ..choice });
             }
         }
-        Ok(Report { choices, title: self.title.clone(), with_tenants: self.tenants })
+        let report = Report { choices, title: self.title.clone(), with_tenants: self.tenants };
+        report.check()?;
+        Ok(report)
     }
 }
 
@@ -323,7 +327,7 @@ fn with_defaults(trace: &str, source: &Source, engine: EngineSpec, contestants: 
         contestants: contestants.to_vec(),
         load: 1.0,
         deadlines: Deadlines::DEFAULT,
-        seeds: 5,
+        seeds: SEEDS,
         first_seed: 1,
         noise_sigma: NOISE_SIGMA,
         short_tokens: SHORT_TOKENS,

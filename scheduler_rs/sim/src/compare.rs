@@ -5,6 +5,7 @@ use crate::engine::spec::EngineSpec;
 use crate::gate::Limits;
 use crate::parallel;
 use crate::policy::Contestant;
+use crate::progress;
 use crate::row::{Row, Samples};
 use crate::saturation::Saturation;
 use crate::source::Source;
@@ -14,9 +15,10 @@ use serde::Serialize;
 use std::ops::RangeInclusive;
 
 /// Outside of these arrivals are all alike: each alone, or all at once.
-const LOADS: RangeInclusive<f64> = 1e-3..=1e3;
+pub(crate) const LOADS: RangeInclusive<f64> = 1e-3..=1e3;
 /// What is seen of all seeds is held in memory.
-const MOST_SEEDS: u64 = 1_000;
+pub(crate) const SEEDS_MAX: u64 = 1_000;
+pub(crate) const NOISE_SIGMA_MAX: f64 = 3.0;
 
 /// Everything that a comparison depends on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,7 +53,7 @@ pub(crate) struct Comparison {
     pub(crate) rows: Vec<Row>,
 }
 
-/// What the user chose.
+/// What the user chose, in numbers that the command line has checked.
 #[derive(Clone)]
 pub(crate) struct Choice {
     pub(crate) trace: String,
@@ -68,26 +70,6 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    fn check(&self) -> Result<(), Error> {
-        if self.load.is_nan() || self.load <= 0.0 {
-            return Err(Error::number("--load", self.load, "must be above 0"));
-        }
-        if !LOADS.contains(&self.load) {
-            let rule = format!("must be from {} to {}", LOADS.start(), LOADS.end());
-            return Err(Error::number("--load", self.load, rule));
-        }
-        if !(1..=MOST_SEEDS).contains(&self.seeds) {
-            return Err(Error::value("--seeds", &self.seeds, format!("must be from 1 to {MOST_SEEDS}")));
-        }
-        if !(0.0..=3.0).contains(&self.noise_sigma) {
-            return Err(Error::number("--noise", self.noise_sigma, "must be from 0 to 3"));
-        }
-        if self.limits.cap == 0 {
-            return Err(Error::value("--cap", &0, "must be at least 1"));
-        }
-        self.engine.check()
-    }
-
     /// Each contestant's over all seeds.
     fn samples(&self, per_s: f64, users: usize) -> Result<Vec<Samples>, Error> {
         let seeds: Vec<u64> = (0..self.seeds).map(|at| self.first_seed.wrapping_add(at)).collect();
@@ -108,9 +90,12 @@ impl Choice {
     }
 
     pub(crate) fn run(&self) -> Result<Comparison, Error> {
-        self.check()?;
+        self.engine.check()?;
         let typical = self.source.typical();
-        let saturation = Saturation::measure(&typical, &self.engine)?;
+        progress::show(&format!("{}: the saturation rate", self.trace));
+        let saturation = Saturation::measure(&typical, &self.engine);
+        progress::clear();
+        let saturation = saturation?;
         let per_s = self.load * saturation.requests_per_s;
         let users = ((self.load * self.engine.max_num_seqs as f64).round() as usize).max(1);
         let samples = self.samples(per_s, users)?;

@@ -52,20 +52,20 @@ pub enum Error {
     Scheduler(#[from] expresslane_scheduler::Error),
 }
 
-/// A number as people write it.
+/// A number as people write it: 1e300, not its 301 digits.
 pub(crate) fn written(number: f64) -> String {
     let is_usual = number == 0.0 || (1e-4..1e7).contains(&number.abs()) || !number.is_finite();
     if is_usual { number.to_string() } else { format!("{number:e}") }
 }
 
+/// Numbers as the command line takes them.
+pub(crate) fn listed(numbers: &[f64]) -> String {
+    numbers.iter().map(|&number| written(number)).collect::<Vec<_>>().join(",")
+}
+
 impl Error {
     pub(crate) fn value(flag: &'static str, value: &dyn Display, rule: impl Into<String>) -> Self {
         Self::Value { flag, value: value.to_string(), rule: rule.into() }
-    }
-
-    /// The same for a number as people write it: 1e300, not its 301 digits.
-    pub(crate) fn number(flag: &'static str, value: f64, rule: impl Into<String>) -> Self {
-        Self::value(flag, &written(value), rule)
     }
 
     pub(crate) fn unknown(what: &'static str, name: &str, known: &[&str]) -> Self {

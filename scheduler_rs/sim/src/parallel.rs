@@ -1,6 +1,6 @@
-//! Independent jobs on all cores, with progress on a terminal; the results do not depend on how many cores there are.
+//! Independent jobs on all cores, with progress; the results do not depend on how many cores there are.
 
-use std::io::{IsTerminal, Write};
+use crate::progress;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +14,7 @@ pub(crate) fn map<J: Sync, R: Send>(what: &str, jobs: &[J], run: impl Fn(&J) -> 
             let result = run(job);
             let mut done = done.lock().expect("no job has panicked");
             done.push((at, result));
-            show(what, done.len(), jobs.len());
+            progress::show(&format!("{what}: {} of {} runs", done.len(), jobs.len()));
         }
     };
     std::thread::scope(|scope| {
@@ -23,6 +23,7 @@ pub(crate) fn map<J: Sync, R: Send>(what: &str, jobs: &[J], run: impl Fn(&J) -> 
             scope.spawn(work);
         }
     });
+    progress::clear();
     let mut done = done.into_inner().expect("no job has panicked");
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, result)| result).collect()
@@ -31,15 +32,6 @@ pub(crate) fn map<J: Sync, R: Send>(what: &str, jobs: &[J], run: impl Fn(&J) -> 
 fn take<'a, J>(next: &AtomicUsize, jobs: &'a [J]) -> Option<(usize, &'a J)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
     jobs.get(at).map(|job| (at, job))
-}
-
-fn show(what: &str, done: usize, jobs: usize) {
-    let mut terminal = std::io::stderr();
-    if terminal.is_terminal() {
-        let end = if done == jobs { "\r\x1b[K" } else { "" };
-        // Progress that cannot be shown is no reason to stop.
-        _ = write!(terminal, "\r{what}: {done} of {jobs} runs{end}");
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod sections;
 use crate::Error;
 use crate::compare::Choice;
 use crate::validate;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A file of a report, by its name in the folder.
@@ -45,6 +46,23 @@ impl Report {
             std::fs::rename(&part, &path).map_err(failed(&path))?;
         }
         Ok(files.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Each choice must have files of its own.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let mut known: BTreeMap<String, &Choice> = BTreeMap::new();
+        for choice in &self.choices {
+            let name = sections::file_name(choice);
+            if let Some(other) = known.insert(name.clone(), choice) {
+                let rule = if other.trace == choice.trace {
+                    format!("is there twice ({name})")
+                } else {
+                    format!("would be called {name} in the report, as {} is", other.trace)
+                };
+                return Err(Error::value("<TRACES>...", &choice.trace, rule));
+            }
+        }
+        Ok(())
     }
 
     fn files(&self) -> Result<Vec<File>, Error> {

@@ -70,6 +70,7 @@ fn rate(per_s: f64) -> String {
 fn saturation(args: &SaturationArgs, out: &mut impl Write) -> Result<(), Error> {
     let engine = args.engine.spec()?;
     let source = Source::open(&args.workload.trace, args.workload.requests)?;
+    eprintln!("saturation: {} on {}", args.workload.trace, engine.name);
     let saturation = Saturation::measure(&source.typical(), &engine)?;
     if args.json {
         return write_json(&saturation, out);

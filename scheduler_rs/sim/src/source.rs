@@ -38,9 +38,21 @@ pub(crate) fn short_name(trace: &str) -> &str {
 
 impl Source {
     pub(crate) fn open(name: &str, requests: usize) -> Result<Self, Error> {
+        if name.is_empty() {
+            let rule = "must name a CSV file, or synthetic:MIX[-ARRIVALS]";
+            return Err(Error::value("a workload", &"\"\"", rule));
+        }
         match name.strip_prefix("synthetic:") {
             Some(name) => Synthetic::named(name, requests).map(Self::Synthetic),
             None => recorded::read(Path::new(name)).map(Self::Recorded),
+        }
+    }
+
+    /// How many requests are made up; none of a recorded workload.
+    pub(crate) fn drawn(&self) -> Option<usize> {
+        match self {
+            Self::Recorded(_) => None,
+            Self::Synthetic(synthetic) => Some(synthetic.requests),
         }
     }
 

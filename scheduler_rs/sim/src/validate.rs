@@ -75,6 +75,8 @@ impl Check {
     }
 }
 
+type Part<'a> = &'a dyn Fn() -> Result<Vec<Check>, Error>;
+
 /// What the checks came to, in one line; some are only skipped for want of the recorded runs.
 pub(crate) fn summary(checks: &[Check]) -> String {
     let [ok, failed, skipped] = [Verdict::Ok, Verdict::Failed, Verdict::Skipped]
@@ -87,13 +89,23 @@ pub(crate) fn summary(checks: &[Check]) -> String {
 }
 
 /// All checks; those against recorded runs are skipped without the folder that holds them.
+///
+/// What the user gave is read first, so that nobody waits for a refusal.
 pub(crate) fn checks(profiles: Option<&Path>) -> Result<Vec<Check>, Error> {
-    let mut checks = queueing::pollaczek_khinchine(&queueing::FULL)?;
-    checks.extend(queueing::cobham(&queueing::FULL)?);
-    checks.extend(recorded_runs::checks(profiles)?);
-    checks.extend(long_prefill::checks()?);
-    checks.extend(tenants::checks()?);
-    checks.extend(controls::checks()?);
+    let runs = recorded_runs::read(profiles)?;
+    let parts: [(&str, Part<'_>); 6] = [
+        ("waiting times, first come, first served", &|| queueing::pollaczek_khinchine(&queueing::FULL)),
+        ("waiting times by class", &|| queueing::cobham(&queueing::FULL)),
+        ("recorded vLLM runs", &|| recorded_runs::checks(&runs)),
+        ("a short prompt behind a long one", &long_prefill::checks),
+        ("two tenants", &tenants::checks),
+        ("controls", &controls::checks),
+    ];
+    let mut checks = Vec::new();
+    for ((what, part), number) in parts.iter().zip(1..) {
+        eprintln!("validate: {number} of {}, {what}", parts.len());
+        checks.extend(part()?);
+    }
     Ok(checks)
 }
 

@@ -1,6 +1,6 @@
 //! A workload: requests with arrival times and lengths, recorded or made up.
 
-mod arrivals;
+pub(crate) mod arrivals;
 pub(crate) mod deadlines;
 pub(crate) mod mix;
 pub(crate) mod recorded;

@@ -95,7 +95,10 @@ impl World<'_> {
                     self.at((request.arrival_s * 1e9).round() as u64, Event::Arrival(number));
                 }
             }
-            Arrivals::Closed { users } => (0..users).for_each(|_| self.next_of_closed_loop()),
+            // Further users have no request: there may be far more of them than requests.
+            Arrivals::Closed { users } => {
+                (0..users.min(self.workload.requests.len())).for_each(|_| self.next_of_closed_loop());
+            }
         }
     }
 

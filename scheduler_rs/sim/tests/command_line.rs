@@ -4,7 +4,9 @@ use clap::Parser;
 use expresslane_sim::{Cli, Error, run};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 fn try_run(line: &str) -> Result<String, Error> {
     let words = std::iter::once("expresslane-sim").chain(line.split_whitespace());
@@ -12,6 +14,22 @@ fn try_run(line: &str) -> Result<String, Error> {
     let mut out = Vec::new();
     run(&cli, &mut out)?;
     Ok(String::from_utf8(out).expect("output is text"))
+}
+
+/// Why a line is refused, by the parser or after it.
+fn refusal(line: &str) -> String {
+    let words = std::iter::once("expresslane-sim").chain(line.split_whitespace());
+    match Cli::try_parse_from(words) {
+        Err(error) => error.to_string(),
+        Ok(cli) => run(&cli, &mut Vec::new()).expect_err(line).to_string(),
+    }
+}
+
+/// The program itself, for what only a process has.
+fn program(line: &str) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_expresslane-sim"));
+    program.args(line.split_whitespace());
+    program
 }
 
 fn compare(more: &str) -> Result<String, Error> {
@@ -54,8 +72,6 @@ fn core_bench() {
     }
     let table = try_run("core-bench --queued 200 --tenants 3 --cycles 10").unwrap();
     assert!(table.starts_with("queued  tenants  cycle_ns"), "{table}");
-    assert!(try_run("core-bench --queued 5").unwrap_err().to_string().contains("--queued 5"));
-    assert!(try_run("core-bench --tenants 0").unwrap_err().to_string().contains("--tenants 0"));
 }
 
 /// Whatever the size and the tenants: the long lanes are full half the time, and lengths fill at least 60 buckets.
@@ -94,7 +110,6 @@ fn harm() {
         assert!(["ok", "known", "failed"].contains(&check["verdict"].as_str().unwrap()), "{check}");
     }
     assert!(try_run("harm missing.csv").unwrap_err().to_string().contains("missing.csv"));
-    assert!(try_run("harm --seeds 0").unwrap_err().to_string().contains("--seeds 0"));
 }
 
 /// One JSON object: all conditions, and a row with every field for each policy, in order.
@@ -228,9 +243,10 @@ fn report() {
     assert_eq!(printed.lines().count(), 5);
     let text = std::fs::read_to_string(folder.join("README.md")).unwrap();
     assert!(names[1..].iter().all(|name| text.contains(name.as_str())));
-    let command = "expresslane-sim compare --trace synthetic:mixed --engine llama2-70b-a100-tp4 --load 0.85 --threshold 512";
+    let command = "expresslane-sim compare --trace synthetic:mixed --engine llama2-70b-a100-tp4 --load 0.85 --threshold 512 \
+                   --requests 150 --seeds 1";
     let (_, tables) = text.split_once(&format!("    {command}\n")).unwrap();
-    let json = format!("{} --seeds 1 --requests 150 --json", command.trim_start_matches("expresslane-sim "));
+    let json = format!("{} --json", command.trim_start_matches("expresslane-sim "));
     let json: Value = serde_json::from_str(&try_run(&json).unwrap()).unwrap();
     let mean_s = json["rows"][4]["ttft_mean_s"].as_f64().unwrap();
     let line = tables.lines().find(|line| line.starts_with("| hrrn |")).unwrap();
@@ -245,6 +261,23 @@ fn report_refused() {
     let line = format!("report --out {} --requests 50 synthetic:mixed no-such-file.csv", folder.display());
     assert!(try_run(&line).unwrap_err().to_string().contains("no-such-file.csv"));
     assert!(!folder.exists());
+}
+
+/// Workloads whose files in the report would be the same are refused before anything is simulated.
+#[test]
+fn report_of_equal_names() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("equal-names");
+    let [first, second] = ["one", "two"].map(|name| {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+        csv(&format!("equal-names/{name}/x.csv"), std::iter::once("0,1,1".to_owned()))
+    });
+    let (out, first, second) = (folder.join("out"), first.display(), second.display());
+    let of = |what: &str| refusal(&format!("report --out {} {what}", out.display()));
+    let error = of(&format!("{first} {second}"));
+    assert_eq!(error, format!("<TRACES>... {second}: would be called x in the report, as {first} is"));
+    assert!(of(&format!("{first} {first}")).contains("x.csv: is there twice"));
+    assert!(of(&format!("--thresholds 512,512 {first}")).contains("x-chunk512"));
+    assert!(!out.exists());
 }
 
 /// A recorded workload is read, scaled to the load and jittered; a table is aligned text.
@@ -285,22 +318,17 @@ fn no_saturation() {
 fn refusals() {
     let chat = "--trace synthetic:chat";
     let cases = [
-        ("--load 0", "--load 0: must be above 0"),
-        ("--load -1", "--load -1: must be above 0"),
         (
             "--load 1 --policies lifo",
             "unknown policy \"lifo\": there is passthrough, cap-fcfs, edf, fcfs, hrrn",
         ),
-        ("--load 1 --cap 0", "--cap 0: must be at least 1"),
         ("--load 1 --fairness users", "must be one of"),
-        ("--load 1 --ttft-deadline -1", "must be SECONDS or SHORT,LONG"),
-        ("--load 1 --ttft-deadline 1,2,3", "must be SECONDS or SHORT,LONG"),
+        ("--load 1 --ttft-deadline 1,2.5,3", "--ttft-deadline 1,2.5,3: must be SECONDS or SHORT,LONG"),
         ("--load 1 --budget 100", "--budget 100: is below one chunk of the engine (2048 tokens)"),
         (
             "--load 1 --max-num-seqs 4096",
             "--max-num-batched-tokens 2048: must be at least --max-num-seqs (4096)",
         ),
-        ("--load 1 --max-num-batched-tokens 0", "--max-num-batched-tokens 0: must be at least 1"),
         (
             "--load 1 --max-num-batched-tokens 300 --threshold 512",
             "--threshold 512: is more than --max-num-batched-tokens (300)",
@@ -314,30 +342,15 @@ fn refusals() {
         ("--load 1 --told 1,2,3", "--told 1,2,3: must be STEP or STEP,CHUNK"),
         ("--load 1 --told 512,x", "--told 512,x: must be STEP or STEP,CHUNK"),
         ("--load 1 --told -1", "--told -1: must be STEP or STEP,CHUNK"),
-        ("--load 1 --requests 4000000000", "--requests 4000000000: must be from 2 to 1000000"),
-        ("--load 1 --requests 1", "--requests 1: must be from 2 to 1000000"),
-        ("--load 1 --seeds 0", "--seeds 0: must be from 1 to 1000"),
-        ("--load 1 --noise -0.5", "--noise -0.5: must be from 0 to 3"),
         ("--load 1 --policies hrrn,sjf,hrrn", "--policies hrrn: is there twice"),
-        ("--load 1 --costs-ms 1,2", "five numbers"),
-        ("--load 1 --costs-ms -1,2,3,4,5", "--costs-ms [-1.0, 2.0"),
+        ("--load 1 --costs-ms 1,2.5", "--costs-ms 1,2.5: must be five numbers A,B,C,D,E"),
         ("--load 1 --costs-ms 0,0,0,40,1", "--costs-ms 0,0,0,40,1: prefill must take time"),
-        ("--load 1 --ttft-deadline -1,2", "must be SECONDS or SHORT,LONG"),
         ("--load 1 --kv-tokens 500", "--kv-tokens 500: is too little for "),
         ("--load 1 --kv-tokens 1", "--kv-tokens 1: holds none of the workload's requests"),
-        ("--load 1 --rtt-ms -1", "--rtt-ms -1: must be from 0 to 3600000"),
-        ("--load 1 --rtt-ms 1e16", "--rtt-ms 1e16: must be from 0 to 3600000"),
-        ("--load 1 --rtt-ms NaN", "--rtt-ms NaN: must be from 0 to 3600000"),
-        ("--load 1e-15", "--load 1e-15: must be from 0.001 to 1000"),
-        ("--load 1e300", "--load 1e300: must be from 0.001 to 1000"),
-        ("--load NaN", "--load NaN: must be above 0"),
         ("--load 1 --costs-ms 1e-300,0,0,0,0", "--costs-ms 1e-300,0,0,0,0: prefill must take time"),
-        ("--load 1 --costs-ms 1,0,0,1e300,0", "--costs-ms [1.0, 0.0, 0.0, 1e300, 0.0]: must be five numbers"),
-        ("--load 1 --seeds 18446744073709551615", "--seeds 18446744073709551615: must be from 1 to 1000"),
     ];
     for (more, words) in cases {
-        let line = format!("compare --engine llama2-70b-a100-tp4 {chat} {more}");
-        let line = if more.contains("--requests") { line } else { format!("{line} --requests 50") };
+        let line = format!("compare --engine llama2-70b-a100-tp4 {chat} {more} --requests 50");
         let error = try_run(&line).expect_err(&line).to_string();
         assert!(error.contains(words), "{more} gave {error:?}");
     }
@@ -346,9 +359,6 @@ fn refusals() {
             .contains("bimodal, chat, code, heavy, mixed, rag, two-peaks, wide")
     );
     assert!(error("--load 1 --trace no-such-file.csv").contains("no-such-file.csv"));
-    let line = "saturation --engine llama2-70b-a100-tp4 --trace synthetic:chat --max-num-batched-tokens 0";
-    let error = try_run(line).unwrap_err().to_string();
-    assert_eq!(error, "--max-num-batched-tokens 0: must be at least 1");
     let engine = try_run("saturation --trace synthetic:chat --engine gpt").unwrap_err().to_string();
     assert!(engine.contains("unknown engine \"gpt\"") && engine.contains("llama3.1-8b-rtx4090"));
 }
@@ -364,21 +374,128 @@ fn bad_rows() {
     );
 }
 
-/// What the command line cannot mean is refused before anything is read: no policy is tuned without its lanes, no count is
-/// negative.
+/// A workload that cannot be read is refused in words: no name, a device without an end, times that cannot be seconds.
+#[test]
+fn no_workloads() {
+    let words = ["expresslane-sim", "saturation", "--engine", "llama2-70b-a100-tp4", "--trace", ""];
+    let unnamed = run(&Cli::try_parse_from(words).unwrap(), &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(unnamed, "a workload \"\": must name a CSV file, or synthetic:MIX[-ARRIVALS]");
+    assert_eq!(error("--load 1 --trace /dev/zero"), "/dev/zero: is neither a regular file nor a pipe");
+    let path = csv("at-once.csv", (0..3).map(|at| format!("{at}e-320,10,10")));
+    let error = error(&format!("--load 1 --trace {}", path.display()));
+    assert!(
+        error.contains("at-once.csv:4: all arrivals lie within 1e-6 s, but not at one moment"),
+        "{error}"
+    );
+}
+
+/// A closed loop has as many users at work as it has requests, however many there may be.
+#[test]
+fn users_without_requests() {
+    let engine = "--max-num-seqs 4294967295 --max-num-batched-tokens 4294967295";
+    let line = format!("--trace synthetic:mixed-closed --load 1000 {engine} --policies passthrough --json");
+    let json: Value = serde_json::from_str(&compare(&line).unwrap()).unwrap();
+    assert_eq!(json["conditions"]["closed_loop_users"], 4_294_967_295_000_u64);
+    assert_eq!(json["rows"][0]["completed"], 600);
+}
+
+/// A workload may come through a pipe, and the search for its saturation says what it is at.
+#[test]
+fn piped() {
+    let mut program = program("saturation --engine llama2-70b-a100-tp4 --trace /dev/stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let rows = "arrival_s,prompt_tokens,output_tokens\n0,1000,10\n1,2000,10\n";
+    program.stdin.take().unwrap().write_all(rows.as_bytes()).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"requests_per_s"), "{output:?}");
+    assert_eq!(output.stderr, b"saturation: /dev/stdin on llama2-70b-a100-tp4\n");
+}
+
+/// Recorded runs that cannot be read are refused at once, before any check is made.
+#[test]
+fn validate_refused() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("no-profiles");
+    let line = format!("validate --profiles {}", folder.display());
+    let output = program(&line).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no-profiles/vllm-run-rtx4090") && !error.contains("validate: 1 of"), "{error}");
+}
+
+/// `--help` lists the engines, mixes and policies, and says what those are that are not the scheduler's.
+#[test]
+fn help() {
+    let help = refusal("compare --help").split_whitespace().collect::<Vec<_>>().join(" ");
+    let parts = [
+        "llama2-70b-a100-tp4, llama2-70b-a100-tp8",
+        "bimodal, chat, code",
+        "poisson, bursts, closed",
+        "`passthrough`: everything goes straight to the engine",
+        "`cap-fcfs`: the scheduler as a plain cap",
+        "edf, fcfs, hrrn, lars, ljf, sjf, sjf-aged",
+    ];
+    for part in parts {
+        assert!(help.contains(part), "{part} is not in {help}");
+    }
+}
+
+/// What the command line cannot mean is refused before anything is read, in words that say what is allowed: no policy is
+/// tuned without its lanes, no number is out of its range, no flag is passed over.
 #[test]
 fn misused() {
     let cases = [
         ("--no-lanes --budget 4096", "'--no-lanes' cannot be used with"),
         ("--no-lanes --long-lane 2", "'--no-lanes' cannot be used with"),
         ("--no-lanes --long-threshold 2", "'--no-lanes' cannot be used with"),
-        ("--cap -1", "invalid value '-1' for '--cap <CAP>'"),
-        ("--seeds -3", "invalid value '-3' for '--seeds <SEEDS>'"),
-        ("--kv-tokens -5", "invalid value '-5' for '--kv-tokens <KV_TOKENS>'"),
     ];
+    let compare = "compare --trace synthetic:chat --engine x";
     for (more, words) in cases {
-        let line = format!("expresslane-sim compare --trace synthetic:chat --engine x --load 1 {more}");
-        let error = Cli::try_parse_from(line.split_whitespace()).expect_err(more).to_string();
+        let error = refusal(&format!("{compare} --load 1 {more}"));
+        assert!(error.contains(words), "{more} gave {error:?}");
+    }
+    let numbers = [
+        ("--load", "0", "a number from 0.001 to 1000"),
+        ("--load", "-1", "a number from 0.001 to 1000"),
+        ("--load", "1e300", "a number from 0.001 to 1000"),
+        ("--load", "NaN", "a number from 0.001 to 1000"),
+        ("--load", "much", "a number from 0.001 to 1000"),
+        ("--noise", "-0.5", "a number from 0 to 3"),
+        ("--rtt-ms", "1e16", "a number from 0 to 3600000"),
+        ("--costs-ms", "-1,2,3,4,5", "a number from 0 to 3600000"),
+        ("--costs-ms", "1,0,0,1e300,0", "a number from 0 to 3600000"),
+        ("--ttft-deadline", "NaN,2", "a number from 0 to 86400"),
+        ("--cap", "0", "a whole number from 1 to 4294967295"),
+        ("--cap", "-1", "a whole number from 1 to 4294967295"),
+        ("--seeds", "0", "a whole number from 1 to 1000"),
+        ("--seeds", "18446744073709551615", "a whole number from 1 to 1000"),
+        ("--requests", "1", "a whole number from 2 to 1000000"),
+        ("--requests", "4000000000", "a whole number from 2 to 1000000"),
+        ("--kv-tokens", "-5", "a whole number from 1 to 18446744073709551615"),
+        ("--max-num-seqs", "0", "a whole number from 1 to 4294967295"),
+        ("--max-num-batched-tokens", "0", "a whole number from 1 to 4294967295"),
+        ("--threshold", "2.5", "a whole number from 0 to 4294967295"),
+    ];
+    for (flag, value, allowed) in numbers {
+        let error = refusal(&format!("{compare} {flag} {value}"));
+        let one = value.split(',').find(|one| error.contains(&format!("invalid value '{one}' for '{flag}")));
+        assert!(
+            one.is_some() && error.contains(&format!(": must be {allowed}")),
+            "{flag} {value} gave {error:?}"
+        );
+    }
+    for (more, words) in [
+        ("--queued 5", "from 100 to "),
+        ("--tenants 0", "from 1 to 100000"),
+        ("--plain --queued 1000", "'--plain' cannot be used with '--queued"),
+        ("--plain --tenants 1", "'--plain' cannot be used with '--tenants"),
+        ("--plain --cycles 1", "'--plain' cannot be used with '--cycles"),
+        ("--plain --json", "'--plain' cannot be used with '--json"),
+    ] {
+        let error = refusal(&format!("core-bench {more}"));
         assert!(error.contains(words), "{more} gave {error:?}");
     }
 }

@@ -16,6 +16,7 @@
 use super::spec::EngineSpec;
 use crate::Error;
 
+#[derive(Clone, Copy)]
 struct Fact {
     name: &'static str,
     /// a, b, c, d, e.
@@ -56,11 +57,14 @@ const FACTS: [Fact; 14] = [
     },
 ];
 
+pub(crate) fn names() -> [&'static str; 14] {
+    FACTS.map(|fact| fact.name)
+}
+
 /// The engine of that name.
 pub(crate) fn engine(name: &str) -> Result<EngineSpec, Error> {
     let Some(fact) = FACTS.iter().find(|fact| fact.name == name) else {
-        let names: Vec<&str> = FACTS.iter().map(|fact| fact.name).collect();
-        return Err(Error::unknown("engine", name, &names));
+        return Err(Error::unknown("engine", name, &names()));
     };
     Ok(EngineSpec {
         name: fact.name.to_owned(),

@@ -7,8 +7,7 @@
 //! of the quadratic, which holds its attention to what was prefilled before. Paying both parts whole is the cautious
 //! choice: where an engine overlaps compute-bound prefill with memory-bound decode, real steps are shorter.
 
-use super::spec::MS_MAX;
-use crate::error::written;
+use crate::error::listed;
 use serde::Serialize;
 
 /// Milliseconds, as the fits have them.
@@ -29,13 +28,10 @@ pub(crate) struct StepCost {
 impl TryFrom<&[f64]> for StepCost {
     type Error = crate::Error;
 
-    /// From a, b, c, d, e.
+    /// From a, b, c, d, e, each from 0 to an hour.
     fn try_from(costs: &[f64]) -> Result<Self, Self::Error> {
-        let sound = costs.iter().all(|cost| (0.0..=MS_MAX).contains(cost));
         match *costs {
-            [prefill_base_ms, prefill_token_ms, prefill_square_ms, decode_base_ms, decode_sequence_ms]
-                if sound =>
-            {
+            [prefill_base_ms, prefill_token_ms, prefill_square_ms, decode_base_ms, decode_sequence_ms] => {
                 Ok(Self {
                     prefill_base_ms,
                     prefill_token_ms,
@@ -44,10 +40,7 @@ impl TryFrom<&[f64]> for StepCost {
                     decode_sequence_ms,
                 })
             }
-            _ => {
-                let rule = format!("must be five numbers a,b,c,d,e from 0 to {MS_MAX}");
-                Err(crate::Error::value("--costs-ms", &format!("{costs:?}"), rule))
-            }
+            _ => Err(crate::Error::value("--costs-ms", &listed(costs), "must be five numbers A,B,C,D,E")),
         }
     }
 }
@@ -75,14 +68,13 @@ impl StepWork {
 impl StepCost {
     /// As `--costs-ms` has them.
     pub(crate) fn listed(&self) -> String {
-        let costs = [
+        listed(&[
             self.prefill_base_ms,
             self.prefill_token_ms,
             self.prefill_square_ms,
             self.decode_base_ms,
             self.decode_sequence_ms,
-        ];
-        costs.map(written).join(",")
+        ])
     }
 
     pub(crate) fn step_ms(&self, work: &StepWork) -> f64 {

@@ -9,7 +9,7 @@ const PREFILL_TOKENS_PER_S_MIN: f64 = 1e-3;
 /// Far above any engine, far below what nanoseconds can tell apart.
 const PREFILL_TOKENS_PER_S_MAX: f64 = 1e9;
 /// An hour, which no step of an engine takes, nor the way there and back.
-pub(super) const MS_MAX: f64 = 3_600_000.0;
+pub(crate) const MS_MAX: f64 = 3_600_000.0;
 
 /// Facts by name in [`super::catalog`], each of which a flag can replace.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,10 +29,8 @@ pub(crate) struct EngineSpec {
 }
 
 impl EngineSpec {
+    /// What single numbers cannot say: whether they go together.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.max_num_batched_tokens == 0 {
-            return Err(Error::value("--max-num-batched-tokens", &0, "must be at least 1"));
-        }
         let per_s = self.prefill_tokens_per_s();
         if !(PREFILL_TOKENS_PER_S_MIN..=PREFILL_TOKENS_PER_S_MAX).contains(&per_s) {
             let rule = format!(
@@ -41,9 +39,6 @@ impl EngineSpec {
                 self.max_num_batched_tokens
             );
             return Err(Error::value("--costs-ms", &self.cost.listed(), rule));
-        }
-        if self.max_num_seqs == 0 {
-            return Err(Error::value("--max-num-seqs", &0, "must be at least 1"));
         }
         if (self.max_num_batched_tokens as usize) < self.max_num_seqs {
             let rule =
@@ -55,12 +50,6 @@ impl EngineSpec {
             let rule =
                 format!("is more than --max-num-batched-tokens ({step}): a prompt gets no more than a step");
             return Err(Error::value("--threshold", &self.long_prefill_token_threshold, rule));
-        }
-        if self.kv_tokens == 0 {
-            return Err(Error::value("--kv-tokens", &0, "must be at least 1"));
-        }
-        if !(0.0..=MS_MAX).contains(&self.rtt_ms) {
-            return Err(Error::number("--rtt-ms", self.rtt_ms, format!("must be from 0 to {MS_MAX}")));
         }
         Ok(())
     }

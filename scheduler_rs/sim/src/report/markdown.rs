@@ -1,6 +1,7 @@
 //! The text of a report: headings, commands, tables.
 
 use super::sections::{Runs, row};
+use crate::cli::{REQUESTS, SEEDS};
 use crate::compare::{Choice, Comparison};
 use crate::row::Row;
 use crate::source::{Source, credit, short_name};
@@ -73,6 +74,12 @@ fn command(choice: &Choice, load: f64, cap: Option<&str>) -> String {
     if engine.long_prefill_token_threshold > 0 {
         write!(command, " --threshold {}", engine.long_prefill_token_threshold)
             .expect("a string takes everything");
+    }
+    if let Some(requests) = choice.source.drawn().filter(|&requests| requests != REQUESTS) {
+        write!(command, " --requests {requests}").expect("a string takes everything");
+    }
+    if choice.seeds != SEEDS {
+        write!(command, " --seeds {}", choice.seeds).expect("a string takes everything");
     }
     if let Some(cap) = cap {
         write!(command, " --policies passthrough,cap-fcfs,hrrn --cap {cap}")

@@ -57,7 +57,7 @@ impl Runs {
 }
 
 /// The workload's name without its folder and ending, and the chunk threshold if there is one.
-fn file_name(choice: &Choice) -> String {
+pub(super) fn file_name(choice: &Choice) -> String {
     let name = short_name(&choice.trace).to_owned();
     match choice.engine.long_prefill_token_threshold {
         0 => name,

@@ -7,7 +7,7 @@ use crate::engine::spec::EngineSpec;
 use crate::gate::Limits;
 use crate::policy::Contestant;
 use crate::statistics::quantile;
-use crate::vllm_run;
+use crate::vllm_run::{self, RecordedRequest};
 use crate::workload::{Request, Workload};
 use crate::world;
 use std::path::Path;
@@ -34,11 +34,22 @@ const QUANTITIES: [Quantity; 4] = [
     ("end to end", Until::End, "P90", 0.9),
 ];
 
-pub(super) fn checks(profiles: Option<&Path>) -> Result<Vec<Check>, Error> {
+/// An engine, and its run where there is one.
+pub(super) type Run = (&'static str, Option<Vec<RecordedRequest>>);
+
+pub(super) fn read(profiles: Option<&Path>) -> Result<Vec<Run>, Error> {
+    let read = |(engine, file)| {
+        let run = profiles.map(|folder| vllm_run::read(&folder.join(file))).transpose()?;
+        Ok((engine, run))
+    };
+    RUNS.into_iter().map(read).collect()
+}
+
+pub(super) fn checks(runs: &[Run]) -> Result<Vec<Check>, Error> {
     let mut checks = Vec::new();
-    for (engine, file) in RUNS {
-        match profiles {
-            Some(folder) => checks.extend(check(engine, &folder.join(file))?),
+    for (engine, run) in runs {
+        match run {
+            Some(recorded) => checks.extend(check(engine, recorded)?),
             None => checks.extend(QUANTITIES.map(|quantity| Check::skipped(name(engine, quantity)))),
         }
     }
@@ -49,8 +60,7 @@ fn name(engine: &str, (what, _, quantile, _): Quantity) -> String {
     format!("vLLM run of {engine}: {what} {quantile}, s")
 }
 
-fn check(engine: &str, path: &Path) -> Result<Vec<Check>, Error> {
-    let recorded = vllm_run::read(path)?;
+fn check(engine: &str, recorded: &[RecordedRequest]) -> Result<Vec<Check>, Error> {
     let start = recorded[0].queued_ts;
     // Times are the engine's own, so there is no network between.
     let spec = EngineSpec { rtt_ms: 0.0, ..catalog::engine(engine)? };
@@ -94,9 +104,9 @@ mod tests {
     /// Without a folder nothing is claimed about them, and each check counts; with one they must be there.
     #[test]
     fn without_runs() {
-        let skipped = checks(None).unwrap();
+        let skipped = checks(&read(None).unwrap()).unwrap();
         assert!(skipped.len() == 8 && skipped.iter().all(|check| check.verdict == Verdict::Skipped));
-        let missing = checks(Some(Path::new("no-such-folder"))).unwrap_err().to_string();
+        let missing = read(Some(Path::new("no-such-folder"))).unwrap_err().to_string();
         assert!(missing.contains("no-such-folder") && missing.contains("rtx4090"), "{missing}");
     }
 }

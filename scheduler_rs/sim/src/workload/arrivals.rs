@@ -44,11 +44,14 @@ pub(crate) const TURNS: usize = 12;
 /// Between the requests of a session, in mean gaps of the whole workload.
 const TURN_GAP: f64 = 40.0;
 
+pub(crate) fn names() -> [&'static str; 7] {
+    PROCESSES.map(|(name, _)| name)
+}
+
 impl Process {
     pub(crate) fn named(name: &str) -> Result<Self, Error> {
-        let names = PROCESSES.map(|(name, _)| name);
         let known = PROCESSES.iter().find(|(known, _)| *known == name);
-        known.map(|(_, process)| *process).ok_or_else(|| Error::unknown("kind of arrivals", name, &names))
+        known.map(|(_, process)| *process).ok_or_else(|| Error::unknown("kind of arrivals", name, &names()))
     }
 
     /// So many times of arrival, in seconds; ascending, but for sessions, whose requests stand one after the other.

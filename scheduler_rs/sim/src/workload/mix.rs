@@ -89,6 +89,10 @@ const MIXES: [Mix; 8] = [
     Mix { name: "wide", parts: &[WIDE] },
 ];
 
+pub(crate) fn names() -> [&'static str; 8] {
+    MIXES.map(|mix| mix.name)
+}
+
 impl Mix {
     /// The mix of `MIX[-ARRIVALS]`, whose own name may have a dash too, and the name of the arrivals.
     pub(crate) fn split(name: &str) -> Result<(Self, Option<&str>), Error> {
@@ -96,8 +100,7 @@ impl Mix {
             "" => Some((mix, None)),
             rest => rest.strip_prefix('-').map(|arrivals| (mix, Some(arrivals))),
         };
-        let names = MIXES.map(|mix| mix.name);
-        let unknown = || Error::unknown("mix", name.split('-').next().unwrap_or(name), &names);
+        let unknown = || Error::unknown("mix", name.split('-').next().unwrap_or(name), &names());
         MIXES.into_iter().find_map(of).ok_or_else(unknown)
     }
 

@@ -3,7 +3,8 @@
 //! have no prefix cache).
 
 use super::{Request, Workload};
-use crate::Error;
+use crate::error::written;
+use crate::{Error, file};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,20 +12,11 @@ const COLUMNS: [&str; 3] = ["arrival_s", "prompt_tokens", "output_tokens"];
 const EXTRA_COLUMNS: [&str; 4] = ["class", "prefix_hashes", "session", "tenant"];
 const CLASSES: [&str; 3] = ["interactive", "standard", "batch"];
 /// More than any engine holds, and far from overflow.
-const TOKENS_MAX: u32 = 100_000_000;
+pub(crate) const TOKENS_MAX: u32 = 100_000_000;
+const SPAN_MIN_S: f64 = 1e-6;
 
 pub(crate) fn read(path: &Path) -> Result<Workload, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let parsed = text(&bytes).and_then(parse);
-    parsed.map_err(|(line, reason)| Error::Row { path: path.to_owned(), line, reason })
-}
-
-/// The text, or the line in which it is none.
-fn text(bytes: &[u8]) -> Result<&str, (usize, String)> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
-        (line, "is not UTF-8 text".to_owned())
-    })
+    parse(&file::text(path)?).map_err(|(line, reason)| Error::Row { path: path.to_owned(), line, reason })
 }
 
 /// The workload, or the first bad line and what is wrong with it.
@@ -47,6 +39,7 @@ fn parse(text: &str) -> Result<Workload, (usize, String)> {
     if requests.is_empty() {
         return Err((1, "there are no rows below the header".to_owned()));
     }
+    check_span(&requests).map_err(|(at, reason)| (at + 2, reason))?;
     let mut workload = Workload {
         tenants: tenants.len() as u32,
         has_sessions_only: !columns.names.contains(&"tenant"),
@@ -54,6 +47,23 @@ fn parse(text: &str) -> Result<Workload, (usize, String)> {
     };
     workload.sort();
     Ok(workload)
+}
+
+/// Time is stretched to the load. What lies closer together than this cannot be, and is not in seconds.
+fn check_span(requests: &[Request]) -> Result<(), (usize, String)> {
+    let arrivals = || requests.iter().map(|request| request.arrival_s);
+    let (first_s, last_s) = (arrivals().fold(f64::INFINITY, f64::min), arrivals().fold(0.0, f64::max));
+    if last_s <= first_s || last_s - first_s >= SPAN_MIN_S {
+        return Ok(());
+    }
+    let last = arrivals().position(|at_s| at_s >= last_s).unwrap_or(0);
+    Err((
+        last,
+        format!(
+            "all arrivals lie within {} s, but not at one moment: arrival_s is in seconds",
+            written(SPAN_MIN_S)
+        ),
+    ))
 }
 
 /// Where in a row what stands.
@@ -156,16 +166,6 @@ mod tests {
         assert_eq!(parse("arrival_s,prompt_tokens,output_tokens\n0,2,2\n\n1,1,1\n").unwrap_err().0, 3);
     }
 
-    /// What is not UTF-8 is named by its line.
-    #[test]
-    fn other_encodings() {
-        let header = b"arrival_s,prompt_tokens,output_tokens,tenant\n0,1,1,a\n";
-        let latin = [&header[..], b"1,1,1,Z\xfcrich\n2,1,1,b\n"].concat();
-        assert_eq!(text(&latin), Err((3, "is not UTF-8 text".to_owned())));
-        assert_eq!(text(b"\xff\xfea\0"), Err((1, "is not UTF-8 text".to_owned())));
-        assert_eq!(text(header).map(|text| text.lines().count()), Ok(2));
-    }
-
     /// Rows out of order are put into order.
     #[test]
     fn order() {
@@ -202,6 +202,11 @@ mod tests {
             ("arrival_s,prompt_tokens,output_tokens\n0,0,4\n", 2, "prompt_tokens \"0\""),
             ("arrival_s,prompt_tokens,output_tokens\n0,1,1\n0,4,0\n", 3, "output_tokens \"0\""),
             ("arrival_s,prompt_tokens,output_tokens\n0,1,1\n\n0,1,1\n", 3, "arrival_s \"\""),
+            (
+                "arrival_s,prompt_tokens,output_tokens\n0,1,1\n1e-320,1,1\n0,1,1\n",
+                3,
+                "all arrivals lie within 1e-6 s, but not at one moment",
+            ),
         ];
         for (text, line, reason) in cases {
             let (at, why) = parse(text).unwrap_err();

@@ -6,7 +6,7 @@ use super::{Arrivals, Request, Workload, rng};
 use crate::Error;
 
 /// About as many as the scheduler's queue can hold.
-const MOST_REQUESTS: usize = 1_000_000;
+pub(crate) const REQUESTS_MAX: usize = 1_000_000;
 /// A session's prompt grows up to this.
 const SESSION_TOKENS_MAX: u32 = 100_000;
 
@@ -14,16 +14,13 @@ const SESSION_TOKENS_MAX: u32 = 100_000;
 pub(crate) struct Synthetic {
     mix: Mix,
     process: Process,
-    requests: usize,
+    pub(crate) requests: usize,
 }
 
 impl Synthetic {
     pub(crate) fn named(name: &str, requests: usize) -> Result<Self, Error> {
         let (mix, process) = Mix::split(name)?;
         let process = process.map_or(Ok(Process::Poisson), Process::named)?;
-        if !(2..=MOST_REQUESTS).contains(&requests) {
-            return Err(Error::value("--requests", &requests, format!("must be from 2 to {MOST_REQUESTS}")));
-        }
         Ok(Self { mix, process, requests })
     }
 
