@@ -189,7 +189,9 @@ impl Scheduler {
             self.return_to_bucket(slot);
         }
         self.arm_ticket(slot);
-        self.arm_batch(batch, self.batches[batch].queue_due_ns(self.tickets[slot].queued_since_ns));
+        if !self.tickets[slot].asked {
+            self.arm_batch(batch, self.batches[batch].queue_due_ns(self.tickets[slot].queued_since_ns));
+        }
     }
 
     /// A wait in the queue begins: now, or once the one is over that a backend asks for.

@@ -229,8 +229,8 @@ impl Scheduler {
         let batch = &mut self.batches[slot];
         let deadline_ns = if options.deadline_ns == 0 { NEVER } else { options.deadline_ns };
         let is_same = (batch.queue_timeout_ns, batch.deadline_ns) == (options.queue_timeout_ns, deadline_ns);
-        if is_same && batch.timer_ns != NEVER && deadline_ns == NEVER {
-            // What was submitted now is due after the rest.
+        let is_armed = batch.timer_ns <= batch.queue_due_ns(self.now_ns);
+        if is_same && is_armed && deadline_ns == NEVER {
             return;
         }
         let is_other_timeout = batch.queue_timeout_ns != options.queue_timeout_ns;

@@ -63,6 +63,25 @@ fn queue_timeout_begins_after_it() {
     assert_eq!(run_timer(&mut driver, 8 * SECOND), [(6 * SECOND, tickets[1]), (6 * SECOND, tickets[0])]);
 }
 
+/// One that is asked again and again waits by its own timer: what joins its batch meanwhile has its own queue time.
+#[test]
+fn newcomers_beside_a_long_wait() {
+    let mut driver = Driver::with("fcfs", &[plain(1)]);
+    let asked = submit(&mut driver, 1, TIMEOUT)[0];
+    assert_eq!(driver.released(), [asked]);
+    for (at_ns, delay_ns) in [(3 * SECOND, SECOND), (7 * SECOND, 30 * SECOND)] {
+        driver.now_ns = at_ns;
+        driver.poll();
+        assert_eq!(driver.retry_as_asked(asked, delay_ns), RetryAnswer::Queued);
+        driver.advance(delay_ns.min(SECOND));
+        driver.poll();
+    }
+    let other = driver.submit(2, &[10])[0];
+    assert_eq!(driver.released(), [other]);
+    let newcomer = submit(&mut driver, 1, TIMEOUT)[0];
+    assert_eq!(run_timer(&mut driver, 20 * SECOND), [(10 * SECOND, newcomer)]);
+}
+
 /// The caller's deadline and the prompt's own queue timeout are not put off: what would end there is told so at once.
 #[test]
 fn not_beyond_what_the_caller_set() {
