@@ -214,6 +214,10 @@ impl Adversary {
                 _ => dice.weighted(&[(6, 0), (1, 1), (1, 2)]),
             },
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
+            absence_timeout_ns: match self {
+                Self::FlappingBackends | Self::Breakers => dice.pick(&[0, 5 * SECOND, 30 * SECOND]),
+                _ => dice.weighted(&[(6, 0), (1, 5 * SECOND)]),
+            },
             long_threshold_tokens: match self {
                 Self::Chunks => dice.pick(&[64, 512]),
                 _ => dice.pick(&[0, 512, 4_096, 16_384]),

@@ -208,6 +208,12 @@ fn law_12_under_providers_words() {
     holds("laws::law_12_under_providers_words", Law::LimitsAndOrder, &[Adversary::Providers]);
 }
 
+/// Law 12 where policies change while prompts wait: each is served in the order that holds when it goes (G08).
+#[test]
+fn law_12_while_policies_change() {
+    holds("laws::law_12_while_policies_change", Law::LimitsAndOrder, &[Adversary::ChangingPolicies]);
+}
+
 /// Besides: horizons, barriers and every deadline hold to the nanosecond, and a prompt goes only where it is served
 /// (T17).
 #[test]
