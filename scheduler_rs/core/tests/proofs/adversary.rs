@@ -307,7 +307,11 @@ impl Adversary {
             Kind::SetOrder => {
                 let class = dice.one_in(2).then_some(dice.below(3) as u32);
                 let model = dice.one_in(2).then_some(dice.below(u64::from(MODELS)) as u32);
-                let order = dice.pick(&Order::ALL);
+                let order = match self {
+                    // What stands in the order of its deadline is to go by its arrival, and back.
+                    Self::ChangingPolicies if dice.one_in(2) => dice.pick(&[Order::Edf, Order::Fcfs]),
+                    _ => dice.pick(&Order::ALL),
+                };
                 Event::SetOrder { class, model, order: (!dice.one_in(3)).then_some(order) }
             }
             Kind::Rearm => {
@@ -360,7 +364,11 @@ impl Adversary {
             queue_timeout_ns: if dice.one_in(6) { dice.pick(&DURATIONS) } else { 0 },
             index: 0,
             sequential: is_sequential,
-            ttft_deadline_ns: if dice.one_in(3) { dice.pick(&DURATIONS) } else { 0 },
+            ttft_deadline_ns: if dice.one_in(if self == Self::ChangingPolicies { 1 } else { 3 }) {
+                dice.pick(&DURATIONS)
+            } else {
+                0
+            },
         }
     }
 }
