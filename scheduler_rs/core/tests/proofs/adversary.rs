@@ -107,6 +107,15 @@ impl Adversary {
         Self::Providers,
     ];
 
+    /// Most steps of a random trace.
+    pub(crate) fn steps_max(self) -> usize {
+        match self {
+            // Most of what it does is about a prompt in flight, and few are.
+            Self::Races => 480,
+            _ => 120,
+        }
+    }
+
     /// How often it does what, over what all of them do.
     fn weights(self) -> Vec<(u32, Kind)> {
         let mut weights = vec![
