@@ -368,7 +368,12 @@ impl Adversary {
                 dice.below(u64::from(MODELS)) as u32
             },
             class: dice.weighted(&[(1, 0), (3, 1), (1, 2)]),
-            tokens: if self == Self::EndlessShorts && !dice.one_in(10) { size.min(512) } else { size },
+            tokens: match self {
+                Self::EndlessShorts if !dice.one_in(10) => size.min(512),
+                // Mostly of one bucket, where deadlines and arrivals tell them apart.
+                Self::ChangingPolicies if !dice.one_in(4) => 500,
+                _ => size,
+            },
             output_tokens: dice.below(2_000) as u32,
             queue_timeout_ns: if dice.one_in(6) { dice.pick(&DURATIONS) } else { 0 },
             index: 0,
