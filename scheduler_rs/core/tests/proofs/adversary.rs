@@ -111,7 +111,7 @@ impl Adversary {
     pub(crate) fn steps_max(self) -> usize {
         match self {
             // Most of what it does is about a prompt in flight, and few are.
-            Self::Races => 480,
+            Self::Races => 300,
             _ => 120,
         }
     }
