@@ -151,8 +151,8 @@ impl Scheduler {
         }
     }
 
-    /// One pass over all tickets for each time that a group goes down or that probes have failed; those that came later
-    /// have their own timers.
+    /// One pass over all tickets for each time that a group goes down or that probes have failed. Each has its own timer
+    /// then, as those have that come later, so the group needs none until its time may have come nearer.
     fn fire_group(&mut self, slot: u32, out: &mut Decisions) {
         let waiting = self.tickets.iter().filter(|(_, ticket)| ticket.group == slot && ticket.is_queued());
         let mut waiting: Vec<_> = waiting.map(|(slot, ticket)| (ticket.id, slot)).collect();
@@ -164,9 +164,6 @@ impl Scheduler {
                 // While probes were out it had no such time.
                 self.arm_ticket(slot);
             }
-        }
-        if self.down_due_ns(&self.groups[slot], 0) > self.now_ns {
-            self.arm_group(slot);
         }
     }
 

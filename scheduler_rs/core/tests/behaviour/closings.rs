@@ -419,3 +419,27 @@ fn more_small_batches() {
         assert!(driver.released().is_empty());
     }
 }
+
+/// A release puts a model into memory elsewhere: that of the prompt for which the backend is closed has no claim to a place
+/// there any more, and another model's prompt, which fits, has (O06).
+#[test]
+fn a_model_in_memory_elsewhere() {
+    let holds_one = BackendConfig { max_loaded_models: 1, ..plain(100) };
+    let mut driver = Driver::new(fcfs());
+    let first = BackendConfig { models: serving(&[0, 1, 3]), tokens_per_min: 1_000, ..holds_one };
+    driver.backend(0, first);
+    let used = submit_of(&mut driver, 1, 1, &[(3, 500)])[0];
+    assert_eq!(driver.released(), [used]);
+    driver.first_token(used);
+    driver.finish(used);
+    // The long lane is taken there, and 600 tokens are long.
+    let lanes = BackendConfig { long_threshold_tokens: 500, ..laned(1, 1_000) };
+    driver.backend(1, BackendConfig { max_loaded_models: 2, models: serving(&[0, 2]), ..lanes });
+    let long = submit_of(&mut driver, 1, 1, &[(2, 600)]);
+    assert_eq!(driver.released(), long);
+    submit_of(&mut driver, 2, 2, &[(0, 600)]);
+    let others = submit_of(&mut driver, 3, 3, &[(0, 100), (1, 100)]);
+    let released: Vec<_> = driver.dispatches().iter().map(|sent| (sent.ticket, sent.backend)).collect();
+    assert_eq!(released, [(others[0], 1), (others[1], 0)]);
+    assert!(driver.released().is_empty());
+}

@@ -1,6 +1,6 @@
 //! Deadlines, each with its own reason.
 
-use crate::driver::{Driver, SECOND, STANDARD, plain, serving};
+use crate::driver::{Driver, SECOND, STANDARD, plain};
 use expresslane_scheduler::{
     AttemptDeadline, BackendConfig, BatchOptions, Expired, ExpiryReason, Overdue, OverdueReason, Prompt,
     TicketId,
@@ -15,7 +15,7 @@ fn submit(driver: &mut Driver, batch: u64, prompts: usize, options: BatchOptions
 }
 
 /// Goes from deadline to deadline, as the driver's one timer does, and returns what expired when.
-fn run_timer(driver: &mut Driver, until_ns: u64) -> Vec<(u64, Expired)> {
+pub(crate) fn run_timer(driver: &mut Driver, until_ns: u64) -> Vec<(u64, Expired)> {
     let mut expired = Vec::new();
     while let Some(at_ns) = driver.scheduler.next_deadline().filter(|&at_ns| at_ns <= until_ns) {
         driver.now_ns = at_ns;
@@ -205,35 +205,6 @@ fn no_backend() {
     assert_eq!(expired, [(110 * SECOND, gone(waiting[1])), (114 * SECOND, gone(later))]);
 }
 
-/// What has been there before is waited for longer, also beside one that never was; an open breaker is no absence.
-#[test]
-fn absent_backend() {
-    let lost = BackendConfig { absence_timeout_ns: 60 * SECOND, ..plain(1) };
-    let down = |config: &BackendConfig| BackendConfig { available: false, ..config.clone() };
-    let mut driver = Driver::with("fcfs", &[down(&lost), down(&plain(1))]);
-    let waiting = driver.submit(1, &[10; 2]);
-    driver.poll();
-    let expired = run_timer(&mut driver, 1_000 * SECOND);
-    let gone = |ticket| (60 * SECOND, Expired { ticket, reason: ExpiryReason::NoBackend });
-    assert_eq!(expired, waiting.iter().copied().map(gone).collect::<Vec<_>>());
-    let saved = driver.submit_one(0, STANDARD, 10);
-    driver.poll();
-    let until_ns = driver.now_ns + 59 * SECOND;
-    assert!(run_timer(&mut driver, until_ns).is_empty());
-    driver.backend(0, lost);
-    assert_eq!(driver.released(), [saved]);
-}
-
-/// A shorter time than that for any backend counts for nothing.
-#[test]
-fn absent_for_less() {
-    let lost = BackendConfig { absence_timeout_ns: SECOND, available: false, ..plain(1) };
-    let mut driver = Driver::with("fcfs", &[lost]);
-    driver.submit_one(0, STANDARD, 10);
-    driver.poll();
-    assert_eq!(run_timer(&mut driver, 1_000 * SECOND)[0].0, 10 * SECOND);
-}
-
 /// Work for a model that nobody serves waits as long, and a backend that comes in time takes it.
 #[test]
 fn unserved_model() {
@@ -267,31 +238,4 @@ fn flapping_backend() {
     let expired = run_timer(&mut driver, 1_000 * SECOND);
     assert_eq!(expired.len(), 1);
     assert_eq!((expired[0].0, expired[0].1.ticket), (down_since_ns + 10 * SECOND, tickets[1]));
-}
-
-/// An absent backend is no longer waited for when its absence time falls: what waits expires as if it had never been.
-#[test]
-fn absence_gets_shorter() {
-    let lost = BackendConfig { absence_timeout_ns: 60 * SECOND, available: false, ..plain(1) };
-    let mut driver = Driver::with("fcfs", std::slice::from_ref(&lost));
-    driver.submit_one(0, STANDARD, 10);
-    driver.poll();
-    driver.advance(SECOND);
-    driver.backend(0, BackendConfig { absence_timeout_ns: 0, ..lost });
-    driver.poll();
-    assert_eq!(run_timer(&mut driver, 1_000 * SECOND)[0].0, 10 * SECOND);
-}
-
-/// Nor when it no longer serves the model and another one that is down does.
-#[test]
-fn absent_one_no_longer_serves() {
-    let lost = BackendConfig { absence_timeout_ns: 60 * SECOND, available: false, ..plain(1) };
-    let down = BackendConfig { available: false, ..plain(1) };
-    let mut driver = Driver::with("fcfs", &[lost.clone(), down]);
-    driver.submit_one(0, STANDARD, 10);
-    driver.poll();
-    driver.advance(SECOND);
-    driver.backend(0, BackendConfig { models: serving(&[7]), ..lost });
-    driver.poll();
-    assert_eq!(run_timer(&mut driver, 1_000 * SECOND)[0].0, 10 * SECOND);
 }

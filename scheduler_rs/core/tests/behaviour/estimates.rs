@@ -25,6 +25,20 @@ impl Driver {
         self.finish(ticket);
     }
 
+    /// Releases a prompt and lets its answer go on for a second.
+    fn begin(&mut self, ticket: TicketId) {
+        assert_eq!(self.released(), [ticket]);
+        self.advance(30 * MS);
+        self.first_token(ticket);
+        self.advance(SECOND);
+    }
+
+    /// How many prefills and decode times the first backend's estimates know.
+    fn samples(&self) -> (u64, u64) {
+        let snapshot = self.snapshot_of(0);
+        (snapshot.prefill_samples, snapshot.decode_samples)
+    }
+
     fn finish_with(&mut self, ticket: TicketId, uncached_input_tokens: u32) {
         let usage = Some(Usage { uncached_input_tokens, cached_input_tokens: 700, output_tokens: 5 });
         self.scheduler.finish_with_usage(self.now_ns, ticket, Outcome::Success, usage).unwrap();
@@ -68,10 +82,6 @@ fn prefill_is_learned() {
 #[test]
 fn only_alone() {
     let mut driver = Driver::with("hrrn", &[plain(4)]);
-    let samples = |driver: &Driver| {
-        let snapshot = driver.snapshot_of(0);
-        (snapshot.prefill_samples, snapshot.decode_samples)
-    };
     let (first, second) = (driver.submit(1, &[100])[0], driver.submit(1, &[100])[0]);
     assert_eq!(driver.released(), [first, second]);
     for ticket in [first, second] {
@@ -79,7 +89,7 @@ fn only_alone() {
         driver.first_token(ticket);
         driver.finish(ticket);
     }
-    assert_eq!(samples(&driver), (0, 2), "two at once");
+    assert_eq!(driver.samples(), (0, 2), "two at once");
 
     let early = driver.submit(1, &[100])[0];
     driver.released();
@@ -89,14 +99,34 @@ fn only_alone() {
     driver.finish(late);
     driver.first_token(early);
     driver.finish(early);
-    assert_eq!(samples(&driver), (0, 3), "one that came later and left earlier, without a first token");
+    assert_eq!(driver.samples(), (0, 3), "one that came later and left earlier, without a first token");
 
     let decoding = driver.submit(1, &[100])[0];
     driver.released();
     driver.first_token(decoding);
     driver.alone(100, SECOND);
     driver.finish(decoding);
-    assert_eq!(samples(&driver), (2, 5), "what only decodes is not in prefill");
+    assert_eq!(driver.samples(), (2, 5), "what only decodes is not in prefill");
+}
+
+/// Only answers that came to their end tell how long decoding takes: of what failed, was cancelled, ran out of time or is
+/// tried again nobody knows how long it would have gone on.
+#[test]
+fn only_whole_answers() {
+    let mut driver = Driver::with("hrrn", &[plain(1)]);
+    for (so_far, outcome) in (1..).zip([Outcome::Failed, Outcome::Cancelled, Outcome::Expired]) {
+        let ticket = driver.submit(1, &[100])[0];
+        driver.begin(ticket);
+        driver.scheduler.finish(driver.now_ns, ticket, outcome).unwrap();
+        assert_eq!(driver.samples(), (so_far, 0), "{outcome:?}");
+    }
+    let ticket = driver.submit(1, &[100])[0];
+    driver.begin(ticket);
+    assert!(driver.retry(ticket, 0, false));
+    assert_eq!(driver.samples(), (3, 0), "tried again");
+    driver.begin(ticket);
+    driver.finish(ticket);
+    assert_eq!(driver.samples(), (4, 1));
 }
 
 /// Prefills at another backend are no company.

@@ -1,5 +1,6 @@
 //! How the scheduler behaves, in virtual time: one module for each subject.
 
+mod absences;
 mod admission;
 mod asked;
 mod barriers;

@@ -207,6 +207,24 @@ fn changed_while_waiting() {
     assert_eq!(driver.released(), tickets[2..3]);
 }
 
+/// Nor does one count from its deadline any more that stood before others of its bucket for it: under `fcfs` arrival alone
+/// counts.
+#[test]
+fn deadlines_are_forgotten_under_fcfs() {
+    let mut driver = Driver::with("edf", &[plain(1)]);
+    let running = driver.submit_one(0, STANDARD, 1);
+    assert_eq!(driver.released(), [running]);
+    let late = submit(&mut driver, &[due(500, 50 * SECOND)])[0];
+    // It goes before one that came earlier, so it has no place in the bucket's FIFO,
+    let first = submit(&mut driver, &[due(500, 40 * SECOND)])[0];
+    driver.scheduler.cancel(driver.now_ns, late);
+    // which this one begins anew.
+    let second = submit(&mut driver, &[due(500, 30 * SECOND)])[0];
+    driver.scheduler.set_policy(driver.now_ns, Scope::default(), Some(policy("fcfs"))).unwrap();
+    driver.finish(running);
+    assert_eq!(driver.run_one_at_a_time(0), [first, second]);
+}
+
 /// What makes no sense is refused by name and changes nothing.
 #[test]
 fn refusals() {

@@ -108,6 +108,15 @@ impl Adversary {
         Self::Providers,
     ];
 
+    /// Most steps of a random trace.
+    pub(crate) fn steps_max(self) -> usize {
+        match self {
+            // Most of what it does is about a prompt in flight, and few are.
+            Self::Races => 300,
+            _ => 120,
+        }
+    }
+
     /// How often it does what, over what all of them do.
     fn weights(self) -> Vec<(u32, Kind)> {
         let mut weights = vec![
@@ -216,6 +225,10 @@ impl Adversary {
                 _ => dice.weighted(&[(6, 0), (1, 1), (1, 2)]),
             },
             available: !dice.one_in(if self == Self::FlappingBackends { 2 } else { 8 }),
+            absence_timeout_ns: match self {
+                Self::FlappingBackends | Self::Breakers => dice.pick(&[0, 5 * SECOND, 30 * SECOND]),
+                _ => dice.weighted(&[(6, 0), (1, 5 * SECOND)]),
+            },
             long_threshold_tokens: match self {
                 Self::Chunks => dice.pick(&[64, 512]),
                 _ => dice.pick(&[0, 512, 4_096, 16_384]),
@@ -309,7 +322,11 @@ impl Adversary {
             Kind::SetOrder => {
                 let class = dice.one_in(2).then_some(dice.below(3) as u32);
                 let model = dice.one_in(2).then_some(dice.below(u64::from(MODELS)) as u32);
-                let order = dice.pick(&Order::ALL);
+                let order = match self {
+                    // What stands in the order of its deadline is to go by its arrival, and back.
+                    Self::ChangingPolicies if dice.one_in(2) => dice.pick(&[Order::Edf, Order::Fcfs]),
+                    _ => dice.pick(&Order::ALL),
+                };
                 Event::SetOrder { class, model, order: (!dice.one_in(3)).then_some(order) }
             }
             Kind::Rearm => {
@@ -357,12 +374,21 @@ impl Adversary {
                 dice.below(u64::from(MODELS)) as u32
             },
             class: dice.weighted(&[(1, 0), (3, 1), (1, 2)]),
-            tokens: if self == Self::EndlessShorts && !dice.one_in(10) { size.min(512) } else { size },
+            tokens: match self {
+                Self::EndlessShorts if !dice.one_in(10) => size.min(512),
+                // Mostly of one bucket, where deadlines and arrivals tell them apart.
+                Self::ChangingPolicies if !dice.one_in(4) => 500,
+                _ => size,
+            },
             output_tokens: dice.below(2_000) as u32,
             queue_timeout_ns: if dice.one_in(6) { dice.pick(&DURATIONS) } else { 0 },
             index: 0,
             sequential: is_sequential,
-            ttft_deadline_ns: if dice.one_in(3) { dice.pick(&DURATIONS) } else { 0 },
+            ttft_deadline_ns: if dice.one_in(if self == Self::ChangingPolicies { 1 } else { 3 }) {
+                dice.pick(&DURATIONS)
+            } else {
+                0
+            },
         }
     }
 }

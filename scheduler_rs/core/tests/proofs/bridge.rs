@@ -51,6 +51,7 @@ pub(crate) fn backend(server: &Server) -> BackendConfig {
         models: server.models.iter().map(|&(model, cap)| ModelRoute { model, cap }).collect(),
         max_loaded_models: server.max_loaded_models,
         available: server.available,
+        absence_timeout_ns: server.absence_timeout_ns,
         long_threshold_tokens: server.long_threshold_tokens,
         long_slots: server.long_slots,
         short_budget_tokens: server.short_budget_tokens,

@@ -1,5 +1,9 @@
 //! Law 5: the service of two backlogged contenders stays within a bound, whatever fails, is cancelled or turns out larger.
 //! And law 7: a class gets its least share of a backlog, no less and no more.
+//!
+//! The widest gap reaches 44 % of the bound among tenants and 53 % among batches, and the least share 38 % of its slack
+//! (seeds 1 to 3): the bound is for the case that all that is in flight turns out at its worst at once. A gap that were
+//! half as wide again would mostly pass; one that grows with time would not.
 
 use crate::dice::Dice;
 use crate::reference::{

@@ -1,6 +1,8 @@
 //! Law 4 where policies meet in one flow: what comes of another policy has no more say than what comes of its own.
 //!
-//! Half of the rivals have the policy of the prompt that they besiege, half another; the bound is that of its own.
+//! Half of the rivals have the policy of the prompt that they besiege, half another; the bound is that of its own. `edf`,
+//! `sjf-aged` and `ljf` reach at least 94 % of it. `hrrn` reaches 49 % of its longest wait and `lars` 40 % of what is
+//! beyond the deadline: the bound counts all that wait, and half of them score by another policy.
 
 use crate::reference::{Order, Request, SECOND};
 use crate::starvation::{MS, RIVALS, SERVICE_NS, Scarce, Siege, longest_wait_ns, prefill_ns, prompt};

@@ -5,19 +5,16 @@ use crate::seeded::{number, repeat, smallest_failure};
 use crate::trace::Trace;
 use proptest::prelude::*;
 
-const STEPS_MAX: usize = 120;
 /// A build without optimisation is ten times slower.
 pub(crate) const CASES: u64 = if cfg!(debug_assertions) { 64 } else { 256 };
 
 fn traces(adversaries: &'static [Adversary]) -> impl Strategy<Value = Trace> {
-    let words = prop::collection::vec(any::<u64>().no_shrink(), 1..STEPS_MAX);
     let seeds = (any::<u64>().no_shrink(), any::<u64>().no_shrink());
-    (prop::sample::select(adversaries), seeds, words).prop_map(|(adversary, (seed, drain), words)| Trace {
-        adversary,
-        seed,
-        words,
-        drain,
-    })
+    let traces = (prop::sample::select(adversaries), seeds).prop_flat_map(|(adversary, seeds)| {
+        let words = prop::collection::vec(any::<u64>().no_shrink(), 1..adversary.steps_max());
+        (Just(adversary), Just(seeds), words)
+    });
+    traces.prop_map(|(adversary, (seed, drain), words)| Trace { adversary, seed, words, drain })
 }
 
 /// Plays random traces of these adversaries and fails with the smallest one found that breaks the property.

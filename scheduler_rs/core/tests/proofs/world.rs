@@ -20,6 +20,8 @@ pub(crate) struct World {
     ended: Vec<u64>,
     pub(crate) log: Vec<(u64, Decided)>,
     pub(crate) keeps_log: bool,
+    /// How many prompts were released since the trace began.
+    pub(crate) releases: u64,
 }
 
 impl World {
@@ -27,7 +29,7 @@ impl World {
         let scheduler = Scheduler::new(bridge::config(&rules)).expect("the rules are right");
         let mut model = Reference::new(rules);
         model.now_ns = SECOND;
-        Self { scheduler, model, ended: Vec::new(), log: Vec::new(), keeps_log: false }
+        Self { scheduler, model, ended: Vec::new(), log: Vec::new(), keeps_log: false, releases: 0 }
     }
 
     /// What an adversary begins with.
@@ -39,6 +41,7 @@ impl World {
         }
         if adversary == Adversary::Learning {
             world.teach(dice);
+            world.releases = 0;
         }
         world
     }
@@ -83,6 +86,7 @@ impl World {
         let decided = bridge::decided(&self.scheduler.poll(self.model.now_ns));
         let after = bridge::seen(&self.scheduler);
         let next_ns = self.scheduler.next_deadline();
+        self.releases += decided.sent.len() as u64;
         self.ended.extend(decided.expired.iter().map(|(id, _)| id));
         self.model.note_report(&before, &after, decided.sent.len());
         self.model.poll(&decided);

@@ -115,6 +115,21 @@ fn begins_anew() {
     }
 }
 
+/// Eight in a row it takes to begin anew, however many are strange in all: one that is as usual ends the row.
+#[test]
+fn strange_ones_between_usual_ones() {
+    for factor in [30.0, 1.0 / 30.0] {
+        let mut learner = Learner::new();
+        learner.run(KNOWN, 500, 14.0);
+        for strange in 1..=24 {
+            learner.run(KNOWN, 9, 14.0);
+            learner.run(KNOWN.times(factor), 1, 14.0);
+            let error = learner.error(KNOWN, &LENGTHS[1..5]);
+            assert!(error < 0.5, "after {strange} times {factor}: off by {error}");
+        }
+    }
+}
+
 /// One prompt in fifty that takes a hundred times as long, or is found in a cache, moves the curve by little.
 #[test]
 fn outliers() {

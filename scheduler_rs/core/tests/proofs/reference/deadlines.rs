@@ -23,14 +23,25 @@ impl Reference {
             // What is being tried is waited for.
             Why::NoBackend if self.is_tried_for(item) => NEVER,
             Why::NoBackend => item.down_since_ns.map_or(NEVER, |down_since_ns| {
-                down_since_ns.max(since_ns) + self.rules.no_backend_timeout_ns
+                down_since_ns.max(since_ns) + self.no_backend_timeout_ns(item)
             }),
         }
     }
 
     fn is_tried_for(&self, item: &Item) -> bool {
+        self.may_take(item).any(Host::is_tried)
+    }
+
+    /// The longest that is waited for any that is absent; one that is there and fails is no absent one.
+    fn no_backend_timeout_ns(&self, item: &Item) -> u64 {
+        let absent = self.may_take(item).filter(|host| !host.server.available);
+        absent.map(|host| host.server.absence_timeout_ns).fold(self.rules.no_backend_timeout_ns, u64::max)
+    }
+
+    /// Those that it could go to if all of them were up.
+    fn may_take(&self, item: &Item) -> impl Iterator<Item = &Host> {
         let serving = self.hosts.iter().filter(|host| host.server.serves(item.request.model));
-        serving.into_iter().any(|host| host.is_tried() && !item.excludes(host.id))
+        serving.filter(|host| !item.excludes(host.id))
     }
 
     /// When a prompt that waits since a time has waited too long, if no other of its batch ends before.

@@ -50,6 +50,8 @@ pub(crate) struct Server {
     /// Most models with prompts in flight; 0 = no limit.
     pub(crate) max_loaded_models: u32,
     pub(crate) available: bool,
+    /// While it is not available: for how long what waits bears with that, if that is longer than without any backend.
+    pub(crate) absence_timeout_ns: u64,
     pub(crate) long_threshold_tokens: u32,
     /// None = left open.
     pub(crate) long_slots: Option<u32>,
@@ -78,6 +80,7 @@ impl Server {
             models: vec![(0, 0)],
             max_loaded_models: 0,
             available: true,
+            absence_timeout_ns: 0,
             long_threshold_tokens: 4_096,
             long_slots: Some(1),
             short_budget_tokens: Some(8_192),
