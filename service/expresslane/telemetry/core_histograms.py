@@ -62,8 +62,12 @@ class CoreHistograms:
         """An exporter that adds the histograms to what `exporter` exports."""
         return _CoreHistogramExporter(exporter, self)
 
-    def scope_metrics(self, previous: dict[_Key, HistogramDataPoint] | None) -> ScopeMetrics | None:
-        """All histograms as they are now, or None when there are none.
+    def add_to(
+        self, found: Sequence[ScopeMetrics], previous: dict[_Key, HistogramDataPoint] | None
+    ) -> list[ScopeMetrics]:
+        """What an export has `found`, with all histograms as they are now: in the scope of the service's own metrics.
+
+        A scope of its own with the same name would take the place of that one in the OTLP encoding.
 
         `previous`: the points of the last export, replaced by the new ones; then the result is what came since (delta).
         None: everything since the start (cumulative).
@@ -78,10 +82,12 @@ class CoreHistograms:
                 point = _since(earlier, point)
             if point.count:
                 points.setdefault(series.name, []).append(point)
-        if not points:
-            return None
         temporality = AggregationTemporality.CUMULATIVE if previous is None else AggregationTemporality.DELTA
-        return ScopeMetrics(self._scope, [_metric(name, points[name], temporality) for name in sorted(points)], "")
+        own = [_metric(name, points[name], temporality) for name in sorted(points)]
+        others = [one for one in found if one.scope != self._scope]
+        ours = [one.metrics for one in found if one.scope == self._scope]
+        merged = [metric for metrics in (*ours, own) for metric in metrics]
+        return [*others, ScopeMetrics(self._scope, merged, "")] if merged else others
 
     def _point(self, series: Series, now_ns: int) -> HistogramDataPoint:
         counts = tuple(series.counts)
@@ -112,10 +118,9 @@ class _CoreHistogramExporter(MetricExporter):
         self._previous: dict[_Key, HistogramDataPoint] | None = {} if is_delta else None
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
-        scope = self._histograms.scope_metrics(self._previous)
-        if scope is not None and metrics_data.resource_metrics:
+        if metrics_data.resource_metrics:
             first, *rest = metrics_data.resource_metrics
-            first = replace(first, scope_metrics=[*first.scope_metrics, scope])
+            first = replace(first, scope_metrics=self._histograms.add_to(first.scope_metrics, self._previous))
             metrics_data = MetricsData([first, *rest])
         return self._inner.export(metrics_data, timeout_millis=timeout_millis, **kwargs)
 

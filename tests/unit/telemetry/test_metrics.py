@@ -241,7 +241,7 @@ def test_how_far_estimates_are_off_is_exported() -> None:
 
 
 def test_the_cores_histograms_survive_the_otlp_encoding() -> None:
-    """What is sent has real buckets and leaves out the extremes that the core does not keep."""
+    """What is sent has real buckets, leaves out the extremes that the core does not keep, and hides no other metric."""
     histograms, exporter = CoreHistograms(), KeepingExporter()
     reader = PeriodicExportingMetricReader(histograms.wrap(exporter), NEVER_MS)
     register(MeterProvider([reader], shutdown_on_exit=False), histograms, FakeSnapshot)
@@ -249,6 +249,9 @@ def test_the_cores_histograms_survive_the_otlp_encoding() -> None:
 
     encoded = encode_metrics(exporter.exports[0])
     metrics = [m for r in encoded.resource_metrics for s in r.scope_metrics for m in s.metrics]
+    exported = [m for r in exporter.exports[0].resource_metrics for s in r.scope_metrics for m in s.metrics]
+    assert sorted(m.name for m in metrics) == sorted(m.name for m in exported)
+    assert {"expresslane.queue.prompts", "expresslane.prompts.submitted"} < {m.name for m in metrics}
     (metric,) = (metric for metric in metrics if metric.name == "expresslane.prompt.ttft")
     (point,) = metric.histogram.data_points
     assert (metric.name, metric.unit) == ("expresslane.prompt.ttft", "s")
@@ -305,7 +308,6 @@ def test_prompts_that_never_had_a_backend_are_counted_without_one() -> None:
     histograms = CoreHistograms()
     never = FakeHistogram("total", None, 2, [1.0], [1, 0], 0.5)
     histograms.bind(lambda: core_series([cast("Any", never)], str))
-    scope = histograms.scope_metrics(None)
-    assert scope is not None
+    (scope,) = histograms.add_to((), None)
     (point,) = scope.metrics[0].data.data_points
     assert point.attributes == {"expresslane.backend": "", "expresslane.class": "batch"}
