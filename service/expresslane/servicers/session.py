@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 ACKNOWLEDGED_AT_ONCE = 4_096
+LAST_WORDS_S = 1.0
+"""For how long a caller whose session was cut short may go on sending before the call ends under it."""
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +121,8 @@ class Session:
             await self._context.write(pb.StreamPromptsResponse(events=events, credits=self._credits))
             self._quiet_since_ns = self._clock()
             await self._deliver(batch)
+            if not (self._broken or self._all_sent):
+                await self._drop_input(reading)
         finally:
             if ending is not None:
                 ending.cancel()
@@ -239,6 +244,19 @@ class Session:
             self._quiet_since_ns = self._clock()
         if not self._broken:
             await self._context.write(pb.StreamPromptsResponse(summary=encode.summary_message(batch.summary())))
+
+    async def _drop_input(self, reading: asyncio.Task[None]) -> None:
+        """Read what a caller still sends who does not know yet that the session was cut short, until its input ends.
+
+        gRPC's Python tells a caller of a write that failed, and no more of what came before: its last results.
+        """
+        await asyncio.wait({reading}, timeout=LAST_WORDS_S)
+        if self._broken or reading.cancelled() or not reading.done():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while await self._context.read() is not grpc.aio.EOF:
+                    pass
 
     @property
     def _broken(self) -> bool:

@@ -201,6 +201,8 @@ class PromptSession:
                         self._resumption.ready = True
                         await self._send_again()
                     self._changed.set()
+                    if self._inbox.summary is not None:
+                        await self._half_close()
         except CallError as error:
             if self._resumption is None or self._ended:
                 raise
@@ -331,6 +333,12 @@ class PromptSession:
                 self._raise_if_over()
                 if self._resumption is None:
                     raise SessionEndedError("the session has ended: it takes no more prompts") from None
+
+    async def _half_close(self) -> None:
+        """After the service's last word, so that it need not wait for this side's."""
+        async with self._writing:
+            with suppress(asyncio.InvalidStateError, ExpresslaneClientError), translated_errors():
+                await self._call.done_writing()
 
     async def _guarded(self, writing: Awaitable[None]) -> None:
         """A write that fails is told by the read too, which knows whether the session goes on."""
