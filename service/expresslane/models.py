@@ -166,7 +166,8 @@ class ModelRegistry:
             return PromptError(Reason.NO_BACKEND, message, retryable=True, deadline="", field="model")
         known = [one for one in (*self._served, *self._aliases) if may_use(one, self._aliases.get(one, one))]
         if not name:
-            message = f"the prompt names no model and there is no default; {self._listing(known)}"
+            settings = "name one in it, or set EXPRESSLANE_DEFAULT_MODEL"
+            message = f"the prompt names no model and there is no default: {settings}; {self._listing(known)}"
             return PromptError(Reason.UNKNOWN_MODEL, message, field="model")
         close = difflib.get_close_matches(name[:256], known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else self._listing(known)

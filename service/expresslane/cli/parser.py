@@ -91,7 +91,7 @@ _POLICY_EPILOG = """\
 examples:
   expresslane policy                                  the orderings that hold
   expresslane policy set sjf-aged                     everywhere that has none of its own
-  expresslane policy set ljf --class batch            within a class; what waits is ordered anew, nothing is lost
+  expresslane policy set sjf --class batch            within a class; what waits is ordered anew, nothing is lost
   expresslane policy set fcfs --class batch --model small
   expresslane policy unset --class batch              as around it again
 changes last until the service ends; for good, set EXPRESSLANE_POLICY or EXPRESSLANE_POLICIES
@@ -284,7 +284,7 @@ def _add_policy(commands: argparse._SubParsersAction[Parser]) -> None:
     add_connection(policy)
     changes = policy.add_subparsers(dest="change", metavar="CHANGE", parser_class=Parser)
     for name, meaning in (("set", "order by another policy"), ("unset", "as around it again")):
-        example = f"expresslane policy {name}{' ljf' * (name == 'set')} --class batch"
+        example = f"expresslane policy {name}{' sjf' * (name == 'set')} --class batch"
         change = changes.add_parser(name, help=meaning, example=example)
         if name == "set":
             change.add_argument("policy", metavar="POLICY", choices=POLICY_NAMES, help=", ".join(POLICY_NAMES))

@@ -92,7 +92,7 @@ class Settings(Frozen):
             json_schema_extra=says(
                 "`CLASS=policy`, `model/NAME=policy` or `CLASS/model/NAME=policy` entries, comma-separated; policies: "
                 + ", ".join(POLICY_NAMES),
-                "batch=ljf,model/small=fcfs",
+                "batch=sjf,model/small=fcfs",
             )
         ),
     ] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-//! `ljf`: the longest prompt first, to shorten the whole run of a batch that is there at once.
+//! `ljf`: the longest prompt first, for batches whose long answers are wanted before their short ones.
 //!
 //! Overtaking bound: a prompt of p is overtaken by a longer one of q only when that one arrives within
 //! `(q - p) / AGEING` after it.
