@@ -388,6 +388,8 @@ def _report(app: App, configuration: Configuration, address: str, environ: Mappi
     """Say that the service is ready, in the log and in the ready file. Raises ConfigError."""
     for warning in configuration.warnings:
         log.warning(warning)
+    if app.access.admits_nobody:
+        log.warning("Nobody can call: keys are asked for and there is none. `expresslane keys new` makes one.")
     if _scheduler.debug_build:
         log.warning("the scheduler is a debug build: slow")
     if ready_file := environ.get("EXPRESSLANE_READY_FILE"):

@@ -74,6 +74,11 @@ class Access:
         """How many keys there are."""
         return len(self._keyring)
 
+    @property
+    def admits_nobody(self) -> bool:
+        """Whether credentials are asked for that nobody has: no key, and no certificate of a tenant."""
+        return self.on and not self.keys and not self._of_certificate
+
     def identify(
         self, metadata: Iterable[tuple[str, str | bytes]], certificate: Callable[[], Mapping[str, Iterable[bytes]]]
     ) -> Caller:

@@ -109,7 +109,7 @@ def test_an_empty_file_of_keys_lets_nobody_in(tmp_path: Path) -> None:
     file.write_text("")
     door = access(keys_file=str(file))
     door.load()
-    assert (door.on, door.keys) == (True, 0)
+    assert (door.on, door.keys, door.admits_nobody) == (True, 0, True)
     assert denied(door, {"x-api-key": KEY}).why == "unknown key"
 
 
@@ -121,6 +121,7 @@ def test_keys_come_and_go_with_their_file(tmp_path: Path) -> None:
     door = access(keys_file=str(file), tenants=TENANTS)
     door.load()
     assert identify(door, {"x-api-key": new}).tenant == "globex"
+    assert not door.admits_nobody
     file.write_text("nonsense\n")
     with pytest.raises(ConfigError, match="line 1"):
         door.load()
