@@ -86,6 +86,8 @@ pub struct Scheduler {
     counters: Counters,
     /// Empty between calls: its memory is used again.
     kept: Vec<Reservation>,
+    /// For whom promotion has kept room since the last release.
+    made_room: Vec<TicketId>,
 }
 
 impl Scheduler {
@@ -118,6 +120,7 @@ impl Scheduler {
             foreseen_ns: BTreeMap::new(),
             counters: Counters::default(),
             kept: Vec::new(),
+            made_room: Vec::new(),
         })
     }
 

@@ -28,7 +28,13 @@ impl Scheduler {
         if open {
             return Some((overdue, Turn::Promoted));
         }
-        if self.park_held(overdue.flow, overdue.group, overdue.key) || self.reserve(overdue.ticket, true) {
+        if self.park_held(overdue.flow, overdue.group, overdue.key) {
+            return None;
+        }
+        // Once a release: where backends' models in memory depend on each other, its own may be shut out again at once,
+        // and the room be gone, for ever.
+        if !self.made_room.contains(&overdue.ticket) && self.reserve(overdue.ticket, true) {
+            self.made_room.push(overdue.ticket);
             return None;
         }
         Some((best, Turn::PassesOverdue))

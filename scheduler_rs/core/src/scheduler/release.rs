@@ -13,6 +13,7 @@ const DISPATCHES: usize = 4;
 
 impl Scheduler {
     pub(super) fn release(&mut self, out: &mut Decisions) {
+        self.made_room.clear();
         while self.has_global_slot() {
             let Some(best) = self.choose_loaded() else { return };
             let Some((chosen, turn)) = self.promote(best) else { continue };
@@ -30,6 +31,7 @@ impl Scheduler {
                 out.dispatches = Vec::with_capacity(DISPATCHES);
             }
             out.dispatches.push(self.dispatch(chosen.ticket.slot(), route));
+            self.made_room.clear();
             for ticket in passed {
                 self.reserve(ticket, false);
             }
