@@ -1,6 +1,6 @@
 //! Models in memory: no more than a backend holds, turns instead of a reload for each prompt, and none starves (O06).
 
-use crate::driver::{BULK, Driver, INTERACTIVE, SECOND, STANDARD, plain, serving};
+use crate::driver::{BULK, Driver, INTERACTIVE, MS, SECOND, STANDARD, laned, plain, policy, serving};
 use crate::seeded::seeded;
 use expresslane_scheduler::{
     BackendConfig, BatchOptions, Config, ModelId, ModelRoute, Outcome, Prompt, TicketId,
@@ -187,6 +187,44 @@ fn limit_changes() {
     driver.backend(0, holding(0, 8, &[0, 1]));
     let others: BTreeSet<_> = driver.released().iter().map(|ticket| model_of[ticket]).collect();
     assert_eq!((others.len(), models.is_disjoint(&others)), (1, true), "the other came first");
+}
+
+/// Which of two backends opens a model depends on what the other has in memory, and of an overdue prompt only the short
+/// budget keeps it back: the room that promotion keeps for it goes when its model is shut again, and the poll ends all
+/// the same. A scheduler that kept the room anew each time would never return: this test would hang, not fail.
+#[test]
+fn room_kept_for_a_model_that_is_shut_again() {
+    let config = Config { policy: policy("fcfs"), max_wait_ns: 10 * MS, ..Config::default() };
+    let mut driver = Driver::new(config);
+    driver.backend(0, holding(1, 1, &[0, 1]));
+    let lanes = BackendConfig { long_threshold_tokens: 16_384, ..laned(1, 8_192) };
+    driver.backend(1, BackendConfig { cap: 4, max_loaded_models: 1, models: serving(&[0, 1]), ..lanes });
+    let submit = |driver: &mut Driver, prompts: &[(ModelId, u32)]| {
+        let prompts: Vec<_> = prompts.iter().map(|&(model, tokens)| (model, STANDARD, tokens)).collect();
+        driver.try_submit(1, &prompts, BatchOptions::default()).expect("the queue has room")
+    };
+    let sent = |driver: &mut Driver| -> Vec<(TicketId, u32)> {
+        driver.dispatches().iter().map(|dispatch| (dispatch.ticket, dispatch.backend)).collect()
+    };
+    // One model at each; the first turn is over at once.
+    let first = submit(&mut driver, &[(0, 20_000), (1, 5_000), (0, 10)]);
+    assert_eq!(sent(&mut driver), [(first[0], 0), (first[1], 1)]);
+    // Two of 5,000 are above the budget; a long one and a small one have room beside the first.
+    let later = submit(&mut driver, &[(1, 5_000), (1, 100_000), (1, 10)]);
+    driver.advance(SECOND);
+    assert_eq!(sent(&mut driver), [(later[1], 1), (later[2], 1)]);
+    for ticket in [first[0], first[1], later[1], later[2]] {
+        driver.finish(ticket);
+    }
+    let mut rest = Vec::new();
+    while rest.len() < 2 {
+        let released = driver.released();
+        assert!(!released.is_empty(), "{rest:?} alone went");
+        released.iter().for_each(|&ticket| driver.finish(ticket));
+        rest.extend(released);
+    }
+    rest.sort_unstable();
+    assert_eq!(rest, [first[2], later[0]]);
 }
 
 const MODELS: u32 = 4;
