@@ -220,7 +220,9 @@ fn room_kept_for_a_model_that_is_shut_again() {
     while rest.len() < 2 {
         let released = driver.released();
         assert!(!released.is_empty(), "{rest:?} alone went");
-        released.iter().for_each(|&ticket| driver.finish(ticket));
+        for &ticket in &released {
+            driver.finish(ticket);
+        }
         rest.extend(released);
     }
     rest.sort_unstable();
