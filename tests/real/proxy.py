@@ -130,8 +130,9 @@ class RecordingProxy:
                 connection.current = exchange
                 self.exchanges.append(exchange)
                 self._changed.set()
-                out.write(head + body)
-                await out.drain()
+                if not await _sent(out, head + body):
+                    connection.closed_by = connection.closed_by or "engine"
+                    return
         connection.closed_by = connection.closed_by or "caller"
 
     @staticmethod
@@ -150,6 +151,17 @@ class RecordingProxy:
                 if connection.current is not None:
                     connection.current.feed(data)
                     self._changed.set()
-                out.write(data)
-                await out.drain()
+                if not await _sent(out, data):
+                    connection.closed_by = connection.closed_by or "caller"
+                    return
         connection.closed_by = connection.closed_by or "engine"
+
+
+async def _sent(out: asyncio.StreamWriter, data: bytes) -> bool:
+    """Pass something on; False when that side has closed."""
+    try:
+        out.write(data)
+        await out.drain()
+    except OSError:
+        return False
+    return True
