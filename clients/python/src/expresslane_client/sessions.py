@@ -204,10 +204,11 @@ class PromptSession:
                     if self._inbox.summary is not None:
                         await self._half_close()
         except CallError as error:
+            is_all_here = self._inbox.summary is not None  # but gRPC's own last word
+            if is_all_here and (self._resumption is None or not self._cut_short):
+                return True
             if self._resumption is None or self._ended:
                 raise
-            if self._inbox.summary is not None and not self._cut_short:  # all is here but gRPC's own last word
-                return True
             return not await self._resume(self._resumption, error)
         if self._resumption is not None and self._cut_short and not self._ended:
             return not await self._resume(self._resumption, self._outstanding.cut_off.error)
@@ -336,8 +337,9 @@ class PromptSession:
 
     async def _half_close(self) -> None:
         """After the service's last word, so that it need not wait for this side's."""
+        # All is here: whatever becomes of the connection now, is no error.
         async with self._writing:
-            with suppress(asyncio.InvalidStateError, ExpresslaneClientError), translated_errors():
+            with suppress(asyncio.InvalidStateError, aio.InternalError, ExpresslaneClientError), translated_errors():
                 await self._call.done_writing()
 
     async def _guarded(self, writing: Awaitable[None]) -> None:
@@ -346,6 +348,9 @@ class PromptSession:
             with translated_errors():
                 await writing
         except ExpresslaneClientError as error:
-            if self._resumption is None:
-                self._error = self._error or error
-                raise
+            if self._resumption is not None:
+                return
+            if self._inbox.summary is not None:
+                raise SessionEndedError("the session has ended: it takes no more prompts") from None
+            self._error = self._error or error
+            raise

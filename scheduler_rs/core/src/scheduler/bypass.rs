@@ -137,6 +137,23 @@ impl Scheduler {
         }
     }
 
+    /// At the start of a poll. A backend paused for a model, or another one that it may go to again, leave room kept for a
+    /// prompt that does not come: it would keep back the others.
+    pub(super) fn drop_vain_reservations(&mut self) {
+        for at in 0..self.backends.len() as u32 {
+            let backend = &self.backends[at as usize];
+            let Some(kept) = backend.reservation else { continue };
+            let group = &self.groups[kept.group];
+            let mut routes = group.routes.iter().filter(|route| route.backend == at);
+            let may_come = routes.any(|&route| {
+                self.may_go(group, route) && !backend.models[route.model_slot as usize].is_paused()
+            });
+            if !may_come {
+                self.clear_reservation(at);
+            }
+        }
+    }
+
     pub(super) fn clear_reservation(&mut self, backend: u32) {
         let backend = &mut self.backends[backend as usize];
         if let Some(kept) = backend.reservation.take() {

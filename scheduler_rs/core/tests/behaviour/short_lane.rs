@@ -106,6 +106,41 @@ fn reservation_and_models() {
     assert_eq!(driver.released(), [higher]);
 }
 
+/// The lane is not kept for a prompt whose model is paused there: the others would wait for nothing.
+#[test]
+fn reservation_and_a_pause() {
+    let (mut driver, mut in_prefill) = nearly_full();
+    driver.backend(0, BackendConfig { models: serving(&[0, 1]), ..laned(1, 1_024) });
+    let unfit = driver.submit(1, &[512])[0];
+    pass_until_reserved(&mut driver, &mut in_prefill, unfit);
+    let other = driver.submit_one(1, STANDARD, 1);
+    assert!(driver.released().is_empty());
+    driver.scheduler.pause(driver.now_ns, 0, Some(0), driver.now_ns + 60 * SECOND);
+    assert_eq!(driver.released(), [other]);
+    assert_eq!(reserved_for(&driver, 0), None);
+}
+
+/// Nor for one that is to go to another backend by now, since that one no longer refuses its model and this one does.
+#[test]
+fn reservation_and_a_way_elsewhere() {
+    let (mut driver, mut in_prefill) = nearly_full();
+    driver.backend(0, BackendConfig { models: serving(&[0, 1]), ..laned(1, 1_024) });
+    driver.backend(1, BackendConfig { models: serving(&[0, 2]), ..plain(1) });
+    let elsewhere = driver.submit_one(2, STANDARD, 10);
+    assert_eq!(driver.released(), [elsewhere]);
+    for backend in [0, 1] {
+        driver.scheduler.avoid(driver.now_ns, backend, 0, driver.now_ns + 60 * SECOND);
+    }
+    let unfit = driver.submit(1, &[512])[0];
+    pass_until_reserved(&mut driver, &mut in_prefill, unfit);
+    let other = driver.submit_one(1, STANDARD, 1);
+    assert!(driver.released().is_empty());
+    driver.scheduler.avoid(driver.now_ns, 1, 0, driver.now_ns);
+    assert_eq!(driver.released(), [other]);
+    driver.finish(elsewhere);
+    assert_eq!(driver.released(), [unfit]);
+}
+
 /// Of two that have been passed by enough at once, the lane is kept for the one that came first, whichever model was
 /// known first.
 #[test]
