@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STREAMS = int(os.environ.get("FLOOD_STREAMS", "3000"))
-ROUNDS = 3
+ROUNDS = 4
 MIB = 2**20
 NOISE = 0.1
 """Of what a flood takes: two are not alike to the byte."""
@@ -42,7 +42,12 @@ async def flood(served: Served) -> int:
 
 
 async def test_memory_goes_back_after_a_flood(tmp_path: Path) -> None:
-    """Of what each flood took the most goes back within seconds, and what is left does not grow from flood to flood."""
+    """Of what each flood took the most goes back within seconds, and the next flood takes no more than the one before.
+
+    What is left are the allocator's arenas that one living object keeps (tests/integration/test_floods.py counts the
+    objects). It creeps up to a plateau, by how much depends on the machine; but the next flood fills it again. Were it
+    objects, the next flood would come on top of them.
+    """
     most: list[int] = []
     left: list[int] = []
     async with Served(tmp_path) as served:
@@ -59,4 +64,4 @@ async def test_memory_goes_back_after_a_flood(tmp_path: Path) -> None:
     sys.stdout.write(f"\nmemory: {before / MIB:.0f} MiB, with {STREAMS:,} streams and after: {told}\n")
     assert taken > 32 * MIB, "no flood"
     assert max(left) - before < 0.5 * taken
-    assert left[-1] - left[-2] < NOISE * taken
+    assert max(most) - most[0] < NOISE * taken
