@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from expresslane.batches.batch import Batch
 
-__all__ = ["KEY_REFUSED", "MODEL_NOT_FOUND", "PAUSE", "Limit", "RateLimits", "Tally"]
+__all__ = ["KEY_REFUSED", "MODEL_NOT_FOUND", "PAUSE", "UNPAID_RUN", "Limit", "RateLimits", "Tally"]
 
 PAUSE = "pause"
 MODEL_NOT_FOUND = "model_not_found"
