@@ -120,7 +120,7 @@ class App:
         self.files = Reloader(
             [
                 ("certificates", self._tls.files, self._tls.load),
-                ("keys", [settings.keys_file] if settings.keys_file else [], self.access.load),
+                ("keys", [settings.keys_file] if settings.keys_file else [], self._load_keys),
             ]
         )
         estimates = TokenEstimates()
@@ -232,6 +232,7 @@ class App:
         Raises ConfigError when a certificate, the keys or an address cannot be used.
         """
         await asyncio.to_thread(self.files.load)
+        self.access.warn_of_nobody()
         loop = asyncio.get_running_loop()
         self._looking.append(loop.create_task(self.files.run()))
         if self._tls.on:
@@ -276,6 +277,10 @@ class App:
     def held(self) -> int:
         """Open calls and unfinished prompts."""
         return self._observer.open_calls + self.scheduling.unfinished
+
+    def _load_keys(self) -> None:
+        self.access.load()
+        self.access.warn_of_nobody()
 
     def _bounds_moved(self, tenant: Tenant) -> None:
         self.jobs.bounds_moved(tenant)
@@ -388,8 +393,6 @@ def _report(app: App, configuration: Configuration, address: str, environ: Mappi
     """Say that the service is ready, in the log and in the ready file. Raises ConfigError."""
     for warning in configuration.warnings:
         log.warning(warning)
-    if app.access.admits_nobody:
-        log.warning("Nobody can call: keys are asked for and there is none. `expresslane keys new` makes one.")
     if _scheduler.debug_build:
         log.warning("the scheduler is a debug build: slow")
     if ready_file := environ.get("EXPRESSLANE_READY_FILE"):

@@ -166,7 +166,7 @@ class Dispatcher:
         elif error is None and not stopped:
             outcome, prompt_error = Outcome.SUCCEEDED, None
             self._answered(ticket, attempt)
-            self._fleet.answered(attempt.member, ticket.prompt.model)
+            self._fleet.answered(attempt.member, ticket.prompt.model, raw=ticket.prompt.raw)
             self._scheduling.answered(ticket, attempt.member.number, attempt.started_ns, now)
         else:
             expired = ""

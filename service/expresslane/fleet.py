@@ -269,11 +269,12 @@ class Fleet:
         member.refusals[model] = f"{error.reason}{status}"
 
     @staticmethod
-    def answered(member: Member, model: str) -> None:
-        """A prompt was answered there: what was refused before is no longer."""
+    def answered(member: Member, model: str, *, raw: bool) -> None:
+        """A prompt was answered there: what was refused before is no longer, but for chats where it was a raw one."""
         if member.refusals:
             member.refusals.pop("", None)
-            member.refusals.pop(model, None)
+            if not raw:
+                member.refusals.pop(model, None)
 
     async def _probe(self, member: Member) -> None:
         try:

@@ -14,10 +14,10 @@ from expresslane.rate_limits import KEY_REFUSED, MODEL_NOT_FOUND
 if TYPE_CHECKING:
     from expresslane.errors import BackendError
 
-__all__ = ["REFUSED_PAUSE_NS", "is_backends_fault", "may_go_elsewhere", "pause_kind", "was_refused"]
+__all__ = ["AVOID_NS", "avoid_kind", "is_backends_fault", "is_unpaid", "may_go_elsewhere", "was_refused"]
 
-REFUSED_PAUSE_NS = 60 * 10**9
-"""How long a backend that refuses the key, or a model, is left alone with that model where another one is up."""
+AVOID_NS = 60 * 10**9
+"""How long a model avoids a backend that refuses it, or the key, where another one is up."""
 
 _BACKENDS_FAULT = frozenset(
     {
@@ -33,8 +33,8 @@ about the key for one model."""
 _KEYS = frozenset({Reason.BACKEND_UNAUTHORIZED, Reason.BACKEND_QUOTA_EXHAUSTED})
 
 
-def pause_kind(error: BackendError, *, raw: bool) -> str:
-    """The kind of pause that a backend has earned for a model by what it said; empty: none.
+def avoid_kind(error: BackendError, *, raw: bool) -> str:
+    """As what a model is to avoid a backend that said this; empty: it is not.
 
     One prompt must not take a backend from the others, so it is only what the backend says of its own that counts: the
     key, which callers do not send, or the model. To a raw prompt (`raw`) it may call a model missing that is there for
@@ -45,8 +45,13 @@ def pause_kind(error: BackendError, *, raw: bool) -> str:
     return MODEL_NOT_FOUND if error.refuses is Refuses.MODEL and not raw else ""
 
 
+def is_unpaid(error: BackendError) -> bool:
+    """Whether the account has too little for a prompt, and may have something for the next: a 402 and no more."""
+    return error.reason is Reason.BACKEND_QUOTA_EXHAUSTED and error.refuses is None
+
+
 def was_refused(error: BackendError) -> bool:
-    """Whether nothing was run: to send the prompt elsewhere repeats nothing.
+    """Whether nothing was run, where no answer had begun: to send the prompt elsewhere repeats nothing.
 
     So it is with 401, 402, 403 and a spent quota, with 404 and redirects, and where TLS fails.
     """

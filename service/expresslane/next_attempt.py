@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expresslane.errors import AttemptError, BackendError, Reason
-from expresslane.moves import REFUSED_PAUSE_NS, is_backends_fault, may_go_elsewhere, pause_kind, was_refused
-from expresslane.rate_limits import MODEL_NOT_FOUND
+from expresslane.moves import AVOID_NS, avoid_kind, is_backends_fault, is_unpaid, may_go_elsewhere, was_refused
+from expresslane.rate_limits import KEY_REFUSED, MODEL_NOT_FOUND
 from expresslane.retries import asked_ns, plain_seconds
 from expresslane.scheduling import QUEUED
 
@@ -37,10 +37,10 @@ class NextAttempt:
     def queue(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         """Queue a ticket for its next attempt; False: there is none, and `error` says why where it was the core's word.
 
-        A backend that has earned it is left alone in either case.
+        A backend that has earned it is paused or avoided in either case.
         """
-        backends, number = self._scheduling.backends, attempt.member.number
-        if may_go_elsewhere(error) and backends.serves_elsewhere(ticket, number):
+        serving, number = self._scheduling.serving, attempt.member.number
+        if may_go_elsewhere(error) and serving.elsewhere(ticket.model_number, number):
             return self._elsewhere(ticket, attempt, error, now_ns)
         return self._retry(ticket, attempt, error, now_ns)
 
@@ -98,10 +98,11 @@ class NextAttempt:
     def _elsewhere(self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int) -> bool:
         """Send a prompt that one backend will never answer to another that it has not met, at once.
 
-        What was not run counts as no attempt of those allowed, nor as a retry of its tenant's budget.
+        What was not run counts as no attempt of those allowed, nor as a retry of its tenant's budget. What had begun
+        to be answered was run, whatever ended it.
         """
-        self._leave_alone(ticket, attempt.member, error, now_ns)
-        refused = was_refused(error)
+        self._avoid(ticket, attempt.member, error, now_ns)
+        refused = was_refused(error) and not attempt.answer.started
         if _is_final(ticket, attempt) or not (refused or self._retries.allows(_counted(ticket, attempt))):
             return False
         if refused:
@@ -117,17 +118,20 @@ class NextAttempt:
         self._queued_again(ticket, attempt, error, now_ns, excluded=True)
         return True
 
-    def _leave_alone(self, ticket: Ticket, member: Member, error: BackendError, now_ns: int) -> None:
+    def _avoid(self, ticket: Ticket, member: Member, error: BackendError, now_ns: int) -> None:
         """Send a model for a while to a backend that refuses it, or the key, only where no other is left to a prompt.
 
         So each prompt is told at once what is wrong where all refuse it; and one that was refused elsewhere finds out
         whether this backend has been mended. A pause, or the breaker, would have it wait, or fail, untried.
         """
-        kind = pause_kind(error, raw=ticket.prompt.raw)
+        kind = avoid_kind(error, raw=ticket.prompt.raw)
         if kind == MODEL_NOT_FOUND:
             self._fleet.refused(member, error, ticket.prompt.model)
+        elif is_unpaid(error) and self._scheduling.limits.note_unpaid(member.number, ticket.model_number, now_ns):
+            kind = KEY_REFUSED
+            self._fleet.refused(member, error)
         if kind:
-            self._scheduling.avoid(member.number, ticket.model_number, now_ns, now_ns + REFUSED_PAUSE_NS, kind)
+            self._scheduling.avoid(member.number, ticket.model_number, now_ns, now_ns + AVOID_NS, kind)
 
     def _queued_again(
         self, ticket: Ticket, attempt: Attempt, error: BackendError, now_ns: int, *, excluded: bool

@@ -10,7 +10,7 @@ from expresslane.retries import plain_seconds
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from expresslane._scheduler import BreakerSnapshot
     from expresslane.batches.ticket import Ticket
@@ -36,9 +36,9 @@ class Serving:
         """A backend serves the models with these numbers now, as far as it is known."""
         self._members[member.number] = member, frozenset(models)
 
-    def elsewhere(self, model: int, backends: Collection[int]) -> bool:
-        """Whether a backend other than these serves a model, be it up or down."""
-        return any(number not in backends and model in models for number, (_, models) in self._members.items())
+    def elsewhere(self, model: int, backend: int) -> bool:
+        """Whether a backend other than this one serves a model, be it up or down."""
+        return any(number != backend and model in models for number, (_, models) in self._members.items())
 
     def why_not(self, ticket: Ticket, tripped: Mapping[int, BreakerSnapshot], now_ns: int) -> str:
         """The model of a prompt that nothing took, and how those stand that serve it, or may."""

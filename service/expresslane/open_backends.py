@@ -1,4 +1,4 @@
-"""Which backends take a prompt, or would: asked where one refuses it, and where the queue is full."""
+"""Whether any backend is open for prompts that find the queue full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from expresslane._scheduler import BreakerSnapshot
-    from expresslane.batches.ticket import Ticket
     from expresslane.no_backend import Serving
     from expresslane.rate_limits import RateLimits
 
@@ -29,10 +28,6 @@ class OpenBackends:
         self._serving = serving
         self._limits = limits
         self._tripped = tripped
-
-    def serves_elsewhere(self, ticket: Ticket, backend: int) -> bool:
-        """Whether a backend other than this one serves a ticket's model, be it up or down."""
-        return self._serving.elsewhere(ticket.model_number, {backend})
 
     def none_open(self, models: Mapping[int, str], now_ns: int) -> RefusedError | None:
         """The refusal of prompts that find no room where no backend of any of their models is open; None where one is.

@@ -1,4 +1,4 @@
-"""What keeps waiting prompts back, or elsewhere, for a while: limits per minute, pauses, refusals; told and counted."""
+"""What keeps waiting prompts back for a while, or elsewhere: limits per minute, pauses, refusals; told and counted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
     from expresslane.batches.batch import Batch
 
-__all__ = ["KEY_REFUSED", "MODEL_NOT_FOUND", "PAUSE", "Limit", "RateLimits", "Tally"]
+__all__ = ["KEY_REFUSED", "MODEL_NOT_FOUND", "PAUSE", "UNPAID_RUN", "Limit", "RateLimits", "Tally"]
 
 PAUSE = "pause"
 MODEL_NOT_FOUND = "model_not_found"
 KEY_REFUSED = "key_refused"
 _BREAKER = "breaker"
+UNPAID_RUN = 3
+"""So many prompts in a row that an account had too little for, of a model and without a success in between, count for
+the account. One or two say nothing of the next prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,8 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
-    """What a backend last said that it runs nothing of, since when, and for how long it is believed."""
+class _Avoided:
+    """Why a model avoids a backend and until when, and since when that is so."""
 
     limit: Limit
     since_ns: int
@@ -62,7 +65,7 @@ class _Refusal:
 class _Backend:
     """A backend, what it serves, and what closes it: a limit as a whole; for one model a pause, or nothing left.
 
-    `refusing` closes a model only while another backend is up for it.
+    `avoided` closes a model only while another backend is up for it. `unpaid`: the run of each model (`UNPAID_RUN`).
     """
 
     models: frozenset[int] = frozenset()
@@ -70,22 +73,23 @@ class _Backend:
     limit: Limit | None = None
     pauses: dict[int, Limit] = field(default_factory=dict)
     spent: dict[int, Limit] = field(default_factory=dict)
-    refusing: dict[int, _Refusal] = field(default_factory=dict)
+    avoided: dict[int, _Avoided] = field(default_factory=dict)
+    unpaid: dict[int, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
     def is_paused(self, model: int, now_ns: int) -> bool:
         """Whether it asked to be left alone for a model, or has nothing left for it."""
         return any(model in of and of[model].reset_ns > now_ns for of in (self.pauses, self.spent))
 
-    def refuses(self, model: int, now_ns: int) -> bool:
+    def is_avoided(self, model: int, now_ns: int) -> bool:
         """Whether it has said lately that it has no such model, or that the service's key is no good for it."""
-        refusal = self.refusing.get(model)
-        return refusal is not None and refusal.limit.reset_ns > now_ns
+        avoided = self.avoided.get(model)
+        return avoided is not None and avoided.limit.reset_ns > now_ns
 
     def is_up_for(self, model: int, now_ns: int) -> bool:
         """Whether prompts of a model wait for it, rather than go where they are refused."""
         is_broken = self.limit is not None and self.limit.kind == _BREAKER and self.limit.reset_ns > now_ns
-        return model in self.models and not is_broken and not self.refuses(model, now_ns)
+        return model in self.models and not is_broken and not self.is_avoided(model, now_ns)
 
     def closed_by(self, model: int, now_ns: int) -> Limit | None:
         """What keeps prompts of a model from being released there now."""
@@ -117,30 +121,49 @@ class RateLimits:
         if known is None or known.reset_ns < limit.reset_ns:
             entry.pauses[model] = limit
 
-    def refused(self, backend: int, model: int, limit: Limit, now_ns: int) -> bool:
+    def avoid(self, backend: int, model: int, limit: Limit, now_ns: int) -> bool:
         """A backend runs nothing of a model, it says; it is believed until the limit's reset. True: that is news."""
         entry = self._backends.setdefault(backend, _Backend())
-        is_news = not entry.refuses(model, now_ns)
-        entry.refusing[model] = _Refusal(limit, now_ns)
+        is_news = not entry.is_avoided(model, now_ns)
+        entry.avoided[model] = _Avoided(limit, now_ns)
         return is_news
 
-    def answered(self, backend: int, model: int, started_ns: int) -> bool:
-        """A backend has answered an attempt that started then. True: it refuses the model no longer.
+    def note_unpaid(self, backend: int, model: int, now_ns: int) -> bool:
+        """An account has too little for a prompt of a model. True: the last prompts fared no better, so it is empty.
 
-        What was on its way before it refused says nothing.
+        That may be wrong: one tenant may send nothing but prompts that are too dear. Then the others do for a minute
+        with the backends that are left, as long as one is up; what comes as a last resort meanwhile does not count. An
+        account that is empty would cost each prompt a round trip, and be asked first, because it answers fast.
+        """
+        entry = self._backends.setdefault(backend, _Backend())
+        if entry.is_avoided(model, now_ns):
+            return False
+        run = entry.unpaid.pop(model, 0) + 1
+        if run < UNPAID_RUN:
+            entry.unpaid[model] = run
+        return run >= UNPAID_RUN
+
+    def answered(self, backend: int, model: int, started_ns: int, *, raw: bool) -> bool:
+        """A backend has answered an attempt that started then. True: the model need not avoid it any longer.
+
+        What was on its way before that was known says nothing of it. Nor does the answer to a raw prompt of a model
+        that chats do not find: it may be there for completions alone.
         """
         entry = self._backends.get(backend)
-        refusal = entry.refusing.get(model) if entry is not None else None
-        if entry is None or refusal is None or started_ns < refusal.since_ns:
+        if entry is None:
             return False
-        del entry.refusing[model]
+        entry.unpaid.pop(model, None)
+        avoided = entry.avoided.get(model)
+        if avoided is None or started_ns < avoided.since_ns or (raw and avoided.limit.kind == MODEL_NOT_FOUND):
+            return False
+        del entry.avoided[model]
         return True
 
-    def refusing(self, backend: int, now_ns: int) -> Limit | None:
+    def avoided(self, backend: int, now_ns: int) -> Limit | None:
         """For what a backend's prompts, of some model, go elsewhere now."""
         entry = self._backends.setdefault(backend, _Backend())
-        refused = (self._refusing(backend, model, now_ns) for model in entry.refusing)
-        return next((limit for limit in refused if limit is not None), None)
+        limits = (self._avoiding(backend, model, now_ns) for model in entry.avoided)
+        return next((limit for limit in limits if limit is not None), None)
 
     def spent(self, backend: int, model: int, limit: Limit | None) -> None:
         """A backend has said what it has left for a model: nothing, or (None) something."""
@@ -168,12 +191,14 @@ class RateLimits:
     def open_elsewhere(self, model: int, backends: Collection[int], now_ns: int) -> bool:
         """Whether a backend other than these takes prompts of a model now, as far as limits go."""
         others = (one for number, one in self._backends.items() if number not in backends and model in one.models)
-        return any(one.closed_by(model, now_ns) is None and not one.refuses(model, now_ns) for one in others)
+        return any(one.closed_by(model, now_ns) is None and not one.is_avoided(model, now_ns) for one in others)
 
     def refused_everywhere(self, model: int, now_ns: int) -> bool:
         """Whether the last word of each backend that serves a model was that it had too many requests."""
         backends = self._backends.items()
-        serving = [(number, one) for number, one in backends if model in one.models and not one.refuses(model, now_ns)]
+        serving = [
+            (number, one) for number, one in backends if model in one.models and not one.is_avoided(model, now_ns)
+        ]
         return bool(serving) and all(
             self.refusals.is_refusing(number, model) or one.is_paused(model, now_ns) for number, one in serving
         )
@@ -207,12 +232,12 @@ class RateLimits:
     def _closing(self, model: int, now_ns: int) -> list[Limit | None]:
         """For each backend that serves a model: what closes it now, None for an open one."""
         serving = ((number, one) for number, one in self._backends.items() if model in one.models)
-        return [one.closed_by(model, now_ns) or self._refusing(number, model, now_ns) for number, one in serving]
+        return [one.closed_by(model, now_ns) or self._avoiding(number, model, now_ns) for number, one in serving]
 
-    def _refusing(self, backend: int, model: int, now_ns: int) -> Limit | None:
-        """What keeps a model's prompts from a backend that refuses them: nothing does where no other one is up."""
+    def _avoiding(self, backend: int, model: int, now_ns: int) -> Limit | None:
+        """What keeps a model's prompts from a backend that they avoid: nothing does where no other one is up."""
         entry = self._backends[backend]
         others = (one for number, one in self._backends.items() if number != backend)
-        if model not in entry.models or not entry.refuses(model, now_ns):
+        if model not in entry.models or not entry.is_avoided(model, now_ns):
             return None
-        return entry.refusing[model].limit if any(one.is_up_for(model, now_ns) for one in others) else None
+        return entry.avoided[model].limit if any(one.is_up_for(model, now_ns) for one in others) else None

@@ -74,8 +74,8 @@ class Scheduling:
         self._queue_timeout_ns = int(queue_timeout_s * 1e9)
         self._tickets: dict[int, Ticket] = {}
         self._batches: dict[int, Batch] = {}
-        self._serving = Serving()
-        self.backends = OpenBackends(self._serving, self.limits, core.tripped_breakers)
+        self.serving = Serving()
+        self.backends = OpenBackends(self.serving, self.limits, core.tripped_breakers)
         self._releaser: Releaser | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -101,7 +101,7 @@ class Scheduling:
     def apply(self, member: Member, models: Sequence[tuple[int, int]]) -> None:
         """Tell the core what a backend is now. Raises RefusedError (INVALID_FIELD), and nothing has changed."""
         put_backend(self._core, self._clock(), member, models)
-        self._serving.note(member, (model for model, _ in models))
+        self.serving.note(member, (model for model, _ in models))
         served = [model for model, _ in models] if member.available else []
         self.limits.describe(member.number, served, (member.requests_per_min, member.tokens_per_min))
         self._wake()
@@ -123,13 +123,13 @@ class Scheduling:
         """Release prompts of a model to a backend that refuses it, or the key (`kind`), only as their last resort."""
         self._core.avoid(now_ns, backend, model=model, until_ns=until_ns)
         limit = Limit(kind, until_ns, backend=self._backend_name(backend))
-        if self.limits.refused(backend, model, limit, now_ns):
+        if self.limits.avoid(backend, model, limit, now_ns):
             self._tell_limits(now_ns)
         self._wake()
 
     def answered(self, ticket: Ticket, backend: int, started_ns: int, now_ns: int) -> None:
-        """A backend has answered a prompt: it does not refuse its model."""
-        if self.limits.answered(backend, ticket.model_number, started_ns):
+        """A backend has answered a prompt: it does not refuse its model, as far as that prompt can tell."""
+        if self.limits.answered(backend, ticket.model_number, started_ns, raw=ticket.prompt.raw):
             self._core.avoid(now_ns, backend, model=ticket.model_number, until_ns=now_ns)
             self._wake()
 
@@ -420,7 +420,7 @@ class Scheduling:
     def _expire(self, expiring: Sequence[tuple[int, str]], now_ns: int) -> None:
         is_without = any(why == "no_backend" for _, why in expiring)
         tripped = self._core.tripped_breakers() if is_without else {}
-        expiry = Expiry(self.limits, self._serving, tripped, now_ns)
+        expiry = Expiry(self.limits, self.serving, tripped, now_ns)
         for number, why in expiring:
             ticket = self._tickets[number]
             if why == "batch":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -22,6 +23,7 @@ from tests.support.service import Service, backend, simulated_service
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from pathlib import Path
 
 ACME_KEY, ACME = new_key()
 GLOBEX_KEY, GLOBEX = new_key()
@@ -80,6 +82,24 @@ async def test_a_wrong_key_is_logged_a_few_times_and_never_shown() -> None:
     (line,) = lines
     assert (line["event"], line["key"], line["code"]) == ("call refused: unknown key", record.id, "UNAUTHENTICATED")
     assert wrong not in repr(lines)
+
+
+async def test_that_nobody_can_call_is_told(tmp_path: Path) -> None:
+    """At the start without a valid key, and when a changed keys file takes the last one; once each time."""
+    _, expired = new_key(expires=datetime(2020, 1, 1, tzinfo=UTC))
+    file = tmp_path / "keys"
+    file.write_text(f"acme {expired}\n")
+    with capture_logs() as lines:
+        async with simulated_service(keys_file=str(file)) as service:
+            told: list[int] = []
+            for text in (f"acme {expired}\n", f"acme {expired}\nacme {ACME}\n", "", "# nobody\n"):
+                file.write_text(text)
+                service.app.files.check()
+                told.append(sum(line["event"].startswith("Nobody can call") for line in lines))
+    assert told == [1, 1, 2, 2]
+    with capture_logs() as lines:
+        async with simulated_service(tenants={"acme": {"keys": str(expired)}}):
+            assert [line["event"][:15] for line in lines if line["log_level"] == "warning"] == ["Nobody can call"]
 
 
 async def test_a_call_that_is_not_let_in_is_not_read() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from expresslane.auth.caller import Caller
 from expresslane.auth.keyring import Keyring, RejectedKeyError, Tenants, read_keys_file
 from expresslane.auth.keys import parse_records
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from expresslane.settings import Settings
 
 __all__ = ["Access", "DeniedError"]
+
+log = structlog.get_logger(__name__)
 
 _KEY_HEADERS = ("authorization", "x-api-key")
 _NO_KEY = "no credentials: send the metadata `authorization: Bearer KEY`"
@@ -50,6 +54,7 @@ class Access:
         }
         self._keyring = Keyring(self._configured, now)
         self.on = settings.authenticated
+        self._warned = False
 
     def load(self) -> None:
         """Read the keys file again, if there is one; blocking. Raises ConfigError, and the keys stay as they were."""
@@ -76,8 +81,15 @@ class Access:
 
     @property
     def admits_nobody(self) -> bool:
-        """Whether credentials are asked for that nobody has: no key, and no certificate of a tenant."""
-        return self.on and not self.keys and not self._of_certificate
+        """Whether credentials are asked for that nobody has: no key that is valid now, and no tenant's certificate."""
+        return self.on and not self._keyring.opens and not self._of_certificate
+
+    def warn_of_nobody(self) -> None:
+        """Say in the log that nobody can call, if that is so: once, until it is so anew."""
+        warns = self.admits_nobody
+        if warns and not self._warned:
+            log.warning("Nobody can call: keys are asked for and none is valid. `expresslane keys new` makes one.")
+        self._warned = warns
 
     def identify(
         self, metadata: Iterable[tuple[str, str | bytes]], certificate: Callable[[], Mapping[str, Iterable[bytes]]]

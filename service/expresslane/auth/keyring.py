@@ -42,6 +42,11 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def opens(self) -> bool:
+        """Whether some key of it is valid now."""
+        return any(not self._is_expired(record) for _, record in self._by_id.values())
+
     def tenant_of(self, key: str) -> tuple[str, str]:
         """The tenant that a key belongs to, and the key's public id. Raises RejectedKeyError.
 
@@ -53,9 +58,12 @@ class Keyring:
         tenant, record = self._by_id.get(public_id, ("", _NOBODY))
         if not record.matches(digest(key)) or not tenant:
             raise RejectedKeyError("unknown key", public_id)
-        if record.expires is not None and record.expires <= self._now():
+        if self._is_expired(record):
             raise RejectedKeyError("expired key", public_id)
         return tenant, public_id
+
+    def _is_expired(self, record: KeyRecord) -> bool:
+        return record.expires is not None and record.expires <= self._now()
 
 
 def read_keys_file(path: str) -> Tenants:

@@ -39,7 +39,8 @@ def refuses(reason: Reason, status: int, names: Sequence[str], message: str) -> 
     """What an error refuses whatever the prompt, by its HTTP status, its code and type (`names`) and its words.
 
     A 403 alone does not say: providers answer so where moderation has flagged one prompt, or one model is not allowed.
-    Nor does a 402: OpenRouter answers so where one prompt asks for more than the credits that are left.
+    Nor does a 402: OpenRouter answers so where one prompt asks for more than the credits that are left. A run of these
+    does (`rate_limits.UNPAID_RUN`).
     """
     said = {name.lower() for name in names}
     if reason is Reason.BACKEND_QUOTA_EXHAUSTED and said & QUOTA_NAMES:

@@ -164,8 +164,8 @@ def backend_message(
     loaded = {fleet.registry.name(model) for model in counted.loaded_models}
     caps = {fleet.registry.name(model): cap for model, cap in counted.cap_by_model}
     tally = limits.tally(member.number)
-    refusing = limits.refusing(member.number, now_ns)
-    limited = counted.limited or ((refusing.kind, refusing.reset_ns) if refusing is not None else None)
+    avoided = limits.avoided(member.number, now_ns)
+    limited = counted.limited or ((avoided.kind, avoided.reset_ns) if avoided is not None else None)
     return pb.Backend(
         name=PREFIX + member.id,
         kind=settings.kind,

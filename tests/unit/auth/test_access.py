@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from expresslane.auth.caller import Caller
 from expresslane.auth.keys import new_key
 from expresslane.errors import ConfigError, RefusedError
 from expresslane.settings import Settings
+from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,6 +113,42 @@ def test_an_empty_file_of_keys_lets_nobody_in(tmp_path: Path) -> None:
     door.load()
     assert (door.on, door.keys, door.admits_nobody) == (True, 0, True)
     assert denied(door, {"x-api-key": KEY}).why == "unknown key"
+
+
+def test_a_file_of_expired_keys_lets_nobody_in(tmp_path: Path) -> None:
+    """What counts is who could call now, by keys of the file and of the environment; a certificate has no such end."""
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    now = made
+    key, record = new_key(expires=made + timedelta(days=1))
+    file = tmp_path / "keys"
+    file.write_text(f"globex {record}\n")
+    door = Access(Settings.model_validate({"keys_file": str(file)}), lambda: now)
+    door.load()
+    assert not door.admits_nobody
+    now += timedelta(days=1)
+    assert (door.keys, door.admits_nobody) == (1, True)
+    assert denied(door, {"x-api-key": key}).why == "expired key"
+    tenants = {"acme": {"keys": str(record)}}
+    assert Access(Settings.model_validate({"tenants": tenants}), lambda: now).admits_nobody
+    tenants = {"acme": {"keys": str(record), "certificates": "spiffe://x/acme"}}
+    settings = {"tenants": tenants, "tls": {"cert_file": "c", "key_file": "k", "client_ca_file": "ca"}}
+    assert not Access(Settings.model_validate(settings), lambda: now).admits_nobody
+
+
+def test_that_nobody_can_call_is_said_once_for_each_time(tmp_path: Path) -> None:
+    """When the last key goes, not again while there is none, and again after there was one."""
+    file = tmp_path / "keys"
+    door = access(keys_file=str(file))
+    said: list[int] = []
+    for text in (f"globex {RECORD}\n", "", "# still none\n", f"globex {RECORD}\n", ""):
+        file.write_text(text)
+        door.load()
+        with capture_logs() as lines:
+            door.warn_of_nobody()
+            door.warn_of_nobody()
+        assert all(line["event"].startswith("Nobody can call") for line in lines)
+        said.append(len(lines))
+    assert said == [0, 1, 0, 0, 1]
 
 
 def test_keys_come_and_go_with_their_file(tmp_path: Path) -> None:

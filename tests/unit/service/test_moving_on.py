@@ -31,12 +31,11 @@ FAILURES = {
 NO_MODEL = failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404, refuses=Refuses.MODEL)
 NO_KEY = failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=401, refuses=Refuses.KEY)
 THIS_PROMPT = {
-    "402": failing(Reason.BACKEND_QUOTA_EXHAUSTED, retryable=False, http_status=402),
     "403": failing(Reason.BACKEND_UNAUTHORIZED, retryable=False, http_status=403),
     "404": failing(Reason.BACKEND_REJECTED, retryable=False, http_status=404),
     "307": failing(Reason.BACKEND_REJECTED, retryable=False, http_status=307),
 }
-"""Refusals that may be about the one prompt."""
+"""Refusals that may be about the one prompt, however many there are (402: test_avoided.py)."""
 BUSY = failing(Reason.BACKEND_OVERLOADED, http_status=503, retry_after_s=3)
 
 
@@ -95,7 +94,7 @@ async def test_a_prompt_waits_for_the_other_that_is_down() -> None:
 
 
 @virtual_time
-async def test_a_missing_model_pauses_that_model_there() -> None:
+async def test_a_missing_model_is_avoided_there() -> None:
     """A model that is not there leaves the rest of the backend open, and is tried there again after a minute."""
     missing, working = ScriptedBackend("a", default_cap=1), ScriptedBackend("z", default=second(10), default_cap=1)
     missing.plays = [NO_MODEL]
@@ -126,14 +125,14 @@ async def test_what_may_be_about_one_prompt_takes_no_backend_from_the_next(answe
 
 
 @virtual_time
-async def test_a_raw_prompt_does_not_pause_a_model() -> None:
+async def test_a_raw_prompt_does_not_have_a_model_avoided() -> None:
     """A backend that knows the model for chats alone may call it missing to a raw prompt."""
     chats_only, working = ScriptedBackend("a"), ScriptedBackend("z")
     chats_only.plays = [NO_MODEL]
     async with World(chats_only, working, retries=SLOWEST) as world:
         results, _ = await world.run([prompt("x", raw=True)])
         assert [(one.outcome, one.backend) for one in results] == [(Outcome.SUCCEEDED, "z")]
-        assert world.scheduling.limits.refusing(0, now_ns()) is None
+        assert world.scheduling.limits.avoided(0, now_ns()) is None
         assert world.fleet.members[0].notices() == []
 
 
@@ -161,7 +160,7 @@ async def test_who_refused_once_may_be_mended(answer: Play) -> None:
     mended, spent = ScriptedBackend("a", default=answer), ScriptedBackend("z")
     async with World(mended, spent, settings={"cap": 4}, retries=SLOWEST) as world:
         assert (await world.one()).backend == "z"
-        limit = world.scheduling.limits.refusing(0, now_ns())
+        limit = world.scheduling.limits.avoided(0, now_ns())
         assert limit is not None
         assert limit.reset_ns == now_ns() + 60 * SECOND
         mended.default, spent.default, spent.calls = second(1), answer, []
@@ -169,8 +168,8 @@ async def test_who_refused_once_may_be_mended(answer: Play) -> None:
         assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "a")}
         assert max(Counter(spent.asked).values()) == 1
         assert max(one.timings.total_ns for one in results) == 10 * SECOND
-        assert world.scheduling.limits.refusing(0, now_ns()) is None
-        assert world.scheduling.limits.refusing(1, now_ns()) is not None
+        assert world.scheduling.limits.avoided(0, now_ns()) is None
+        assert world.scheduling.limits.avoided(1, now_ns()) is not None
 
 
 @virtual_time
@@ -179,7 +178,7 @@ async def test_one_refusal_of_the_last_good_one_fails_nobody() -> None:
     working, refusing = ScriptedBackend("a"), ScriptedBackend("z", default=NO_KEY)
     async with World(working, refusing, settings={"cap": 4}, retries=SLOWEST) as world:
         for _ in range(5):
-            await asyncio.sleep(61)  # since when the refusing one has been left alone
+            await asyncio.sleep(61)  # since when the refusing one has been avoided
             working.plays = [NO_KEY]
             odd = await world.one()
             assert (odd.outcome, odd.attempts) == (Outcome.FAILED, 2)
@@ -190,7 +189,7 @@ async def test_one_refusal_of_the_last_good_one_fails_nobody() -> None:
 
 @virtual_time
 async def test_an_answer_that_was_on_its_way_says_nothing() -> None:
-    """The key was good when an answer began that ends after it was refused: the backend is left alone all the same."""
+    """The key was good when an answer began that ends after it was refused: the backend is avoided all the same."""
     backend, busy = ScriptedBackend("a", default_cap=2), ScriptedBackend("z", default=second(10), default_cap=1)
     backend.plays = [second(5), NO_KEY]
     async with World(backend, busy, retries=SLOWEST) as world:
@@ -199,7 +198,7 @@ async def test_an_answer_that_was_on_its_way_says_nothing() -> None:
         later = world.submit([prompt("z")])
         ends = [*await drain(world, first), *await drain(world, later)]
         assert [(one.custom_id, one.backend) for one in ends] == [("x", "a"), ("y", "z"), ("z", "z")]
-        limit = world.scheduling.limits.refusing(0, now_ns())
+        limit = world.scheduling.limits.avoided(0, now_ns())
         assert limit == Limit(KEY_REFUSED, now_ns() + (1 + 60 - 20) * SECOND, "a")
         for batch in (first, later):
             world.intake.close(batch)
@@ -227,7 +226,7 @@ async def test_callers_are_told_of_it_while_the_other_one_is_paused() -> None:
         world.intake.close(batch)
         world.fleet.members[1].available = False
         world.fleet.update(world.fleet.members[1], Change())
-        assert world.scheduling.limits.refusing(0, now_ns()) is None
+        assert world.scheduling.limits.avoided(0, now_ns()) is None
         alone = world.submit([prompt("w")])
         assert not alone.limits
         world.intake.cancel(alone)
@@ -246,7 +245,7 @@ async def test_refused_while_the_others_breaker_is_open() -> None:
         assert {tuple(at.backend for at in one.history) for one in results} == {("z",)}
         assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "a")}
         assert {one.timings.total_ns for one in results} == {5 * SECOND}
-        assert world.scheduling.limits.refusing(1, now_ns()) is not None
+        assert world.scheduling.limits.avoided(1, now_ns()) is not None
         assert (await world.one()).history == ()
 
 
