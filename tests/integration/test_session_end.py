@@ -26,6 +26,9 @@ from tests.support.virtual_sockets import virtual_sockets
 FAIL_FAST = pb.StreamPromptsRequest(config=pb.BatchConfig(failure_policy=pb.FAILURE_POLICY_FAIL_FAST))
 CANCEL = pb.StreamPromptsRequest(cancel=["b"])
 
+LONG_S = "expresslane.servicers.session.LAST_WORDS_S", 30.0
+"""For tests in real time, which may be slow: it must not be this that ends the session."""
+
 ENDS: dict[str, tuple[list[pb.StreamPromptsRequest], pb.BatchState.ValueType]] = {
     "cut short": ([FAIL_FAST, prompts("a", "b")], pb.BATCH_STATE_FAILED_FAST),
     "cut short, all sent": ([FAIL_FAST, prompts("a", "b"), ALL_SENT], pb.BATCH_STATE_FAILED_FAST),
@@ -54,6 +57,7 @@ async def test_a_caller_that_sends_on(end: str, monkeypatch: pytest.MonkeyPatch)
 
     The session ends with the caller's input, and the call ends well.
     """
+    monkeypatch.setattr(*LONG_S)
     for bound in ("MARGIN_MIN_S", "MARGIN_MAX_S"):
         monkeypatch.setattr(deadlines, bound, 59.9)
     messages, state = ENDS[end]
@@ -125,6 +129,7 @@ async def test_a_caller_that_is_not_read_for_want_of_room(monkeypatch: pytest.Mo
         begin(self, *arguments)
 
     monkeypatch.setattr(SessionLine, "__init__", noted)
+    monkeypatch.setattr(*LONG_S)
     size = 300_000
     async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1), queue_limit_bytes=2 * size) as service:
         gate = asyncio.Event()
