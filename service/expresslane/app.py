@@ -61,8 +61,11 @@ __all__ = ["App", "serve"]
 
 EXIT_OK = 0
 EXIT_CONFIG = 2
-CUT_S = 1.0
-"""How long calls may still be read after the grace, when everybody has been told in-band; and after they were cut."""
+CUT_S = 1.5
+"""How long calls may still be read after the grace, when everybody has been told in-band; and after they were cut.
+
+Longer than a session's last words: a caller that has its summary is not cut.
+"""
 
 ADMIN_READ_AT_ONCE = 4
 """Messages to Admin, which must not wait behind those of callers."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from expresslane_client import Client, InputError, Prompt, RefusedError, SessionEndedError, UnavailableError
+from expresslane_client import Client, InputError, Prompt, RefusedError, Resume, SessionEndedError, UnavailableError
 from expresslane_client.v1 import inference_pb2
 
+from tests.support.resuming import SOON
 from tests.support.stub_server import Refusal, StubService
 
 if TYPE_CHECKING:
@@ -133,6 +134,37 @@ async def test_a_broken_session_gives_what_came_first(client: Client, service: S
         assert [(await anext(session)).text for _ in range(2)] == ["echo a", "echo b"]
         with pytest.raises(UnavailableError):
             await anext(session)
+
+
+@pytest.mark.parametrize("resume", [False, SOON], ids=["not resumed", "resumed"])
+async def test_between_summary_and_status(client: Client, service: StubService, resume: Resume | bool) -> None:
+    """With its summary there a session is over: done_sending and cancel do nothing, send says that it has ended."""
+    status_due = asyncio.Event()
+    service.session_results, service.last = 2, lambda _: status_due.wait()
+    async with client.stream_prompts(resume=resume) as session:
+        await session.send("a", "b")
+        await service.half_closed.wait()
+        with pytest.raises(SessionEndedError):
+            await session.send("c")
+        await session.cancel("0")
+        await session.done_sending()
+        with pytest.raises(SessionEndedError):
+            await session.send("d")
+        status_due.set()
+        assert [one.text async for one in session] == ["echo a", "echo b"]
+    assert (session.sent, session.summary.total_prompts) == (2, 2)
+
+
+@pytest.mark.parametrize("resume", [False, SOON], ids=["not resumed", "resumed"])
+async def test_a_summary_is_the_last_word(client: Client, service: StubService, resume: Resume | bool) -> None:
+    """Whatever becomes of the call after its summary: the session has ended well, and nothing is asked for again."""
+    refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+    service.session_results, service.last = 2, refusal.abort
+    async with client.stream_prompts(resume=resume) as session:
+        await session.send("a", "b")
+        assert [one.text async for one in session] == ["echo a", "echo b"]
+    assert session.summary.total_prompts == 2
+    assert len(service.requests) == 1
 
 
 async def test_leaving_early_cancels_the_rest(client: Client, service: StubService) -> None:

@@ -16,7 +16,7 @@ from grpc import aio
 from grpc_status import rpc_status  # type: ignore[import-untyped,unused-ignore]
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from google.protobuf.message import Message
 
@@ -84,7 +84,9 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
 
     `failing` custom_ids fail, `twice` are answered twice and `never` not at all; those in `cut_off` end as in a
     stopping service, the first time. `refusal` ends every inference and admin call. `break_after` ends a stream with
-    UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up.
+    UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up. A session ends
+    by itself after `session_results`; with `last` its input is read to the end after the summary (`half_closed`), and
+    its status is what `last` makes of it.
     """
 
     failing: set[str] = field(default_factory=set)
@@ -94,6 +96,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     refusal: Refusal | None = None
     break_after: int | None = None
     hold_after: int | None = None
+    session_results: int | None = None
+    last: Callable[[_Context], Awaitable[object]] | None = None
     batch_limit: int = 1_000_000
     credits: int = 4
     health: bytes = SERVING
@@ -107,6 +111,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     looked: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
+    half_closed: asyncio.Event = field(default_factory=asyncio.Event)
     backends: dict[str, admin_pb2.Backend] = field(default_factory=dict)
     tenants: list[admin_pb2.Tenant] = field(default_factory=list)
     policies: dict[tuple[int, str], admin_pb2.Policy] = field(
@@ -197,7 +202,14 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
                 results.append(result)
                 accepted = [result.custom_id]
                 yield inference_pb2.StreamPromptsResponse(results=[result], credits=1, accepted=accepted)
+            if len(results) == self.session_results:
+                break
         yield inference_pb2.StreamPromptsResponse(summary=_summary(config, results))
+        if self.last is not None:
+            async for _ in request_iterator:
+                pass
+            self.half_closed.set()
+            await self.last(context)
 
     async def CancelBatch(  # noqa: N802
         self, request: inference_pb2.CancelBatchRequest, context: _Context

@@ -125,7 +125,8 @@ class Batch:
             self.outbox.nudge()
 
     def stop(self, state: BatchState) -> None:
-        """Remember why the batch was cut short; the first reason counts."""
+        """Take nothing more in, and remember why the batch was cut short; the first reason counts."""
+        self.open = False
         if self.stopped is None:
             self.stopped = state
 

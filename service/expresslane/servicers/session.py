@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ __all__ = ["Session"]
 
 ACKNOWLEDGED_AT_ONCE = 4_096
 LAST_WORDS_S = 1.0
-"""For how long a caller whose session was cut short may go on sending before the call ends under it."""
+"""For how long a caller may go on sending after the summary before the call ends under it."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +44,10 @@ class Session:
 
     Credits bound what it must hold; with a MiB or more held back for want of room it is not read. Before it is accepted
     it has a place among those that are read.
+
+    Its batch says how far it is. Cut short or over, it heeds its caller no more: what still comes is read and dropped,
+    until the caller's input ends or LAST_WORDS_S after the summary. gRPC's Python tells a caller of a write that failed
+    and no more of what came before it, its last results: the call must not end under one that sends.
     """
 
     def __init__(
@@ -68,8 +71,8 @@ class Session:
         self._credits = 0
         self._all_sent = False
         """Only cancels may come."""
-        self._refusal: RefusedError | None = None
-        self._defect: Exception | None = None
+        self._error: Exception | None = None
+        """What ends the call in the place of a summary."""
 
     async def run(self, arrivals: Arrivals, sessions: OpenCalls, places: SessionPlaces) -> None:
         """Serve the session to its end. Its first message arrives among all others; then it counts as a session.
@@ -91,17 +94,17 @@ class Session:
             sessions.leave(tenant)
 
     def idle_s(self) -> float:
-        """For how long the caller has said nothing and been owed nothing, in seconds."""
+        """For how long the caller has said nothing and been owed nothing, in seconds. 0.0 of one that is ending."""
         batch = self._batch
-        if batch is None or batch.unfinished or self._line.waiting or self._writing or not batch.outbox.empty:
+        if batch is None or not batch.open or batch.unfinished:
+            return 0.0
+        if self._line.waiting or self._writing or not batch.outbox.empty:
             return 0.0
         return (self._clock() - self._quiet_since_ns) / 1e9
 
     def give_way(self, refusal: RefusedError) -> None:
         """End it with this refusal: others wait for its place."""
-        if self._batch is not None and not self._broken:
-            self._refusal = refusal
-            self._batch.outbox.nudge()
+        self._fail(refusal)
 
     async def _run(self, options: BatchOptions) -> None:
         self._quiet_since_ns = self._clock()  # it could say nothing while it waited for its place
@@ -114,15 +117,15 @@ class Session:
         ending = None
         if batch.options.deadline_ns:
             left_s = (batch.options.deadline_ns - self._clock()) / 1e9
-            ending = loop.call_later(left_s, self._deadline, batch, reading)
+            ending = loop.call_later(left_s, self._deadline, batch)
         try:
             accepted = pb.Accepted(request_id=batch.options.request_id)
             events = [pb.Event(accepted=accepted)]
             await self._context.write(pb.StreamPromptsResponse(events=events, credits=self._credits))
             self._quiet_since_ns = self._clock()
             await self._deliver(batch)
-            if not (self._broken or self._all_sent):
-                await self._drop_input(reading)
+            if self._error is None:
+                await self._end(batch, reading)
         finally:
             if ending is not None:
                 ending.cancel()
@@ -130,17 +133,17 @@ class Session:
             self._line.drop()
             self._intake.close(batch)
             batch.outbox.leave()
-        if self._defect is not None:
-            raise self._defect
-        if self._refusal is not None:
-            await abort(self._context, self._refusal)
+        if isinstance(self._error, RefusedError):
+            await abort(self._context, self._error)
+        if self._error is not None:
+            raise self._error
 
     @staticmethod
-    def _deadline(batch: Batch, reading: asyncio.Task[None]) -> None:
+    def _deadline(batch: Batch) -> None:
         """The call's deadline is near: the core ends what is unfinished, nothing more is taken in."""
-        reading.cancel()
-        batch.stop(BatchState.PARTIAL_DEADLINE)
-        batch.end_input()
+        if not batch.outbox.closed:  # else it has its summary, or is about to
+            batch.stop(BatchState.PARTIAL_DEADLINE)
+            batch.end_input()
 
     def _options(self, first: Any) -> BatchOptions:
         alone = first is not grpc.aio.EOF and not (first.prompts or first.cancel or first.no_more_prompts)
@@ -171,32 +174,44 @@ class Session:
         return batch
 
     async def _read(self, batch: Batch) -> None:
+        """Read to the end of the caller's input."""
         try:
-            while (batch.open or self._all_sent) and (message := await self._context.read()) is not grpc.aio.EOF:
-                self._quiet_since_ns = self._clock()
-                self._handle(message)
+            while (message := await self._context.read()) is not grpc.aio.EOF:
+                if self._heeds(batch):
+                    self._quiet_since_ns = self._clock()
+                    self._handle(message)
                 del message  # or a session that says nothing more would keep its last one
                 if self._line.acknowledged:  # not in vain: the reader's heartbeat counts from its last message
                     batch.outbox.nudge()
                 await self._line.eased()
-        except RefusedError as refusal:
-            self._refusal = refusal
-            batch.outbox.nudge()
         except Exception as error:  # noqa: BLE001 - it ends the call, like any other of the handler's
-            self._defect = error
-            batch.outbox.nudge()
+            self._fail(error)
         else:
             self._line.end_input()
+
+    @staticmethod
+    def _heeds(batch: Batch) -> bool:
+        """Whether what the caller sends still counts."""
+        return batch.stopped is None and not batch.outbox.closed
+
+    def _fail(self, error: Exception) -> None:
+        """End the call with this error, unless there was one before, or a summary is due."""
+        batch = self._batch
+        if batch is not None and self._error is None and self._heeds(batch):
+            self._error = error
+            batch.outbox.nudge()
+        elif not isinstance(error, RefusedError):
+            log.error("defect in a session that is ending", exc_info=error)
 
     def _admit(self, batch: Batch) -> int:
         """Take in more of what was held back, as there is room now."""
         try:
             admitted = self._line.admit()
         except Exception as error:  # noqa: BLE001 - it ends this call, and nobody else's
-            self._defect = error
+            self._fail(error)
             self._line.drop()
             admitted = 0
-        if self._line.acknowledged or self._broken:
+        if self._line.acknowledged:
             batch.outbox.nudge()
         return admitted
 
@@ -220,7 +235,7 @@ class Session:
 
     async def _deliver(self, batch: Batch) -> None:
         reader = Reader(batch, self._scheduling, clock=self._clock)
-        while not reader.over and not self._broken:
+        while not reader.over and self._error is None:
             parcel = await reader.next()
             if parcel is None:
                 await self._context.write(pb.StreamPromptsResponse(events=[reader.progress()]))
@@ -242,22 +257,10 @@ class Session:
                 await self._context.write(response)
             self._writing = False
             self._quiet_since_ns = self._clock()
-        if not self._broken:
-            await self._context.write(pb.StreamPromptsResponse(summary=encode.summary_message(batch.summary())))
 
-    async def _drop_input(self, reading: asyncio.Task[None]) -> None:
-        """Read what a caller still sends who does not know yet that the session was cut short, until its input ends.
-
-        gRPC's Python tells a caller of a write that failed, and no more of what came before: its last results.
-        """
-        await asyncio.wait({reading}, timeout=LAST_WORDS_S)
-        if self._broken or reading.cancelled() or not reading.done():
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
-                while await self._context.read() is not grpc.aio.EOF:
-                    pass
-
-    @property
-    def _broken(self) -> bool:
-        return self._refusal is not None or self._defect is not None
+    async def _end(self, batch: Batch, reading: asyncio.Task[None]) -> None:
+        """Give the caller its summary, and hear it out: it may not know yet that nothing more counts."""
+        self._line.drop()  # the reading may wait for it to ease
+        await self._context.write(pb.StreamPromptsResponse(summary=encode.summary_message(batch.summary())))
+        left_s = self._context.time_remaining()
+        await asyncio.wait({reading}, timeout=LAST_WORDS_S if left_s is None else min(LAST_WORDS_S, left_s / 2))

@@ -149,6 +149,7 @@ class SessionLine:
         self._intake.room.leave(self._batch.tenant.name, self._again)
         while self._sent:
             self._next()
+        self._eased.set()
 
     def delivered(self, results: Sequence[Result]) -> None:
         """Their custom_ids are free again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Self
@@ -144,7 +144,8 @@ class PromptSession:
             return
         self._closing = True
         self._changed.set()
-        await self._end_input()
+        with suppress(SessionEndedError):  # it has just ended by itself
+            await self._end_input()
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self
@@ -197,15 +198,16 @@ class PromptSession:
                     self._inbox.take(response)
                     self._credits += response.credits
                     self._accepted += len(response.accepted)
+                    is_last = self._inbox.summary is not None
                     if self._resumption is not None:
                         self._resumption.ready = True
-                        await self._send_again()
+                        if not is_last:
+                            await self._send_again()
                     self._changed.set()
-                    if self._inbox.summary is not None:
+                    if is_last:
                         await self._half_close()
         except CallError as error:
-            is_all_here = self._inbox.summary is not None  # but gRPC's own last word
-            if is_all_here and (self._resumption is None or not self._cut_short):
+            if self._is_all_here:  # but gRPC's own last word
                 return True
             if self._resumption is None or self._ended:
                 raise
@@ -213,6 +215,11 @@ class PromptSession:
         if self._resumption is not None and self._cut_short and not self._ended:
             return not await self._resume(self._resumption, self._outstanding.cut_off.error)
         return True
+
+    @property
+    def _is_all_here(self) -> bool:
+        """Whether the service has said its last word, and no other call takes this one's place."""
+        return self._inbox.summary is not None and (self._resumption is None or not self._cut_short)
 
     @property
     def _cut_short(self) -> bool:
@@ -310,7 +317,7 @@ class PromptSession:
     def _raise_if_over(self) -> None:
         if self._error is not None:
             raise self._error
-        if self._ended:
+        if self._ended or self._is_all_here:
             raise SessionEndedError("the service has ended the session: it takes no more prompts")
 
     def _cut(self, messages: list[types_pb2.Prompt]) -> list[types_pb2.Prompt]:
@@ -329,28 +336,23 @@ class PromptSession:
             if self._call is not call:  # lost meanwhile: what it was to carry is sent again
                 return
             try:
-                await self._guarded(call.write(request))
+                with translated_errors():
+                    await call.write(request)
             except asyncio.InvalidStateError:
                 self._raise_if_over()
                 if self._resumption is None:
                     raise SessionEndedError("the session has ended: it takes no more prompts") from None
+            except ExpresslaneClientError as error:  # the read tells it too, and knows whether the session goes on
+                self._raise_if_over()
+                if self._resumption is None:
+                    self._error = error
+                    raise
 
     async def _half_close(self) -> None:
-        """After the service's last word, so that it need not wait for this side's."""
-        # All is here: whatever becomes of the connection now, is no error.
+        """After the service's last word, so that it need not wait for this side's.
+
+        All is here: whatever becomes of the connection now is no error.
+        """
         async with self._writing:
             with suppress(asyncio.InvalidStateError, aio.InternalError, ExpresslaneClientError), translated_errors():
                 await self._call.done_writing()
-
-    async def _guarded(self, writing: Awaitable[None]) -> None:
-        """A write that fails is told by the read too, which knows whether the session goes on."""
-        try:
-            with translated_errors():
-                await writing
-        except ExpresslaneClientError as error:
-            if self._resumption is not None:
-                return
-            if self._inbox.summary is not None:
-                raise SessionEndedError("the session has ended: it takes no more prompts") from None
-            self._error = self._error or error
-            raise

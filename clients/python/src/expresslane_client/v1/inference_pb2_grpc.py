@@ -116,6 +116,12 @@ class InferenceServicer(object):
         acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
         credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
         is owed nothing and says nothing while others wait.
+
+        A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
+        or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
+        what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
+        Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
+        still on their way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

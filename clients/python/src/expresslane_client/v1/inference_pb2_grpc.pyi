@@ -61,6 +61,12 @@ class InferenceStub:
     acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
     credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
     is owed nothing and says nothing while others wait.
+
+    A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
+    or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
+    what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
+    Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
+    still on their way.
     """
     CancelBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -103,6 +109,12 @@ class InferenceAsyncStub(InferenceStub):
     acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
     credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
     is owed nothing and says nothing while others wait.
+
+    A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
+    or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
+    what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
+    Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
+    still on their way.
     """
     CancelBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]  # type: ignore[assignment]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -166,6 +178,12 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         acknowledged when there is room. Only so many sessions are read at once; until this one is, `accepted` and the first
         credits do not come. RESOURCE_EXHAUSTED (ARRIVING_FULL) where its turn does not come in time, and for a session that
         is owed nothing and says nothing while others wait.
+
+        A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
+        or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
+        what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
+        Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
+        still on their way.
         """
 
     @_abc_1.abstractmethod
