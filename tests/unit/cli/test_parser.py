@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 WRONG = [
     (["bakends"], ["'bakends'", "did you mean backends?"]),
     (["run"], ["PROMPTS.jsonl", "example:     expresslane run"]),
-    (["run", "p", "--in-oder"], ["--in-oder", "did you mean --in-order?"]),
+    (["run", "p", "--in-oder"], ["--in-oder", "did you mean --in-order?", "example:     expresslane run"]),
+    (["tenants", "set", "acme", "--wieght", "3"], ["--wieght 3", "example:     expresslane tenants set acme"]),
+    (["tenants", "set", "acme", "more"], ["arguments: more", "all options: expresslane tenants set --help"]),
+    (["status", "--wtch"], ["did you mean --watch?", "example:     expresslane status\n"]),
+    (["--wtch", "status"], ["--wtch", "all options: expresslane --help"]),
     (["run", "p", "--max-tokens", "0"], ["--max-tokens", "'0' is not a whole number above 0; example: 64"]),
     (["run", "p", "--timeout", "soon"], ["--timeout", "'soon' is not a time; examples: 90, 90s, 10m, 1h"]),
     (["run", "p", "--max-failure-rate", "2"], ["'2' is not above 0 and at most 1"]),
