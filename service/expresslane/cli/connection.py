@@ -76,7 +76,8 @@ def connection(arguments: argparse.Namespace) -> Connection:
     try:
         Client(address)  # which opens nothing: an address that makes no sense is told before any work
     except InputError as error:
-        raise CommandError(error.message, f"it comes from {'--address' if arguments.address else PREFIX + 'ADDRESS'}") from None
+        where = "--address" if arguments.address else f"{PREFIX}ADDRESS"
+        raise CommandError(error.message, f"it comes from {where}") from None
     files = {"ca_file": given["ca_file"], "cert_file": given["cert"], "key_file": given["key"]}
     tls = None
     if arguments.tls or _is_true("CLIENT_TLS") or any(files.values()) or given["server_name"]:

@@ -35,7 +35,7 @@ def test_good_targets(target: str) -> None:
     ],
 )
 def test_an_address_needs_host_and_port(target: str, example: str) -> None:
-    """gRPC would call port 443 of a host alone, and tell of it in words of its own (P39)."""
+    """Without a port gRPC would call port 443, and tell of it in words of its own (P39)."""
     with pytest.raises(InputError) as raised:
         Client(target)
     assert str(raised.value) == f"the address {target!r} is not HOST:PORT; example: {example}"
