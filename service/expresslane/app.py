@@ -33,6 +33,7 @@ from expresslane.jobs import JobStore
 from expresslane.kept_batches import KeptBatches
 from expresslane.models import ModelRegistry
 from expresslane.policies import Scope
+from expresslane.refused import Refused
 from expresslane.reloading import Reloader
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
@@ -128,6 +129,7 @@ class App:
         )
         estimates = TokenEstimates()
         self.dispatcher = Dispatcher(self.scheduling, self.fleet, retries, estimates=estimates, clock=clock)
+        refused = Refused()
         self.intake = Intake(
             self.scheduling,
             registry,
@@ -136,6 +138,7 @@ class App:
             may_use=self.access.may_use,
             tenants=tenants,
             estimates=estimates,
+            refused=refused,
             clock=clock,
         )
         self.jobs = JobStore(
@@ -152,13 +155,16 @@ class App:
             results_limit_bytes=settings.kept_results_limit_bytes,
         )
         self._looking: list[asyncio.Task[None]] = []
-        self._observer = ObserveInterceptor(telemetry.tracer_provider, telemetry.meter_provider, __version__)
+        self._observer = ObserveInterceptor(
+            telemetry.tracer_provider, telemetry.meter_provider, __version__, counted=refused.call
+        )
         heard = self._handshakes.called if self._tls.on else None
         self.door = AuthInterceptor(
             self.access,
             max_open_calls=settings.max_open_calls,
             max_open_calls_of=tenants.max_open_calls,
             refused=self._observer.refused,
+            counted=refused.call,
             heard=heard,
         )
         self.open_door = OpenMethods(settings.first_message_timeout_s, refused=self._observer.refused, heard=heard)
@@ -226,6 +232,7 @@ class App:
             estimates=estimates,
             limits=self.scheduling.limits,
             held=holds.by_tenant,
+            refused=lambda: list(refused.prompts.items()),
             version=__version__,
         )
 

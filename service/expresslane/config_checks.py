@@ -80,7 +80,7 @@ def exposure_warnings(settings: Settings) -> Iterator[str]:
     An address beyond loopback was asked for by name, and a proxy may stand before it: it is no mistake, and told.
     """
     if settings.authenticated and not any(tenant.admin for tenant in settings.tenants.values()):
-        yield "No tenant may use the Admin service: set EXPRESSLANE_TENANTS__<ID>__ADMIN=true for one."
+        yield "No tenant may use the Admin service: set EXPRESSLANE_TENANTS__<NAME>__ADMIN=true for one."
     if not _is_loopback(settings.listen):
         yield from _memory_warnings(settings)
     for setting, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):

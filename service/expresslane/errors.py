@@ -192,7 +192,7 @@ class FieldViolation:
 
 
 class RefusedError(ExpresslaneError):
-    """A call that is refused before any of its work is accepted."""
+    """A call that is refused before any of its work is accepted. `prompts`: how many it brought, 0 if nobody knows."""
 
     def __init__(
         self,
@@ -209,6 +209,7 @@ class RefusedError(ExpresslaneError):
         self.violations = tuple(violations)
         self.retry_after_ns = retry_after_ns
         self.metadata = metadata or {}
+        self.prompts = 0
 
 
 class Refuses(StrEnum):

@@ -16,6 +16,7 @@ from expresslane.core_words import Entry
 from expresslane.end_rate import EndRate
 from expresslane.errors import DRAIN_RETRY_NS, PromptError, Reason, RefusedError
 from expresslane.models import ModelRegistry, UnknownModelError
+from expresslane.refused import Refused
 from expresslane.results import Outcome, Result, Timings
 from expresslane.telemetry import names
 from expresslane.tenants import Tenants
@@ -47,10 +48,12 @@ class Intake:
         may_use: Callable[..., bool] = lambda *_: True,
         tenants: Tenants | None = None,
         estimates: TokenEstimates | None = None,
+        refused: Refused | None = None,
         clock: Clock = monotonic_ns,
     ) -> None:
         self.tenants = tenants or Tenants()
         self.estimates = estimates or TokenEstimates()
+        self.refused = refused or Refused()
         self._scheduling = scheduling
         self._registry = registry
         self._tracer = tracer
@@ -109,14 +112,14 @@ class Intake:
             raise RefusedError(Reason.DRAINING, "the service is draining", retry_after_ns=DRAIN_RETRY_NS)
         first = batch.total
         entries: list[Entry] = []
-        failures: list[Result] = []
+        failures: list[tuple[int, str, PromptError]] = []
         taken_bytes = 0
         may_use = partial(self._may_use, batch.options.tenant)
         for index, (prompt, size_bytes) in enumerate(prompts, first):
             try:
                 model = self._registry.resolve(prompt.model, may_use)
             except UnknownModelError as unknown:
-                failures.append(_failure(prompt.custom_id, index, unknown.error))
+                failures.append((index, prompt.custom_id, unknown.error))
                 continue
             named = prompt if prompt.model == model.name else prompt.with_model(model.name)
             read_bytes = size_bytes - prompt.options.other_bytes
@@ -141,9 +144,14 @@ class Intake:
             batch.trace.stage(names.SPAN_INGEST, batch.options.arrived_ns, self._clock())
         batch.expect(len(prompts))
         self._scheduling.tell_limits(batch)
-        for failure in failures:
-            self._scheduling.complete_unqueued(batch, failure)
+        for index, custom_id, error in failures:
+            self._refuse(batch, _failure(custom_id, index, error), error.reason)
         return [entry.ticket for entry in entries]
+
+    def _refuse(self, batch: Batch, result: Result, reason: Reason) -> None:
+        """End a prompt in-band that is never queued."""
+        self.refused.prompt(reason)
+        self._scheduling.complete_unqueued(batch, result)
 
     def _check_unread(self, tenant: Tenant) -> None:
         """Nothing more for a tenant that does not read what it has; others are not kept out by it."""
@@ -184,8 +192,11 @@ class Intake:
     def reject(self, batch: Batch, custom_id: str, error: PromptError, outcome: Outcome = Outcome.FAILED) -> None:
         """Take a prompt of a session in only to end it, in-band, unless the batch has been cut short."""
         if batch.stopped is None:
-            index = batch.expect(1)
-            self._scheduling.complete_unqueued(batch, _failure(custom_id, index, error, outcome))
+            result = _failure(custom_id, batch.expect(1), error, outcome)
+            if outcome is Outcome.FAILED:
+                self._refuse(batch, result, error.reason)
+            else:
+                self._scheduling.complete_unqueued(batch, result)
 
     def close(self, batch: Batch) -> None:
         """The call is over: whatever is unfinished is cancelled."""

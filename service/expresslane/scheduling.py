@@ -12,7 +12,8 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.core_settings import put_backend, put_policy, put_tenant_limits
 from expresslane.core_words import Entry, prompt_of, refused, used
-from expresslane.errors import PromptError, Reason
+from expresslane.end_rate import FirstEnds
+from expresslane.errors import PromptError, Reason, RefusedError
 from expresslane.expiry import Expiry
 from expresslane.no_backend import Serving
 from expresslane.open_backends import OpenBackends
@@ -82,6 +83,7 @@ class Scheduling:
         self._timer_ns = 0
         self._pump_due = False
         self._ending_sessions = False
+        self._first_ends = FirstEnds()
         self.room = Room()
         """Who waits for room is called after each poll: that is when prompts have been released or have ended."""
         self._idle: asyncio.Event = asyncio.Event()
@@ -170,7 +172,8 @@ class Scheduling:
         except _scheduler.SchedulerError as error:
             if batch.id not in self._batches:
                 self._core.release_batch(now, batch.id)
-            raise refused(error) from None
+            raise self._delayed(refused(error), now, len(prompts)) from None
+        self._first_ends.began(now)
         for entry, number in zip(entries, numbers, strict=True):
             ticket = entry.ticket
             ticket.id = number
@@ -195,7 +198,20 @@ class Scheduling:
 
     def refuse(self, prompts: int, places: int) -> int:
         """Count prompts that never get here; returns the nanoseconds until `places` others will have ended."""
-        return self._core.refuse(self._clock(), prompts, min(places, 2**32 - 1))
+        now = self._clock()
+        hint_ns = self._core.refuse(now, prompts, min(places, 2**32 - 1))
+        return self._first_ends.retry_after_ns(now, hint_ns, places, self._in_flight)
+
+    def _delayed(self, error: Exception, now_ns: int, prompts: int) -> Exception:
+        """What the core says of prompts that it did not take, with a delay that fits while it has measured none."""
+        if isinstance(error, RefusedError) and error.retry_after_ns is not None:
+            missing = max(1, prompts - self._core.queue_room())
+            hint_ns = error.retry_after_ns
+            error.retry_after_ns = self._first_ends.retry_after_ns(now_ns, hint_ns, missing, self._in_flight)
+        return error
+
+    def _in_flight(self) -> int:
+        return self._core.snapshot().in_flight
 
     def first_token(self, ticket: Ticket, now_ns: int) -> None:
         """The first token of the running attempt has come."""
@@ -374,6 +390,7 @@ class Scheduling:
             self._end_session(batch)
             if not self._tickets:
                 self._idle.set()
+        self._first_ends.ended(idle=not self._tickets)
         self.reader_moved(batch)
         if must_cancel:
             self._fail_fast(batch)

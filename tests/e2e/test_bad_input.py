@@ -178,7 +178,8 @@ async def open_too_many(address: str) -> None:
         assert sum(not future.done() for future in ended) == BOUND
         with pytest.raises(RefusedError) as raised:
             await client.collect_batch(["x"])
-        assert (raised.value.reason, raised.value.retry_after_s) == ("TOO_MANY_CALLS", 1.0)
+        assert raised.value.reason == "TOO_MANY_CALLS"
+        assert 1 <= (raised.value.retry_after_s or 0) <= 60, "it grows for as long as nobody leaves"
         await client.wait_ready(20)
         assert (await client.get_snapshot()).open_batches == 0  # an operator gets in all the same
         for call in calls:

@@ -77,23 +77,71 @@ async def test_paid_results_are_not_overwritten(shell: Shell, service: StubServi
     assert "precious" not in (shell.folder / "r.jsonl").read_text()
 
 
-async def test_earlier_failures_are_not_overwritten(shell: Shell, service: StubService) -> None:
-    """A failures file of another run is refused as an output is, before anything is sent (A30)."""
-    lines = shell.write("p.jsonl", *numbered(2))
+async def test_earlier_failures_do_not_keep_a_run_out(shell: Shell, service: StubService) -> None:
+    """Those of a run go beside what an earlier one has left, and the command that is told runs them again (A30)."""
+    lines = shell.write("p.jsonl", *numbered(3))
+    first, second = shell.folder / "r.failed.jsonl", shell.folder / "r.2.failed.jsonl"
     service.failing = {"p1"}
-    await shell.run("run", "p.jsonl")
-    failed = shell.folder / "p.failed.jsonl"
-    service.requests.clear()
+    await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    (shell.folder / "r.jsonl").unlink()
+    service.failing = {"p0", "p2"}
+    done = await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    assert (done.code, first.read_bytes(), second.read_bytes()) == (1, lines[1], lines[0] + lines[2])
+    assert "2 prompts without success in r.2.failed.jsonl (r.failed.jsonl has those of an earlier run)" in done.err
+    again = done.err.splitlines()[-1].split()
+    assert again[:3] == ["expresslane", "run", "r.2.failed.jsonl"]
+    service.failing = {"p2"}
+    assert (await shell.run(*again[1:])).code == 1
+    assert (first.read_bytes(), second.read_bytes()) == (lines[1], lines[2])
+    service.failing = set()
+    assert (await shell.run(*again[1:])).code == 0
+    assert first.read_bytes() == lines[1]
+    assert not second.exists(), "nothing of it is left to run"
+
+
+async def test_named_failures_are_not_overwritten(shell: Shell, service: StubService) -> None:
+    """A file of failures that is named is refused as an output is, before anything is sent (A30)."""
+    lines = shell.write("p.jsonl", *numbered(2))
+    failed = shell.folder / "f"
+    failed.write_bytes(lines[1])
     service.failing = {"p0"}
-    done = await shell.run("run", "p.jsonl")
+    done = await shell.run("run", "p.jsonl", "--failures", "f")
     assert (done.code, service.requests, failed.read_bytes()) == (2, [], lines[1])
-    assert "p.failed.jsonl holds prompts of an earlier run without success" in done.err
+    assert "f holds prompts of an earlier run without success" in done.err
     assert "--overwrite" in done.err
     assert "--append" not in done.err
-    assert (await shell.run("run", "p.jsonl", "--overwrite")).code == 1
+    assert (await shell.run("run", "p.jsonl", "--failures", "f", "--overwrite")).code == 1
     assert failed.read_bytes() == lines[0]
-    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--failures", "p.failed.jsonl", "--append")).code == 1
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--failures", "f", "--append")).code == 1
     assert failed.read_bytes() == lines[0]
+
+
+async def test_what_has_succeeded_is_no_failure_any_more(shell: Shell, service: StubService) -> None:
+    """A second run of the whole input clears its prompts out of the file of failures; those of others stay (A30)."""
+    lines = shell.write("p.jsonl", *numbered(2))
+    failed = shell.folder / "r.failed.jsonl"
+    service.failing = {"p1"}
+    await shell.run("run", "p.jsonl", "-o", "r.jsonl")
+    service.failing = set()
+    for left in (b'{"custom_id": "other", "prompt": "x"}\n', b""):
+        failed.write_bytes(lines[1] + left)
+        assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")).code == 0
+        assert (failed.read_bytes() if failed.exists() else b"") == left
+    failed.write_bytes(lines[1])
+    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--overwrite")).code == 0
+    assert not failed.exists()
+
+
+async def test_the_only_copy_of_a_prompt_stays(shell: Shell, service: StubService) -> None:
+    """Failures that are run to standard output stay in their file: nobody knows whether the results were kept (A30)."""
+    lines = shell.write("p.failed.jsonl", *numbered(2))
+    assert (await shell.run("run", "p.failed.jsonl")).code == 0
+    assert (shell.folder / "p.failed.jsonl").read_bytes() == b"".join(lines)
+    service.failing = {"p0"}
+    nothing = shell.folder / "null"
+    nothing.symlink_to("/dev/null")
+    assert (await shell.run("run", "p.failed.jsonl", "--failures", "null", "--overwrite")).code == 1
+    assert nothing.is_symlink(), "replaced by a file"
 
 
 async def test_failures_that_are_added_can_be_run(shell: Shell, service: StubService) -> None:

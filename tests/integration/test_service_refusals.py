@@ -9,7 +9,7 @@ import grpc
 import pytest
 from expresslane.batches.held import Amount
 from expresslane.settings import BackendSettings
-from expresslane_client import MessageTooLargeError, Outcome, Prompt, PromptClass, RefusedError
+from expresslane_client import Client, MessageTooLargeError, Outcome, Prompt, PromptClass, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
 from expresslane_client.v1 import types_pb2
 from google.rpc import error_details_pb2
@@ -239,3 +239,32 @@ async def test_a_call_without_a_message() -> None:
         call = send()
         await call.done_writing()
         assert (await call.code()).name == "INVALID_ARGUMENT"
+
+
+async def test_refusals_are_counted_by_reason() -> None:
+    """Refused at admission, in-band or as a whole, by a call, a job or a session; and calls without prompts (A28)."""
+    async with FakeBackend() as fake:
+        tenants = {"small": {"max_class": "batch", "models": ("other-*",)}}
+        async with Service(fake=backend(fake.url), queue_limit_prompts=3, tenants=tenants) as service:
+            client = service.client
+            async with client.generate_batch([Prompt("a", "hi", model="none"), Prompt("b", "hi")]) as call:
+                assert [result.ok async for result in call].count(False) == 1
+            async with client.stream_prompts([Prompt("a", "hi", model="none")]) as session:
+                assert [result.ok async for result in session] == [False]
+            async with Client(service.address, tenant="small") as theirs:
+                urgent = [Prompt(custom_id, "hi", prompt_class=PromptClass.INTERACTIVE) for custom_id in "ab"]
+                with pytest.raises(RefusedError, match="may use BATCH"):
+                    await theirs.collect_batch(urgent)
+                with pytest.raises(RefusedError, match="may use BATCH"):
+                    await theirs.create_job(urgent)
+                collected = await theirs.collect_batch([Prompt("a", "hi", prompt_class=PromptClass.BATCH)])
+                assert collected.results[0].error is not None
+            with pytest.raises(RefusedError, match="StreamPrompts"):
+                await client.collect_batch([Prompt(str(number), "hi") for number in range(4)])
+            async with Client(service.address, tenant="No Name") as nobody:
+                with pytest.raises(RefusedError):
+                    await nobody.collect_batch([Prompt("a", "hi")])
+            snapshot = await client.get_snapshot()
+    assert snapshot.refused_by_reason == {"UNKNOWN_MODEL": 2, "CLASS_NOT_ALLOWED": 4, "MODEL_NOT_PERMITTED": 1}
+    assert (snapshot.refused, snapshot.submitted) == (7, 1)
+    assert snapshot.calls_refused_by_reason == {"INVALID_FIELD": 1}

@@ -88,7 +88,7 @@ class Unread:
             self._whole.note_read(results, size_bytes)
 
     def retry_after_ns(self) -> int:
-        """When it may have room again if it is read on as of late: 0.1 to 60 s, 1 s while nothing was read."""
+        """When it may have room again if it is read on as of late: 0.1 to 60 s; growing from 1 s while nothing was."""
         pairs = (
             (self.results, self.bounds.count, self._results_rate),
             (self.bytes, self.bounds.bytes, self._bytes_rate),

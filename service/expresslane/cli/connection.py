@@ -72,6 +72,12 @@ def connection(arguments: argparse.Namespace) -> Connection:
         with_tls = " --tls" if scheme == "https" else ""
         example = f"example: --address {rest.rstrip('/') or ADDRESS}{with_tls}"
         raise CommandError(f"the address {given['address'][:200]!r} has to be HOST:PORT, without {scheme}://", example)
+    address = given["address"] or ADDRESS
+    try:
+        Client(address)  # which opens nothing: an address that makes no sense is told before any work
+    except InputError as error:
+        where = "--address" if arguments.address else f"{PREFIX}ADDRESS"
+        raise CommandError(error.message, f"it comes from {where}") from None
     files = {"ca_file": given["ca_file"], "cert_file": given["cert"], "key_file": given["key"]}
     tls = None
     if arguments.tls or _is_true("CLIENT_TLS") or any(files.values()) or given["server_name"]:
@@ -80,7 +86,7 @@ def connection(arguments: argparse.Namespace) -> Connection:
         except InputError:
             raise CommandError("--cert and --key go together", "example: --cert client.pem --key client.key") from None
     tenant = os.environ.get(f"{PREFIX}TENANT", "")
-    return Connection(given["address"] or ADDRESS, tls, tenant, _api_key(given["api_key_file"]), _words(arguments))
+    return Connection(address, tls, tenant, _api_key(given["api_key_file"]), _words(arguments))
 
 
 def _words(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from expresslane import __version__
 from expresslane.cli.connection import add_connection
@@ -128,6 +128,16 @@ class Parser(argparse.ArgumentParser):
         arguments.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **arguments)  # type: ignore[arg-type]
         self.example = example
+
+    def parse_known_args(self, *arguments: Any, **named: Any) -> tuple[Any, list[str]]:
+        """As argparse does it, but what a command does not know is told by that command, with its example.
+
+        argparse hands it up to the first parser; none of those on the way would take it any more.
+        """
+        known, unknown = super().parse_known_args(*arguments, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, what was probably meant, and what would be right."""

@@ -1,34 +1,24 @@
-"""Where results go line by line, and where the prompts without success go so that they can be run again (A30)."""
+"""Where results go line by line, and which prompts have no success yet (A30)."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from expresslane.cli.console import CommandError
-from expresslane.cli.prompt_lines import custom_id_of
 from expresslane.cli.result_lines import result_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from expresslane_client import Result
 
     from expresslane.cli.prompt_file import PromptFile
 
-__all__ = ["ResultFile", "count_lines", "failures_path", "open_output"]
+__all__ = ["ResultFile", "count_lines", "open_output"]
 
 _PENDING, _SUCCEEDED, _FAILED, _BEFORE = range(4)
-
-
-def failures_path(source: str, output: str | None) -> Path:
-    """`<name>.failed.jsonl` next to the output, or else next to the input; the name is without its own `.jsonl`."""
-    if output is None and source == "-":
-        return Path("expresslane.failed.jsonl")
-    base = Path(output if output is not None else source)
-    if not base.name:  # `.` or `/`: no file, as opening it will say
-        return Path("expresslane.failed.jsonl")
-    return base.with_name(f"{base.name.removesuffix('.jsonl').removesuffix('.failed')}.failed.jsonl")
 
 
 class ResultFile:
@@ -74,32 +64,15 @@ class ResultFile:
             self.failed += 1
         return True
 
-    def write_failures(self, path: Path, *, append: bool) -> int:
-        """Write the original lines of all prompts without success, in the input's order; returns how many there are.
+    @property
+    def left(self) -> int:
+        """Prompts without success."""
+        return sum(end not in (_SUCCEEDED, _BEFORE) for end in self._ends)
 
-        With `append` after the lines that the file has of other prompts: those of this input have a new end.
-        """
-        indexes = [index for index, end in enumerate(self._ends) if end not in (_SUCCEEDED, _BEFORE)]
-        if not indexes:
-            return 0
-        # The input may be the failures file itself: it is replaced only once the new one is complete.
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with draft.open("wb") as file:
-            if append and path.exists():
-                self._copy_others(path, file)
-            for index in indexes:
-                file.write(self._prompts.line(index))
-        draft.replace(path)
-        return len(indexes)
-
-    def _copy_others(self, path: Path, file: BinaryIO) -> None:
-        with path.open("rb") as earlier:
-            again = {custom_id_of(line) for line in earlier}.intersection(self._prompts.custom_ids())
-            again.discard(None)  # what is no prompt is left as it is
-            earlier.seek(0)
-            for line in earlier:
-                if custom_id_of(line) not in again:
-                    file.write(line if line.endswith(b"\n") else line + b"\n")
+    def left_lines(self) -> Iterator[bytes]:
+        """The original lines of all prompts without success, in the input's order."""
+        left = (index for index, end in enumerate(self._ends) if end not in (_SUCCEEDED, _BEFORE))
+        return map(self._prompts.line, left)
 
     def close(self) -> None:
         """Close the output file."""

@@ -11,6 +11,7 @@ from expresslane_client import Accepted, ExpresslaneClientError, MessageTooLarge
 
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
 from expresslane.cli.earlier_results import mend_end, succeeded_in
+from expresslane.cli.failures_file import add_failures, new_failures, remove_failures, replace_failures
 from expresslane.cli.progress import RunProgress
 from expresslane.cli.prompt_file import InputFileError, PromptFile
 from expresslane.cli.prompt_options import Defaults
@@ -21,7 +22,7 @@ from expresslane.cli.submit_job import submit_job
 from expresslane.cli.summary_table import print_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from expresslane_client import BatchCall, Client, Event, PromptSession, Result, Summary
 
@@ -51,6 +52,7 @@ def run(options: RunOptions) -> Exit:
         if prompts.done:
             _leave_out_done(prompts, options)
         if not len(prompts):
+            _leave(options, 0, (), prompts)
             return Exit.OK
         with _results(prompts, options) as results:
             return asyncio.run(Run(options, prompts, results).run())
@@ -206,26 +208,46 @@ class Run:
     def _leave_failures(self) -> int:
         """Write what can be run again and say so; returns how many prompts that are."""
         console = report()
-        path = self._options.failures
+        earlier = self._options.failures
         started = self._results.succeeded + self._results.failed
         if not started and self._options.source != "-":
             console.print("no prompt has a result: the input is still what there is to run", soft_wrap=True)
             return len(self._prompts)
-        try:
-            left = self._results.write_failures(path, append=self._options.adds_failures)
-        except OSError as error:
-            raise CommandError(f"cannot write {path}: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
+        left = self._results.left
+        path = _leave(self._options, left, self._results.left_lines(), self._prompts)
         if left:
             prompts = "1 prompt" if left == 1 else f"{left} prompts"
-            console.print(f"{prompts} without success in {path}; once more:", soft_wrap=True)
-            console.print(f"  {one_line(self._options.again)}", soft_wrap=True)
+            beside = f" ({earlier} has those of an earlier run)" if path != earlier else ""
+            console.print(f"{prompts} without success in {path}{beside}; once more:", soft_wrap=True)
+            console.print(f"  {one_line(self._options.again(path))}", soft_wrap=True)
         return left
 
 
-def _refuse_failures(options: RunOptions) -> None:
-    """Earlier prompts without success are somebody's work list: not overwritten unless that was asked for."""
+def _leave(options: RunOptions, left: int, lines: Iterable[bytes], prompts: PromptFile) -> Path:
+    """Write the lines of prompts without success, of which there are `left`; returns where."""
     path = options.failures
-    if options.job or options.mode != "refuse" or options.runs_failures or not path.is_file():
+    try:
+        if options.adds_failures:
+            if left or path.is_file():
+                add_failures(path, lines, prompts.custom_ids())
+        elif left and options.finds_a_name:
+            path = new_failures(path, lines)
+        elif left:
+            replace_failures(path, lines)
+        elif options.clears_failures:
+            remove_failures(path)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
+    return path
+
+
+def _refuse_failures(options: RunOptions) -> None:
+    """A file that was named and holds a work list is not overwritten unless that was asked for.
+
+    One that was not named is no obstacle: these go beside it.
+    """
+    path = options.failures
+    if not (options.failures_named and options.finds_a_name and path.is_file()):
         return
     if not path.stat().st_size or (options.output is not None and _has_results(Path(options.output))):
         return  # of an output that has results is told there
@@ -233,7 +255,7 @@ def _refuse_failures(options: RunOptions) -> None:
         f"{path} holds prompts of an earlier run without success, and this one may leave some there too",
         *(["add to them:         --append"] if options.output is not None else []),
         "throw them away:     --overwrite",
-        "leave them there:    --failures FILE, another file for those of this run",
+        "leave them there:    leave out --failures, or name another file",
     )
 
 

@@ -14,7 +14,7 @@ from expresslane_client import BatchOptions, PromptClass
 
 from expresslane.cli.connection import Connection, add_connection, connection
 from expresslane.cli.console import CommandError
-from expresslane.cli.result_file import failures_path
+from expresslane.cli.failures_file import failures_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +30,14 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 class RunOptions:
     """A run. `mode` says what happens to an output that exists: refuse, append or overwrite.
 
-    `words` are the options that hold for a further run too, as they were given.
+    `failures_named`: whether --failures says where failures go. `words` are the options that hold for a further run
+    too, as they were given.
     """
 
     source: str
     output: str | None
     failures: Path
+    failures_named: bool
     service: Connection
     model: str
     max_tokens: int | None
@@ -59,33 +61,52 @@ class RunOptions:
         return self.source != "-" and _same(Path(self.source), self.failures)
 
     @property
-    def again(self) -> str:
-        """The command that runs the failed prompts again, keeping the results there are."""
+    def finds_a_name(self) -> bool:
+        """Whether failures go to a file of their own, whatever there is of an earlier run."""
+        return self.mode == "refuse" and not self.runs_failures
+
+    @property
+    def clears_failures(self) -> bool:
+        """Whether a file of failures goes once nothing of it is left.
+
+        The input itself stays where results go to standard output: nobody knows here whether they were kept.
+        """
+        return (self.output is not None and self.runs_failures) or (self.mode == "overwrite" and not self.runs_failures)
+
+    def again(self, failures: Path) -> str:
+        """The command that runs the failed prompts of a file again, keeping the results there are."""
         # A batch that is kept has its request_id for itself: other prompts need another.
         name = self.batch.get("request_id") if "keep_s" not in self.batch else ""
-        return self._command(str(self.failures), name)
+        goes_there = failures in (self.failures, failures_path(str(failures), self.output))
+        return self._command(str(failures), name, *([] if goes_there else ["--failures", str(failures)]))
 
     @property
     def attach(self) -> str:
         """The command that comes back to this run's batch, if the service keeps it."""
-        return self._command(self.source, self.batch.get("request_id"))
+        return self._command(self.source, self.batch.get("request_id"), *self._over_failures)
 
     @property
     def anew(self) -> str:
         """The command that runs what has no success yet as a batch of another name."""
-        return self._command(self.source, None)
+        return self._command(self.source, None, *self._over_failures)
 
     @property
     def cancel(self) -> str:
         """The command that ends this run's batch, if the service keeps it."""
         return shlex.join(["expresslane", "cancel", self.batch.get("request_id", ""), *self.service.words])
 
-    def _command(self, source: str, request_id: str | None) -> str:
+    @property
+    def _over_failures(self) -> tuple[str, ...]:
+        """What a further run of the same input needs, that it is not kept out by failures that this one replaces."""
+        needs_it = self.mode == "overwrite" and self.output is None and self.failures_named
+        return ("--overwrite",) if needs_it else ()
+
+    def _command(self, source: str, request_id: str | None, *more: str) -> str:
         """This run's command with another source, adding to the results there are."""
         words = ["expresslane", "run", source]
         words += ["--output", self.output, "--append"] if self.output else []
         words += ["--request-id", request_id] if request_id else []
-        return shlex.join([*words, *self.words, *self.service.words])
+        return shlex.join([*words, *more, *self.words, *self.service.words])
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +121,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_files(add: Callable[..., object]) -> None:
     add("--output", "-o", metavar="FILE", help="where results go (default: standard output)")
-    failures = "where the lines without success go, if there are any (default: OUTPUT's name with .failed.jsonl)"
+    failures = "where the lines without success go, if there are any (default: OUTPUT's name with .failed.jsonl; with"
+    failures += " .2.failed.jsonl and so on where an earlier run has left some)"
     add("--failures", metavar="FILE", help=failures)
     add("--append", action="store_true", help="add to an output that exists what has not succeeded there")
     add("--overwrite", action="store_true", help="replace an output, or a file of failures, that exists")
@@ -149,6 +171,7 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         source=source,
         output=output,
         failures=failures,
+        failures_named=bool(arguments.failures),
         service=connection(arguments),
         model=arguments.model,
         max_tokens=arguments.max_tokens,

@@ -21,6 +21,8 @@ from expresslane.cli.summary_table import seconds
 from expresslane.cli.tenants import DEFAULT_TENANT, tenants_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from expresslane_client import Holdings, Snapshot
     from rich.console import Console, RenderableType
 
@@ -71,6 +73,8 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
     return fields | {
         "queued_by_class": dict(snapshot.queued_by_class),
         "queued_by_model": dict(snapshot.queued_by_model),
+        "refused_by_reason": dict(snapshot.refused_by_reason),
+        "calls_refused_by_reason": dict(snapshot.calls_refused_by_reason),
         "policies": [dataclasses.asdict(one) for one in snapshot.policies],
         "tenants": [dataclasses.asdict(one) for one in snapshot.tenants],
         "holdings": dataclasses.asdict(snapshot.holdings),
@@ -133,10 +137,20 @@ def _numbers(snapshot: Snapshot, before: Snapshot | None, shortened: int) -> Tab
     if shortened > 1:
         return table
     table.add_row("rate", f"{rate:.1f}/s", left)
-    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "retries_denied", "refused")
+    ends = ("succeeded", "failed", "cancelled", "expired", "retried", "retries_denied")
     counts = joined(f"{getattr(snapshot, name):,} {name.replace('_', ' ')}" for name in ends if getattr(snapshot, name))
     table.add_row("since start", f"{snapshot.submitted:,}", joined(("submitted", counts)))
+    if snapshot.refused and not shortened:
+        table.add_row("refused", f"{snapshot.refused:,}", joined(("prompts", _by_count(snapshot.refused_by_reason))))
+    if (calls := snapshot.calls_refused_by_reason) and not shortened:
+        table.add_row("calls refused", f"{sum(calls.values()):,}", _by_count(calls))
     return table
+
+
+def _by_count(counts: Mapping[str, int]) -> str:
+    """Reasons with their counts, the most frequent first."""
+    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return joined(f"{one_line(reason, 40)} {count:,}" for reason, count in ranked)
 
 
 def _held(holdings: Holdings) -> str:

@@ -39,7 +39,7 @@ _ADMIN = "/expresslane.v1.Admin/"
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Lets calls of ours in or not. `refused(method, code)` is told of each that is not. Put it first.
 
-    `heard(peer)` is told of each call.
+    `counted(method, refusal)` is told too. `heard(peer)` is told of each call.
 
     `max_open_calls`: at once, in all; `max_open_calls_of`: of a tenant, 0 where it has no bound of its own.
     """
@@ -51,12 +51,14 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         max_open_calls: int,
         max_open_calls_of: Callable[[str], int] = lambda _: 0,
         refused: Callable[[str, grpc.StatusCode], None] = lambda _method, _code: None,
+        counted: Callable[[str, RefusedError], None] = lambda _method, _refusal: None,
         heard: Callable[[str], None] | None = None,
     ) -> None:
         self._heard = heard
         self._access = access
         self._made = Made(self._guarded)
         self._refused = refused
+        self._counted = counted
         self.open_calls = OpenCalls(
             max_open_calls,
             max_open_calls_of,
@@ -92,6 +94,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             except RefusedError as refusal:
                 code = tell(method, context, refusal, key=caller.key_id, tenant=caller.tenant)
                 self._refused(method.removeprefix("/"), code)
+                self._counted(method.removeprefix("/"), refusal)
                 await abort(context, refusal)
             if counted:
                 context.add_done_callback(lambda _: self.open_calls.leave(caller.tenant))  # type: ignore[arg-type]

@@ -59,14 +59,20 @@ log = structlog.get_logger(__name__)
 
 
 class ObserveInterceptor(grpc.aio.ServerInterceptor):
-    """Put it first, so that it sees what every other interceptor and the handler end in."""
+    """Put it first, so that it sees what every other interceptor and the handler end in.
+
+    `counted(method, refusal)` is told of each call that is refused.
+    """
 
     def __init__(
         self,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         version: str = "",
+        *,
+        counted: Callable[[str, RefusedError], None] = lambda _method, _refusal: None,
     ) -> None:
+        self.counted = counted
         self._tracer = (tracer_provider or NoOpTracerProvider()).get_tracer(names.SCOPE, version)
         meter = (meter_provider or NoOpMeterProvider()).get_meter(names.SCOPE, version)
         self._duration = meter.create_histogram(
@@ -185,6 +191,8 @@ class _Call:
     async def failed(self, error: BaseException, *, cut: bool = False) -> None:
         """End the call with what its handler raised. An unhandled exception is answered here, and a cut."""
         refusal = error.__cause__ if isinstance(error.__cause__, RefusedError) else None
+        if (told := error if isinstance(error, RefusedError) else refusal) is not None:
+            self._observer.counted(self._name, told)
         if isinstance(error, grpc.aio.AbortError):
             self.ended(_code_of(self._context), refusal=refusal)
         elif isinstance(error, asyncio.CancelledError) and cut:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
 from expresslane.identity import tenant_of
+from expresslane.refused import bringing
 from expresslane.servicers import encode
 from expresslane.servicers.begin import Beginnings, Begun
 from expresslane.servicers.calls import batch_options, decode_batch
@@ -84,9 +85,11 @@ class InferenceServicer:
             begun.read_to_its_end()
 
     async def _begin(self, request: pb.GenerateBatchRequest, context: Any) -> Begun:
-        options = batch_options(request.config, self._settings, context, self._clock())
-        prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
-        return await self._beginnings.begin(prompts, options, "GenerateBatch", named=bool(request.config.request_id))
+        config = request.config
+        with bringing(len(request.prompts)):
+            options = batch_options(config, self._settings, context, self._clock())
+            prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
+            return await self._beginnings.begin(prompts, options, "GenerateBatch", named=bool(config.request_id))
 
     async def CollectBatch(self, _: object, context: Any) -> None:  # noqa: N802
         """Run a batch and answer once, in request order."""
@@ -105,11 +108,13 @@ class InferenceServicer:
             await context.write(collector.response(begun.summary()))
 
     async def _begin_collected(self, request: pb.CollectBatchRequest, context: Any) -> Begun:
-        options = batch_options(request.config, self._settings, context, self._clock())
-        options = replace(options, stream_deltas=False, reorder_window=0)
-        prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
-        check_collectable(prompts, self._settings.collect_limit_bytes)
-        return await self._beginnings.begin(prompts, options, "CollectBatch", named=bool(request.config.request_id))
+        config = request.config
+        with bringing(len(request.prompts)):
+            options = batch_options(config, self._settings, context, self._clock())
+            options = replace(options, stream_deltas=False, reorder_window=0)
+            prompts = await decode_batch(request.prompts, self._settings, self._intake.tenants.find(options.tenant))
+            check_collectable(prompts, self._settings.collect_limit_bytes)
+            return await self._beginnings.begin(prompts, options, "CollectBatch", named=bool(config.request_id))
 
     async def Generate(self, _: object, context: Any) -> None:  # noqa: N802
         """Run one prompt, token by token."""
@@ -137,10 +142,11 @@ class InferenceServicer:
             on_disconnect=request.on_disconnect,
             keep_for=request.keep_for if request.HasField("keep_for") else None,
         )
-        options = batch_options(config, self._settings, context, self._clock(), path="")
-        tenant = self._intake.tenants.find(options.tenant)
-        prompts = await decode_batch([request.prompt], self._settings, tenant, path="prompt", id_required=False)
-        return await self._beginnings.begin(prompts, options, "Generate", named=bool(request.request_id))
+        with bringing(1):
+            options = batch_options(config, self._settings, context, self._clock(), path="")
+            tenant = self._intake.tenants.find(options.tenant)
+            prompts = await decode_batch([request.prompt], self._settings, tenant, path="prompt", id_required=False)
+            return await self._beginnings.begin(prompts, options, "Generate", named=bool(request.request_id))
 
     async def StreamPrompts(self, _: object, context: Any) -> None:  # noqa: N802
         """Run prompts as they are sent."""

@@ -12,6 +12,7 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import RefusedError
 from expresslane.identity import tenant_of
+from expresslane.refused import bringing
 from expresslane.results import Outcome
 from expresslane.servicers import encode
 from expresslane.servicers.admin import MAX_PAGE_SIZE, PAGE_SIZE
@@ -59,12 +60,13 @@ class JobsServicer:
     async def CreateJob(self, request: pb.CreateJobRequest, context: Any) -> pb.Job:  # noqa: N802
         """Accept a batch and return at once."""
         try:
-            options = batch_options(request.config, self._settings, context, self._clock())
-            options = replace(options, stream_deltas=False, reorder_window=0, deadline_ns=0)
-            if request.job_id and not _ID.fullmatch(request.job_id):
-                raise invalid("job_id", "1 to 63 of a-z, 0-9 and -, not beginning with -; or empty")
-            prompts = await decode_batch(request.prompts, self._settings, self._jobs.tenant(options.tenant))
-            return _job(self._jobs.create(request.job_id, options, prompts))
+            with bringing(len(request.prompts)):
+                options = batch_options(request.config, self._settings, context, self._clock())
+                options = replace(options, stream_deltas=False, reorder_window=0, deadline_ns=0)
+                if request.job_id and not _ID.fullmatch(request.job_id):
+                    raise invalid("job_id", "1 to 63 of a-z, 0-9 and -, not beginning with -; or empty")
+                prompts = await decode_batch(request.prompts, self._settings, self._jobs.tenant(options.tenant))
+                return _job(self._jobs.create(request.job_id, options, prompts))
         except RefusedError as refusal:
             await abort(context, refusal)
 

@@ -49,7 +49,7 @@ class Metrics:
     """Registers every metric. `snapshot` is called on the exporting thread, once a collection.
 
     `backend_name` and `model_name` give the names behind numbers. `estimates` and `limits` are read there too, and
-    `held`: what is held for callers, by tenant.
+    `held`: what is held for callers, by tenant; and `refused`: prompts by reason.
     """
 
     def __init__(
@@ -63,10 +63,12 @@ class Metrics:
         estimates: TokenEstimates | None = None,
         limits: RateLimits | None = None,
         held: Callable[[], Iterable[tuple[str, Holdings]]] = tuple,
+        refused: Callable[[], Iterable[tuple[str, int]]] = tuple,
         version: str = "",
     ) -> None:
         self._limits = limits or RateLimits()
         self._snapshots = _Latest(snapshot)
+        self._refused = refused
         self._held = _Latest(lambda: list(held()))
         self._backend_name = backend_name
         self._model_name = model_name
@@ -130,6 +132,10 @@ class Metrics:
             yield Observation(now.cancelled, {names.OUTCOME: "cancelled"})
             yield Observation(now.expired, {names.OUTCOME: "expired"})
 
+        def refused(_: Snapshot) -> Iterator[Observation]:
+            for reason, prompts in self._refused():
+                yield Observation(prompts, {names.REASON: reason})
+
         def count(name: str, description: str, value: Callable[[Snapshot], int]) -> _Instrument:
             return _Instrument(name, "{prompt}", description, _one(value), counter=True)
 
@@ -141,7 +147,9 @@ class Metrics:
                 "Retries that a tenant's budget did not allow",
                 lambda now: now.retries_denied,
             ),
-            count(names.PROMPTS_REFUSED, "Prompts of batches that did not fit", lambda now: now.refused),
+            _Instrument(
+                names.PROMPTS_REFUSED, "{prompt}", "Prompts that were not accepted by reason", refused, counter=True
+            ),
             _Instrument(names.PROMPTS_ENDED, "{prompt}", "Ended prompts by outcome", ended, counter=True),
         )
 

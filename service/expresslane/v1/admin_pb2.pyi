@@ -593,6 +593,46 @@ class Snapshot(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RefusedByReasonEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class CallsRefusedByReasonEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_FIELD_NUMBER: _builtins.int
     UPTIME_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
@@ -623,6 +663,8 @@ class Snapshot(_message.Message):
     HOLDINGS_FIELD_NUMBER: _builtins.int
     QUEUE_TIME_LIMIT_FIELD_NUMBER: _builtins.int
     FINISH_RATE_PER_S_FIELD_NUMBER: _builtins.int
+    REFUSED_BY_REASON_FIELD_NUMBER: _builtins.int
+    CALLS_REFUSED_BY_REASON_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the service."""
     policy: _builtins.str
@@ -654,7 +696,7 @@ class Snapshot(_message.Message):
     retried: _builtins.int
     """Since start: attempts that were repeated."""
     refused: _builtins.int
-    """Since start: prompts of refused batches."""
+    """Since start: prompts that were not accepted, the sum of `refused_by_reason`. They are not among `submitted`."""
     drain_rate_per_s: _builtins.float
     """Measured rate at which prompts end in any way, cancelled ones too: at which the queue gets room."""
     open_batches: _builtins.int
@@ -699,6 +741,20 @@ class Snapshot(_message.Message):
     def queue_time_limit(self) -> _duration_pb2.Duration:
         """Most time that a prompt may be foreseen to wait when it comes. Unset: no such bound."""
 
+    @_builtins.property
+    def refused_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Since start: prompts that were not accepted, by reason, as in PromptError: those of refused calls, and those that a
+        batch or a session was told of in-band (UNKNOWN_MODEL, MODEL_NOT_PERMITTED). What is sent again and refused again
+        counts again. A batch that is told to come through StreamPrompts (BATCH_TOO_LARGE) does not count, nor one whose
+        name is taken (REQUEST_EXISTS, JOB_EXISTS).
+        """
+
+    @_builtins.property
+    def calls_refused_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Since start: refused calls that brought no prompts as far as is known, by reason: refused at the door
+        (UNAUTHENTICATED, TOO_MANY_CALLS), before their message was read, or sessions as such.
+        """
+
     def __init__(
         self,
         *,
@@ -732,10 +788,12 @@ class Snapshot(_message.Message):
         holdings: Global___Holdings | None = ...,
         queue_time_limit: _duration_pb2.Duration | None = ...,
         finish_rate_per_s: _builtins.float = ...,
+        refused_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        calls_refused_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holdings", b"holdings", "queue_time_limit", b"queue_time_limit", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "finish_rate_per_s", b"finish_rate_per_s", "holdings", b"holdings", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queue_time_limit", b"queue_time_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "calls_refused_by_reason", b"calls_refused_by_reason", "cancelled", b"cancelled", "drain_rate_per_s", b"drain_rate_per_s", "draining", b"draining", "expired", b"expired", "failed", b"failed", "fairness", b"fairness", "finish_rate_per_s", b"finish_rate_per_s", "holdings", b"holdings", "in_flight", b"in_flight", "in_flight_limit", b"in_flight_limit", "open_batches", b"open_batches", "policies", b"policies", "policy", b"policy", "queue_limit", b"queue_limit", "queue_time_limit", b"queue_time_limit", "queued", b"queued", "queued_by_class", b"queued_by_class", "queued_by_model", b"queued_by_model", "queued_tokens", b"queued_tokens", "refused", b"refused", "refused_by_reason", b"refused_by_reason", "retried", b"retried", "retries_denied", b"retries_denied", "retry_waiting", b"retry_waiting", "submitted", b"submitted", "succeeded", b"succeeded", "tenants", b"tenants", "tenants_total", b"tenants_total", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

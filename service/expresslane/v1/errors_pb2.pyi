@@ -59,7 +59,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now, or
-    would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
+    would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are
+    done; until one is, by how long that has taken so far, 1 to 60 s.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
     """UNAVAILABLE: the service is draining or stopping. Of a call: it was not let in, or was cut off at the end of the grace
@@ -202,7 +203,8 @@ backend of its model, or of its tenant. It could never be released.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED: the batch, in prompts or in bytes, does not fit in the queue, or the tenant's part of it, now, or
-would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are done.
+would wait longer than prompts may; RetryInfo says when to come back, by the rate at which prompts are
+done; until one is, by how long that has taken so far, 1 to 60 s.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
 """UNAVAILABLE: the service is draining or stopping. Of a call: it was not let in, or was cut off at the end of the grace

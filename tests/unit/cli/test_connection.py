@@ -37,6 +37,17 @@ def test_an_address_is_no_url() -> None:
     assert raised.value.hints == ("example: --address there:443 --tls",)
 
 
+def test_an_address_has_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without is told with what to write, and where it came from, before anything is sent (P39)."""
+    with pytest.raises(CommandError, match="the address 'there' is not HOST:PORT; example: there:50051") as raised:
+        read("--address", "there")
+    assert raised.value.hints == ("it comes from --address",)
+    monkeypatch.setenv("EXPRESSLANE_ADDRESS", "::1")
+    with pytest.raises(CommandError, match=r"example: \[::1\]:50051") as raised:
+        read()
+    assert raised.value.hints == ("it comes from EXPRESSLANE_ADDRESS",)
+
+
 def test_any_file_turns_tls_on() -> None:
     """--tls alone trusts the usual authorities, --ca-file others, --cert and --key show a certificate."""
     assert read("--tls").tls == Tls()

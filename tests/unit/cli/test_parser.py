@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 WRONG = [
     (["bakends"], ["'bakends'", "did you mean backends?"]),
     (["run"], ["PROMPTS.jsonl", "example:     expresslane run"]),
-    (["run", "p", "--in-oder"], ["--in-oder", "did you mean --in-order?"]),
+    (["run", "p", "--in-oder"], ["--in-oder", "did you mean --in-order?", "example:     expresslane run"]),
+    (["tenants", "set", "acme", "--wieght", "3"], ["--wieght 3", "example:     expresslane tenants set acme"]),
+    (["tenants", "set", "acme", "more"], ["arguments: more", "all options: expresslane tenants set --help"]),
+    (["status", "--wtch"], ["did you mean --watch?", "example:     expresslane status\n"]),
+    (["--wtch", "status"], ["--wtch", "all options: expresslane --help"]),
     (["run", "p", "--max-tokens", "0"], ["--max-tokens", "'0' is not a whole number above 0; example: 64"]),
     (["run", "p", "--timeout", "soon"], ["--timeout", "'soon' is not a time; examples: 90, 90s, 10m, 1h"]),
     (["run", "p", "--max-failure-rate", "2"], ["'2' is not above 0 and at most 1"]),
@@ -119,20 +123,20 @@ def test_a_suggested_command_repeats_what_was_given(
     monkeypatch.setenv("EXPRESSLANE_API_KEY", "hidden")
     (tmp_path / "k").write_text("hidden too")
     first = run_options(build_parser().parse_args(["run", "p", "-o", "r.jsonl", *shlex.split(given)]))
-    again = run_options(build_parser().parse_args(shlex.split(first.again)[1:]))
+    again = run_options(build_parser().parse_args(shlex.split(first.again(first.failures))[1:]))
     assert again.source == str(first.failures)
     assert again.mode == "append"
     differ = {"source": "p", "mode": "refuse"}
     assert replace(again, **differ) == first  # type: ignore[arg-type]
-    assert "hidden" not in first.again
+    assert "hidden" not in first.again(first.failures)
 
 
 def test_a_kept_batch_has_its_name_for_itself() -> None:
     """The rest of a kept run is kept too, under another request_id; without --keep the name goes on."""
     first = run_options(build_parser().parse_args(["run", "p", "--keep", "10m", "--request-id", "n"]))
-    assert first.again == "expresslane run p.failed.jsonl --keep 600s"
+    assert first.again(first.failures) == "expresslane run p.failed.jsonl --keep 600s"
     first = run_options(build_parser().parse_args(["run", "p", "--request-id", "n"]))
-    assert first.again == "expresslane run p.failed.jsonl --request-id n"
+    assert first.again(first.failures) == "expresslane run p.failed.jsonl --request-id n"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from expresslane.cli.console import CommandError
-from expresslane.cli.result_file import failures_path, open_output
+from expresslane.cli.failures_file import failures_path
+from expresslane.cli.result_file import open_output
 
 
 @pytest.mark.parametrize(

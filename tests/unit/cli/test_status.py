@@ -22,6 +22,11 @@ def shown(height: int) -> list[str]:
     snapshot.tenants.add(tenant="acme", queued=5)
     for name in BACKENDS:
         snapshot.backends.add(name=f"backends/{name}", kind="vllm", cap=1, effective_cap=1, available=True)
+    return panel(snapshot, height)
+
+
+def panel(snapshot: admin_pb2.Snapshot, height: int) -> list[str]:
+    """The lines of a snapshot in a window of so many."""
     console = Console(file=io.StringIO(), width=80, height=height)
     console.print(fitting(console, Snapshot.from_proto(snapshot), None))
     assert isinstance(console.file, io.StringIO)
@@ -35,6 +40,15 @@ def test_backends_stay_in_a_low_window(height: int) -> None:
     assert len(lines) < height
     text = "\n".join(lines)
     assert all(part in text for part in (*BACKENDS, "queued", "in flight"))
+
+
+def test_refusals_are_told_by_reason() -> None:
+    """How many prompts and calls were refused, and why, the most frequent reason first (A28)."""
+    snapshot = admin_pb2.Snapshot(refused=1_203, refused_by_reason={"CLASS_NOT_ALLOWED": 3, "QUEUE_FULL": 1_200})
+    snapshot.calls_refused_by_reason["UNAUTHENTICATED"] = 4
+    lines = [" ".join(line.split()) for line in panel(snapshot, 40)]
+    assert "refused 1,203 prompts · QUEUE_FULL 1,200 · CLASS_NOT_ALLOWED 3" in lines
+    assert "calls refused 4 UNAUTHENTICATED 4" in lines
 
 
 def test_a_high_window_shows_all() -> None:

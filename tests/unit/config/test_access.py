@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from expresslane.auth.keys import new_key
-from expresslane.config import describe, load
+from expresslane.config import describe, load, reference
 from expresslane.errors import ConfigError
 
 KEY, RECORD = new_key()
@@ -111,6 +111,7 @@ def test_keys_without_an_administrator_are_told() -> None:
     """Nobody could use Admin: that is safe, and probably not what was meant."""
     (line,) = warnings(TENANTS__ACME__KEYS=str(RECORD))
     assert "No tenant may use the Admin service" in line
+    assert any(f"set {row.name}=true" in line for row in reference()), "not as the reference calls it"
 
 
 @pytest.mark.parametrize(

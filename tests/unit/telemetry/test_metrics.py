@@ -81,6 +81,7 @@ def register(provider: MeterProvider, histograms: CoreHistograms, take: Callable
         model_name=["small", "big"].__getitem__,
         estimates=ESTIMATES,
         limits=LIMITS,
+        refused=lambda: [("QUEUE_FULL", 7), ("UNKNOWN_MODEL", 1)],
     )
 
 
@@ -120,7 +121,7 @@ def test_every_counter_of_the_core_is_a_metric() -> None:
         "expresslane.prompts.submitted": 50,
         "expresslane.prompts.retried": 3,
         "expresslane.prompts.retries_denied": 4,
-        "expresslane.prompts.refused": 7,
+        "expresslane.prompts.refused": {("QUEUE_FULL",): 7, ("UNKNOWN_MODEL",): 1},
         "expresslane.prompts.ended": {("success",): 30, ("failed",): 4, ("cancelled",): 5, ("expired",): 2},
         "expresslane.backend.available": {("gpu",): 1},
         "expresslane.backend.cap": {("gpu",): 8},

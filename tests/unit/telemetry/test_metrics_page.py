@@ -72,6 +72,7 @@ def exported() -> dict[str, Told]:
         backend_name=str,
         model_name=str,
         estimates=estimates,
+        refused=lambda: [("QUEUE_FULL", 7)],
         held=lambda: [("acme", Holdings(1, 2, 3, 4, 5, 6, 7, 8))],
     )
     ObserveInterceptor(meter_provider=provider).record("expresslane.v1.Admin/GetStatus", grpc.StatusCode.OK, 0.1)

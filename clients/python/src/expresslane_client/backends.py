@@ -290,6 +290,8 @@ class Snapshot:
     retried: int
     retries_denied: int
     refused: int
+    refused_by_reason: Mapping[str, int]
+    calls_refused_by_reason: Mapping[str, int]
     drain_rate_per_s: float
     finish_rate_per_s: float
     open_batches: int
@@ -318,6 +320,8 @@ class Snapshot:
             ),
             queued_by_class=MappingProxyType(depths),
             queued_by_model=MappingProxyType(dict(message.queued_by_model)),
+            refused_by_reason=MappingProxyType(dict(message.refused_by_reason)),
+            calls_refused_by_reason=MappingProxyType(dict(message.calls_refused_by_reason)),
             backends=tuple(Backend.from_proto(one) for one in message.backends),
             policies=tuple(map(Policy.from_proto, message.policies)),
             tenants=tuple(map(Tenant.from_proto, message.tenants)),

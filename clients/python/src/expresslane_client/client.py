@@ -57,6 +57,7 @@ class CancelledBatch:
 class Client(AdminCalls):
     """A connection to an expresslane service, for use in `async with`, shared by as many calls at a time as you like.
 
+    `target`: HOST:PORT, or another of gRPC's names (`dns:`, `unix:`); anything else raises InputError.
     `metadata` and the `api_key` go with every call. `tenant`: whose calls they are, where the service authenticates
     nobody; empty: its default. `tls` encrypts the connection and checks the service's certificate: True, or a Tls with
     files; `credentials` are gRPC's own, in its place. `message_bytes_max` is the largest request to send; the service

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from expresslane_client.channels import MESSAGE_BYTES_MAX, Metadata, as_metadata, open_channel, with_trace_context
 from expresslane_client.credentials import Tls, key_metadata
+from expresslane_client.targets import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,7 @@ class Connection:
         credentials: grpc.ChannelCredentials | None = None,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
+        check_target(target)
         self.target = target
         claim = [(TENANT_METADATA, tenant)] if tenant else []
         self._metadata = (*as_metadata(metadata), *claim, *key_metadata(api_key))
