@@ -66,6 +66,11 @@ impl ModelSlot {
         self.paused_until_ns > 0 || self.told.as_ref().is_some_and(|told| told.is_spent())
     }
 
+    /// Whether nothing but caps keeps its prompts away, as far as it is up to this model.
+    pub(crate) fn is_open(&self) -> bool {
+        self.paused_until_ns == 0 && self.spent().is_none() && !self.shut
+    }
+
     /// Whether its prompts go elsewhere while they can.
     pub(crate) fn is_avoided(&self) -> bool {
         self.avoided_until_ns > 0
@@ -201,9 +206,7 @@ impl Backend {
         let model = &self.models[model_slot as usize];
         self.has_room()
             && self.limits.closed.is_none()
-            && model.paused_until_ns == 0
-            && model.spent().is_none()
-            && !model.shut
+            && model.is_open()
             && (model.cap == 0 || model.in_flight < model.cap)
             && model.in_flight < model.ramp.limit()
     }

@@ -144,7 +144,6 @@ impl Scheduler {
         if !self.flows.reconsider.is_empty() {
             self.reconsider_tenants();
         }
-        self.drop_vain_reservations();
         self.release(decisions);
         if self.has_limits {
             self.report_limits(decisions);

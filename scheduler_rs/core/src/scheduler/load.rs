@@ -28,12 +28,10 @@ impl Scheduler {
                 }
             }
         }
-        for at in 0..self.backends.len() {
-            let backend = &mut self.backends[at];
+        for backend in &mut self.backends {
             let most = backend.config.max_loaded_models;
             if limited(most) {
                 has_changed |= backend.loaded.refresh(&mut backend.models, most);
-                self.drop_reservation_where(at as u32, |slot| slot.shut);
             }
         }
         has_changed

@@ -35,7 +35,6 @@ impl Scheduler {
             slot.avoided_until_ns = if until_ns <= now_ns { 0 } else { slot.avoided_until_ns.max(until_ns) };
         }
         backend.refresh_avoided(now_ns);
-        self.drop_reservation_where(slot, |slot| slot.model == model && slot.is_avoided());
     }
 
     /// The backend of a ticket in flight has run nothing of it and never will. To be told before its [`Self::retry`],

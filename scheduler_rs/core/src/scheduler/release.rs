@@ -45,10 +45,12 @@ impl Scheduler {
     /// so where nothing can go they are looked at again, until nothing changes: the next poll would find what is left.
     fn choose_loaded(&mut self) -> Option<Candidate> {
         if !self.limits_models {
+            self.drop_vain_reservations();
             return self.choose();
         }
         for _ in 0..=self.backends.len() {
             let has_changed = self.refresh_loaded();
+            self.drop_vain_reservations();
             let best = self.choose();
             if best.is_some() || !has_changed {
                 return best;
@@ -160,8 +162,6 @@ impl Scheduler {
         };
         if fulfilled {
             self.clear_reservation(route.backend);
-        } else if self.backends[route.backend as usize].is_spent {
-            self.drop_reservation_where(route.backend, |slot| slot.spent().is_some());
         }
         self.arm_ticket(slot);
         dispatch
