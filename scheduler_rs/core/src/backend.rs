@@ -368,7 +368,7 @@ impl Backend {
     /// Whether it works on what waits for the model without loading it first.
     pub(crate) fn has_in_memory(&self, model_slot: u32) -> bool {
         let slot = &self.models[model_slot as usize];
-        let is_open = !slot.shut && !slot.is_paused() && !slot.is_avoided() && self.limits.closed.is_none();
+        let is_open = !slot.shut && !slot.is_paused() && self.limits.closed.is_none();
         is_open && self.is_up() && (self.config.max_loaded_models == 0 || self.loaded.holds(slot.model))
     }
 

@@ -14,9 +14,10 @@ impl Scheduler {
         }
         for (_, group) in self.groups.iter().filter(|(_, group)| !group.tenants.is_empty()) {
             for route in &group.routes {
-                let has_other = group.routes.iter().any(|other| {
+                let others = group.routes.iter().filter(|other| other.backend != route.backend);
+                let has_other = others.filter(|other| self.may_go(group, **other)).any(|other| {
                     let backend = &self.backends[other.backend as usize];
-                    other.backend != route.backend && backend.has_in_memory(other.model_slot)
+                    backend.has_in_memory(other.model_slot)
                 });
                 let may_go = self.may_go(group, *route);
                 let backend = &mut self.backends[route.backend as usize];
