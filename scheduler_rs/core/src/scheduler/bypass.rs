@@ -128,14 +128,21 @@ impl Scheduler {
         }
     }
 
-    /// Before each choice: room kept for a prompt that cannot come would keep back the others in vain.
-    pub(super) fn drop_vain_reservations(&mut self) {
+    /// Before each choice: room kept for a prompt that cannot come would keep back the others in vain. Returns whether
+    /// there was any; where all is full, nobody looks.
+    pub(super) fn drop_vain_reservations(&mut self) -> bool {
+        let mut any = false;
+        if !self.may_have_room {
+            return any;
+        }
         for at in 0..self.backends.len() as u32 {
             let kept = self.backends[at as usize].reservation;
             if kept.is_some_and(|kept| !self.may_come(at, &kept)) {
                 self.clear_reservation(at);
+                any = true;
             }
         }
+        any
     }
 
     /// Whether nothing keeps a prompt from the backend that keeps room for it while others may go there. So full caps and

@@ -7,6 +7,9 @@ impl Scheduler {
     /// Before each choice: opens and shuts models at the backends that have a limit of them. Returns whether that has
     /// changed any.
     pub(super) fn refresh_loaded(&mut self) -> bool {
+        if !self.limits_models {
+            return false;
+        }
         let mut has_changed = false;
         let limited = |most: u32| most > 0;
         for backend in self.backends.iter_mut().filter(|backend| limited(backend.config.max_loaded_models)) {

@@ -238,23 +238,19 @@ impl Reference {
         }
     }
 
-    /// Why a prompt that a lane is kept for cannot come, though others could. Full caps and what closes the whole backend
-    /// are waited for; where all that may be in flight is, nobody is kept back.
+    /// Why a prompt that a lane is kept for cannot come, though others could. What closes the whole backend and a model's
+    /// full cap are waited for; where all that may be in flight is, here or in all, nobody is kept back.
     fn kept_in_vain(&self, item: &Item, at: &SeenBackend, seen: &Seen) -> Option<String> {
         let (tenant, model) = (self.group(item.batch).terms.tenant, item.request.model);
         let obstacles = self.obstacles(item, self.host(at.backend)?, 0);
-        if obstacles.contains(&Obstacle::GlobalCap) {
+        if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::GlobalCap | Obstacle::Cap)) {
             return None;
         }
         let is_waited_for = |obstacle: &Obstacle| {
-            use Obstacle::{
-                Breaker, Cap, LongLane, ModelCap, Ramp, RequestsPerMinute, ShortLane, TokensPerMinute,
-            };
+            use Obstacle::{Breaker, ModelCap, Ramp, RequestsPerMinute, ShortLane};
             // Too few tokens keep a prompt back once it is met: see below.
-            obstacle.is_of_tokens()
-                || obstacle.is_of_tenant()
-                || [Breaker, Cap, LongLane, ModelCap, Ramp, RequestsPerMinute, ShortLane, TokensPerMinute]
-                    .contains(obstacle)
+            let is_met_late = obstacle.is_of_tokens() || obstacle.is_of_tenant();
+            is_met_late || matches!(obstacle, Breaker | ModelCap | Ramp | RequestsPerMinute | ShortLane)
         };
         if let Some(obstacle) = obstacles.iter().find(|obstacle| !is_waited_for(obstacle)) {
             return Some(format!("{obstacle:?}"));
