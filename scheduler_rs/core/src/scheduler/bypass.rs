@@ -87,9 +87,7 @@ impl Scheduler {
                 && backend.has_slot(route.model_slot)
                 && bucket < backend.lanes.budgeted()
                 && (promoted || bypassed >= backend.lanes.bypass_limit())
-                && backend
-                    .reservation
-                    .is_none_or(|kept| class < kept.class || !self.may_come(route.backend, &kept))
+                && backend.reservation.is_none_or(|kept| class < kept.class)
         });
         let least = candidates.min_by_key(|route| self.backends[route.backend as usize].lanes.short_tokens());
         let Some(backend) = least.map(|route| route.backend) else { return false };
