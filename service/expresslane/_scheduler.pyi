@@ -648,9 +648,9 @@ class Scheduler:
         """
 
     def not_run(self, now_ns: int, ticket: int) -> None:
-        """The backend has run nothing of an in-flight ticket and never will; to be followed by its end.
+        """The backend has run nothing of an in-flight ticket and never will; to be told before its `retry`.
 
-        A retry after it that excludes the backend costs the tenant's budget nothing.
+        That retry costs its tenant's retry budget nothing if it excludes the backend.
 
         Raises UnknownTicketError when not in flight.
         """

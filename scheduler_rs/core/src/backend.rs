@@ -1,6 +1,8 @@
 //! One backend: its caps, its lanes and what is in flight there.
 
 mod closing;
+mod limited;
+mod model_slot;
 mod told;
 
 use crate::breaker::Breaker;
@@ -8,74 +10,14 @@ use crate::counters::BackendCounters;
 use crate::estimates::Estimates;
 use crate::lanes::Lanes;
 use crate::limits::Limits;
-use crate::loaded::{Loaded, UNWANTED};
+use crate::loaded::Loaded;
 use crate::opening::Opening;
 use crate::ramp::Ramp;
 use crate::reservation::Reservation;
 use crate::ticket::{NEVER, NONE, Ticket};
-use crate::told::{Given, Told};
-use crate::{BackendConfig, BackendId, LimitKind, ModelId, ModelRoute};
+use crate::{BackendConfig, BackendId, ModelId, ModelRoute};
 pub(crate) use closing::Closing;
-
-/// One model at one backend; a model that is no longer served stays until nothing of it is in flight.
-#[derive(Debug)]
-pub(crate) struct ModelSlot {
-    pub(crate) model: ModelId,
-    pub(crate) cap: u32,
-    pub(crate) served: bool,
-    pub(crate) in_flight: u32,
-    /// Nothing is released before this.
-    pub(crate) paused_until_ns: u64,
-    /// Nothing that has another place to go to is released before this.
-    pub(crate) avoided_until_ns: u64,
-    pub(crate) given: Given,
-    /// What is left of its provider's limits, once an answer has said so.
-    pub(crate) told: Option<Box<Told>>,
-    pub(crate) ramp: Ramp,
-    /// The highest class of which something waits for it, where models are limited.
-    pub(crate) wanted: u8,
-    /// Of this something could go nowhere else without a load.
-    pub(crate) only_here: bool,
-    /// It is not in memory and has no place there yet, or it makes room for another.
-    pub(crate) shut: bool,
-    /// When it was last loaded, counted in loads; 0 = never.
-    pub(crate) loaded_at: u64,
-}
-
-impl ModelSlot {
-    fn new(model: ModelId, cap: u32) -> Self {
-        Self {
-            model,
-            cap,
-            served: true,
-            in_flight: 0,
-            paused_until_ns: 0,
-            avoided_until_ns: 0,
-            given: Given::ZERO,
-            told: None,
-            ramp: Ramp::OPEN,
-            wanted: UNWANTED,
-            only_here: false,
-            shut: false,
-            loaded_at: 0,
-        }
-    }
-
-    /// Whether it is to be left alone: for a while, or because nothing is left of its provider's limits.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.paused_until_ns > 0 || self.told.as_ref().is_some_and(|told| told.is_spent())
-    }
-
-    /// Whether its prompts go elsewhere while they can.
-    pub(crate) fn is_avoided(&self) -> bool {
-        self.avoided_until_ns > 0
-    }
-
-    /// What its provider's own count closes it for, and until when.
-    pub(crate) fn spent(&self) -> Option<(LimitKind, u64)> {
-        self.told.as_ref()?.closed
-    }
-}
+pub(crate) use model_slot::ModelSlot;
 
 #[derive(Debug)]
 pub(crate) struct Backend {
@@ -201,9 +143,7 @@ impl Backend {
         let model = &self.models[model_slot as usize];
         self.has_room()
             && self.limits.closed.is_none()
-            && model.paused_until_ns == 0
-            && model.spent().is_none()
-            && !model.shut
+            && model.is_open()
             && (model.cap == 0 || model.in_flight < model.cap)
             && model.in_flight < model.ramp.limit()
     }
@@ -252,97 +192,6 @@ impl Backend {
         self.breaker.as_ref().and_then(Breaker::probes_due_ns)
     }
 
-    /// Whether anything besides caps and lanes may keep work from it.
-    pub(crate) fn is_limited(&self) -> bool {
-        self.is_paused || self.is_avoided || self.is_spent || self.breaker.is_some() || self.limits.is_on()
-    }
-
-    /// Works out anew what keeps work from it besides caps and lanes.
-    pub(crate) fn refresh_limits(&mut self, now_ns: u64) {
-        self.closings.clear();
-        self.refresh_own(now_ns);
-        if self.is_paused {
-            self.refresh_pauses(now_ns);
-        }
-        if self.is_avoided {
-            self.refresh_avoided(now_ns);
-        }
-        if self.is_spent {
-            self.refresh_told(now_ns);
-        }
-    }
-
-    /// The same for its limits and its breaker, which close all of it.
-    fn refresh_own(&mut self, now_ns: u64) {
-        self.limits.refresh(now_ns);
-        if let Some(breaker) = &mut self.breaker {
-            breaker.refresh(now_ns);
-            self.shut_if_broken();
-        }
-    }
-
-    /// Takes over what the breaker says. While probes are out nobody knows until when.
-    pub(crate) fn shut_if_broken(&mut self) {
-        if let Some(breaker) = self.breaker.as_ref().filter(|breaker| breaker.is_shut()) {
-            let until_ns = breaker.half_open_at_ns().unwrap_or(NEVER);
-            self.limits.closed = Some((LimitKind::Breaker, until_ns));
-        }
-    }
-
-    /// A prompt goes there: what it counts for in its limits and its breaker.
-    pub(crate) fn charge_limits(&mut self, now_ns: u64, model_slot: u32, ticket: &Ticket) {
-        if self.limits.is_on() {
-            self.limits.charge(now_ns, ticket.limited_tokens());
-        }
-        if self.breaker.as_ref().is_some_and(Breaker::is_probing) {
-            // To its end: a backend that does not stream gives no sign before.
-            let ttft_ns = self.predicted_ttft_ns(ticket.charge()) + self.load_ns(model_slot);
-            let expected_ns = ttft_ns + self.estimates.in_force().decode_ns;
-            self.breaker.as_mut().expect("it is probing").probe(now_ns, expected_ns);
-        } else if let Some(breaker) = &mut self.breaker {
-            breaker.released(now_ns);
-        }
-        self.shut_if_broken();
-    }
-
-    /// Ends the pauses that are over.
-    pub(crate) fn refresh_pauses(&mut self, now_ns: u64) {
-        self.is_paused = false;
-        for model in &mut self.models {
-            if model.paused_until_ns <= now_ns {
-                model.paused_until_ns = 0;
-            }
-            self.is_paused |= model.paused_until_ns > 0;
-        }
-    }
-
-    /// Ends what is over of the times for which models go elsewhere.
-    pub(crate) fn refresh_avoided(&mut self, now_ns: u64) {
-        self.is_avoided = false;
-        for model in &mut self.models {
-            if model.avoided_until_ns <= now_ns {
-                model.avoided_until_ns = 0;
-            }
-            self.is_avoided |= model.is_avoided();
-        }
-    }
-
-    /// The first of the times from which a model may come here again whatever else is up.
-    pub(crate) fn avoided_until_ns(&self) -> Option<u64> {
-        let times = self.models.iter().map(|model| model.avoided_until_ns);
-        if self.is_avoided { times.filter(|&until_ns| until_ns > 0).min() } else { None }
-    }
-
-    /// What keeps work from it besides caps and lanes, and until when.
-    pub(crate) fn closed(&self) -> Option<(LimitKind, u64)> {
-        if !self.is_paused {
-            return self.limits.closed;
-        }
-        let paused =
-            self.models.iter().map(|model| model.paused_until_ns).filter(|&until_ns| until_ns > 0).min();
-        self.limits.closed.or(paused.map(|until_ns| (LimitKind::Pause, until_ns)))
-    }
-
     /// What the lanes let in of a class; one bucket more is open to the flow that it is kept for.
     pub(crate) fn open_to(&self, class: u8) -> Opening {
         match self.reservation {
@@ -365,7 +214,7 @@ impl Backend {
     /// Whether it works on what waits for the model without loading it first.
     pub(crate) fn has_in_memory(&self, model_slot: u32) -> bool {
         let slot = &self.models[model_slot as usize];
-        let is_open = !slot.shut && !slot.is_paused() && !slot.is_avoided() && self.limits.closed.is_none();
+        let is_open = !slot.shut && !slot.is_paused() && self.limits.closed.is_none();
         is_open && self.is_up() && (self.config.max_loaded_models == 0 || self.loaded.holds(slot.model))
     }
 

@@ -66,7 +66,7 @@ pub struct Scheduler {
     limits_tokens: bool,
     /// Whether some answer has said how many tokens its provider has left.
     tells_tokens: bool,
-    /// Whether some backend has a limit or a breaker, was asked to pause, or has said what is left of its limits.
+    /// Whether some backend has a limit or a breaker, was to pause or to be avoided, or has said what is left of its limits.
     has_limits: bool,
     /// Whether some backend holds only some models at once.
     limits_models: bool,
@@ -144,7 +144,6 @@ impl Scheduler {
         if !self.flows.reconsider.is_empty() {
             self.reconsider_tenants();
         }
-        self.drop_vain_reservations();
         self.release(decisions);
         if self.has_limits {
             self.report_limits(decisions);

@@ -3,7 +3,6 @@
 use super::Scheduler;
 use super::choose::Candidate;
 use crate::TicketId;
-use crate::backend::ModelSlot;
 use crate::group::Route;
 use crate::opening::Opening;
 use crate::reservation::Reservation;
@@ -127,31 +126,35 @@ impl Scheduler {
         }
     }
 
-    /// Room that is kept for a prompt of a model that is shut out, or has nothing left, would keep back the others.
-    pub(super) fn drop_reservation_where(&mut self, at: u32, is_closed: impl Fn(&ModelSlot) -> bool) {
-        let backend = &self.backends[at as usize];
-        let Some(kept) = backend.reservation else { return };
-        let model = self.groups[kept.group].key.model;
-        if backend.models.iter().any(|slot| slot.model == model && is_closed(slot)) {
-            self.clear_reservation(at);
+    /// Before each choice: room kept for a prompt that cannot come would keep back the others in vain. Returns whether
+    /// there was any; where all is full, nobody looks.
+    pub(super) fn drop_vain_reservations(&mut self) -> bool {
+        let mut any = false;
+        if !self.may_have_room {
+            return any;
         }
-    }
-
-    /// At the start of a poll. A backend paused for a model, or another one that it may go to again, leave room kept for a
-    /// prompt that does not come: it would keep back the others.
-    pub(super) fn drop_vain_reservations(&mut self) {
         for at in 0..self.backends.len() as u32 {
-            let backend = &self.backends[at as usize];
-            let Some(kept) = backend.reservation else { continue };
-            let group = &self.groups[kept.group];
-            let mut routes = group.routes.iter().filter(|route| route.backend == at);
-            let may_come = routes.any(|&route| {
-                self.may_go(group, route) && !backend.models[route.model_slot as usize].is_paused()
-            });
-            if !may_come {
+            let kept = self.backends[at as usize].reservation;
+            if kept.is_some_and(|kept| !self.may_come(at, &kept)) {
                 self.clear_reservation(at);
+                any = true;
             }
         }
+        any
+    }
+
+    /// Whether nothing keeps a prompt from the backend that keeps room for it while others may go there. So full caps and
+    /// what closes the whole backend do not count: room given up for them would go to a smaller prompt each time.
+    fn may_come(&self, at: u32, kept: &Reservation) -> bool {
+        let ticket = &self.tickets[kept.ticket.slot()];
+        let group = &self.groups[kept.group];
+        let backend = &self.backends[at as usize];
+        let mut routes = group.routes.iter().filter(|route| route.backend == at);
+        !self.flows.tenant_of(kept.flow).is_closed
+            && ticket.index < self.batches[ticket.batch].horizon
+            && routes.any(|&route| {
+                self.may_go(group, route) && backend.models[route.model_slot as usize].is_open()
+            })
     }
 
     pub(super) fn clear_reservation(&mut self, backend: u32) {

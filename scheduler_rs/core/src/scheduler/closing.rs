@@ -31,10 +31,7 @@ impl Scheduler {
         if !backend.limits.admits(self.now_ns, tokens) {
             return backend.close_for(tokens, Closing { tenant, model_slot: None });
         }
-        let model = self.groups[head.group].key.model;
-        self.drop_reservation_where(route.backend, |slot| slot.model == model);
-        let closing = Closing { tenant, model_slot: Some(route.model_slot) };
-        self.backends[route.backend as usize].close_for(tokens, closing);
+        backend.close_for(tokens, Closing { tenant, model_slot: Some(route.model_slot) });
     }
 
     /// After a release another prompt may be the first where one that does not fit has closed a backend or a model. It is

@@ -44,19 +44,8 @@ impl Scheduler {
         for (_, ticket) in back {
             self.return_to_bucket(ticket);
         }
-        self.drop_reservations_beyond(slot, horizon);
         // What its limits close the tenant for may be held now.
         self.flows.reconsider.insert(self.batches[slot].tenant);
-    }
-
-    fn drop_reservations_beyond(&mut self, batch: u32, horizon: u32) {
-        for backend in 0..self.backends.len() {
-            let Some(kept) = self.backends[backend].reservation else { continue };
-            let ticket = &self.tickets[kept.ticket.slot()];
-            if ticket.batch == batch && ticket.index >= horizon {
-                self.clear_reservation(backend as u32);
-            }
-        }
     }
 
     /// Whether the head is only waiting to be moved to its batch.

@@ -13,7 +13,6 @@ impl Scheduler {
         self.advance(now_ns);
         let Some(&slot) = self.backends_by_id.get(&backend) else { return };
         self.has_limits = true;
-        self.may_have_room = true; // at a backend that was avoided for this one
         let now_ns = self.now_ns;
         for of_model in &mut self.backends[slot as usize].models {
             if model.is_none_or(|model| of_model.model == model) {

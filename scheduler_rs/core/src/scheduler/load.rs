@@ -7,6 +7,9 @@ impl Scheduler {
     /// Before each choice: opens and shuts models at the backends that have a limit of them. Returns whether that has
     /// changed any.
     pub(super) fn refresh_loaded(&mut self) -> bool {
+        if !self.limits_models {
+            return false;
+        }
         let mut has_changed = false;
         let limited = |most: u32| most > 0;
         for backend in self.backends.iter_mut().filter(|backend| limited(backend.config.max_loaded_models)) {
@@ -14,9 +17,10 @@ impl Scheduler {
         }
         for (_, group) in self.groups.iter().filter(|(_, group)| !group.tenants.is_empty()) {
             for route in &group.routes {
-                let has_other = group.routes.iter().any(|other| {
+                let others = group.routes.iter().filter(|other| other.backend != route.backend);
+                let has_other = others.filter(|other| self.may_go(group, **other)).any(|other| {
                     let backend = &self.backends[other.backend as usize];
-                    other.backend != route.backend && backend.has_in_memory(other.model_slot)
+                    backend.has_in_memory(other.model_slot)
                 });
                 let may_go = self.may_go(group, *route);
                 let backend = &mut self.backends[route.backend as usize];
@@ -28,12 +32,10 @@ impl Scheduler {
                 }
             }
         }
-        for at in 0..self.backends.len() {
-            let backend = &mut self.backends[at];
+        for backend in &mut self.backends {
             let most = backend.config.max_loaded_models;
             if limited(most) {
                 has_changed |= backend.loaded.refresh(&mut backend.models, most);
-                self.drop_reservation_where(at as u32, |slot| slot.shut);
             }
         }
         has_changed

@@ -2,6 +2,7 @@
 //! model that a backend refuses, all attempts do.
 
 use super::Scheduler;
+use crate::backend::ModelSlot;
 use crate::group::{Group, Route};
 use crate::{BackendId, Error, ModelId, TicketId};
 
@@ -28,14 +29,12 @@ impl Scheduler {
         self.advance(now_ns);
         let Some(&slot) = self.backends_by_id.get(&backend) else { return };
         self.has_limits = true;
-        self.may_have_room = true; // at another one that is to be avoided
         let (now_ns, backend) = (self.now_ns, &mut self.backends[slot as usize]);
         if let Ok(at) = backend.models.binary_search_by_key(&model, |slot| slot.model) {
             let slot = &mut backend.models[at];
             slot.avoided_until_ns = if until_ns <= now_ns { 0 } else { slot.avoided_until_ns.max(until_ns) };
         }
         backend.refresh_avoided(now_ns);
-        self.drop_reservation_where(slot, |slot| slot.model == model && slot.is_avoided());
     }
 
     /// The backend of a ticket in flight has run nothing of it and never will. To be told before its [`Self::retry`],
@@ -52,23 +51,18 @@ impl Scheduler {
     pub(super) fn may_go(&self, group: &Group, route: Route) -> bool {
         let backend = &self.backends[route.backend as usize];
         let is_refusing = backend.is_avoided && backend.models[route.model_slot as usize].is_avoided();
-        !(group.key.avoided == Some(backend.id) && self.is_open_elsewhere(group, route)
-            || is_refusing && self.is_served_elsewhere(group, route))
+        let has_failed = group.key.avoided == Some(backend.id);
+        // What is refused waits for a pause or a limit elsewhere: it has an end.
+        !(has_failed && self.has_other(group, route, |slot| !slot.is_paused())
+            || is_refusing && self.has_other(group, route, |_| true))
     }
 
-    fn is_open_elsewhere(&self, group: &Group, route: Route) -> bool {
+    /// Whether another of its backends is up, does not refuse its model and meets the condition for it.
+    fn has_other(&self, group: &Group, route: Route, condition: impl Fn(&ModelSlot) -> bool) -> bool {
         group.routes.iter().filter(|other| other.backend != route.backend).any(|other| {
             let backend = &self.backends[other.backend as usize];
             let slot = &backend.models[other.model_slot as usize];
-            backend.is_up() && !slot.is_paused() && !slot.is_avoided()
-        })
-    }
-
-    /// A pause or a limit there does not count: it has an end.
-    fn is_served_elsewhere(&self, group: &Group, route: Route) -> bool {
-        group.routes.iter().filter(|other| other.backend != route.backend).any(|other| {
-            let backend = &self.backends[other.backend as usize];
-            backend.is_up() && !backend.models[other.model_slot as usize].is_avoided()
+            backend.is_up() && !slot.is_avoided() && condition(slot)
         })
     }
 }

@@ -41,14 +41,12 @@ impl Scheduler {
         }
     }
 
-    /// The choice once it is settled which models are open. What one backend opens depends on what the others have open,
-    /// so where nothing can go they are looked at again, until nothing changes: the next poll would find what is left.
+    /// The choice once it is settled which models are open, and for whom room stays kept. What one backend opens depends on
+    /// what the others have open, so where nothing can go they are looked at again, until nothing changes: the next poll
+    /// would find what is left.
     fn choose_loaded(&mut self) -> Option<Candidate> {
-        if !self.limits_models {
-            return self.choose();
-        }
         for _ in 0..=self.backends.len() {
-            let has_changed = self.refresh_loaded();
+            let has_changed = self.refresh_loaded() | self.drop_vain_reservations();
             let best = self.choose();
             if best.is_some() || !has_changed {
                 return best;
@@ -160,8 +158,6 @@ impl Scheduler {
         };
         if fulfilled {
             self.clear_reservation(route.backend);
-        } else if self.backends[route.backend as usize].is_spent {
-            self.drop_reservation_where(route.backend, |slot| slot.spent().is_some());
         }
         self.arm_ticket(slot);
         dispatch

@@ -131,13 +131,9 @@ impl Scheduler {
     fn close_tenant(&mut self, tenant: TenantId) {
         self.flows.close(&mut self.groups, tenant);
         self.close_in_backlogs(tenant, true);
-        for backend in 0..self.backends.len() {
-            let kept = self.backends[backend].reservation;
-            if kept.is_some_and(|kept| self.tenant_of(kept.ticket.slot()) == tenant) {
-                self.clear_reservation(backend as u32);
-            }
-            // Nor does what it may not release keep smaller ones of others back.
-            self.backends[backend].reopen(self.now_ns, |closing| closing.tenant == tenant);
+        // What it may not release keeps no smaller ones of others back.
+        for backend in &mut self.backends {
+            backend.reopen(self.now_ns, |closing| closing.tenant == tenant);
         }
         self.tenant_limits.closed.insert(tenant);
     }

@@ -30,7 +30,6 @@ impl Scheduler {
         let ticket = &self.tickets[slot];
         let (at, of, model) = (ticket.backend, ticket.given, self.groups[ticket.group].key.model);
         let closed = self.backends[at as usize].hear(self.now_ns, model, of, requests, tokens);
-        self.drop_reservation_where(at, |slot| slot.spent().is_some());
         Ok(closed.filter(|&(_, until_ns)| until_ns < NEVER))
     }
 

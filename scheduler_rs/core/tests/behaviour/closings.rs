@@ -42,6 +42,26 @@ pub(crate) fn half_used(count: Count, config: Config) -> Driver {
     half_used_as(count, config, plain(100))
 }
 
+/// Backend 0 serves both models, with as many long slots and 500 tokens left of model 0; no other is up.
+fn both_at_one(long_slots: u32) -> Driver {
+    let both = BackendConfig { models: serving(&[0, 1]), ..laned(long_slots, 4_096) };
+    let mut driver = half_used_as(Count::Provider, fcfs(), both);
+    driver.backend(1, BackendConfig { available: false, ..plain(1) });
+    driver
+}
+
+/// Fills the short lane of 4,096 tokens with prompts of model 1 until room is kept. Returns what is in prefill, what room
+/// is kept for, and what has passed that.
+fn keep_room(driver: &mut Driver, backend: usize) -> [TicketId; 3] {
+    let in_prefill = driver.submit_one(1, STANDARD, 3_500);
+    assert_eq!(driver.released(), [in_prefill]);
+    let kept = driver.submit_one(1, STANDARD, 600);
+    let passing = driver.submit_one(1, STANDARD, 256);
+    assert_eq!(driver.released(), [passing]);
+    assert_eq!(driver.scheduler.snapshot().backends[backend].reserved_for, Some(kept));
+    [in_prefill, kept, passing]
+}
+
 pub(crate) fn fcfs() -> Config {
     Config { policy: policy("fcfs"), ..Config::default() }
 }
@@ -198,12 +218,7 @@ fn its_own_release() {
     for count in COUNTS {
         let mut driver = half_used(count, fcfs());
         driver.backend(1, BackendConfig { cap: 3, models: serving(&[0, 1]), ..laned(1, 4_096) });
-        let in_prefill = driver.submit_one(1, STANDARD, 3_500);
-        assert_eq!(driver.released(), [in_prefill]);
-        let kept = driver.submit_one(1, STANDARD, 600);
-        let passing = driver.submit_one(1, STANDARD, 256);
-        assert_eq!(driver.released(), [passing]);
-        assert_eq!(driver.scheduler.snapshot().backends[1].reserved_for, Some(kept));
+        let [in_prefill, kept, _] = keep_room(&mut driver, 1);
         driver.finish(in_prefill);
         // Before `kept` has gone nothing else may go to backend 1, and then one more.
         let theirs = submit_of(&mut driver, 2, 2, &[(0, 600), (0, 100)]);
@@ -218,15 +233,8 @@ fn its_own_release() {
 /// And after one that ends a reservation there: what it kept back may be before it.
 #[test]
 fn a_reservation_that_ends() {
-    let both = BackendConfig { models: serving(&[0, 1]), ..laned(2, 4_096) };
-    let mut driver = half_used_as(Count::Provider, fcfs(), both);
-    driver.backend(1, BackendConfig { available: false, ..plain(1) });
-    let in_prefill = driver.submit_one(1, STANDARD, 3_500);
-    assert_eq!(driver.released(), [in_prefill]);
-    let kept = driver.submit_one(1, STANDARD, 600);
-    let passing = driver.submit_one(1, STANDARD, 256);
-    assert_eq!(driver.released(), [passing]);
-    assert_eq!(driver.scheduler.snapshot().backends[0].reserved_for, Some(kept));
+    let mut driver = both_at_one(2);
+    let [in_prefill, kept, passing] = keep_room(&mut driver, 0);
     driver.finish(in_prefill);
     driver.finish(passing);
     let theirs = submit_of(&mut driver, 2, 2, &[(0, 100), (0, 5_000)]);
@@ -237,9 +245,7 @@ fn a_reservation_that_ends() {
 #[test]
 fn a_reservation_that_ends_elsewhere() {
     for goes_elsewhere in [true, false] {
-        let both = BackendConfig { models: serving(&[0, 1]), ..laned(2, 4_096) };
-        let mut driver = half_used_as(Count::Provider, fcfs(), both);
-        driver.backend(1, BackendConfig { available: false, ..plain(1) });
+        let mut driver = both_at_one(2);
         let in_prefill = driver.submit_one(1, STANDARD, 3_500);
         assert_eq!(driver.released(), [in_prefill]);
         driver.scheduler.set_tenant_limits(0, 4, 0, 800).unwrap();
@@ -265,9 +271,7 @@ fn a_reservation_that_ends_elsewhere() {
 /// tokens.
 #[test]
 fn a_lane_that_fills() {
-    let both = BackendConfig { models: serving(&[0, 1]), ..laned(1, 4_096) };
-    let mut driver = half_used_as(Count::Provider, fcfs(), both);
-    driver.backend(1, BackendConfig { available: false, ..plain(1) });
+    let mut driver = both_at_one(1);
     let theirs = submit_of(&mut driver, 2, 2, &[(0, 5_000), (0, 100)]);
     let long = submit_of(&mut driver, 3, 3, &[(1, 5_000)])[0];
     assert_eq!(driver.released(), [long, theirs[1]]);
@@ -320,9 +324,7 @@ fn room_for_the_closed_model() {
 /// Nothing is closed for a prompt that goes elsewhere, so room that is kept for another of its model stays kept.
 #[test]
 fn room_where_it_need_not_go() {
-    let both = BackendConfig { models: serving(&[0, 1]), ..laned(2, 4_096) };
-    let mut driver = half_used_as(Count::Provider, fcfs(), both);
-    driver.backend(1, BackendConfig { available: false, ..plain(1) });
+    let mut driver = both_at_one(2);
     let in_prefill = [driver.submit_one(1, STANDARD, 3_500), driver.submit_one(1, STANDARD, 100)];
     assert_eq!(driver.released(), in_prefill);
     let kept = driver.submit_one(0, STANDARD, 450);
@@ -337,14 +339,8 @@ fn room_where_it_need_not_go() {
 /// Room that is kept for a prompt of another model stays kept.
 #[test]
 fn room_for_another_model() {
-    let both = BackendConfig { models: serving(&[0, 1]), ..laned(2, 4_096) };
-    let mut driver = half_used_as(Count::Provider, fcfs(), both);
-    driver.backend(1, BackendConfig { available: false, ..plain(1) });
-    let in_prefill = driver.submit_one(1, STANDARD, 3_500);
-    assert_eq!(driver.released(), [in_prefill]);
-    let kept = driver.submit_one(1, STANDARD, 600);
-    let passing = driver.submit_one(1, STANDARD, 256);
-    assert_eq!(driver.released(), [passing]);
+    let mut driver = both_at_one(2);
+    let [_, kept, _] = keep_room(&mut driver, 0);
     driver.submit_one(0, STANDARD, 5_000);
     driver.submit_one(1, STANDARD, 100);
     assert!(driver.released().is_empty());

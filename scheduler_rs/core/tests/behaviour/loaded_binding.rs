@@ -107,3 +107,46 @@ fn backlogs_stay_apart() {
     }
     assert_eq!((ended, loads(&driver)), (400, vec![1, 1]));
 }
+
+/// Releases in a turn of a model.
+const TURN: usize = 32;
+
+/// A model that is in memory elsewhere ends no turn, but a prompt that has failed there is to go on here: its model gets a
+/// place after one turn of the other, however much of that waits.
+#[test]
+fn failed_where_it_is_in_memory() {
+    let mut driver = Driver::with("fcfs", &[plain(1), holding(1, 1, &[0, 1])]);
+    let moves = driver.submit_one(0, STANDARD, 10);
+    assert_eq!(driver.dispatches()[0].backend, 0);
+    driver.try_submit(1, &vec![(1, STANDARD, 10); 4 * TURN], BatchOptions::default()).unwrap();
+    let mut running = driver.released();
+    driver.scheduler.move_on(driver.now_ns, moves).unwrap();
+    assert!(driver.retry(moves, 0, false));
+    let mut passed = 0;
+    while !running.contains(&moves) {
+        passed += 1;
+        assert!(passed <= TURN, "it waits for more than a turn");
+        driver.finish(running.remove(0));
+        running = driver.released();
+    }
+    assert_eq!(driver.scheduler.snapshot().backends[1].in_flight_by_model, [(0, 1)]);
+}
+
+/// Where every backend refuses a model its prompts may go to each: in memory at one, it ends no turn at another.
+#[test]
+fn in_memory_where_all_refuse() {
+    let mut driver = Driver::with("fcfs", &[plain(1), holding(1, 1, &[0, 1])]);
+    for backend in [0, 1] {
+        driver.scheduler.avoid(0, backend, 0, 600 * SECOND);
+    }
+    let prompts = [vec![(0, STANDARD, 10); 4], vec![(1, STANDARD, 10); 2 * TURN]].concat();
+    let tickets = driver.try_submit(1, &prompts, BatchOptions::default()).unwrap();
+    let mut running = driver.released();
+    assert_eq!(running, [tickets[0], tickets[4]]);
+    for ended in 1..2 * TURN {
+        driver.finish(running.remove(1));
+        running.extend(driver.released());
+        assert_eq!(running, [tickets[0], tickets[4 + ended]]);
+    }
+    assert_eq!(loads(&driver), [0, 1]);
+}

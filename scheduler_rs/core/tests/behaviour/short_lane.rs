@@ -211,8 +211,8 @@ fn reservation_is_dropped() {
         let unfit = driver.submit(7, &[512])[0];
         pass_until_reserved(&mut driver, &mut in_prefill, unfit);
         drop_it(&mut driver, unfit);
-        assert_eq!(reserved_for(&driver, 0), None);
         driver.poll();
+        assert_eq!(reserved_for(&driver, 0), None);
     }
 }
 

@@ -216,6 +216,11 @@ impl Reference {
                 self.verdict.breach(Law::WorkConservation, self.now_ns, what);
                 continue;
             };
+            if let Some(why) = self.kept_in_vain(item, at, seen) {
+                let what = format!("backend {} is kept for {id}, which cannot come: {why}", at.backend);
+                self.verdict.breach(Law::WorkConservation, self.now_ns, what);
+                continue;
+            }
             let budget = self.host(at.backend).map_or(0, |host| u64::from(host.short_budget()));
             let is_new = was(at.backend) != Some(id);
             let is_earned = self.host(at.backend).is_some_and(|host| self.has_earned_room(item, host));
@@ -231,6 +236,31 @@ impl Reference {
                 self.verdict.breach(Law::WorkConservation, self.now_ns, what);
             }
         }
+    }
+
+    /// Why a prompt that a lane is kept for cannot come, though others could. What closes the whole backend and a model's
+    /// full cap are waited for; where all that may be in flight is, here or in all, nobody is kept back.
+    fn kept_in_vain(&self, item: &Item, at: &SeenBackend, seen: &Seen) -> Option<String> {
+        let (tenant, model) = (self.group(item.batch).terms.tenant, item.request.model);
+        let obstacles = self.obstacles(item, self.host(at.backend)?, 0);
+        if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::GlobalCap | Obstacle::Cap)) {
+            return None;
+        }
+        let is_waited_for = |obstacle: &Obstacle| {
+            use Obstacle::{Breaker, ModelCap, Ramp, RequestsPerMinute, ShortLane};
+            // Too few tokens keep a prompt back once it is met: see below.
+            let is_met_late = obstacle.is_of_tokens() || obstacle.is_of_tenant();
+            is_met_late || matches!(obstacle, Breaker | ModelCap | Ramp | RequestsPerMinute | ShortLane)
+        };
+        if let Some(obstacle) = obstacles.iter().find(|obstacle| !is_waited_for(obstacle)) {
+            return Some(format!("{obstacle:?}"));
+        }
+        if !self.is_ready(item) {
+            return Some("its batch keeps it back".into());
+        }
+        let spent = at.spent.iter().find(|&&(of, ..)| of == model);
+        let closed = seen.closed_tenants.iter().find(|&&(of, ..)| of == tenant);
+        spent.map(|spent| format!("{spent:?}")).or(closed.map(|closed| format!("{closed:?}")))
     }
 
     fn check_counters(&mut self, seen: &Seen) {
