@@ -62,11 +62,11 @@ __all__ = ["App", "serve"]
 
 EXIT_OK = 0
 EXIT_CONFIG = 2
-CUT_S = 1.5
-"""How long calls may still be read after the grace, when everybody has been told in-band; and after they were cut.
-
-Longer than a session's last words: a caller that has its summary is not cut.
-"""
+TOLD_S = 1.5
+"""How long calls may still be read after the grace, when everybody has been told in-band: longer than a session's last
+words, so that a caller that has its summary is not cut."""
+CUT_S = 1.0
+"""The same after they were cut."""
 
 ADMIN_READ_AT_ONCE = 4
 """Messages to Admin, which must not wait behind those of callers."""
@@ -268,7 +268,7 @@ class App:
             await asyncio.wait_for(self.intake.idle(), grace_s)
         self.intake.stop_all("the service is stopping")
         await self.dispatcher.settled()
-        await self._calls_read(max(end_s - asyncio.get_running_loop().time(), CUT_S))
+        await self._calls_read(max(end_s - asyncio.get_running_loop().time(), TOLD_S))
         if self._observer.open_calls:
             log.warning("calls cut: not read to their end within the grace", calls=self._observer.open_calls)
             self._observer.cut()

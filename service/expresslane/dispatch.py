@@ -105,7 +105,10 @@ class Dispatcher:
             if until > self._clock():
                 self._scheduling.rearm(ticket, "idle", until)
                 return
-        attempt.stop(reason)
+        if attempt.answer.complete:
+            attempt.task.cancel()  # it only waits for the end of its connection
+        else:
+            attempt.stop(reason)
 
     def abort(self, ticket: Ticket) -> None:
         """Cancel the running attempt; its connection is closed."""
@@ -144,7 +147,7 @@ class Dispatcher:
         except BackendError as failure:
             error = failure
         except asyncio.CancelledError:
-            if not attempt.stopped:
+            if not (attempt.stopped or attempt.answer.complete):
                 attempt.stopped = "cancelled"
         except Exception:
             log.exception("defect in an adapter", backend=attempt.member.id)

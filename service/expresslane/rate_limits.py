@@ -65,7 +65,8 @@ class _Avoided:
 class _Backend:
     """A backend, what it serves, and what closes it: a limit as a whole; for one model a pause, or nothing left.
 
-    `avoided` closes a model only while another backend is up for it. `unpaid`: the run of each model (`UNPAID_RUN`).
+    `avoided` closes a model only while another backend is up for it. `unpaid`: since when the run of each model is, and
+    how long (`UNPAID_RUN`).
     """
 
     models: frozenset[int] = frozenset()
@@ -74,7 +75,7 @@ class _Backend:
     pauses: dict[int, Limit] = field(default_factory=dict)
     spent: dict[int, Limit] = field(default_factory=dict)
     avoided: dict[int, _Avoided] = field(default_factory=dict)
-    unpaid: dict[int, int] = field(default_factory=dict)
+    unpaid: dict[int, tuple[int, int]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
     def is_paused(self, model: int, now_ns: int) -> bool:
@@ -138,10 +139,10 @@ class RateLimits:
         entry = self._backends.setdefault(backend, _Backend())
         if entry.is_avoided(model, now_ns):
             return False
-        run = entry.unpaid.pop(model, 0) + 1
-        if run < UNPAID_RUN:
-            entry.unpaid[model] = run
-        return run >= UNPAID_RUN
+        since_ns, run = entry.unpaid.pop(model, (now_ns, 0))
+        if run + 1 < UNPAID_RUN:
+            entry.unpaid[model] = (since_ns, run + 1)
+        return run + 1 >= UNPAID_RUN
 
     def answered(self, backend: int, model: int, started_ns: int, *, raw: bool) -> bool:
         """A backend has answered an attempt that started then. True: the model need not avoid it any longer.
@@ -152,7 +153,8 @@ class RateLimits:
         entry = self._backends.get(backend)
         if entry is None:
             return False
-        entry.unpaid.pop(model, None)
+        if model in entry.unpaid and started_ns >= entry.unpaid[model][0]:
+            del entry.unpaid[model]
         avoided = entry.avoided.get(model)
         if avoided is None or started_ns < avoided.since_ns or (raw and avoided.limit.kind == MODEL_NOT_FOUND):
             return False

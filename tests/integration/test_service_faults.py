@@ -7,16 +7,20 @@ import gc
 import random
 from collections import Counter
 
+import pytest
 from expresslane.attempt import Attempt
+from expresslane.backends import http
 from expresslane.batches.batch import Batch
 from expresslane.batches.held import Amount
 from expresslane.batches.ticket import Ticket
-from expresslane_client import Outcome, Prompt
+from expresslane_client import Deadlines, Outcome, Prompt
 
 from tests.support.fake_backend import FakeBackend, Script, echo_of
 from tests.support.fake_backend.adapter import until
 from tests.support.fake_backend.openai_dialect import event
 from tests.support.service import Service, backend
+from tests.support.virtual_service import VirtualBackend, VirtualService
+from tests.support.virtual_sockets import virtual_sockets
 
 OF_A_PROMPT = (Batch, Ticket, Attempt)
 
@@ -126,3 +130,15 @@ def tasks_of_the_service() -> int:
     """Tasks that run now, but for those of the fakes and of this test."""
     names = (task.get_coro() for task in asyncio.all_tasks())
     return sum("FakeBackend" not in getattr(coro, "__qualname__", "") for coro in names)
+
+
+@pytest.mark.parametrize("deadlines", [Deadlines(idle_s=0.1), Deadlines(attempt_s=0.3)], ids=["idle", "attempt"])
+@virtual_sockets
+async def test_a_complete_answer_counts(deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline that passes when an answer is complete, and only its connection is open, takes nothing from it."""
+    monkeypatch.setattr(http, "LINGER_S", 60.0)
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url)) as service:
+        fake.script(Script(hold_open=True))
+        (result,) = await service.client.generate_batch([Prompt("a", "a", deadlines=deadlines)]).collect()
+        assert (result.error, result.text) == (None, echo_of("a"))
+        await fake.generations[0].cancelled.wait()

@@ -103,7 +103,7 @@ async def test_stop_cuts_who_does_not_read(reads: bool, monkeypatch: pytest.Monk
     ):
         fake.on(lambda _: Script(text="y" * 100_000, pieces=1))
         call = await unread_call(service)
-        monkeypatch.setattr("expresslane.app.CUT_S", 0.05)
+        monkeypatch.setattr("expresslane.app.TOLD_S", 0.05)
         cut = asyncio.Event()
 
         def cut_and_tell() -> None:

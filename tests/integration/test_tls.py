@@ -90,7 +90,7 @@ async def test_a_certificate_stands_for_a_tenant(tmp_path: Path) -> None:
             assert result.error is not None
             assert result.error.reason == "MODEL_NOT_PERMITTED"  # acme's own list holds
         async with Client(service.address, tls=ours.caller("globex.example")) as globex:
-            with pytest.raises(RefusedError, match="no credentials") as raised:
+            with pytest.raises(RefusedError, match="no tenant's") as raised:
                 await globex.collect_batch(["x"])
             assert raised.value.reason == "UNAUTHENTICATED"
 

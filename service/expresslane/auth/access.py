@@ -24,17 +24,19 @@ log = structlog.get_logger(__name__)
 
 _KEY_HEADERS = ("authorization", "x-api-key")
 _NO_KEY = "no credentials: send the metadata `authorization: Bearer KEY`"
+_NO_TENANTS = "the certificate's name is no tenant's, and there is no key: send `authorization: Bearer KEY`"
 _BAD_KEY = "the key is not valid"
 
 
 class DeniedError(RefusedError):
     """A call that is not let in. `why` is for the log only: it says more than the caller may know."""
 
-    def __init__(self, reason: Reason, message: str, why: str, key_id: str = "", tenant: str = "") -> None:
+    def __init__(
+        self, reason: Reason, message: str, why: str, key_id: str = "", tenant: str = "", *, certificate: str = ""
+    ) -> None:
         super().__init__(reason, message)
         self.why = why
-        self.key_id = key_id
-        self.tenant = tenant
+        self.who = {"key": key_id, "tenant": tenant} | ({"certificate": certificate} if certificate else {})
 
 
 class Access:
@@ -109,9 +111,13 @@ class Access:
                 raise DeniedError(Reason.UNAUTHENTICATED, _BAD_KEY, rejected.why, rejected.key_id) from None
             return Caller(tenant, self._is_admin(tenant), public_id)
         if self._of_certificate:
-            for name in _names(certificate()):
+            names = _names(certificate())
+            for name in names:
                 if (owner := self._of_certificate.get(name)) is not None:
                     return Caller(owner, self._is_admin(owner))
+            if names:
+                shown = ", ".join(names)[:200]
+                raise DeniedError(Reason.UNAUTHENTICATED, _NO_TENANTS, "certificate of no tenant", certificate=shown)
         raise DeniedError(Reason.UNAUTHENTICATED, _NO_KEY, "no credentials")
 
     def may_use(self, tenant: str, *names: str) -> bool:
@@ -141,7 +147,7 @@ def _presented(metadata: Mapping[str, str | bytes]) -> str | None:
     return None
 
 
-def _names(context: Mapping[str, Iterable[bytes]]) -> Iterable[str]:
+def _names(context: Mapping[str, Iterable[bytes]]) -> list[str]:
     """The names in a verified client certificate: the alternative ones, or the common name where there are none."""
     names = [*context.get("x509_subject_alternative_name", ())] or [*context.get("x509_common_name", ())]
     return [name.decode(errors="replace") for name in names]

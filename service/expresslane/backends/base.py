@@ -74,6 +74,7 @@ class Answer:
         "_on_told",
         "active_ns",
         "bytes",
+        "complete",
         "finish_reason",
         "finish_reason_raw",
         "logprobs_json",
@@ -99,6 +100,8 @@ class Answer:
         self.started = False
         self.active_ns = self._clock()
         self.bytes = 0
+        self.complete = False
+        """Nothing of it can fail any more, though its connection may still be read."""
         self.text_parts: list[str] = []
         self.reasoning_parts: list[str] = []
         self.tool_calls: list[ToolCall] = []

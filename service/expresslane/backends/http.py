@@ -205,8 +205,13 @@ class HttpClient:
             http_status=200,
         )
 
-    async def linger(self, response: ClientResponse) -> None:
-        """Read the end of an answer that is complete, for a short while, so that its connection can be used again."""
+    async def linger(self, answer: Answer, response: ClientResponse) -> None:
+        """Read the end of an answer that is complete, for a short while, so that its connection can be used again.
+
+        Raises BackendError when it is larger than an answer may be. Else it counts, whatever ends this.
+        """
+        self.check_size(answer)
+        answer.complete = True
         content = response.content
         if content.at_eof():
             return

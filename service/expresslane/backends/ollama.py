@@ -91,7 +91,7 @@ class OllamaBackend(Backend):
             answer.touch()
             for line in parser.feed(chunk):
                 if self._take(call, answer, line, response.headers):
-                    await self._http.linger(response)
+                    await self._http.linger(answer, response)
                     return True
             self._http.check_size(answer)
         rest = (line for line in parser.finish() if line.rstrip().endswith(b"}"))

@@ -108,7 +108,7 @@ class OpenAIBackend(Backend):
             while chunk := await content.readany():
                 answer.touch()
                 if self._take(reader, parser.feed(chunk), response.headers):
-                    await self._http.linger(response)
+                    await self._http.linger(answer, response)
                     return
                 parser.check()
                 self._http.check_size(answer)

@@ -29,7 +29,7 @@ def tell(method: str, context: Context, refusal: RefusedError, **who: str) -> gr
     """One limited line for each kind of refusal: the log must not grow with what strangers send. Returns the code."""
     why = refusal.reason.value
     if isinstance(refusal, DeniedError):
-        why, who = refusal.why, {"key": refusal.key_id, "tenant": refusal.tenant}
+        why, who = refusal.why, refusal.who
     code = status_code(refusal.reason)
     event = f"call refused: {why}"  # each kind is limited by itself
     log.warning(event, method=method.removeprefix("/"), code=code.name, peer=context.peer(), **who)

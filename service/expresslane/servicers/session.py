@@ -253,7 +253,8 @@ class Session:
             self._line.delivered(parcel.results)
             limit = batch.options.result_limit_bytes
             for response in encode.result_responses(parcel.results, pb.StreamPromptsResponse, limit):
-                response.credits = len(response.results)
+                if self._heeds(batch):
+                    response.credits = len(response.results)
                 await self._context.write(response)
             self._writing = False
             self._quiet_since_ns = self._clock()

@@ -64,9 +64,10 @@ class InferenceStub:
 
     A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
     or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
-    what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
-    Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
-    still on their way.
+    what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close. A
+    caller that still sends when it ends may see INTERNAL in place of OK: the summary is what counts. Read to the end of
+    the call: whoever cancels it, or stops reading at a write that failed, loses the results that are still on their way.
+    A session that was cut short grants no more credits.
     """
     CancelBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -112,9 +113,10 @@ class InferenceAsyncStub(InferenceStub):
 
     A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
     or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
-    what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
-    Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
-    still on their way.
+    what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close. A
+    caller that still sends when it ends may see INTERNAL in place of OK: the summary is what counts. Read to the end of
+    the call: whoever cancels it, or stops reading at a write that failed, loses the results that are still on their way.
+    A session that was cut short grants no more credits.
     """
     CancelBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelBatchRequest, _inference_pb2.CancelBatchResponse]  # type: ignore[assignment]
     """Cancels what is unfinished of a batch that the caller's tenant has kept (on_disconnect KEEP), whether a call is
@@ -181,9 +183,10 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
 
         A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
         or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
-        what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
-        Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
-        still on their way.
+        what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close. A
+        caller that still sends when it ends may see INTERNAL in place of OK: the summary is what counts. Read to the end of
+        the call: whoever cancels it, or stops reading at a write that failed, loses the results that are still on their way.
+        A session that was cut short grants no more credits.
         """
 
     @_abc_1.abstractmethod

@@ -92,7 +92,9 @@ def test_a_certificate_says_who_it_is() -> None:
     assert identify(door, {}, "other", "spiffe://x/acme") == Caller("acme", admin=False)
     assert identify(door, {"x-api-key": OPS_KEY}, "spiffe://x/acme").tenant == "ops"
     assert denied(door, {"x-api-key": "wrong"}, "spiffe://x/acme").why == "malformed key"
-    assert denied(door, {}, "spiffe://x/stranger").why == "no credentials"
+    stranger = denied(door, {}, "spiffe://x/stranger")
+    assert (stranger.why, stranger.who["certificate"]) == ("certificate of no tenant", "spiffe://x/stranger")
+    assert denied(door, {}).why == "no credentials"
 
 
 def test_the_common_name_counts_where_there_is_no_other() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from expresslane.errors import Reason, Refuses
-from expresslane.rate_limits import KEY_REFUSED, MODEL_NOT_FOUND, UNPAID_RUN
+from expresslane.rate_limits import KEY_REFUSED, MODEL_NOT_FOUND, UNPAID_RUN, RateLimits
 from expresslane.results import Outcome
 from expresslane.retries import RetryPolicy
 
@@ -66,6 +66,18 @@ async def test_a_burst_at_an_empty_account() -> None:
         results, _ = await world.run([prompt(str(number)) for number in range(200)])
         assert {(one.outcome, one.backend) for one in results} == {(Outcome.SUCCEEDED, "z")}
         assert UNPAID_RUN <= len(empty.calls) <= UNPAID_RUN - 1 + 8
+
+
+def test_an_answer_from_before_does_not_end_the_run() -> None:
+    """What began while the account still had something ends when it will: it says nothing of what is left since."""
+    limits = RateLimits()
+    assert not limits.note_unpaid(A, 0, now_ns=10)
+    for run in range(2, UNPAID_RUN + 1):
+        limits.answered(A, 0, started_ns=9, raw=False)
+        assert limits.note_unpaid(A, 0, now_ns=10 + run) == (run == UNPAID_RUN)
+    assert not limits.note_unpaid(A, 0, now_ns=20)
+    limits.answered(A, 0, started_ns=20, raw=False)
+    assert not any(limits.note_unpaid(A, 0, now_ns=30) for _ in range(UNPAID_RUN - 1))
 
 
 @virtual_time

@@ -91,3 +91,12 @@ def test_a_minute_without_an_end_is_no_reason_to_hurry() -> None:
     assert ends.retry_after_ns(300 * SECOND, SECOND, 1, lambda: 1) == 60 * SECOND
     ends.ended(idle=False)
     assert ends.retry_after_ns(300 * SECOND, SECOND, 1, lambda: 1) == SECOND
+
+
+def test_what_has_ended_counts_as_a_slot() -> None:
+    """Where little is in flight any more, as many as have ended are taken to end in as long again."""
+    ends = FirstEnds()
+    ends.began(0)
+    for _ in range(4):
+        ends.ended(idle=False)
+    assert ends.retry_after_ns(8 * SECOND, SECOND, 8, lambda: 1) == 16 * SECOND

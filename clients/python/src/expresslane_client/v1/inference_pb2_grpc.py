@@ -119,9 +119,10 @@ class InferenceServicer(object):
 
         A session may end while its caller still sends: it was cut short (a failure policy, the deadline, a stopping service),
         or cancels came behind the last result. Half-close when the summary is there. What is sent after it is dropped, even
-        what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close.
-        Read to the end of the call: whoever cancels it, or stops reading at a write that failed, loses the results that are
-        still on their way.
+        what is wrong; the call then ends with OK, within a second or so of the summary if the caller does not half-close. A
+        caller that still sends when it ends may see INTERNAL in place of OK: the summary is what counts. Read to the end of
+        the call: whoever cancels it, or stops reading at a write that failed, loses the results that are still on their way.
+        A session that was cut short grants no more credits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
