@@ -43,6 +43,7 @@ def test_each_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert names == ["r.failed.jsonl", "r.2.failed.jsonl", "r.3.failed.jsonl"]
     (tmp_path / names[1]).write_bytes(b"")
     names.append(new_failures(path, [b"4\n"]).name)
+    assert names[3:] == ["r.4.failed.jsonl"]
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == dict(
         zip(names, [b"0\n", b"", b"2\n", b"4\n"], strict=True)
     )
