@@ -27,8 +27,8 @@ _NAME_TAKEN = frozenset({Reason.REQUEST_EXISTS, Reason.JOB_EXISTS})
 class Refused:
     """Counts since the start. What is sent again and refused again counts again.
 
-    What clients are meant to go on from does not count: a batch that shall come through StreamPrompts, where its
-    prompts are counted (BATCH_TOO_LARGE), and a name that is taken.
+    A batch that shall come through StreamPrompts counts (BATCH_TOO_LARGE), also where `expresslane run` then sends it
+    so by itself: not every caller does. A name that is taken does not.
     """
 
     def __init__(self) -> None:
@@ -41,8 +41,7 @@ class Refused:
 
     def call(self, method: str, refusal: RefusedError) -> None:
         """A call of a method (`expresslane.v1.Inference/Generate`) was refused as a whole; only some take prompts."""
-        goes_as_stream = refusal.reason is Reason.BATCH_TOO_LARGE and refusal.prompts > 1
-        if method not in _TAKE_PROMPTS or refusal.reason in _NAME_TAKEN or goes_as_stream:
+        if method not in _TAKE_PROMPTS or refusal.reason in _NAME_TAKEN:
             return
         if refusal.prompts:
             self.prompts[refusal.reason.value] += refusal.prompts

@@ -127,9 +127,17 @@ async def test_what_has_succeeded_is_no_failure_any_more(shell: Shell, service: 
         failed.write_bytes(lines[1] + left)
         assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--append")).code == 0
         assert (failed.read_bytes() if failed.exists() else b"") == left
+    for left in (b'{"custom_id": "other", "prompt": "x"}\n', b""):
+        failed.write_bytes(lines[1] + left)
+        done = await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--overwrite")
+        assert (done.code, failed.read_bytes() if failed.exists() else b"") == (0, left)
+        assert ("r.failed.jsonl: nothing left to run, removed" in done.err.splitlines()) == (not left)
     failed.write_bytes(lines[1])
-    assert (await shell.run("run", "p.jsonl", "-o", "r.jsonl", "--overwrite")).code == 0
-    assert not failed.exists()
+    (shell.folder / "nowhere").symlink_to("/dev/null")
+    for mode in ("--append", "--overwrite"):
+        words = ["-o", "nowhere", "--failures", "r.failed.jsonl", mode]
+        assert (await shell.run("run", "p.jsonl", *words)).code == 0
+        assert failed.read_bytes() == lines[1], "the results of it are kept nowhere"
 
 
 async def test_the_only_copy_of_a_prompt_stays(shell: Shell, service: StubService) -> None:
@@ -138,6 +146,13 @@ async def test_the_only_copy_of_a_prompt_stays(shell: Shell, service: StubServic
     assert (await shell.run("run", "p.failed.jsonl")).code == 0
     assert (shell.folder / "p.failed.jsonl").read_bytes() == b"".join(lines)
     service.failing = {"p0"}
+    for number, words in enumerate(([], ["--failures", "p.failed.jsonl"], ["--overwrite"], ["-o", "/dev/null"]), 2):
+        named = ["--failures", "p.failed.jsonl"] if "-o" in words else []
+        done = await shell.run("run", "p.failed.jsonl", *words, *named)
+        assert done.code == 1, done.err
+        assert f"without success in p.{number}.failed.jsonl (p.failed.jsonl stays as it was)" in done.err
+        assert (shell.folder / f"p.{number}.failed.jsonl").read_bytes() == lines[0]
+        assert (shell.folder / "p.failed.jsonl").read_bytes() == b"".join(lines)
     nothing = shell.folder / "null"
     nothing.symlink_to("/dev/null")
     assert (await shell.run("run", "p.failed.jsonl", "--failures", "null", "--overwrite")).code == 1

@@ -265,6 +265,7 @@ async def test_refusals_are_counted_by_reason() -> None:
                 with pytest.raises(RefusedError):
                     await nobody.collect_batch([Prompt("a", "hi")])
             snapshot = await client.get_snapshot()
-    assert snapshot.refused_by_reason == {"UNKNOWN_MODEL": 2, "CLASS_NOT_ALLOWED": 4, "MODEL_NOT_PERMITTED": 1}
-    assert (snapshot.refused, snapshot.submitted) == (7, 1)
+    by_reason = {"UNKNOWN_MODEL": 2, "CLASS_NOT_ALLOWED": 4, "MODEL_NOT_PERMITTED": 1, "BATCH_TOO_LARGE": 4}
+    assert snapshot.refused_by_reason == by_reason
+    assert (snapshot.refused, snapshot.submitted) == (11, 1)
     assert snapshot.calls_refused_by_reason == {"INVALID_FIELD": 1}

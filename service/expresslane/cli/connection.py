@@ -67,6 +67,7 @@ def connection(arguments: argparse.Namespace) -> Connection:
         name: getattr(arguments, name) or (os.environ.get(PREFIX + variable) if variable else None) or ""
         for name, variable, _, _ in _OPTIONS
     }
+    given["address"] = given["address"].strip()  # a variable may come from a file, with a line end
     if given["address"].startswith(("http://", "https://")):
         scheme, _, rest = given["address"].partition("://")
         with_tls = " --tls" if scheme == "https" else ""

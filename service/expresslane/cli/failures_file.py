@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
+import tempfile
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from expresslane.cli.prompt_lines import custom_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["add_failures", "failures_path", "new_failures", "remove_failures", "replace_failures"]
+__all__ = ["add_failures", "failures_path", "is_special", "new_failures", "replace_failures"]
 
 _END = ".failed.jsonl"
 
@@ -32,59 +36,48 @@ def new_failures(path: Path, lines: Iterable[bytes]) -> Path:
 
     It is `path`, or the first of `<name>.2.failed.jsonl`, `<name>.3.failed.jsonl` and so on that is free.
     """
-    if _is_special(path):
+    if is_special(path):
         replace_failures(path, lines)
         return path
-    draft = _draft(path, lines)
-    return next(one for one in _names(path) if _take(draft, one))
+    for name in _names(path):
+        with suppress(FileExistsError), _locked(name, os.O_EXCL) as claimed:
+            _put(name, claimed, lines)
+            return name
+    raise AssertionError("names do not run out")
 
 
 def replace_failures(path: Path, lines: Iterable[bytes]) -> None:
     """Write the lines in the place of what the file holds, which may be where they come from. Raises OSError."""
-    if _is_special(path):
+    if is_special(path):
         with path.open("wb") as file:
             file.writelines(lines)
     else:
-        _draft(path, lines).replace(path)
+        with _locked(path) as earlier:
+            _put(path, earlier, lines)
 
 
-def add_failures(path: Path, lines: Iterable[bytes], ended: Iterable[str | None]) -> None:
+def add_failures(path: Path, lines: Iterable[bytes], ended: Iterable[str | None]) -> bool:
     """Write the lines after those that the file has of other prompts than those with a new end, by their custom_ids.
 
-    A file in which nothing is left goes. Raises OSError.
+    A file in which nothing is left goes; returns whether it has. Raises OSError.
     """
-    if not path.is_file():
+    if is_special(path):
         replace_failures(path, lines)
-        return
-    with path.open("rb") as earlier:
+        return False
+    with _locked(path) as earlier:
         again = {custom_id_of(line) for line in earlier}.intersection(ended)
         again.discard(None)  # what is no prompt is left as it is
         earlier.seek(0)
-        draft = _draft(path, _whole_lines(earlier, again), lines)
-    if draft.stat().st_size:
-        draft.replace(path)
-    else:
-        draft.unlink()
-        path.unlink()
+        return not _put(path, earlier, _whole_lines(earlier, again), lines)
 
 
-def remove_failures(path: Path) -> None:
-    """Nothing of the file is left to run. Raises OSError."""
-    if path.is_file():
-        path.unlink()
+def is_special(path: Path) -> bool:
+    """Whether it is there and no file, such as /dev/null: that is written to, and not replaced."""
+    return path.exists() and not path.is_file()
 
 
 def _whole_lines(earlier: Iterable[bytes], again: set[str | None]) -> Iterator[bytes]:
     return (line if line.endswith(b"\n") else line + b"\n" for line in earlier if custom_id_of(line) not in again)
-
-
-def _draft(path: Path, *parts: Iterable[bytes]) -> Path:
-    """A file beside it: the input may be the failures file itself, which is replaced once the new one is complete."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with draft.open("wb") as file:
-        for lines in parts:
-            file.writelines(lines)
-    return draft
 
 
 def _names(path: Path) -> Iterator[Path]:
@@ -94,19 +87,43 @@ def _names(path: Path) -> Iterator[Path]:
         yield path.with_name(name)
 
 
-def _take(draft: Path, path: Path) -> bool:
-    """Give the draft this name, unless something has it: another run may be about to take it too."""
+@contextmanager
+def _locked(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
+    """The file of this name, made where there is none, which no other run changes meanwhile. Raises OSError."""
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666), "rb") as file:
+            with suppress(OSError):  # a file system may know no locks: better without than lines that are lost
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(path, file):  # else another run has replaced or removed it before the lock was ours
+                yield file
+                return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
     try:
-        os.link(draft, path)
-    except OSError:  # the name is taken, or there are no links in this file system
-        if path.exists() and path.stat().st_size:
-            return False
-        draft.replace(path)
-    else:
-        draft.unlink()
-    return True
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
-def _is_special(path: Path) -> bool:
-    """Whether it is there and no file, such as /dev/null: that is written to, and not replaced."""
-    return path.exists() and not path.is_file()
+def _put(path: Path, locked: BinaryIO, *parts: Iterable[bytes]) -> bool:
+    """Replace the locked file, or remove it where no line is left; returns whether there is any.
+
+    The new one is written beside it and takes its name once it is complete: lines may come from the old one.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with suppress(OSError):  # a file system may know no modes
+                os.fchmod(handle, stat.S_IMODE(os.fstat(locked.fileno()).st_mode))
+            for lines in parts:
+                file.writelines(lines)
+            any_left = file.tell() > 0
+        if any_left:
+            draft.replace(path)
+        else:
+            path.unlink()
+    finally:
+        draft.unlink(missing_ok=True)
+    return any_left

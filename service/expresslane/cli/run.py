@@ -11,7 +11,7 @@ from expresslane_client import Accepted, ExpresslaneClientError, MessageTooLarge
 
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
 from expresslane.cli.earlier_results import mend_end, succeeded_in
-from expresslane.cli.failures_file import add_failures, new_failures, remove_failures, replace_failures
+from expresslane.cli.failures_file import add_failures, new_failures, replace_failures
 from expresslane.cli.progress import RunProgress
 from expresslane.cli.prompt_file import InputFileError, PromptFile
 from expresslane.cli.prompt_options import Defaults
@@ -217,7 +217,8 @@ class Run:
         path = _leave(self._options, left, self._results.left_lines(), self._prompts)
         if left:
             prompts = "1 prompt" if left == 1 else f"{left} prompts"
-            beside = f" ({earlier} has those of an earlier run)" if path != earlier else ""
+            kept = "stays as it was" if self._options.runs_failures else "has those of an earlier run"
+            beside = f" ({earlier} {kept})" if path != earlier else ""
             console.print(f"{prompts} without success in {path}{beside}; once more:", soft_wrap=True)
             console.print(f"  {one_line(self._options.again(path))}", soft_wrap=True)
         return left
@@ -227,15 +228,14 @@ def _leave(options: RunOptions, left: int, lines: Iterable[bytes], prompts: Prom
     """Write the lines of prompts without success, of which there are `left`; returns where."""
     path = options.failures
     try:
-        if options.adds_failures:
-            if left or path.is_file():
-                add_failures(path, lines, prompts.custom_ids())
-        elif left and options.finds_a_name:
+        if left and options.finds_a_name:
             path = new_failures(path, lines)
-        elif left:
+        elif left and not options.adds_failures:
             replace_failures(path, lines)
-        elif options.clears_failures:
-            remove_failures(path)
+        elif left or (options.clears_failures and path.is_file()):
+            gone = add_failures(path, lines, prompts.custom_ids())
+            if gone and not options.quiet:
+                report().print(f"{path}: nothing left to run, removed", soft_wrap=True)
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}", code=Exit.PROMPTS_FAILED) from None
     return path
@@ -247,7 +247,7 @@ def _refuse_failures(options: RunOptions) -> None:
     One that was not named is no obstacle: these go beside it.
     """
     path = options.failures
-    if not (options.failures_named and options.finds_a_name and path.is_file()):
+    if options.mode != "refuse" or options.runs_failures or not (options.failures_named and path.is_file()):
         return
     if not path.stat().st_size or (options.output is not None and _has_results(Path(options.output))):
         return  # of an output that has results is told there

@@ -14,7 +14,7 @@ from expresslane_client import BatchOptions, PromptClass
 
 from expresslane.cli.connection import Connection, add_connection, connection
 from expresslane.cli.console import CommandError
-from expresslane.cli.failures_file import failures_path
+from expresslane.cli.failures_file import failures_path, is_special
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,8 @@ class RunOptions:
 
     @property
     def adds_failures(self) -> bool:
-        """Whether earlier failures stay in their file: unless they are the input, for then each has a new end."""
-        return self.mode == "append" and not self.runs_failures
+        """Whether failures go to those in their file, from which what has a new end is taken out."""
+        return self._keeps_results and (self.mode == "append" or self.runs_failures)
 
     @property
     def runs_failures(self) -> bool:
@@ -63,32 +63,36 @@ class RunOptions:
     @property
     def finds_a_name(self) -> bool:
         """Whether failures go to a file of their own, whatever there is of an earlier run."""
-        return self.mode == "refuse" and not self.runs_failures
+        return not self.adds_failures and (self.mode != "overwrite" or self.runs_failures)
 
     @property
     def clears_failures(self) -> bool:
-        """Whether a file of failures goes once nothing of it is left.
+        """Whether what has succeeded leaves the file of failures, which goes once nothing of it is left."""
+        if self.output is None:  # --overwrite can only mean that file then
+            return self.mode == "overwrite" and not self.runs_failures
+        return self._keeps_results and (self.mode != "refuse" or self.runs_failures)
 
-        The input itself stays where results go to standard output: nobody knows here whether they were kept.
-        """
-        return (self.output is not None and self.runs_failures) or (self.mode == "overwrite" and not self.runs_failures)
+    @property
+    def _keeps_results(self) -> bool:
+        """Whether results go to a file: of standard output or /dev/null nobody knows here whether they were kept."""
+        return self.output is not None and not is_special(Path(self.output))
 
     def again(self, failures: Path) -> str:
         """The command that runs the failed prompts of a file again, keeping the results there are."""
         # A batch that is kept has its request_id for itself: other prompts need another.
         name = self.batch.get("request_id") if "keep_s" not in self.batch else ""
-        goes_there = failures in (self.failures, failures_path(str(failures), self.output))
-        return self._command(str(failures), name, *([] if goes_there else ["--failures", str(failures)]))
+        goes_there = failures == failures_path(str(failures), self.output)
+        return self._command(str(failures), name, None if goes_there else failures)
 
     @property
     def attach(self) -> str:
         """The command that comes back to this run's batch, if the service keeps it."""
-        return self._command(self.source, self.batch.get("request_id"), *self._over_failures)
+        return self._command(self.source, self.batch.get("request_id"), self._named, *self._over_failures)
 
     @property
     def anew(self) -> str:
         """The command that runs what has no success yet as a batch of another name."""
-        return self._command(self.source, None, *self._over_failures)
+        return self._command(self.source, None, self._named, *self._over_failures)
 
     @property
     def cancel(self) -> str:
@@ -96,16 +100,21 @@ class RunOptions:
         return shlex.join(["expresslane", "cancel", self.batch.get("request_id", ""), *self.service.words])
 
     @property
+    def _named(self) -> Path | None:
+        return self.failures if self.failures_named else None
+
+    @property
     def _over_failures(self) -> tuple[str, ...]:
         """What a further run of the same input needs, that it is not kept out by failures that this one replaces."""
         needs_it = self.mode == "overwrite" and self.output is None and self.failures_named
         return ("--overwrite",) if needs_it else ()
 
-    def _command(self, source: str, request_id: str | None, *more: str) -> str:
+    def _command(self, source: str, request_id: str | None, failures: Path | None, *more: str) -> str:
         """This run's command with another source, adding to the results there are."""
         words = ["expresslane", "run", source]
         words += ["--output", self.output, "--append"] if self.output else []
         words += ["--request-id", request_id] if request_id else []
+        words += ["--failures", str(failures)] if failures else []
         return shlex.join([*words, *more, *self.words, *self.service.words])
 
 
@@ -189,7 +198,7 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
 def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The options that a further run needs as well: all but those that say where prompts come from and results go."""
     values = {"model": arguments.model, "max_tokens": arguments.max_tokens, "class": arguments.prompt_class}
-    values |= {"max_failure_rate": arguments.max_failure_rate, "failures": arguments.failures}
+    values |= {"max_failure_rate": arguments.max_failure_rate}
     times = {"timeout": arguments.timeout, "keep": arguments.keep}
     values |= {name: f"{value:.16g}s" for name, value in times.items() if value is not None}
     words = [word for name, value in values.items() if value for word in (_option(name), str(value))]

@@ -46,6 +46,8 @@ def test_an_address_has_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CommandError, match=r"example: \[::1\]:50051") as raised:
         read()
     assert raised.value.hints == ("it comes from EXPRESSLANE_ADDRESS",)
+    monkeypatch.setenv("EXPRESSLANE_ADDRESS", "there:1\n")
+    assert str(read()) == "there:1", "a line end of a file is none of it"
 
 
 def test_any_file_turns_tls_on() -> None:

@@ -29,7 +29,6 @@ def test_prompts_are_counted_where_they_are_known() -> None:
 @pytest.mark.parametrize(
     ("method", "reason", "prompts"),
     [
-        (BATCH, Reason.BATCH_TOO_LARGE, 12),
         (BATCH, Reason.REQUEST_EXISTS, 3),
         ("expresslane.v1.Jobs/CreateJob", Reason.JOB_EXISTS, 3),
         ("expresslane.v1.Inference/CancelBatch", Reason.UNKNOWN_REQUEST, 0),
@@ -37,14 +36,15 @@ def test_prompts_are_counted_where_they_are_known() -> None:
     ],
 )
 def test_what_is_no_refused_work(method: str, reason: Reason, prompts: int) -> None:
-    """What a client goes on from quietly, and calls that take no prompts, count as nothing."""
+    """A name that is taken, and calls that take no prompts, count as nothing."""
     refused = Refused()
     refused.call(method, refusal(reason, prompts))
     assert (refused.prompts, refused.calls) == ({}, {})
 
 
-def test_one_prompt_that_is_too_large_is_refused() -> None:
-    """There is no other way for it to come."""
+@pytest.mark.parametrize("method", ["Inference/GenerateBatch", "Inference/CollectBatch", "Jobs/CreateJob"])
+def test_a_batch_that_is_too_large_is_refused(method: str) -> None:
+    """Whether its caller goes on from it by itself is not known."""
     refused = Refused()
-    refused.call(BATCH, refusal(Reason.BATCH_TOO_LARGE, 1))
-    assert refused.prompts == {"BATCH_TOO_LARGE": 1}
+    refused.call(f"expresslane.v1.{method}", refusal(Reason.BATCH_TOO_LARGE, 12))
+    assert (refused.prompts, refused.calls) == ({"BATCH_TOO_LARGE": 12}, {})

@@ -34,8 +34,8 @@ class Connection:
         credentials: grpc.ChannelCredentials | None = None,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
-        check_target(target)
-        self.target = target
+        self.target = target.strip()  # it may come from a file, with a line end
+        check_target(self.target)
         claim = [(TENANT_METADATA, tenant)] if tenant else []
         self._metadata = (*as_metadata(metadata), *claim, *key_metadata(api_key))
         known = Tls() if tls is True else tls or None

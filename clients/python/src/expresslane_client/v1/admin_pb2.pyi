@@ -745,8 +745,8 @@ class Snapshot(_message.Message):
     def refused_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Since start: prompts that were not accepted, by reason, as in PromptError: those of refused calls, and those that a
         batch or a session was told of in-band (UNKNOWN_MODEL, MODEL_NOT_PERMITTED). What is sent again and refused again
-        counts again. A batch that is told to come through StreamPrompts (BATCH_TOO_LARGE) does not count, nor one whose
-        name is taken (REQUEST_EXISTS, JOB_EXISTS).
+        counts again; so does a batch that is told to come through StreamPrompts (BATCH_TOO_LARGE), and then comes so. One
+        whose name is taken (REQUEST_EXISTS, JOB_EXISTS) does not count.
         """
 
     @_builtins.property
