@@ -164,7 +164,8 @@ class ModelRegistry:
                 if asked
                 else "the prompt names no model, the default is not known"
             )
-            message = f"{what}: no list of models has come yet from {backends}{self._told_of_silent()}; see `expresslane backends`"
+            backends += self._told_of_silent()
+            message = f"{what}: no list of models has come yet from {backends}; see `expresslane backends`"
             return PromptError(Reason.NO_BACKEND, message, retryable=True, deadline="", field="model")
         known = [one for one in (*self._served, *self._aliases) if may_use(one, self._aliases.get(one, one))]
         if not name:

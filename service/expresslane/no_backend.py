@@ -90,7 +90,8 @@ class Serving:
 
 def _silent(known: Iterable[Member]) -> list[str]:
     """Those that may serve any model and do not say so, a few of them, where it is known why."""
-    told = [f"backends/{one.id}: no list of models ({one.unlisted_reason})" for one in known if one.unlisted_reason]
+    silent = (one for one in known if one.is_silent and one.unlisted_reason)
+    told = [f"backends/{one.id}: no list of models ({one.unlisted_reason})" for one in silent]
     more = [f"and {len(told) - MAX_SILENT} more without one"] if len(told) > MAX_SILENT else []
     return told[:MAX_SILENT] + more
 
