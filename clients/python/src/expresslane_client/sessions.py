@@ -257,6 +257,7 @@ class PromptSession:
         except CallError:
             self._given_up = True
             for result in self._outstanding.give_up():
+                self._outstanding.late_ms(result)
                 self._tally.add(result)
                 self._inbox.put(result)
             self._inbox.flush()
@@ -297,7 +298,7 @@ class PromptSession:
         if admitted is not None and self._resumption is not None:
             self._resumption.progress()
             self._told = False
-            self._tally.add(admitted)
+            self._tally.add(admitted, self._outstanding.late_ms(admitted))
             self._failed |= not admitted.ok and self._config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST
         return admitted
 
