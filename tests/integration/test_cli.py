@@ -203,6 +203,16 @@ async def test_bad_input_is_told_before_anything_is_sent(shell: Shell, service: 
     assert 'example: {"custom_id": "a"' in done.err
 
 
+async def test_a_file_without_prompts(shell: Shell, service: StubService) -> None:
+    """There is no line to complain of: it is told that there is none, and how one looks."""
+    shell.write("p.jsonl")
+    done = await shell.run("run", "p.jsonl")
+    assert (done.code, service.requests) == (2, [])
+    assert "nothing was sent: p.jsonl: has no prompts: put one JSON object on each line" in done.err
+    assert "of the input cannot be" not in done.err
+    assert "example: " in done.err
+
+
 async def test_options_reach_the_service(shell: Shell, service: StubService) -> None:
     """Defaults fill what lines leave open; the run's options are the batch's."""
     shell.write("p.jsonl", {"custom_id": "a", "prompt": "x", "top_k": 5})

@@ -318,5 +318,7 @@ def _bad_input(error: InputFileError) -> CommandError:
     more = error.count - len(error.complaints)
     if more:
         lines.append(f"and {more} more")
+    if not error.count:  # no line is at fault: there are none
+        return CommandError(f"nothing was sent: {lines[0]}", lines[1])
     count = f"{error.count} line{'s' if error.count > 1 else ''}"
     return CommandError(f"nothing was sent: {count} of the input cannot be", *lines)
