@@ -287,6 +287,7 @@ async def test_a_kept_batch_asks_again_for_room(shell: Shell, service: StubServi
     done = await shell.run("run", "p.jsonl", "--keep", "1m", "--timeout", "30s")
     assert (done.code, len(done.lines)) == (0, 3)
     assert "first in 1 s, for 30 s at most" in done.err
+    assert done.err.count("kept under --request-id") == 1
     assert [len(one.prompts) for one in service.requests] == [3, 3]  # type: ignore[attr-defined]
     service.full = 1_000
     done = await shell.run("run", "p.jsonl", "--keep", "1m", "--timeout", "1s")

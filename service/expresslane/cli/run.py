@@ -148,8 +148,8 @@ class Run:
         )
 
     def _as_batch(self, client: Client, timeout_s: float | None) -> BatchCall:
-        self._sent_kept = "keep_s" in self._options.batch
-        if self._sent_kept and not self._options.quiet:
+        was_told, self._sent_kept = self._sent_kept, "keep_s" in self._options.batch
+        if self._sent_kept and not was_told and not self._options.quiet:
             name = one_line(self._options.batch["request_id"])
             report().print(f"kept under --request-id {name}, for whoever comes back with it", soft_wrap=True)
         return client.generate_batch(
