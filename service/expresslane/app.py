@@ -50,7 +50,6 @@ from expresslane.telemetry.setup import Telemetry
 from expresslane.tenants import Tenant, Tenants
 from expresslane.tls import Tls
 from expresslane.token_estimates import TokenEstimates
-from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -163,6 +162,7 @@ class App:
             self.access,
             max_open_calls=settings.max_open_calls,
             max_open_calls_of=tenants.max_open_calls,
+            setting_of=lambda tenant: tenants.variable_of(tenant, "max_open_calls"),
             refused=self._observer.refused,
             counted=refused.call,
             heard=heard,
@@ -179,7 +179,7 @@ class App:
             tenants.max_open_sessions,
             what="sessions",
             setting="EXPRESSLANE_MAX_OPEN_SESSIONS",
-            setting_of=lambda tenant: environment_name(f"tenants.{tenant}.max_open_sessions"),
+            setting_of=lambda tenant: tenants.variable_of(tenant, "max_open_sessions"),
             clock=clock,
         )
         holds = Holds(tenants, self.door.open_calls, self.sessions, self.jobs, self.kept)

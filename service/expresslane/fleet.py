@@ -37,7 +37,8 @@ class Member:
 
     `cap_is_set`: the cap was configured or set at runtime, and discovery leaves it alone. `refusals`: how it last
     refused the key or for a spent quota, under the empty name, or a model, under the model's; never in its own words,
-    which may quote a caller's prompt. `unlisted`: why it does not list its models.
+    which may quote a caller's prompt. `unlisted`: why it does not list its models; `unlisted_reason`: the same
+    in few words, none of them the backend's.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Member:
     reached: bool = False
     trouble: str = ""
     unlisted: str = ""
+    unlisted_reason: str = ""
     refusals: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -93,6 +95,11 @@ class Member:
         return self.settings.attempt_timeout_s or self.capabilities.attempt_timeout_s
 
     @property
+    def is_silent(self) -> bool:
+        """Whether it answers, and no model of it is known."""
+        return self.reached and not self.models
+
+    @property
     def public_url(self) -> str:
         """The URL without credentials."""
         url = URL(self.settings.url) if self.settings.url else None
@@ -119,7 +126,7 @@ class Member:
             )
         if self.cap_is_set and self.enabled and self.cap > self.effective_cap:
             notices.append(f"cap {self.cap} is not in force: this kind of backend runs one request at a time")
-        if self.reached and not self.models:
+        if self.is_silent:
             notices.append(f"no model is known: name them in {environment_name(f'backends.{self.id}.models')}")
         if self.capabilities.simulated:
             notices.append("SIMULATED: answers are made up")
@@ -265,8 +272,7 @@ class Fleet:
     @staticmethod
     def refused(member: Member, error: BackendError, model: str = "") -> None:
         """A backend refuses the service's key, or says that it has no such model: noted until it answers again."""
-        status = f" (HTTP {error.http_status})" if error.http_status else ""
-        member.refusals[model] = f"{error.reason}{status}"
+        member.refusals[model] = _named(error)
 
     @staticmethod
     def answered(member: Member, model: str, *, raw: bool) -> None:
@@ -304,12 +310,12 @@ class Fleet:
                 self.unreachable(member, error)
             else:
                 # Not even a 401 makes it unavailable: some keys are for prompts alone. Prompts will show (its breaker).
-                member.unlisted = error.message
+                member.unlisted, member.unlisted_reason = error.message, _named(error)
                 if not ready:
                     log.warning("backend does not list its models", backend=member.id, error=error.message)
                     self._reach(member)
             return
-        member.unlisted = ""
+        member.unlisted = member.unlisted_reason = ""
         if not member.settings.models:
             member.models = {name: name for name in discovery.models}
             member.refusals = {
@@ -343,7 +349,7 @@ class Fleet:
             for name in member.models:
                 served.setdefault(name, member.settings.bytes_per_token)
         unreached = {m.id: m.trouble for m in self.members if not m.reached and not m.settings.models}
-        silent = [m.id for m in self.members if m.reached and not m.models]
+        silent = {m.id: m.unlisted_reason for m in self.members if m.is_silent}
         wildcard = self._by_id[self._wildcard].settings.bytes_per_token if self._wildcard else 0.0
         if refused := self.registry.update(served, unreached, silent, wildcard_bytes_per_token=wildcard):
             self._refuse(refused)
@@ -360,3 +366,8 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _named(error: BackendError) -> str:
+    """What kind of error it is, without words of the backend's."""
+    return f"{error.reason} (HTTP {error.http_status})" if error.http_status else str(error.reason)

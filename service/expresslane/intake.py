@@ -158,13 +158,13 @@ class Intake:
         unread = tenant.unread
         if not (unread.full or unread.over_share):
             return
-        full, whose, path = (
-            (unread, "of this tenant", f"tenants.{tenant.name}.")
+        full, whose, variable = (
+            (unread, "of this tenant", partial(self.tenants.variable_of, tenant.name))
             if unread.full
-            else (self.tenants.unread, "of all tenants, many of them this one's,", "")
+            else (self.tenants.unread, "of all tenants, many of them this one's,", environment_name)
         )
         limit = full.bounds.count if full.fullest == "results" else full.bounds.bytes
-        setting = environment_name(f"{path}unread_limit_{full.fullest}")
+        setting = variable(f"unread_limit_{full.fullest}")
         message = (
             f"{full.results:,} results of {full.bytes:,} bytes {whose} wait for slow readers, the bound is {limit:,} "
             f"{full.fullest} ({setting}); read what other calls have brought"
@@ -174,7 +174,9 @@ class Intake:
     def _check_room(self, batch: Batch, more: Amount) -> None:
         """The bounds that the core does not know: bytes, and what one tenant may have."""
         bounds = Bounds(bytes=batch.options.queue_limit_bytes)
-        shortage = self._held.shortage(batch.tenant.name, more, bounds, batch.tenant.queue_bounds)
+        name = batch.tenant.name
+        own = partial(self.tenants.variable_of, name)
+        shortage = self._held.shortage(name, more, bounds, batch.tenant.queue_bounds, own)
         if shortage is None:
             return
         retry_after_ns = self._scheduling.refuse(more.count, shortage.places or 0)

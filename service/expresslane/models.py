@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from expresslane.errors import PromptError, Reason, RefusedError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MayUse", "ModelRegistry", "ResolvedModel", "UnknownModelError"]
 
 MAX_LISTED = 8
+MAX_SILENT = 3
 MAX_AWAITED = 1_024
 MAX_TROUBLE_CHARS = 300
 MAX_MASKED_CHARS = 2_048
@@ -66,7 +68,7 @@ class ModelRegistry:
         self._served: dict[str, float] = {}
         self._wildcard_ratio = 4.0
         self._unreached: Mapping[str, str] = {}
-        self._silent: Sequence[str] = ()
+        self._silent: Mapping[str, str] = {}
         self._awaited: set[str] = set()
 
     @property
@@ -89,20 +91,20 @@ class ModelRegistry:
         self,
         served: Mapping[str, float],
         unreached: Mapping[str, str],
-        silent: Sequence[str] = (),
+        silent: Mapping[str, str] = MappingProxyType({}),
         *,
         wildcard_bytes_per_token: float = 4.0,
     ) -> dict[str, PromptError]:
         """Replace what is served: name -> bytes per token.
 
-        `unreached` backends have not told their models yet: id -> why, as far as that is known. `silent` ones, by id,
-        have answered and told none. Returns the names that were awaited and that nobody serves after all, each with
-        its error.
+        `unreached` backends have not told their models yet: id -> why, as far as that is known. `silent` ones have
+        answered and told none: id -> why, as far as that is known. Returns the names that were awaited and that nobody
+        serves after all, each with its error.
         """
         self._served = dict(served)
         self._wildcard_ratio = wildcard_bytes_per_token
         self._unreached = dict(unreached)
-        self._silent = silent
+        self._silent = dict(silent)
         if self._unreached:
             return {}
         refused = {name: self._unknown(name, name) for name in self._awaited - served.keys()}
@@ -162,6 +164,7 @@ class ModelRegistry:
                 if asked
                 else "the prompt names no model, the default is not known"
             )
+            backends += self._told_of_silent()
             message = f"{what}: no list of models has come yet from {backends}; see `expresslane backends`"
             return PromptError(Reason.NO_BACKEND, message, retryable=True, deadline="", field="model")
         known = [one for one in (*self._served, *self._aliases) if may_use(one, self._aliases.get(one, one))]
@@ -171,11 +174,22 @@ class ModelRegistry:
             return PromptError(Reason.UNKNOWN_MODEL, message, field="model")
         close = difflib.get_close_matches(name[:256], known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else self._listing(known)
-        return PromptError(Reason.UNKNOWN_MODEL, f"no backend serves the model {asked[:256]!r}; {hint}", field="model")
+        message = f"no backend serves the model {asked[:256]!r}; {hint}{self._told_of_silent()}"
+        return PromptError(Reason.UNKNOWN_MODEL, message, field="model")
+
+    def _told_of_silent(self) -> str:
+        """The backends that may well serve it and do not say so, a few of them, where it is known why."""
+        told = [f"backends/{one} ({why})" for one, why in self._silent.items() if why]
+        if not told:
+            return ""
+        more = f" and {len(told) - MAX_SILENT} more" if len(told) > MAX_SILENT else ""
+        return f"; no list of models can be had from {', '.join(told[:MAX_SILENT])}{more}"
 
     def _listing(self, known: list[str]) -> str:
         if not self._served and self._silent:
-            settings = " or ".join(environment_name(f"backends.{one}.models") for one in self._silent[:MAX_LISTED])
+            settings = " or ".join(
+                environment_name(f"backends.{one}.models") for one in islice(self._silent, MAX_LISTED)
+            )
             return f"models served: none, as no backend lists its models: name them in {settings}"
         more = f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
         return f"models served: {', '.join(sorted(known)[:MAX_LISTED]) or 'none'}{more}"

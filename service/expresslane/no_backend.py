@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from expresslane.masking import masked
+from expresslane.models import MAX_SILENT
 from expresslane.retries import plain_seconds
 from expresslane.variables import environment_name
 
@@ -82,7 +83,17 @@ class Serving:
             told.insert(0, "no backend has listed it so far")
         if len(asked) > MAX_BACKENDS:
             told.append(f"and {len(asked) - MAX_BACKENDS} more")
+        if not serving:
+            told += _silent(member for member, _ in known)
         return f"{name[:MAX_MODEL_CHARS]!r}: {'; '.join(told)}"
+
+
+def _silent(known: Iterable[Member]) -> list[str]:
+    """Those that may serve any model and do not say so, a few of them, where it is known why."""
+    silent = (one for one in known if one.is_silent and one.unlisted_reason)
+    told = [f"backends/{one.id}: no list of models ({one.unlisted_reason})" for one in silent]
+    more = [f"and {len(told) - MAX_SILENT} more without one"] if len(told) > MAX_SILENT else []
+    return told[:MAX_SILENT] + more
 
 
 def _left_out(member: Member, excluded: Mapping[str, Reason]) -> str:

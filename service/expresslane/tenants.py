@@ -13,6 +13,7 @@ from expresslane.errors import Reason, RefusedError
 from expresslane.prompts import PromptClass
 from expresslane.rate_limits import Limit, Tally
 from expresslane.settings import TenantDefaults, TenantSettings
+from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -170,6 +171,11 @@ class Tenants:
     def known(self) -> Sequence[Tenant]:
         """All that are remembered."""
         return list(self._known.values())
+
+    def variable_of(self, name: str, field: str) -> str:
+        """The variable that sets what holds for a tenant: its own, or that of the defaults."""
+        own = getattr(self._configured.get(name), field, None) is not None
+        return environment_name(f"tenants.{name}.{field}" if own else f"tenant_defaults.{field}")
 
     def _make(self, name: str) -> Tenant:
         while self._next in self._names:

@@ -218,6 +218,16 @@ async def test_bad_input_is_told_before_anything_is_sent(shell: Shell, service: 
     assert 'example: {"custom_id": "a"' in done.err
 
 
+async def test_a_file_without_prompts(shell: Shell, service: StubService) -> None:
+    """There is no line to complain of: it is told that there is none, and how one looks."""
+    shell.write("p.jsonl")
+    done = await shell.run("run", "p.jsonl")
+    assert (done.code, service.requests) == (2, [])
+    assert "nothing was sent: p.jsonl: has no prompts: put one JSON object on each line" in done.err
+    assert "of the input cannot be" not in done.err
+    assert "example: " in done.err
+
+
 async def test_options_reach_the_service(shell: Shell, service: StubService) -> None:
     """Defaults fill what lines leave open; the run's options are the batch's."""
     shell.write("p.jsonl", {"custom_id": "a", "prompt": "x", "top_k": 5})
@@ -273,6 +283,31 @@ async def test_a_batch_too_large_for_the_queue_goes_as_a_stream(shell: Shell, se
     done = await shell.run("run", "p.jsonl")
     assert (done.code, len(done.lines)) == (0, 50)
     assert service.unfinished_max <= service.credits
+
+
+async def test_a_batch_for_which_the_queue_has_no_room_goes_as_a_stream(shell: Shell, service: StubService) -> None:
+    """It waits its turn there, as a larger file does: the run is not refused because others came first."""
+    service.full = 1
+    shell.write("p.jsonl", *numbered(20))
+    done = await shell.run("run", "p.jsonl")
+    assert (done.code, len(done.lines)) == (0, 20)
+    assert "the service's queue is full: sent as a stream, as it has room" in done.err
+    assert service.unfinished_max <= service.credits
+
+
+async def test_a_kept_batch_asks_again_for_room(shell: Shell, service: StubService) -> None:
+    """A stream cannot be kept: the same batch is asked for when the service says so, within the run's time limit."""
+    service.full = 1
+    shell.write("p.jsonl", *numbered(3))
+    done = await shell.run("run", "p.jsonl", "--keep", "1m", "--timeout", "30s")
+    assert (done.code, len(done.lines)) == (0, 3)
+    assert "first in 1 s, for 30 s at most" in done.err
+    assert done.err.count("kept under --request-id") == 1
+    assert [len(one.prompts) for one in service.requests] == [3, 3]  # type: ignore[attr-defined]
+    service.full = 1_000
+    done = await shell.run("run", "p.jsonl", "--keep", "1m", "--timeout", "1s")
+    assert (done.code, done.out) == (3, "")
+    assert "refused (QUEUE_FULL): no room" in done.err
 
 
 async def test_a_lost_connection_leaves_the_rest_to_run_again(shell: Shell, service: StubService) -> None:

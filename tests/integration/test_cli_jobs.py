@@ -49,6 +49,28 @@ async def test_submit_look_and_watch(tmp_path: Path) -> None:
         assert (unknown.code, "UNKNOWN_JOB" in unknown.err) == (3, True)
 
 
+async def test_a_job_for_which_there_is_no_room_yet(tmp_path: Path) -> None:
+    """It is asked for again when the service says so, and told; an interrupt ends the waiting."""
+    gate = asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1), queue_limit_prompts=2) as service:
+        fake.on(lambda _: Script(before_headers=gate))
+        await service.client.create_job(["running"])
+        await fake.wait_for_generations(1)
+        await service.client.create_job(["waits", "waits too"])
+        shell = Shell(tmp_path, service.address)
+        shell.write("p.jsonl", *numbered(2))
+        processes = [await shell.start("run", "p.jsonl", "--job") for _ in range(2)]
+        for process in processes:
+            assert process.stderr is not None
+            assert b"queue is full: asking again" in await process.stderr.readline()
+        processes[0].send_signal(signal.SIGINT)
+        await processes[0].communicate()
+        assert processes[0].returncode == 130
+        gate.set()
+        out, _ = await processes[1].communicate()
+        assert (processes[1].returncode, out.startswith(b"jobs/")) == (0, True)
+
+
 async def test_interrupt_a_watch_and_cancel(tmp_path: Path) -> None:
     """Ctrl-C ends the watch, not the job, and tells how to go on; cancel ends the job, and a watch by code 1 (A05)."""
     async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=1)) as service:

@@ -50,6 +50,35 @@ async def scene(gate: asyncio.Event) -> AsyncIterator[tuple[FakeBackend, Relay]]
         yield fake, relay
 
 
+@pytest.mark.parametrize("way", ["batch", "session"])
+async def test_times_of_what_was_sent_again_count_from_its_first_sending(
+    client: Client, service: StubService, way: str
+) -> None:
+    """The summary's waits hold what was lost as well: the pause at least; what came before the loss is as it was."""
+    service.break_after = 2
+    told: list[Resuming] = []
+    resume = Resume(pause_s=0.1)
+    ask = client.generate_batch if way == "batch" else client.stream_prompts
+    async with ask(numbered(3), resume=resume, on_resume=told.append) as call:
+        results = [result async for result in call]
+    summary = call.summary
+    lost_ms = sum(one.pause_s for one in told) * 1e3
+    assert {one.total_ms for one in results} == {50.0}
+    assert (summary.total.count, summary.total.p50_ms) == (3, 50.0)
+    assert lost_ms + 50.0 <= summary.total.max_ms <= summary.wall_ms + 50.0
+    assert lost_ms + 30.0 <= summary.ttft.max_ms
+    assert lost_ms + 10.0 <= summary.queue_wait.max_ms
+
+
+async def test_a_kept_batch_that_is_found_again_keeps_its_times(client: Client, service: StubService) -> None:
+    """The service has gone on with it: its times begin where the batch did, not where it was asked for again."""
+    service.break_after = 2
+    service.keeps = True
+    async with client.generate_batch(numbered(3), resume=Resume(pause_s=0.1), keep_s=60, request_id="r") as call:
+        assert len([result async for result in call]) == 3
+    assert call.summary.total.max_ms == 50.0
+
+
 async def test_only_what_is_unfinished_is_asked_for_again(client: Client, service: StubService) -> None:
     """Each call asks for less; results come once, with their places in the whole batch; the summary counts all."""
     service.break_after = 2
@@ -66,7 +95,8 @@ async def test_only_what_is_unfinished_is_asked_for_again(client: Client, servic
     assert (summary.total_prompts, summary.succeeded, summary.failed) == (5, 4, 1)
     assert dict(summary.reasons) == {"BACKEND_UNREACHABLE": 1}
     assert (summary.queue_wait.count, summary.ttft.count, summary.total.count) == (5, 4, 4)
-    assert (summary.ttft.p50_ms, summary.sequential_estimate_ms, summary.usage.output_tokens) == (30.0, 160.0, 8)
+    assert (summary.sequential_estimate_ms, summary.usage.output_tokens) == (160.0, 8)
+    assert summary.ttft.p50_ms >= 30.0 + told[0].pause_s * 1e3
 
 
 async def test_in_order(client: Client, service: StubService) -> None:

@@ -76,6 +76,40 @@ async def test_any_iterable_is_a_source(client: Client) -> None:
         assert [result.text async for result in session] == lazily
 
 
+async def test_a_session_with_a_source_can_be_iterated_without_entering_it(client: Client) -> None:
+    """As every other call can: it starts with the loop, and its summary is there after it."""
+    async with asyncio.timeout(5):
+        session = client.stream_prompts(["a", "b", "c"])
+        assert [result.text async for result in session] == ["echo a", "echo b", "echo c"]
+        assert session.summary.succeeded == 3
+        assert [result async for result in session] == []
+
+
+async def test_leaving_the_loop_of_a_session_that_was_not_entered_cancels_its_call(
+    client: Client, service: StubService
+) -> None:
+    """Nobody could read on: nothing goes on behind the caller's back."""
+    service.hold_after = 1
+    async with asyncio.timeout(5):
+        async for _ in client.stream_prompts(["a", "b"]):
+            await service.held.wait()
+            break
+        await service.cancelled.wait()
+
+
+async def test_a_session_without_a_source_says_that_it_has_to_be_entered(client: Client) -> None:
+    """Nothing waits for a session that nobody has started."""
+    session = client.stream_prompts()
+    async with asyncio.timeout(5):
+        for early in (session.send("a"), session.cancel("a"), session.done_sending(), anext(session)):
+            with pytest.raises(RuntimeError, match="async with"):
+                await early
+        async with session:
+            await session.send("a")
+            await session.done_sending()
+            assert [result.text async for result in session] == ["echo a"]
+
+
 async def test_a_source_that_fails_ends_the_session_with_its_own_error(client: Client) -> None:
     """Whoever reads learns why the prompts stopped."""
 

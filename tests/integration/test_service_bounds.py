@@ -98,7 +98,7 @@ async def test_many_calls_that_say_nothing() -> None:
         calls = [silent_call(channel, METHODS[number % 5], "silent") for number in range(SILENT)]
         codes = asyncio.gather(*(call.code() for call in calls))
         await until(lambda: service.app.door.open_calls.of("silent") == SILENT // 2)
-        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANTS__SILENT__MAX_OPEN_CALLS") as raised:
+        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANT_DEFAULTS__MAX_OPEN_CALLS") as raised:
             await silent.collect_batch(["x"])
         assert raised.value.reason == "TOO_MANY_CALLS"
         assert (await busy.collect_batch(["x"])).results[0].ok
@@ -239,10 +239,10 @@ async def test_jobs_and_kept_batches_of_a_tenant() -> None:
         kept = greedy.generate_batch(["x"], keep_s=60, request_id="one")
         reading = asyncio.ensure_future(anext(kept))
         await fake.wait_for_generations(2)
-        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANTS__GREEDY__JOB_LIMIT") as raised:
+        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANT_DEFAULTS__JOB_LIMIT") as raised:
             await greedy.create_job(["x"])
         assert raised.value.reason == "JOBS_FULL"
-        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANTS__GREEDY__KEPT_LIMIT") as raised:
+        with pytest.raises(RefusedError, match="EXPRESSLANE_TENANT_DEFAULTS__KEPT_LIMIT") as raised:
             await anext(greedy.generate_batch(["x"], keep_s=60, request_id="two"))
         assert raised.value.reason == "KEPT_FULL"
         await modest.create_job(["x"])

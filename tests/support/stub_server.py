@@ -83,7 +83,9 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     """What the stub does and what it has seen. By default every prompt succeeds, the last one first.
 
     `failing` custom_ids fail, `twice` are answered twice and `never` not at all; those in `cut_off` end as in a
-    stopping service, the first time. `refusal` ends every inference and admin call. `break_after` ends a stream with
+    stopping service, the first time. `refusal` ends every inference and admin call; of batches
+    so many are refused because the queue is `full`. With `keeps` it has the whole of the batch it was first asked for,
+    and refuses any other. `break_after` ends a stream with
     UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up. A session ends
     by itself after `session_results`; with `last` its input is read to the end after the summary (`half_closed`), and
     its status is what `last` makes of it.
@@ -94,6 +96,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     never: set[str] = field(default_factory=set)
     cut_off: set[str] = field(default_factory=set)
     refusal: Refusal | None = None
+    full: int = 0
+    keeps: bool = False
     break_after: int | None = None
     hold_after: int | None = None
     session_results: int | None = None
@@ -140,6 +144,13 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     ) -> AsyncIterator[inference_pb2.GenerateBatchResponse]:
         """Results last to first, or in order, one message each."""
         await self._enter(request, context)
+        if self.keeps and len(request.prompts) < len(self.requests[0].prompts):  # type: ignore[attr-defined]
+            await Refusal(grpc.StatusCode.ALREADY_EXISTS, "other prompts", "REQUEST_EXISTS").abort(context)
+        if self.keeps and len(self.requests) > 1:
+            self.break_after = None
+        if self.full:
+            self.full -= 1
+            await Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "no room", "QUEUE_FULL", retry_after_s=1).abort(context)
         if len(request.prompts) > self.batch_limit:
             message = f"at most {self.batch_limit} prompts: use StreamPrompts"
             await Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "BATCH_TOO_LARGE").abort(context)

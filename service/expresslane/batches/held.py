@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from expresslane.variables import environment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Amount", "Bounds", "Held", "Shortage"]
 
@@ -66,12 +66,17 @@ class Held:
             amount.bytes -= size_bytes
         self._forget(tenant)
 
-    def shortage(self, tenant: str, more: Amount, bounds: Bounds, own_bounds: Bounds) -> Shortage | None:
-        """Why `more` does not fit, if it does not, within the bounds of all and within the tenant's own."""
+    def shortage(
+        self, tenant: str, more: Amount, bounds: Bounds, own_bounds: Bounds, own_variable: Callable[[str], str]
+    ) -> Shortage | None:
+        """Why `more` does not fit, if it does not, within the bounds of all and within the tenant's own.
+
+        `own_variable`: the variable that sets a field of the tenant's.
+        """
         own = self.of(tenant)
-        for held, limits, whose, path in (
-            (own, own_bounds, "of this tenant", f"tenants.{tenant}."),
-            (self.total, bounds, "of all tenants", ""),
+        for held, limits, whose, variable in (
+            (own, own_bounds, "of this tenant", own_variable),
+            (self.total, bounds, "of all tenants", environment_name),
         ):
             for noun, unit, have, wanted, limit in (
                 ("prompts", "prompts", held.count, more.count, limits.count),
@@ -79,7 +84,7 @@ class Held:
             ):
                 if not limit or have + wanted <= limit:
                     continue
-                named = f"{limit:,}, {environment_name(f'{path}queue_limit_{unit}')}"
+                named = f"{limit:,}, {variable(f'queue_limit_{unit}')}"
                 if wanted > limit:
                     return Shortage(f"{wanted:,} {noun} are more than may ever wait or run {whose} ({named})", None)
                 message = f"{have:,} {noun} {whose} wait or run; {wanted:,} more exceed the bound ({named})"

@@ -241,13 +241,13 @@ class Keeper(ABC, Generic[Entry]):
         by_count = bool(limit) and entries >= limit
         full = f"{limit:,} {self.noun}" if by_count else f"results of {budget.limit_bytes:,} bytes"
         field = f"{self.setting}_limit" if by_count else f"{self.setting}_results_limit_bytes"
-        whose, path = ("this service keeps", field)
+        whose, variable = "this service keeps", environment_name(field)
         if tenant is not None:
-            whose, path = ("this tenant may have", f"tenants.{tenant}.{field}")
+            whose, variable = "this tenant may have", self._intake.tenants.variable_of(tenant, field)
         own = [entry for entry in self._entries.values() if tenant in (None, entry.tenant)]
         expiries = [entry.expires_ns for entry in own if entry.expires_ns is not None]
         wait_ns = min(expiries) - self._wall_clock() if expiries else NO_EXPIRY_RETRY_NS
-        message = f"{full} are kept, the most {whose} ({environment_name(path)}); {self.way_out}"
+        message = f"{full} are kept, the most {whose} ({variable}); {self.way_out}"
         return RefusedError(self.full_reason, message, retry_after_ns=max(wait_ns, MIN_RETRY_NS))
 
     def _over(self, entry: Entry) -> None:

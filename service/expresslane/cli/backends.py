@@ -53,12 +53,12 @@ def update_backend(service: Connection, name: str, **changes: int | None) -> Exi
 
 
 async def _list(service: Connection) -> list[Backend]:
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         return await client.list_backends()
 
 
 async def _update(service: Connection, name: str, changes: Mapping[str, int | None]) -> Backend:
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         return await client.update_backend(name, **changes)  # type: ignore[arg-type] # bool is an int
 
 

@@ -30,5 +30,5 @@ def drain(service: Connection, *, as_json: bool) -> Exit:
 
 
 async def _drain(service: Connection) -> Drained:
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         return await client.drain()

@@ -44,13 +44,13 @@ def set_policy(service: Connection, policy: str, *, prompt_class: str, model: st
 
 
 async def _list(service: Connection) -> list[Policy]:
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         snapshot = await client.get_snapshot()
         return [snapshot.general_policy, *snapshot.policies]
 
 
 async def _set(service: Connection, policy: str, prompt_class: str, model: str) -> list[Policy]:
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         return await client.set_policy(policy, prompt_class=prompt_class, model=model)
 
 

@@ -125,7 +125,7 @@ class PromptFile:
             self._sizes.append(len(line))
         if not self._offsets and not complaints:
             wrong = LineError("has no prompts: put one JSON object on each line")
-            complaints, count = [Complaint(self.label, wrong)], 1
+            complaints = [Complaint(self.label, wrong)]
         if complaints:
             raise InputFileError(complaints, count)
 

@@ -12,6 +12,7 @@ from expresslane_client import Accepted, ExpresslaneClientError, MessageTooLarge
 from expresslane.cli.console import CommandError, Exit, one_line, problem, report
 from expresslane.cli.earlier_results import mend_end, succeeded_in
 from expresslane.cli.failures_file import add_failures, new_failures, replace_failures
+from expresslane.cli.full_queue import Patience, is_full
 from expresslane.cli.progress import RunProgress
 from expresslane.cli.prompt_file import InputFileError, PromptFile
 from expresslane.cli.prompt_options import Defaults
@@ -74,6 +75,7 @@ class Run:
         self._summary: Summary | None = None
         self._interrupted = False
         self._sent_kept = False
+        self._asked_whole = False
         self._accepted = False
         self._error: CommandError | None = None
         self._examples: dict[str, str] = {}
@@ -100,22 +102,38 @@ class Run:
 
     async def _send_all(self) -> None:
         async with self._options.service.client() as client:
-            if self._prompts.size <= ONE_BATCH_BYTES_MAX:
+            patience = Patience(self._options.timeout_s, quiet=self._options.quiet)
+            as_batch = self._prompts.size <= ONE_BATCH_BYTES_MAX
+            while True:
+                ask = self._as_batch if as_batch else self._as_stream
                 try:
-                    await self._take(self._as_batch(client))
+                    await self._take(ask(client, patience.left_s))
                 except MessageTooLargeError:
-                    pass
-                except RefusedError as error:
-                    if error.reason == _EXISTS and self._sent_kept and self._prompts.done:
-                        # A service that still keeps the batch wants to be asked for the whole of it.
-                        self._results.take_whole()
-                        await self._take(self._as_batch(client))
-                        return
-                    if error.reason != "BATCH_TOO_LARGE":
+                    if not as_batch:
                         raise
+                    as_batch = False
+                except RefusedError as error:
+                    as_batch = await self._after_refusal(error, patience, as_batch=as_batch)
                 else:
                     return
-            await self._take(self._as_stream(client))
+
+    async def _after_refusal(self, error: RefusedError, patience: Patience, *, as_batch: bool) -> bool:
+        """Whether what was refused is to be sent as one batch now. Raises the error where it is not to be sent."""
+        if as_batch and error.reason == _EXISTS and self._sent_kept and self._prompts.done and not self._asked_whole:
+            # A service that still keeps the batch wants to be asked for the whole of it.
+            self._asked_whole = True
+            self._results.take_whole()
+            return True
+        if as_batch and error.reason == "BATCH_TOO_LARGE":
+            return False
+        if not is_full(error) or self._accepted:  # once accepted it is the client that asks again
+            raise error
+        if as_batch and not self._sent_kept:
+            if not self._options.quiet:
+                report().print("the service's queue is full: sent as a stream, as it has room", soft_wrap=True)
+            return False
+        await patience.wait(error)
+        return as_batch
 
     def _explained(self, error: ExpresslaneClientError) -> CommandError:
         told = explained(error, self._options.service, self._prompts.renamed)
@@ -129,28 +147,28 @@ class Run:
             code=told.code,
         )
 
-    def _as_batch(self, client: Client) -> BatchCall:
-        self._sent_kept = "keep_s" in self._options.batch
-        if self._sent_kept and not self._options.quiet:
+    def _as_batch(self, client: Client, timeout_s: float | None) -> BatchCall:
+        was_told, self._sent_kept = self._sent_kept, "keep_s" in self._options.batch
+        if self._sent_kept and not was_told and not self._options.quiet:
             name = one_line(self._options.batch["request_id"])
             report().print(f"kept under --request-id {name}, for whoever comes back with it", soft_wrap=True)
         return client.generate_batch(
             self._prompts.prompts(),
-            timeout_s=self._options.timeout_s,
+            timeout_s=timeout_s,
             on_event=self._on_event,
             resume=self._options.resume,
             on_resume=self._progress.resuming,
             **self._options.batch,
         )
 
-    def _as_stream(self, client: Client) -> PromptSession:
+    def _as_stream(self, client: Client, timeout_s: float | None) -> PromptSession:
         self._sent_kept = False
         options = self._options.batch.copy()
         if options.pop("keep_s", None) is not None:
             report().print("too large for one batch: sent as a stream, which the service does not keep")
         return client.stream_prompts(
             self._prompts.prompts(),
-            timeout_s=self._options.timeout_s,
+            timeout_s=timeout_s,
             on_event=self._on_event,
             resume=self._options.resume,
             on_resume=self._progress.resuming,
@@ -300,5 +318,7 @@ def _bad_input(error: InputFileError) -> CommandError:
     more = error.count - len(error.complaints)
     if more:
         lines.append(f"and {more} more")
+    if not error.count:  # no line is at fault: there are none
+        return CommandError(f"nothing was sent: {lines[0]}", lines[1])
     count = f"{error.count} line{'s' if error.count > 1 else ''}"
     return CommandError(f"nothing was sent: {count} of the input cannot be", *lines)

@@ -31,19 +31,26 @@ _UNIMPLEMENTED = "UNIMPLEMENTED"
 
 
 @asynccontextmanager
-async def connected(service: Connection) -> AsyncIterator[Client]:
-    """A client; what goes wrong with its calls becomes a CommandError."""
+async def connected(service: Connection, *, admin: bool = False) -> AsyncIterator[Client]:
+    """A client; what goes wrong with its calls, of the `admin` service or not, becomes a CommandError."""
     async with service.client() as client:
         try:
             yield client
         except ExpresslaneClientError as error:
-            raise explained(error, service) from error
+            raise explained(error, service, admin=admin) from error
 
 
 def explained(
-    error: ExpresslaneClientError, service: Connection, rename: Callable[[str], str] = lambda text: text
+    error: ExpresslaneClientError,
+    service: Connection,
+    rename: Callable[[str], str] = lambda text: text,
+    *,
+    admin: bool = False,
 ) -> CommandError:
-    """A client's error as a CommandError. `rename` turns paths of fields into what the user knows them by."""
+    """A client's error as a CommandError. `rename` turns paths of fields into what the user knows them by.
+
+    `admin`: whether a call of the Admin service failed, which may be served elsewhere.
+    """
     address = service.address
     match error:
         case RefusedError(reason="UNAUTHENTICATED"):
@@ -69,12 +76,18 @@ def explained(
         case DeadlineExceededError():
             return CommandError(f"the service at {address} did not answer in time", code=Exit.SERVICE)
         case CallError() if error.code.name == _UNIMPLEMENTED:
-            wrong = f"what answers at {address} is not this version of expresslane: {error.message}"
-            return CommandError(
-                wrong,
-                "compare:         expresslane version",
-                "backends, status and drain may have an address of their own: EXPRESSLANE_ADMIN_LISTEN of the service",
-                code=Exit.SERVICE,
-            )
+            return _unimplemented(error, address, admin=admin)
         case _:
             return CommandError(str(error), code=Exit.SERVICE)
+
+
+def _unimplemented(error: CallError, address: str, *, admin: bool) -> CommandError:
+    """Most likely it is the other one of a service's two addresses, else another version."""
+    compare = "compare:         expresslane version"
+    if admin:
+        apart = "name Admin's:    --address HOST:PORT, where the service has one for it (its EXPRESSLANE_ADMIN_LISTEN)"
+        wrong = f"what answers at {address} has no Admin service: {error.message}"
+        return CommandError(wrong, apart, compare, code=Exit.SERVICE)
+    apart = "is it Admin's?   its address (EXPRESSLANE_ADMIN_LISTEN) is for backends, policy, tenants, status and drain"
+    wrong = f"what answers at {address} is not this version of expresslane: {error.message}"
+    return CommandError(wrong, compare, apart, code=Exit.SERVICE)

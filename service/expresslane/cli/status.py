@@ -41,7 +41,7 @@ def status(service: Connection, *, watch: bool, as_json: bool) -> Exit:
 
 
 async def _once(service: Connection, *, as_json: bool) -> None:
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         snapshot = await client.get_snapshot()
     if as_json:
         print(json_text(_fields(snapshot)))  # noqa: T201
@@ -53,7 +53,7 @@ async def _watch(service: Connection, *, as_json: bool) -> None:
     before: Snapshot | None = None
     console = output()
     is_live = console.is_terminal and not as_json
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         with Live(console=console, auto_refresh=False) if is_live else nullcontext() as live:
             while True:
                 snapshot = await client.get_snapshot()

@@ -6,9 +6,10 @@ import asyncio
 import shlex
 from typing import TYPE_CHECKING
 
-from expresslane_client import ExpresslaneClientError, MessageTooLargeError
+from expresslane_client import ExpresslaneClientError, MessageTooLargeError, RefusedError
 
 from expresslane.cli.console import CommandError, Exit, report
+from expresslane.cli.full_queue import Patience
 from expresslane.cli.service_calls import explained
 
 if TYPE_CHECKING:
@@ -39,4 +40,9 @@ def submit_job(options: RunOptions, prompts: PromptFile) -> Exit:
 
 async def _submit(options: RunOptions, prompts: PromptFile) -> Job:
     async with options.service.client() as client:
-        return await client.create_job(prompts.prompts(), **options.batch)
+        patience = Patience(None, quiet=options.quiet)
+        while True:
+            try:
+                return await client.create_job(prompts.prompts(), **options.batch)
+            except RefusedError as error:
+                await patience.wait(error)

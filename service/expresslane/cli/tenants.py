@@ -49,7 +49,7 @@ def update_tenant(service: Connection, name: str, changes: Mapping[str, int | st
         raise CommandError("nothing to change", "example: expresslane tenants set acme --weight 3")
 
     async def update() -> tuple[Tenant, bool]:
-        async with connected(service) as client:
+        async with connected(service, admin=True) as client:
             before = await client.get_snapshot()
             tenant = await client.update_tenant(name, **wanted)
             return tenant, _is_new(name, before)
@@ -76,7 +76,7 @@ def _nobody(idle: int) -> str:
 
 
 async def _list(service: Connection) -> tuple[Sequence[Tenant], int, str]:
-    async with connected(service) as client:
+    async with connected(service, admin=True) as client:
         snapshot = await client.get_snapshot()
         return snapshot.tenants, snapshot.tenants_total - len(snapshot.tenants), snapshot.fairness
 

@@ -17,6 +17,8 @@ __all__ = ["unreachable"]
 _NEVER_OPENED = "failed to connect"
 """A connection that breaks in the middle of a call is told without these words."""
 _HUNG_UP = re.compile(r"Socket closed|reset by peer|Broken pipe|EOF")
+_NOT_GRPC = re.compile(r"http1\.x server|Failed parsing HTTP/2")
+"""The first bytes that came are not HTTP/2's: an HTTP/1 server's error page, or any other protocol's greeting."""
 _NO_TLS_THERE = "WRONG_VERSION_NUMBER"
 _NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _OTHER_NAME = "Hostname Verification"
@@ -45,6 +47,11 @@ def unreachable(error: UnavailableError, service: Connection) -> CommandError:
         )
     if _NEVER_OPENED in told and _HUNG_UP.search(told):
         return _error(f"what listens at {address} hangs up: {told}", *_missing(service.tls))
+    if _NOT_GRPC.search(told):
+        return _error(
+            f"what answers at {address} is no gRPC service: {told}",
+            "name another:    --address HOST:PORT, or EXPRESSLANE_ADDRESS=HOST:PORT",
+        )
     return _error(
         f"no service answers at {address}: {told}",
         "start one:       expresslane serve",

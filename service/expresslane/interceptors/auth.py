@@ -50,6 +50,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         *,
         max_open_calls: int,
         max_open_calls_of: Callable[[str], int] = lambda _: 0,
+        setting_of: Callable[[str], str] = lambda tenant: environment_name(f"tenants.{tenant}.max_open_calls"),
         refused: Callable[[str, grpc.StatusCode], None] = lambda _method, _code: None,
         counted: Callable[[str, RefusedError], None] = lambda _method, _refusal: None,
         heard: Callable[[str], None] | None = None,
@@ -63,7 +64,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             max_open_calls,
             max_open_calls_of,
             setting="EXPRESSLANE_MAX_OPEN_CALLS",
-            setting_of=lambda tenant: environment_name(f"tenants.{tenant}.max_open_calls"),
+            setting_of=setting_of,
         )
 
     async def intercept_service(

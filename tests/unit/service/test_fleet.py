@@ -255,6 +255,31 @@ async def test_unknown_models_do_not_wait_for_ever() -> None:
 
 
 @virtual_time
+async def test_a_backend_whose_list_failed_is_named_where_a_model_is_not_known() -> None:
+    """With a wrong key for one backend and another down, both are told, neither in the backend's own words."""
+    wrong, down = ScriptedBackend("alpha"), ScriptedBackend("b")
+    wrong.discovery = BackendError(
+        Reason.BACKEND_UNAUTHORIZED, "GET /models: HTTP 401: no such SECRET", http_status=401
+    )
+    down.discovery = DOWN
+    why = "BACKEND_UNAUTHORIZED (HTTP 401)"
+    async with World(wrong, down, settings={"models": ()}) as world:
+        waited = (await world.one()).error
+        assert waited is not None
+        assert f"backends/b: nobody there; backends/alpha: no list of models ({why})" in waited.message
+        assert "SECRET" not in waited.message
+        down.discovery = Discovery(models=("other",))
+        await asyncio.sleep(2)
+        refused = (await world.one()).error
+        assert refused is not None
+        assert refused.reason is Reason.UNKNOWN_MODEL
+        assert refused.message.endswith(f"no list of models can be had from backends/alpha ({why})")
+        wrong.discovery = Discovery(models=("m",))
+        await asyncio.sleep(60)
+        assert (await world.one()).error is None
+
+
+@virtual_time
 async def test_models_do_not_block_each_other() -> None:
     """A backlog for one model on one backend does not hold up another model elsewhere (O05)."""
     busy, idle = ScriptedBackend("a", default=second(100)), ScriptedBackend("b")

@@ -12,7 +12,7 @@ from expresslane.batches.held import Amount
 from expresslane.errors import BackendError, Reason, RefusedError, status_code
 from expresslane.fleet import Change
 from expresslane.prompts import Prompt, RequestOptions
-from expresslane.settings import TenantSettings
+from expresslane.settings import TenantDefaults, TenantSettings
 
 from tests.support.virtual_time import now_ns, virtual_time
 from tests.unit.service.world import SECOND, ScriptedBackend, World, drain, prompt, second
@@ -181,6 +181,14 @@ async def test_a_tenants_own_bounds() -> None:
         for one in (batch, other, again):
             await drain(world, one)
             world.intake.close(one)
+
+
+@virtual_time
+async def test_a_bound_of_the_defaults_is_named_as_such() -> None:
+    """A tenant without settings of its own is refused by those of all tenants, and so is what it must not exceed."""
+    async with World(ScriptedBackend(), tenant_defaults=TenantDefaults(queue_limit_prompts=1)) as world:
+        with pytest.raises(RefusedError, match=r"\(1, EXPRESSLANE_TENANT_DEFAULTS__QUEUE_LIMIT_PROMPTS\)"):
+            world.submit([prompt("a"), prompt("b")], tenant="t")
 
 
 @virtual_time

@@ -131,10 +131,26 @@ def test_no_model_named_before_the_default_is_known() -> None:
     assert "`expresslane backends`" in raised.value.error.message
 
 
+def test_an_unknown_model_may_be_that_of_a_backend_whose_list_failed() -> None:
+    """Whoever asks for it is told which backends those are and why, three of them at most."""
+    made = ModelRegistry(default="", aliases={}, wildcard="")
+    refused = "BACKEND_UNAUTHORIZED (HTTP 401)"
+    made.update({"other": 4.0}, {}, {"alpha": refused, "lists-none": ""})
+    with pytest.raises(UnknownModelError) as raised:
+        made.resolve("alpha-model")
+    message = raised.value.error.message
+    assert message.endswith(f"models served: other; no list of models can be had from backends/alpha ({refused})")
+    made.update({"other": 4.0, "third": 4.0}, {"down": "cannot connect"}, dict.fromkeys("abcde", refused))
+    with pytest.raises(UnknownModelError) as raised:
+        made.resolve("")
+    told = raised.value.error.message
+    assert (told.count("HTTP 401"), " and 2 more; see" in told) == (3, True)
+
+
 def test_a_backend_that_lists_no_models() -> None:
     """Where nobody lists a model, whoever asks for one is told the setting that names them."""
     made = ModelRegistry(default="", aliases={}, wildcard="")
-    made.update({}, {}, ["my-box"])
+    made.update({}, {}, {"my-box": ""})
     for asked in ("", "llama"):
         with pytest.raises(UnknownModelError) as raised:
             made.resolve(asked)

@@ -32,6 +32,14 @@ def test_bounds_of_the_queue_are_a_tenants_own() -> None:
     assert bounds == {"a": Bounds(5, 100), "b": Bounds(7, 0), "c": Bounds(7, 100)}
 
 
+def test_a_bound_is_named_by_what_sets_it() -> None:
+    """Whoever wants to raise it has to find it: the tenant's own variable, or that of the defaults."""
+    tenants = Tenants({"a-b": TenantSettings(queue_limit_prompts=5)}, TenantDefaults(queue_limit_bytes=100))
+    assert tenants.variable_of("a-b", "queue_limit_prompts") == "EXPRESSLANE_TENANTS__A_B__QUEUE_LIMIT_PROMPTS"
+    assert tenants.variable_of("a-b", "queue_limit_bytes") == "EXPRESSLANE_TENANT_DEFAULTS__QUEUE_LIMIT_BYTES"
+    assert tenants.variable_of("new", "queue_limit_prompts") == "EXPRESSLANE_TENANT_DEFAULTS__QUEUE_LIMIT_PROMPTS"
+
+
 def test_a_million_names_are_not_remembered() -> None:
     """Whoever invents names makes the service remember a bounded number of them; who has work is not forgotten."""
     tenants = Tenants()

@@ -17,7 +17,7 @@ from expresslane.models import ModelRegistry
 from expresslane.prompts import Deadlines, Prompt, RequestOptions
 from expresslane.retries import RetryPolicy
 from expresslane.scheduling import Scheduling
-from expresslane.settings import BackendSettings, TenantSettings
+from expresslane.settings import BackendSettings, TenantDefaults, TenantSettings
 from expresslane.telemetry.spans import Tracer
 from expresslane.tenants import Tenants
 from expresslane.token_estimates import TokenEstimates
@@ -124,6 +124,7 @@ class World:
         max_open_batches: int = 100,
         registry: ModelRegistry | None = None,
         tenants: dict[str, TenantSettings] | None = None,
+        tenant_defaults: TenantDefaults | None = None,
         unread_bounds: Bounds | None = None,
         **core: Any,
     ) -> None:
@@ -141,6 +142,7 @@ class World:
         )
         self.tenants = Tenants(
             tenants,
+            tenant_defaults,
             put_in_force=self.scheduling.limit_tenant,
             unread_bounds=unread_bounds or Bounds(),
             readers_moved=self.scheduling.readers_moved,

@@ -58,6 +58,8 @@ class BatchCall:
         self._resumed = False
         self._state = BatchState.COMPLETED
         self._asked_for_rest = False
+        self._asked_ms = self._late_ms = 0.0
+        """When the rest was asked for last, and when what is running was; from the first call on."""
         self._inbox = Inbox(on_event, on_delta)
         if self._resumption is not None:
             in_order = request.config.delivery == inference_pb2.DELIVERY_IN_ORDER
@@ -117,6 +119,8 @@ class BatchCall:
         if self._resumption is not None and response.events and response.events[0].HasField("accepted"):
             self._resumption.ready = True
             self._unfinished.accepted()
+            if self._asked_for_rest:
+                self._late_ms = self._asked_ms
         self._inbox.take(response)
 
     async def _resume(self, resumption: Resumption, error: CallError) -> None:
@@ -143,6 +147,7 @@ class BatchCall:
         self._resumed = True
         self._inbox.summary = None
         self._asked_for_rest = not kept
+        self._asked_ms = self._tally.elapsed_ms
         left_s = None if self._end_s is None else self._end_s - asyncio.get_running_loop().time()
         self._call = StreamCall(self._ask(unfinished.again() if kept else unfinished.rest(), left_s))
         self._ended = False
@@ -164,7 +169,7 @@ class BatchCall:
     def _admit(self, result: Result) -> Result | None:
         admitted = self._unfinished.admit(result)
         if admitted is not None:
-            self._tally.add(admitted)
+            self._tally.add(admitted, self._late_ms)
             if self._resumption is not None:
                 self._resumption.progress()
         return admitted

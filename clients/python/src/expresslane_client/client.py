@@ -198,7 +198,8 @@ class Client(AdminCalls):
     ) -> PromptSession:
         """Open a prompt stream: `async with client.stream_prompts() as session`, for work of any length.
 
-        With `prompts` (an iterable or async iterable, taken lazily) the session sends them itself as results are read.
+        With `prompts` (an iterable or async iterable, taken lazily) the session sends them itself as results are read,
+        and `async for result in client.stream_prompts(prompts)` is enough; without, RuntimeError outside `async with`.
         After a lost connection what has no result yet is sent again, under the conditions of generate_batch.
         """
         if on_delta is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from expresslane_client.resuming import CutOff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from expresslane_client.results import Result
     from expresslane_client.v1 import types_pb2
@@ -23,8 +24,11 @@ class Outstanding:
     `hold`: whether results of a stopping service are held back, because the prompts may be sent again.
     """
 
-    def __init__(self, *, hold: bool) -> None:
+    def __init__(self, *, hold: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._hold = hold
+        self._clock = clock
+        self._sent_s: dict[int, float] = {}
+        self._late_ms: dict[int, float] = {}
         self.cut_off = CutOff()
         """Results that are held back: their prompts are outstanding until they are given up."""
         self.sent = 0
@@ -45,8 +49,10 @@ class Outstanding:
 
     def add(self, prompts: Iterable[types_pb2.Prompt]) -> None:
         """Prompts that are sent now for the first time."""
+        now_s = self._clock()
         for prompt in prompts:
             self._left[self.sent] = prompt
+            self._sent_s[self.sent] = now_s
             self._place(self.sent)
             self.sent += 1
 
@@ -62,8 +68,15 @@ class Outstanding:
 
     def sent_again(self, count: int) -> None:
         """So many of them are sent now."""
+        now_s = self._clock()
         for _ in range(count):
-            self._place(self._again.popleft())
+            number = self._again.popleft()
+            self._late_ms[number] = (now_s - self._sent_s[number]) * 1e3
+            self._place(number)
+
+    def late_ms(self, result: Result) -> float:
+        """How long before it was sent for the last time this result's prompt was sent first; asked once."""
+        return self._late_ms.pop(result.index, 0.0)
 
     def cancel(self, custom_ids: Sequence[str]) -> None:
         """Their caller wants no answer to these."""
@@ -90,6 +103,7 @@ class Outstanding:
 
     def _finish(self, result: Result) -> Result:
         self._left.pop(result.index, None)
+        self._sent_s.pop(result.index, None)
         self.cut_off.drop(result.index)
         self._cancelled.discard(result.custom_id)
         if not self._left:

@@ -41,6 +41,8 @@ _MESSAGE_BYTES = 1024 * 1024
 class PromptSession:
     """A prompt stream, for use in `async with`: `send` prompts, `async for` results, `done_sending`, then `summary`.
 
+    Given `prompts`, it can be iterated without `async with` too: it starts then, and ends with the iteration.
+
     `send` waits for credits. It never waits for the reader: results are taken in all the time, so sending everything
     before reading anything cannot deadlock. Then, though, results pile up here; given `prompts`, the session sends them
     by itself, only as fast as results are read, so that memory stays flat however many there are.
@@ -81,6 +83,7 @@ class PromptSession:
         self._failed = False
         self._closing = False
         self._told_end = False
+        self._entered = False
         self._ended = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
@@ -110,6 +113,7 @@ class PromptSession:
 
     async def send(self, *prompts: PromptLike) -> None:
         """Send prompts, waiting for credits. Raises SessionEndedError when the service takes no more."""
+        self._require_entered()
         messages = [prompt_message(prompt, self.sent + ahead) for ahead, prompt in enumerate(prompts)]
         while messages:
             await self._until(lambda: self._closing or (self._credits > 0 and not self._outstanding.due))
@@ -129,6 +133,7 @@ class PromptSession:
 
         Needs no credit.
         """
+        self._require_entered()
         if self._ended:
             return
         if self._resumption is not None:
@@ -140,6 +145,7 @@ class PromptSession:
 
     async def done_sending(self) -> None:
         """Say that no more prompts come; iteration ends after the last result. More calls do nothing."""
+        self._require_entered()
         if self._closing or self._ended:
             return
         self._closing = True
@@ -148,9 +154,16 @@ class PromptSession:
             await self._end_input()
 
     def __aiter__(self) -> AsyncIterator[Result]:
-        return self
+        return self._by_itself() if self._prompts is not None and not self._entered else self
+
+    async def _by_itself(self) -> AsyncIterator[Result]:
+        """All results without `async with`. The event loop closes this, and the session, where a loop is left early."""
+        async with self:
+            async for result in self:
+                yield result
 
     async def __anext__(self) -> Result:
+        self._require_entered()
         await self._until(lambda: bool(self._inbox.results))
         if not self._inbox.results:
             if self._error is not None:
@@ -160,6 +173,7 @@ class PromptSession:
         return self._inbox.results.popleft()
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         request = inference_pb2.StreamPromptsRequest(config=self._config)
         check_size(request, self._message_bytes_max)
         await self._write(request)
@@ -243,6 +257,7 @@ class PromptSession:
         except CallError:
             self._given_up = True
             for result in self._outstanding.give_up():
+                self._outstanding.late_ms(result)
                 self._tally.add(result)
                 self._inbox.put(result)
             self._inbox.flush()
@@ -283,7 +298,7 @@ class PromptSession:
         if admitted is not None and self._resumption is not None:
             self._resumption.progress()
             self._told = False
-            self._tally.add(admitted)
+            self._tally.add(admitted, self._outstanding.late_ms(admitted))
             self._failed |= not admitted.ok and self._config.failure_policy == inference_pb2.FAILURE_POLICY_FAIL_FAST
         return admitted
 
@@ -313,6 +328,13 @@ class PromptSession:
         while not condition() and not self._ended:
             self._changed.clear()
             await self._changed.wait()
+
+    def _require_entered(self) -> None:
+        if not self._entered:
+            raise RuntimeError(
+                "the session has not begun: use `async with client.stream_prompts(...) as session`, "
+                "or give it the prompts and iterate over it"
+            )
 
     def _raise_if_over(self) -> None:
         if self._error is not None:

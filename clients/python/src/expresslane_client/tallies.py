@@ -35,8 +35,11 @@ class Tally:
         self._usage = Usage()
         self._simulated = False
 
-    def add(self, result: Result) -> None:
-        """Count one result."""
+    def add(self, result: Result, late_ms: float = 0.0) -> None:
+        """Count one result of a prompt that was sent for the last time so much later than for the first.
+
+        The service's times begin with the last; those of the summary with the first.
+        """
         self._last_s = self._clock()
         self._arrived_ms.append((self._last_s - self._begun_s) * 1e3)
         self._outcomes[result.outcome] += 1
@@ -46,14 +49,19 @@ class Tally:
             self._reasons[error.reason] += 1
             self._errors[result.outcome, error.reason, error.code, error.http_status, result.backend] += 1
         if result.attempts:
-            self._queue_ms.append(result.queue_ms)
+            self._queue_ms.append(late_ms + result.queue_ms)
         if result.ttft_ms is not None:
-            self._ttft_ms.append(result.ttft_ms)
+            self._ttft_ms.append(late_ms + result.ttft_ms)
         if result.ok:
-            self._total_ms.append(result.total_ms)
+            self._total_ms.append(late_ms + result.total_ms)
             self._sequential_ms += result.attempt_ms or 0.0
         if result.usage is not None:
             self._usage = _sum(self._usage, result.usage)
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Time since the call."""
+        return (self._clock() - self._begun_s) * 1e3
 
     def summary(self, request_id: str, state: BatchState) -> Summary:
         """The summary of all results."""
