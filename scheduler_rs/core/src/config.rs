@@ -104,8 +104,8 @@ pub struct BackendConfig {
     /// short prompt in prefill and a token for each in decode.
     pub long_slots: Option<u32>,
     /// Most charged tokens of short prompts in prefill, unless the lane is empty; 0 = no limit; none = learned: twice
-    /// what is prefilled in a round trip and a step, and one chunk, at least 65,536; with `engine_chunk_tokens` more while
-    /// the engine's step has room for one more chunk.
+    /// what is prefilled in a round trip and a step, and one chunk, at least 65,536 and 1,024 for each slot of the cap, at
+    /// most 1,048,576; with `engine_chunk_tokens` more while the engine's step has room for one more chunk.
     pub short_budget_tokens: Option<u32>,
     /// Whether the two lanes limit anything.
     pub lanes: bool,
