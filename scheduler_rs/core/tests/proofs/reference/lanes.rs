@@ -6,6 +6,8 @@ use super::{Host, Item, Reference, edge_of};
 const SHORT_BUDGET: (f64, f64) = (65_536.0, 1_048_576.0);
 /// It fills each slot with a prompt of this length.
 const TOKENS_PER_SLOT: f64 = 1_024.0;
+/// For so many tokens of short prompts in prefill there may be one long prompt more, where the caller left it open.
+const SHORT_TOKENS_PER_LONG: u64 = 65_536;
 /// The step of an engine of which nothing is said.
 const STEP_TOKENS: u32 = 2_048;
 
@@ -65,7 +67,9 @@ impl Reference {
         let slots = host.long_slots() as usize;
         let is_by_step = host.server.long_slots.is_none() && host.server.engine_chunk_tokens > 0;
         let has_room = !is_by_step || in_prefill == 0 || self.step_has_room(host);
-        slots > 0 && !(in_prefill < slots && has_room)
+        let beside_shorts = self.short_tokens(host.id) >= in_prefill as u64 * SHORT_TOKENS_PER_LONG;
+        let is_open = host.server.long_slots.is_none() && beside_shorts;
+        slots > 0 && !is_open && !(in_prefill < slots && has_room)
     }
 
     /// A budget that is left open never keeps an engine's step half empty.
