@@ -193,7 +193,7 @@ def test_the_example_of_an_error_is_itself_right() -> None:
         *(
             (
                 {"BACKENDS__A__LANES": "false", f"BACKENDS__A__{name}": value},
-                f"EXPRESSLANE_BACKENDS__A__{name}='{value}' needs the lanes, which EXPRESSLANE_BACKENDS__A__LANES switches",
+                f"EXPRESSLANE_BACKENDS__A__{name}='{value}' needs the lanes, which EXPRESSLANE_BACKENDS__A__LANES",
             )
             for name, value in (("LONG_SLOTS", "3"), ("SHORT_BUDGET_TOKENS", "9000"), ("LONG_THRESHOLD_TOKENS", "9000"))
         ),

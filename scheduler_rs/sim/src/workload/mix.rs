@@ -85,7 +85,7 @@ const MIXES: [Mix; 12] = [
     // Files of a code base, completed: all sizes up to the context's end, few output tokens.
     Mix { name: "code", parts: &[CODE] },
     // Chat with few documents: what decodes fills the engine, and one long prefill holds all of it.
-    Mix { name: "documents-0.5", parts: &[long_chat(0.995), document(0.005)] },
+    Mix { name: "documents-half", parts: &[long_chat(0.995), document(0.005)] },
     Mix { name: "documents-1", parts: &[long_chat(0.99), document(0.01)] },
     Mix { name: "documents-2", parts: &[long_chat(0.98), document(0.02)] },
     // A power law without a mean of its own: a few prompts hold most of the tokens.
