@@ -236,5 +236,10 @@ def _warnings(settings: Settings, simulated_only: bool) -> tuple[str, ...]:
     weighted = any(tenant.weight is not None for tenant in settings.tenants.values())
     if settings.fairness == "none" and weighted:
         warnings.append(f"{PREFIX}FAIRNESS=none: the weights of tenants change nothing.")
+    if settings.class_min_shares.get("interactive", 0.0) > 0.0:
+        warnings.append(
+            f"{PREFIX}CLASS_MIN_SHARES: the share of interactive changes nothing: no class goes before it. "
+            "A share is what a lower class keeps."
+        )
     warnings += engine_warnings(settings)
     return tuple(warnings)

@@ -57,7 +57,7 @@ def backend_problems(backend_id: str, backend: BackendSettings, given: AbstractS
         )
     if backend.concurrency and not capabilities_of(backend.kind).can_run_concurrently:
         yield f"{prefix}concurrency", f"is not allowed: {_a(backend.kind)} backend runs one request at a time."
-    yield from _engine_problems(prefix, backend)
+    yield from _engine_problems(prefix, backend, given)
     for first, longest in (("breaker_open", "breaker_open_max"), ("rate_limit_pause", "rate_limit_pause_max")):
         yield from _ascending(backend, f"{first}_s", f"{longest}_s", prefix)
     served = {name for name, _ in backend.models} or ({SIMULATED_MODEL} if simulated else set())
@@ -174,12 +174,16 @@ def _doubled_identities(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield f"{prefix}certificates", f"has {name!r}, which is the tenant {names[name]}'s."
 
 
-def _engine_problems(prefix: str, backend: BackendSettings) -> Iterator[tuple[str, str]]:
+def _engine_problems(prefix: str, backend: BackendSettings, given: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     step, chunk, budget = backend.engine_step_tokens, backend.engine_chunk_tokens, backend.short_budget_tokens
     assumed = backend.simulated.chunk_tokens if backend.kind == "simulated" else ASSUMED_STEP_TOKENS
     chunk_least = chunk or step or assumed
     if chunk > step:
         yield f"{prefix}engine_chunk_tokens", f"is more than engine_step_tokens ({step}), which must be given with it."
+    if backend.lanes is False:
+        for field in ("long_slots", "short_budget_tokens", "long_threshold_tokens"):
+            if f"{prefix}{field}" in given:
+                yield f"{prefix}{field}", f"needs the lanes, which {environment_name(f'{prefix}lanes')} switches off."
     if _lanes(backend) and budget is not None and budget < chunk_least:
         known = "" if step or backend.kind == "simulated" else " unless engine_step_tokens says otherwise"
         yield (

@@ -99,13 +99,14 @@ pub struct BackendConfig {
     pub absence_timeout_ns: u64,
     /// A prompt of more tokens is long; rounded up to a bucket edge; 0 = no prompt is long.
     pub long_threshold_tokens: u32,
-    /// Most long prompts in prefill; 0 = no limit; none = 1, and with `engine_chunk_tokens` a further one while the
-    /// chunks of all long ones take at most three quarters of the engine's step and fit into it beside a chunk of each
-    /// short prompt in prefill and a token for each in decode.
+    /// Most long prompts in prefill; 0 = no limit; none = 1 and a further one for each 65,536 charged tokens of short
+    /// prompts in prefill; with `engine_chunk_tokens` also while the chunks of all long ones take at most three quarters
+    /// of the engine's step and fit into it beside a chunk of each short prompt in prefill and a token for each in
+    /// decode.
     pub long_slots: Option<u32>,
     /// Most charged tokens of short prompts in prefill, unless the lane is empty; 0 = no limit; none = learned: twice
-    /// what is prefilled in a round trip and a step, and one chunk, at least 65,536; with `engine_chunk_tokens` more while
-    /// the engine's step has room for one more chunk.
+    /// what is prefilled in a round trip and a step, and one chunk, at least 65,536 and 1,024 for each slot of the cap, at
+    /// most 1,048,576; with `engine_chunk_tokens` more while the engine's step has room for one more chunk.
     pub short_budget_tokens: Option<u32>,
     /// Whether the two lanes limit anything.
     pub lanes: bool,

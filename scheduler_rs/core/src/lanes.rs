@@ -86,7 +86,7 @@ impl Lanes {
             Lane::Short => self.short_tokens += u64::from(charge),
             Lane::Long => self.long_in_prefill += 1,
         }
-        self.refresh_for(lane);
+        self.refresh();
     }
 
     pub(crate) fn give_back(&mut self, lane: Lane, charge: u32) {
@@ -95,7 +95,7 @@ impl Lanes {
             Lane::Short => self.short_tokens -= u64::from(charge),
             Lane::Long => self.long_in_prefill -= 1,
         }
-        self.refresh_for(lane);
+        self.refresh();
     }
 
     /// So many prompts have a slot now, in prefill or past it.
@@ -147,22 +147,13 @@ impl Lanes {
         self.refresh_long();
     }
 
-    /// What one lane holds has changed; in an engine's step of chunks each lane has what the other leaves.
-    fn refresh_for(&mut self, lane: Lane) {
-        match lane {
-            _ if self.engine.chunk > 0 => self.refresh(),
-            Lane::Short => self.refresh_short(),
-            Lane::Long => self.refresh_long(),
-        }
-    }
-
     fn refresh_short(&mut self) {
         self.open.below = if self.limited { self.short_below() } else { COUNT as u8 };
     }
 
     fn refresh_long(&mut self) {
-        let takes_long =
-            self.limited && self.long_limit.takes_one_more(self.long_in_prefill, self.others_in_step());
+        let takes_long = self.limited
+            && self.long_limit.takes_one_more(self.long_in_prefill, self.short_tokens, self.others_in_step());
         self.open.from = if takes_long { self.short_count } else { COUNT as u8 };
     }
 
@@ -277,6 +268,24 @@ mod tests {
         assert!(opens(&lanes, 60_000));
         lanes.take(Lane::Long, 60_000);
         assert!(!opens(&lanes, 60_000), "a quarter of the step is for others");
+    }
+
+    /// Each 65,536 tokens of short prompts in prefill let a further long prompt in, unless the caller said how many.
+    #[test]
+    fn long_prompts_by_short_tokens() {
+        for (long_slots, takes_second) in [(None, true), (Some(1), false)] {
+            let mut lanes = lanes(&BackendConfig { cap: 256, long_slots, ..BackendConfig::default() });
+            lanes.take(Lane::Long, 20_000);
+            lanes.take(Lane::Short, 65_535);
+            assert!(!opens(&lanes, 20_000));
+            lanes.take(Lane::Short, 1);
+            assert_eq!(opens(&lanes, 20_000), takes_second);
+            lanes.take(Lane::Long, 20_000);
+            assert!(!opens(&lanes, 20_000), "not a third");
+            lanes.give_back(Lane::Short, 1);
+            lanes.give_back(Lane::Long, 20_000);
+            assert!(!opens(&lanes, 20_000), "what is in prefill has shrunk");
+        }
     }
 
     /// A budget that is left open never leaves such a step half empty; one that the caller gave is kept.

@@ -11,8 +11,8 @@ use crate::source::short_name;
 use serde::Serialize;
 
 pub(crate) const CONTESTANTS: [&str; 2] = ["passthrough", "hrrn"];
-/// All mixes, each also as conversations and in storms, and closed loops.
-pub(crate) const MADE_UP: [&str; 26] = [
+/// All mixes: most also as conversations and in storms, chat with documents in bursts; and closed loops.
+pub(crate) const MADE_UP: [&str; 33] = [
     "bimodal",
     "bimodal-storms",
     "bimodal-turns",
@@ -22,6 +22,12 @@ pub(crate) const MADE_UP: [&str; 26] = [
     "code",
     "code-storms",
     "code-turns",
+    "documents-1",
+    "documents-1-bursts",
+    "documents-2",
+    "documents-2-bursts",
+    "documents-half",
+    "documents-half-bursts",
     "heavy",
     "heavy-storms",
     "heavy-turns",
@@ -29,6 +35,7 @@ pub(crate) const MADE_UP: [&str; 26] = [
     "mixed-closed",
     "mixed-storms",
     "mixed-turns",
+    "papers",
     "rag",
     "rag-storms",
     "rag-turns",

@@ -102,12 +102,13 @@ class BackendSettings(Frozen):
     long_threshold_tokens: Count = 16_384
     """A prompt of more tokens than this takes the long lane; rounded up to a bucket edge (2^(k/5))."""
     long_slots: Count | None = None
-    """Long prompts that may prefill at once. Default: as many as fill three quarters of the engine's step: 1, or with
-    engine_chunk_tokens three quarters of the chunks in a step (8,192 and 512: 12)."""
+    """Long prompts that may prefill at once. Default: 1 and a further one for each 65,536 tokens of short prompts in
+    prefill; with engine_chunk_tokens as many as fill three quarters of the engine's step (8,192 and 512: 12) and fit
+    into it beside what is short or in decode. Needs the lanes."""
     short_budget_tokens: Count | None = None
     """Tokens of short prompts that may be in prefill at once. Default: learned, what the engine prefills in two round
-    trips and steps and one chunk, at least 65,536. Not below one chunk of the engine: engine_chunk_tokens, else
-    engine_step_tokens, else 2,048 (simulated: its chunk_tokens)."""
+    trips and steps and one chunk, at least 65,536 and 1,024 for each slot of the cap. Not below one chunk of the
+    engine: engine_chunk_tokens, else engine_step_tokens, else 2,048 (simulated: its chunk_tokens). Needs the lanes."""
     engine_step_tokens: EngineTokens = 0
     """Most tokens in one step of the engine (vLLM: max_num_batched_tokens; SGLang: chunked_prefill_size). 0: unknown,
     taken as 2,048; for vllm and sglang a warning says so at start."""

@@ -56,3 +56,15 @@ def test_a_models_cap_above_its_backends() -> None:
     (line,) = warnings(A={"KIND": "openai", "MODELS": "m,n", "CAP": "4", "MODEL_CAPS": "m=9,n=4"})
     assert line == "EXPRESSLANE_BACKENDS__A__MODEL_CAPS: m=9 holds nothing back, because the backend's own cap is 4."
     assert warnings(A={"KIND": "openai", "MODELS": "m", "MODEL_CAPS": "m=9"}) == ()
+
+
+def test_a_share_for_the_top_class_is_told() -> None:
+    """A least share for interactive changes nothing, and is warned of; one for a lower class is not."""
+
+    def lines(shares: str) -> list[str]:
+        found = load({"EXPRESSLANE_CLASS_MIN_SHARES": shares}).warnings
+        return [line for line in found if "CLASS_MIN_SHARES" in line]
+
+    (line,) = lines("interactive=0.2,batch=0.1")
+    assert "interactive changes nothing" in line
+    assert lines("standard=0.2,batch=0.1") == lines("interactive=0,batch=0.1") == []

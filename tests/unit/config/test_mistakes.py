@@ -190,6 +190,13 @@ def test_the_example_of_an_error_is_itself_right() -> None:
             {"FAIRNESS": "none", "TENANTS__ACME__TOKENS_PER_MIN": "100"},
             "EXPRESSLANE_TENANTS__ACME__TOKENS_PER_MIN='100' needs tenants to be told apart",
         ),
+        *(
+            (
+                {"BACKENDS__A__LANES": "false", f"BACKENDS__A__{name}": value},
+                f"EXPRESSLANE_BACKENDS__A__{name}='{value}' needs the lanes, which EXPRESSLANE_BACKENDS__A__LANES",
+            )
+            for name, value in (("LONG_SLOTS", "3"), ("SHORT_BUDGET_TOKENS", "9000"), ("LONG_THRESHOLD_TOKENS", "9000"))
+        ),
         (
             {"BACKENDS__A__SIMULATED__SEED": "7"},
             "EXPRESSLANE_BACKENDS__A__SIMULATED__SEED='7' is for backends of kind simulated; this one is vllm.",
@@ -199,6 +206,14 @@ def test_the_example_of_an_error_is_itself_right() -> None:
 def test_settings_that_contradict_each_other_are_refused(variables: dict[str, str], says: str) -> None:
     """P39: what one value alone cannot show wrong is checked against the others, by name."""
     assert any(says in line for line in mistakes(**{**VLLM, **variables}))
+
+
+def test_what_lanes_need_is_allowed_with_lanes() -> None:
+    """Settings of the lanes contradict nothing where the lanes are on, or nothing is said of them."""
+    for lanes in ({}, {"EXPRESSLANE_BACKENDS__A__LANES": "true"}):
+        variables = {"KIND": "vllm", "URL": "http://h:1", "LONG_SLOTS": "3", "LONG_THRESHOLD_TOKENS": "9000"}
+        environment = {f"EXPRESSLANE_BACKENDS__A__{name}": value for name, value in variables.items()}
+        assert load({**environment, **lanes}).settings.backends["a"].long_slots == 3
 
 
 def test_a_small_budget_fits_an_engine_of_small_steps() -> None:

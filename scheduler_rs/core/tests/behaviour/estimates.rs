@@ -282,7 +282,7 @@ fn lanes_left_open() {
         engine_step_tokens: 2_048,
         engine_chunk_tokens: 512,
         models: serving(&[0]),
-        cap: 100,
+        cap: 64,
         ..BackendConfig::default()
     };
     let mut driver = Driver::with("fcfs", &[open.clone(), laned(2, 4_096)]);
@@ -301,7 +301,7 @@ fn lanes_left_open() {
 /// A fast engine far away gets a larger short budget once its times are known.
 #[test]
 fn short_budget_is_learned() {
-    let far = BackendConfig { lanes: true, models: serving(&[0]), cap: 1_000, ..BackendConfig::default() };
+    let far = BackendConfig { lanes: true, models: serving(&[0]), cap: 64, ..BackendConfig::default() };
     let mut driver = Driver::with("fcfs", &[far]);
     assert_eq!(driver.snapshot_of(0).short_budget_tokens, 65_536, "no less, whatever the engine");
     for round in 0..60 {
@@ -320,6 +320,22 @@ fn short_budget_is_learned() {
     driver.submit(1, &[4_096; 100]);
     let released = driver.released().len();
     assert_eq!(released, budget as usize / 4_096);
+}
+
+/// Left open, the short budget has room for a chat's prompt in each slot while a long one is in prefill, also after the
+/// cap has changed; the caller's own does not follow the cap.
+#[test]
+fn short_budget_fills_the_slots() {
+    let open = |cap| BackendConfig { lanes: true, models: serving(&[0]), cap, ..BackendConfig::default() };
+    let mut driver = Driver::with("fcfs", &[open(64)]);
+    driver.submit(1, &[60_000]);
+    driver.submit(1, &[1_024; 512]);
+    assert_eq!(driver.released().len(), 64, "a long prompt, and 63 short ones in the other slots");
+    driver.backend(0, open(256));
+    assert_eq!(driver.snapshot_of(0).short_budget_tokens, 262_144);
+    assert_eq!(driver.released().len(), 192, "every slot");
+    driver.backend(0, BackendConfig { short_budget_tokens: Some(65_536), ..open(512) });
+    assert_eq!(driver.released().len(), 0, "the caller's own budget is full");
 }
 
 /// Contradictions are refused by name, and nothing changes.

@@ -57,6 +57,12 @@ pub(crate) struct Mix {
 }
 
 const CHAT: Part = (0.9, log_normal(400.0, 1.0, 8_000.0), log_normal(180.0, 0.8, 2_000.0));
+const fn long_chat(share: f64) -> Part {
+    (share, log_normal(1_000.0, 0.7, 8_000.0), log_normal(160.0, 0.8, 1_000.0))
+}
+const fn document(share: f64) -> Part {
+    (share, Lengths::Uniform { least: 20_000.0, most: 60_000.0 }, log_normal(160.0, 0.8, 1_000.0))
+}
 const DOCUMENTS: Part = (0.1, log_normal(16_000.0, 0.6, 60_000.0), log_normal(250.0, 0.6, 2_000.0));
 const WIDE: Part = (1.0, log_normal(2_000.0, 1.6, 60_000.0), log_normal(120.0, 1.0, 2_000.0));
 const SNIPPETS: Part = (0.5, log_normal(100.0, 0.4, 1_000.0), log_normal(20.0, 0.5, 200.0));
@@ -65,22 +71,29 @@ const HEAVY: Part =
     (1.0, Lengths::Pareto { least: 150.0, shape: 0.9, most: 100_000.0 }, log_normal(150.0, 1.0, 2_000.0));
 
 const RETRIEVAL: Part = (1.0, log_normal(8_100.0, 0.25, 60_000.0), log_normal(150.0, 0.5, 2_000.0));
+const PAPERS: Part = (1.0, log_normal(12_000.0, 0.35, 60_000.0), log_normal(150.0, 0.5, 2_000.0));
 const CODE: Part = (1.0, log_normal(1_800.0, 1.0, 16_000.0), log_normal(20.0, 0.8, 300.0));
 const QUESTIONS: Part = (0.8, log_normal(300.0, 0.1, 1_000.0), log_normal(240.0, 0.7, 2_000.0));
 const EXCERPTS: Part =
     (0.2, Lengths::Uniform { least: 6_000.0, most: 11_000.0 }, log_normal(240.0, 0.7, 2_000.0));
 
-const MIXES: [Mix; 8] = [
+const MIXES: [Mix; 12] = [
     // Two narrow humps of equal count, nothing between them.
     Mix { name: "bimodal", parts: &[SNIPPETS, FILES] },
     // Conversation only: little variance, bound by decode.
     Mix { name: "chat", parts: &[CHAT] },
     // Files of a code base, completed: all sizes up to the context's end, few output tokens.
     Mix { name: "code", parts: &[CODE] },
+    // Chat with few documents: what decodes fills the engine, and one long prefill holds all of it.
+    Mix { name: "documents-half", parts: &[long_chat(0.995), document(0.005)] },
+    Mix { name: "documents-1", parts: &[long_chat(0.99), document(0.01)] },
+    Mix { name: "documents-2", parts: &[long_chat(0.98), document(0.02)] },
     // A power law without a mean of its own: a few prompts hold most of the tokens.
     Mix { name: "heavy", parts: &[HEAVY] },
     // Nine chat prompts to one document.
     Mix { name: "mixed", parts: &[CHAT, DOCUMENTS] },
+    // Long texts of a size, about the length from which a prompt is long.
+    Mix { name: "papers", parts: &[PAPERS] },
     // Retrieval: every prompt is filled up to about the same length with what was found.
     Mix { name: "rag", parts: &[RETRIEVAL] },
     // Four questions to one excerpt, which is long but not very long.
@@ -89,7 +102,7 @@ const MIXES: [Mix; 8] = [
     Mix { name: "wide", parts: &[WIDE] },
 ];
 
-pub(crate) fn names() -> [&'static str; 8] {
+pub(crate) fn names() -> [&'static str; 12] {
     MIXES.map(|mix| mix.name)
 }
 

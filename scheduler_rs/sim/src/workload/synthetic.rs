@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(draw("mixed-closed").arrivals, Arrivals::Closed { users: 4 });
         assert!(draw("two-peaks-batch").span_s() == 0.0 && draw("two-peaks").span_s() > 0.0);
         let error = Synthetic::named("chess-batch", 10).unwrap_err().to_string();
-        assert!(error.contains("\"chess\"") && error.contains("mixed, rag, two-peaks, wide"));
+        assert!(error.contains("\"chess\"") && error.contains("mixed, papers, rag, two-peaks, wide"));
         let error = Synthetic::named("chat-hail", 10).unwrap_err().to_string();
         assert!(error.contains("poisson, bursts, closed, batch, diurnal, storms, turns"));
     }

@@ -4,6 +4,10 @@ use super::{Host, Item, Reference, edge_of};
 
 /// A learned budget is never less, and never more.
 const SHORT_BUDGET: (f64, f64) = (65_536.0, 1_048_576.0);
+/// It fills each slot with a prompt of this length.
+const TOKENS_PER_SLOT: f64 = 1_024.0;
+/// For so many tokens of short prompts in prefill there may be one long prompt more, where the caller left it open.
+const SHORT_TOKENS_PER_LONG: u64 = 65_536;
 /// The step of an engine of which nothing is said.
 const STEP_TOKENS: u32 = 2_048;
 
@@ -13,7 +17,8 @@ impl Host {
         threshold != 0 && item.edge > edge_of(threshold)
     }
 
-    /// Most tokens of short prompts in prefill: twice what is prefilled in a round trip and a step, and a chunk.
+    /// Most tokens of short prompts in prefill: twice what is prefilled in a round trip and a step, and a chunk;
+    /// or what fills the slots.
     #[expect(clippy::cast_sign_loss, reason = "no budget is below 0")]
     pub(crate) fn short_budget(&self) -> u32 {
         let server = &self.server;
@@ -22,7 +27,9 @@ impl Host {
         server.short_budget_tokens.unwrap_or_else(|| {
             let [c0, c1, c2] = self.in_force.prefill_ns;
             let on_the_way = c0 / (c1 + c2 * f64::from(step));
-            (2.0 * on_the_way + f64::from(chunk)).clamp(SHORT_BUDGET.0, SHORT_BUDGET.1) as u32
+            let learned = 2.0 * on_the_way + f64::from(chunk);
+            let for_slots = f64::from(server.cap) * TOKENS_PER_SLOT;
+            learned.max(for_slots).clamp(SHORT_BUDGET.0, SHORT_BUDGET.1) as u32
         })
     }
 
@@ -60,7 +67,9 @@ impl Reference {
         let slots = host.long_slots() as usize;
         let is_by_step = host.server.long_slots.is_none() && host.server.engine_chunk_tokens > 0;
         let has_room = !is_by_step || in_prefill == 0 || self.step_has_room(host);
-        slots > 0 && !(in_prefill < slots && has_room)
+        let beside_shorts = self.short_tokens(host.id) >= in_prefill as u64 * SHORT_TOKENS_PER_LONG;
+        let is_open = host.server.long_slots.is_none() && beside_shorts;
+        slots > 0 && !is_open && !(in_prefill < slots && has_room)
     }
 
     /// A budget that is left open never keeps an engine's step half empty.
