@@ -15,7 +15,7 @@ fn harm() {
     let of_trace: Vec<&Value> = checks.iter().filter(|check| check["workload"] == "harm").collect();
     // Too few of each length for a figure of their own.
     assert_eq!(of_trace.len(), 2 * 3 * 4);
-    assert_eq!(checks.len(), 27 * of_trace.len());
+    assert_eq!(checks.len(), (33 + 1) * of_trace.len());
     let settings: BTreeSet<_> =
         checks.iter().map(|check| (check["chunk"].as_u64(), check["told"].as_bool())).collect();
     assert_eq!(

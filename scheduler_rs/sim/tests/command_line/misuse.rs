@@ -45,10 +45,8 @@ fn refusals() {
         let error = try_run(&line).expect_err(&line).to_string();
         assert!(error.contains(words), "{more} gave {error:?}");
     }
-    assert!(
-        error("--load 1 --trace synthetic:chess")
-            .contains("bimodal, chat, code, heavy, mixed, rag, two-peaks, wide")
-    );
+    let mixes = "bimodal, chat, code, documents-half, documents-1, documents-2, heavy, mixed, papers, rag, two-peaks, wide";
+    assert!(error("--load 1 --trace synthetic:chess").contains(mixes));
     assert!(error("--load 1 --trace no-such-file.csv").contains("no-such-file.csv"));
     let engine = try_run("saturation --trace synthetic:chat --engine gpt").unwrap_err().to_string();
     assert!(engine.contains("unknown engine \"gpt\"") && engine.contains("llama3.1-8b-rtx4090"));
