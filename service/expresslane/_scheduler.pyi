@@ -225,7 +225,7 @@ class BackendSnapshot:
     def outstanding_prefill_tokens(self) -> int: ...
     @property
     def long_slots(self) -> int:
-        """Most long prompts in prefill, in force; 0 = no limit."""
+        """Most long prompts in prefill, in force, beside no short ones; 0 = no limit. Left open: more beside many."""
     @property
     def short_budget_tokens(self) -> int:
         """Most charged tokens of short prompts in prefill, in force; 0 = no limit."""

@@ -88,8 +88,8 @@ pub struct BackendSnapshot {
     pub short_tokens_in_prefill: u64,
     /// Charged tokens of all prompts in prefill.
     pub outstanding_prefill_tokens: u64,
-    /// Most long prompts in prefill, 0 = no limit: the caller's, or how many chunks are three quarters of the engine's
-    /// step.
+    /// Most long prompts in prefill where no short ones are, 0 = no limit: the caller's, or one, or how many chunks are
+    /// three quarters of the engine's step.
     pub long_slots: u32,
     /// Most tokens of short prompts in prefill, 0 = no limit: the caller's, or what was learned.
     pub short_budget_tokens: u32,

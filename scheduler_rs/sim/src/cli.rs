@@ -141,7 +141,8 @@ pub(crate) struct CompareArgs {
     /// The scheduler's cap; unless given, what the engine runs at once.
     #[arg(long, value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) cap: Option<u32>,
-    /// Most long prompts in prefill; 0 = no limit; unless given, what follows from the engine's step and chunk.
+    /// Most long prompts in prefill; 0 = no limit; unless given, what follows from the short ones in prefill and
+    /// from the engine's step and chunk.
     #[arg(long, value_parser = whole(0..=u32::MAX), allow_negative_numbers = true)]
     pub(crate) long_lane: Option<u32>,
     /// A prompt of more tokens goes into the long lane; 0 = none does.

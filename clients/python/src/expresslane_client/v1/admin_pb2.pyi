@@ -112,7 +112,9 @@ class Backend(_message.Message):
     long_threshold_tokens: _builtins.int
     """Prompts of more tokens than this are long. 0 without lanes."""
     long_slots: _builtins.int
-    """Long prompts that may prefill at once, in force. 0 without lanes."""
+    """Long prompts that may prefill at once, in force, where no short ones do; where it is left open, more may beside many
+    short ones. 0 without lanes.
+    """
     short_budget_tokens: _builtins.int
     """Tokens of short prompts that may prefill at once, in force. 0 without lanes."""
     mean_in_flight: _builtins.float
