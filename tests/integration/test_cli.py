@@ -301,13 +301,31 @@ async def test_a_kept_batch_asks_again_for_room(shell: Shell, service: StubServi
     shell.write("p.jsonl", *numbered(3))
     done = await shell.run("run", "p.jsonl", "--keep", "1m", "--timeout", "30s")
     assert (done.code, len(done.lines)) == (0, 3)
-    assert "first in 1 s, for 30 s at most" in done.err
+    assert "asking again as it says, first in 1 s, for" in done.err
     assert done.err.count("kept under --request-id") == 1
     assert [len(one.prompts) for one in service.requests] == [3, 3]  # type: ignore[attr-defined]
-    service.full = 1_000
-    done = await shell.run("run", "p.jsonl", "--keep", "1m", "--timeout", "1s")
+    service.full, service.full_for_s = 1, 60
+    done = await shell.run("run", "p.jsonl", "--keep", "1m", "--timeout", "30s")
     assert (done.code, done.out) == (3, "")
     assert "refused (QUEUE_FULL): no room" in done.err
+
+
+async def test_who_is_interrupted_while_waiting_for_room_loses_nothing(shell: Shell, service: StubService) -> None:
+    """The service has nothing of it, whatever --keep says: the prompts of standard input are left to run again."""
+    service.full, service.full_for_s = 1, 300
+    lines = shell.write("p.jsonl", *numbered(3))
+    process = await shell.start("run", "-", "--keep", "5m", "-o", "r.jsonl")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"".join(lines))
+    process.stdin.close()
+    while b"queue is full" not in await process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert b"the service goes on" not in err
+    assert (shell.folder / "r.failed.jsonl").read_bytes() == b"".join(lines)
 
 
 async def test_a_lost_connection_leaves_the_rest_to_run_again(shell: Shell, service: StubService) -> None:

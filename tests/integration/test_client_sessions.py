@@ -91,10 +91,25 @@ async def test_leaving_the_loop_of_a_session_that_was_not_entered_cancels_its_ca
     """Nobody could read on: nothing goes on behind the caller's back."""
     service.hold_after = 1
     async with asyncio.timeout(5):
-        async for _ in client.stream_prompts(["a", "b"]):
+        session = client.stream_prompts(["a", "b"])
+        async for _ in session:
             await service.held.wait()
             break
         await service.cancelled.wait()
+        with pytest.raises(SessionEndedError, match="left before"):
+            _ = [result async for result in session]
+
+
+async def test_a_session_begins_once(client: Client, service: StubService) -> None:
+    """Its prompts would be sent, and run, twice."""
+    session = client.stream_prompts(["a", "b"])
+    first, second = aiter(session), aiter(session)
+    async with asyncio.timeout(5):
+        assert (await anext(first)).text == "echo a"
+        with pytest.raises(RuntimeError, match="has begun"):
+            await anext(second)
+        assert [result.text async for result in first] == ["echo b"]
+    assert len(service.prompts) == 2
 
 
 async def test_a_session_without_a_source_says_that_it_has_to_be_entered(client: Client) -> None:

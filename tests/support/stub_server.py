@@ -84,8 +84,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
 
     `failing` custom_ids fail, `twice` are answered twice and `never` not at all; those in `cut_off` end as in a
     stopping service, the first time. `refusal` ends every inference and admin call; of batches
-    so many are refused because the queue is `full`. With `keeps` it has the whole of the batch it was first asked for,
-    and refuses any other. `break_after` ends a stream with
+    so many are refused because the queue is `full`, and may be sent again after `full_for_s`. With `keeps` it has the
+    whole of the batch it was first asked for, and refuses any other. `break_after` ends a stream with
     UNAVAILABLE after so many results, `hold_after` keeps it open and silent until the caller gives up. A session ends
     by itself after `session_results`; with `last` its input is read to the end after the summary (`half_closed`), and
     its status is what `last` makes of it.
@@ -97,6 +97,7 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
     cut_off: set[str] = field(default_factory=set)
     refusal: Refusal | None = None
     full: int = 0
+    full_for_s: int = 1
     keeps: bool = False
     break_after: int | None = None
     hold_after: int | None = None
@@ -150,7 +151,8 @@ class StubService(inference_pb2_grpc.InferenceServicer, admin_pb2_grpc.AdminServ
             self.break_after = None
         if self.full:
             self.full -= 1
-            await Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "no room", "QUEUE_FULL", retry_after_s=1).abort(context)
+            code, wait_s = grpc.StatusCode.RESOURCE_EXHAUSTED, self.full_for_s
+            await Refusal(code, "no room", "QUEUE_FULL", retry_after_s=wait_s).abort(context)
         if len(request.prompts) > self.batch_limit:
             message = f"at most {self.batch_limit} prompts: use StreamPrompts"
             await Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "BATCH_TOO_LARGE").abort(context)

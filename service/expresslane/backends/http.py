@@ -208,7 +208,7 @@ class HttpClient:
     async def linger(self, answer: Answer, response: ClientResponse) -> None:
         """Read the end of an answer that is complete, for a short while, so that its connection can be used again.
 
-        Raises BackendError when it is larger than an answer may be. Else it counts, whatever ends this.
+        Raises BackendError when it is larger than an answer may be. Else it counts, whatever deadline ends this.
         """
         self.check_size(answer)
         answer.complete = True

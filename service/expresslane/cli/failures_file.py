@@ -91,7 +91,7 @@ def _names(path: Path) -> Iterator[Path]:
 def _locked(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
     """The file of this name, made where there is none, which no other run changes meanwhile. Raises OSError."""
     while True:
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT | flags, 0o666), "rb") as file:
             with suppress(OSError):  # a file system may know no locks: better without than lines that are lost
                 fcntl.flock(file, fcntl.LOCK_EX)
             if _is_at(path, file):  # else another run has replaced or removed it before the lock was ours

@@ -17,6 +17,10 @@ __all__ = ["Patience", "is_full"]
 LONGEST_S = 600.0
 """How long a run without a time limit asks for room."""
 
+_SHORTEST_S = 0.1
+_WORTH_S = 1.0
+"""With less time left than this it is no use asking again."""
+
 _FULL = "QUEUE_FULL"
 
 
@@ -49,8 +53,10 @@ class Patience:
 
     async def wait(self, error: RefusedError) -> None:
         """Wait for as long as the service says; it is told once. Raises the error where that makes no sense."""
-        delay_s = error.retry_after_s
-        if not is_full(error) or delay_s is None or self._clock() + delay_s >= self._end_s:
+        if not is_full(error):
+            raise error
+        delay_s = max(_SHORTEST_S, error.retry_after_s or 0.0)
+        if self._clock() + delay_s + _WORTH_S > self._end_s:
             raise error
         if not self._quiet:
             when = f"first in {delay_s:.0f} s, for {self._end_s - self._clock():.0f} s at most"

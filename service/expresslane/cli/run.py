@@ -132,7 +132,9 @@ class Run:
             if not self._options.quiet:
                 report().print("the service's queue is full: sent as a stream, as it has room", soft_wrap=True)
             return False
+        kept, self._sent_kept = self._sent_kept, False  # a refused batch is not kept, should the run end meanwhile
         await patience.wait(error)
+        self._sent_kept = kept
         return as_batch
 
     def _explained(self, error: ExpresslaneClientError) -> CommandError:

@@ -173,6 +173,8 @@ class PromptSession:
         return self._inbox.results.popleft()
 
     async def __aenter__(self) -> Self:
+        if self._entered:  # its prompts would be sent twice
+            raise RuntimeError("the session has begun: open another one with client.stream_prompts(...)")
         self._entered = True
         request = inference_pb2.StreamPromptsRequest(config=self._config)
         check_size(request, self._message_bytes_max)
@@ -185,6 +187,8 @@ class PromptSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if not (self._is_all_here or self._given_up):
+            self._error = self._error or SessionEndedError("the session was left before its last result")
         self._ended = True
         self._call.cancel()
         if self._resumption is not None:

@@ -39,7 +39,7 @@ impl Scheduler {
     /// each.
     ///
     /// A release puts its own tenant behind others, and changes whose turn it is within it. Nothing gets room by
-    /// it. So what is closed for another tenant stays closed, unless the released prompt's has come before that:
+    /// it, but the long lane there by tokens of short prompts. So what is closed for another tenant stays closed, unless the released prompt's has come before that:
     /// a greater weight counts from the next release on. Nor does it stay closed where the release fills a lane,
     /// which may keep out who was first; where it uses up a backend, so that those that were to go there may go
     /// elsewhere; or where least shares or models in memory have a say.
