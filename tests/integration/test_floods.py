@@ -16,8 +16,10 @@ from tests.support.service import simulated_service
 if TYPE_CHECKING:
     from tests.support.service import Service
 
-STREAMS = 600
-"""More than any free list takes: those of the loop and of C-API futures keep about 250 objects each."""
+STREAMS = 2000
+"""Many times what may stay of any flood: free lists keep up to 250 objects each, the loop up to 100 cancelled timers."""
+TURNS = 10
+"""More than what follows the end of a call takes: the callbacks of tasks that are done."""
 WARM = 2
 FLOODS = 6
 BLOCKS_MORE = 0.5
@@ -36,6 +38,8 @@ async def flood(service: Service) -> int:
         await asyncio.gather(*(call.code() for call in calls))
         del calls, call
     await until(lambda: (door.total, arrivals.taken, arrivals.waiting, service.app.held) == (0, 0, 0, 0))
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
     give_back(Collections())
     gc.collect()
     return sys.getallocatedblocks()
