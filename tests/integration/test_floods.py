@@ -7,6 +7,7 @@ import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
+from expresslane import arrivals
 from expresslane.memory import Collections, give_back
 from grpc.aio import insecure_channel
 
@@ -14,10 +15,12 @@ from tests.support.fake_backend.adapter import until
 from tests.support.service import simulated_service
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.support.service import Service
 
 STREAMS = 2000
-"""Many times what may stay of any flood: free lists keep up to 250 objects each, the loop up to 100 cancelled timers."""
+"""Many times what may stay of one: free lists keep up to 250 objects each, the loop up to 100 cancelled timers."""
 TURNS = 10
 """More than what follows the end of a call takes: the callbacks of tasks that are done."""
 WARM = 2
@@ -28,16 +31,16 @@ BLOCKS_MORE = 0.5
 
 async def flood(service: Service) -> int:
     """Open and cut silent streams, then return how many blocks Python's allocator has given out."""
-    door, arrivals = service.app.door.open_calls, service.app.arrivals
+    door, room = service.app.door.open_calls, service.app.arrivals
     async with insecure_channel(service.address) as channel:
         open_stream: Any = channel.stream_stream("/expresslane.v1.Inference/StreamPrompts")
         calls = [open_stream() for _ in range(STREAMS)]
-        await until(lambda: door.total == STREAMS and arrivals.taken + arrivals.waiting == STREAMS)
+        await until(lambda: door.total == STREAMS and room.taken + room.waiting == STREAMS)
         for call in calls:
             call.cancel()
         await asyncio.gather(*(call.code() for call in calls))
         del calls, call
-    await until(lambda: (door.total, arrivals.taken, arrivals.waiting, service.app.held) == (0, 0, 0, 0))
+    await until(lambda: (door.total, room.taken, room.waiting, service.app.held) == (0, 0, 0, 0))
     for _ in range(TURNS):
         await asyncio.sleep(0)
     give_back(Collections())
@@ -45,8 +48,10 @@ async def flood(service: Service) -> int:
     return sys.getallocatedblocks()
 
 
-async def test_a_flood_leaves_what_it_found() -> None:
+async def test_a_flood_leaves_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A10, T12: after the first floods, blocks of memory stay level over as many streams as would show one each."""
+    monkeypatch.setattr(arrivals, "TURN_LEAST_S", 60.0)  # none is refused before all have come, however slow this is
+    monkeypatch.setattr(arrivals, "TURN_S", 60.0)
     async with simulated_service(arriving_limit_bytes=2**20, max_message_bytes=2**16) as service:
         blocks = [await flood(service) for _ in range(FLOODS)]
     # The least of two, because what a flood leaves for later is not what it leaves for good.
