@@ -62,6 +62,8 @@ pub struct Scheduler {
     /// Whether some backend may have room: not from when none was found to have any until a slot is given back or a
     /// backend changes.
     may_have_room: bool,
+    /// Whether some backend may keep room for a prompt.
+    may_keep_room: bool,
     /// Whether some backend has a limit of tokens per minute.
     limits_tokens: bool,
     /// Whether some answer has said how many tokens its provider has left.
@@ -105,6 +107,7 @@ impl Scheduler {
             backends: Vec::new(),
             backends_by_id: BTreeMap::new(),
             may_have_room: false,
+            may_keep_room: false,
             limits_tokens: false,
             tells_tokens: false,
             has_limits: false,

@@ -23,15 +23,17 @@ type Entry = (u64, Owner);
 
 /// More than there are timeouts: for the queue, first token, idle and attempt, and two to spare.
 const RUNS: usize = 6;
+/// Where the front of the rest stands among those of the runs.
+const REST: usize = RUNS;
 
 #[derive(Debug)]
 pub(crate) struct Timers {
     /// Each ascending by time.
     runs: [VecDeque<Entry>; RUNS],
-    /// The time at the front of each run, and at its back: [`NEVER`] and 0 where it is empty.
-    fronts: [u64; RUNS],
+    /// The time at the front of each run and of the rest, and at the back of each run: [`NEVER`] and 0 where it is empty.
+    fronts: [u64; RUNS + 1],
     backs: [u64; RUNS],
-    /// The run with the earliest front.
+    /// Where the earliest front is.
     first: usize,
     rest: BinaryHeap<Reverse<Entry>>,
     /// Entries in the runs and the rest.
@@ -44,7 +46,7 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             runs: Default::default(),
-            fronts: [NEVER; RUNS],
+            fronts: [NEVER; RUNS + 1],
             backs: [0; RUNS],
             first: 0,
             rest: BinaryHeap::new(),
@@ -78,20 +80,26 @@ impl Timers {
                 best = run;
             }
         }
-        if best == RUNS {
+        if best == REST {
             self.rest.push(Reverse((at_ns, owner)));
-            return;
+        } else {
+            self.runs[best].push_back((at_ns, owner));
+            self.backs[best] = at_ns;
         }
-        self.runs[best].push_back((at_ns, owner));
-        self.backs[best] = at_ns;
         self.fronts[best] = self.fronts[best].min(at_ns);
         if self.fronts[best] < self.fronts[self.first] {
             self.first = best;
         }
     }
 
+    /// The earliest time; [`NEVER`] if there is none.
+    #[inline]
+    pub(crate) fn first_ns(&self) -> u64 {
+        self.fronts[self.first]
+    }
+
     pub(crate) fn peek(&self) -> Option<Entry> {
-        if self.rest_is_first() {
+        if self.first == REST {
             return self.rest.peek().map(|&Reverse(entry)| entry);
         }
         self.runs[self.first].front().copied()
@@ -99,22 +107,13 @@ impl Timers {
 
     pub(crate) fn pop_live(&mut self) {
         self.len -= 1;
-        if self.rest_is_first() {
+        if self.first == REST {
             self.rest.pop();
         } else {
-            let run = &mut self.runs[self.first];
-            run.pop_front();
-            if let Some(&(at_ns, _)) = run.front() {
-                self.fronts[self.first] = at_ns;
-                self.find_first();
-            } else {
-                self.refresh(self.first);
-            }
+            self.runs[self.first].pop_front();
         }
-    }
-
-    fn rest_is_first(&self) -> bool {
-        self.rest.peek().is_some_and(|&Reverse((at_ns, _))| at_ns < self.fronts[self.first])
+        self.refresh(self.first);
+        self.find_first();
     }
 
     pub(crate) fn pop_stale(&mut self) {
@@ -133,6 +132,8 @@ impl Timers {
             self.refresh(run);
         }
         self.rest.retain(|&Reverse((at_ns, owner))| is_live(at_ns, owner));
+        self.refresh(REST);
+        self.find_first();
         self.len = self.runs.iter().map(VecDeque::len).sum::<usize>() + self.rest.len();
         self.stale = 0;
     }
@@ -142,18 +143,21 @@ impl Timers {
         self.len
     }
 
-    /// A run has other ends now.
-    fn refresh(&mut self, run: usize) {
-        self.fronts[run] = self.runs[run].front().map_or(NEVER, |&(at_ns, _)| at_ns);
-        self.backs[run] = self.runs[run].back().map_or(0, |&(at_ns, _)| at_ns);
-        self.find_first();
+    /// A run, or the rest, has other ends now.
+    fn refresh(&mut self, at: usize) {
+        if at == REST {
+            self.fronts[REST] = self.rest.peek().map_or(NEVER, |&Reverse((at_ns, _))| at_ns);
+            return;
+        }
+        self.fronts[at] = self.runs[at].front().map_or(NEVER, |&(at_ns, _)| at_ns);
+        self.backs[at] = self.runs[at].back().map_or(0, |&(at_ns, _)| at_ns);
     }
 
     fn find_first(&mut self) {
         let mut first = 0;
-        for run in 1..RUNS {
-            if self.fronts[run] < self.fronts[first] {
-                first = run;
+        for at in 1..self.fronts.len() {
+            if self.fronts[at] < self.fronts[first] {
+                first = at;
             }
         }
         self.first = first;

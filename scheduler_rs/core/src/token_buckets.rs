@@ -32,10 +32,33 @@ const fn edges() -> [u32; COUNT] {
     edges
 }
 
+/// At most so many edges lie between a power of two and the next.
+const PER_OCTAVE: usize = FIFTH_ROOTS.len();
+
+/// For each power of two the first bucket with an edge that is no less, as long as an octave of buckets follows.
+const OCTAVES: [u8; 32] = octaves();
+
+const fn octaves() -> [u8; 32] {
+    let mut octaves = [0; 32];
+    let mut power = 0;
+    while power < 32 {
+        let mut first = 0;
+        while first < COUNT - PER_OCTAVE && EDGES[first] < 1 << power {
+            first += 1;
+        }
+        octaves[power] = first as u8;
+        power += 1;
+    }
+    octaves
+}
+
 /// The bucket that holds a prompt of `tokens`; what lies above [`TOKENS_MAX`] falls into the last one.
 #[must_use]
 pub fn bucket_of(tokens: u32) -> u8 {
-    EDGES.partition_point(|&edge| edge < tokens.min(TOKENS_MAX)) as u8
+    let tokens = tokens.min(TOKENS_MAX);
+    let first = OCTAVES[(tokens | 1).ilog2() as usize];
+    let octave = &EDGES[usize::from(first)..][..PER_OCTAVE];
+    first + octave.iter().filter(|&&edge| edge < tokens).count() as u8
 }
 
 /// The upper edge of a bucket: the largest prompt in it, and what every prompt in it is charged.

@@ -21,6 +21,10 @@ impl Scheduler {
         for class in 0..=chosen.class {
             for at in 0..self.groups.of_class(class).len() {
                 let group = self.groups.of_class(class)[at];
+                // Most of the time all short buckets are open.
+                if self.groups[group].opening.below >= self.budgeted_max {
+                    continue;
+                }
                 if let Some(head) = self.passed_head(group, chosen, backend) {
                     let ticket = &mut self.tickets[head.ticket.slot()];
                     ticket.bypassed = ticket.bypassed.saturating_add(edge(chosen.bucket()));
@@ -51,10 +55,6 @@ impl Scheduler {
     ///
     /// A flow before the chosen one has no head that could go, so all that it has in short buckets is unfit.
     fn unfit_head(&self, group: u32, chosen: &Candidate) -> Option<Candidate> {
-        // Most of the time all short buckets are open.
-        if self.groups[group].opening.below >= self.budgeted_max {
-            return None;
-        }
         let budgeted = self.budgeted(group);
         if self.unfit(group, budgeted).is_empty() {
             return None;
@@ -97,6 +97,7 @@ impl Scheduler {
         backend.reservation = Some(kept);
         backend.reopen_all(self.now_ns);
         self.tickets[id.slot()].reserved = true;
+        self.may_keep_room = true;
         true
     }
 
@@ -130,12 +131,15 @@ impl Scheduler {
     /// there was any; where all is full, nobody looks.
     pub(super) fn drop_vain_reservations(&mut self) -> bool {
         let mut any = false;
-        if !self.may_have_room {
+        if !self.may_have_room || !self.may_keep_room {
             return any;
         }
+        self.may_keep_room = false;
         for at in 0..self.backends.len() as u32 {
-            let kept = self.backends[at as usize].reservation;
-            if kept.is_some_and(|kept| !self.may_come(at, &kept)) {
+            let Some(kept) = self.backends[at as usize].reservation else { continue };
+            if self.may_come(at, &kept) {
+                self.may_keep_room = true;
+            } else {
                 self.clear_reservation(at);
                 any = true;
             }

@@ -21,10 +21,8 @@ impl Scheduler {
     }
 
     pub(super) fn run_timers(&mut self, out: &mut Decisions) {
-        while let Some((at_ns, owner)) = self.timers.peek() {
-            if at_ns > self.now_ns {
-                break;
-            }
+        while self.timers.first_ns() <= self.now_ns {
+            let Some((at_ns, owner)) = self.timers.peek() else { break };
             if self.is_live(at_ns, owner) {
                 self.timers.pop_live();
                 self.fire(owner, out);

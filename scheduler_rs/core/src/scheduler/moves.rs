@@ -49,6 +49,13 @@ impl Scheduler {
     /// Whether the group's tickets may take this route of theirs now.
     #[inline]
     pub(super) fn may_go(&self, group: &Group, route: Route) -> bool {
+        let is_plain = group.key.avoided.is_none() && !self.backends[route.backend as usize].is_avoided;
+        is_plain || self.may_go_for_now(group, route)
+    }
+
+    /// The same where the prompt or its model may be better off elsewhere.
+    #[cold]
+    fn may_go_for_now(&self, group: &Group, route: Route) -> bool {
         let backend = &self.backends[route.backend as usize];
         let is_refusing = backend.is_avoided && backend.models[route.model_slot as usize].is_avoided();
         let has_failed = group.key.avoided == Some(backend.id);

@@ -332,11 +332,10 @@ impl World {
     }
 
     fn poll(&mut self) {
-        let mut decisions = std::mem::take(&mut self.decisions);
-        self.scheduler.poll_into(self.now_ns, &mut decisions);
-        assert!(decisions.expired.is_empty() && decisions.overdue.is_empty());
-        for dispatch in &decisions.dispatches {
-            let (ticket, tokens) = (dispatch.ticket, dispatch.prefill_tokens);
+        self.scheduler.poll_into(self.now_ns, &mut self.decisions);
+        assert!(self.decisions.expired.is_empty() && self.decisions.overdue.is_empty());
+        for at in 0..self.decisions.dispatches.len() {
+            let Dispatch { ticket, prefill_tokens: tokens, .. } = self.decisions.dispatches[at];
             match self.classes[slot_of(ticket)] {
                 HOLDER => self.holders -= 1,
                 class => self.left_queue(class, tokens),
@@ -347,7 +346,6 @@ impl World {
                 self.in_prefill.push_back(ticket);
             }
         }
-        self.decisions = decisions;
         std::hint::black_box(self.scheduler.next_deadline());
     }
 }
