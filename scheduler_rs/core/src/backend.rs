@@ -140,12 +140,12 @@ impl Backend {
 
     #[inline]
     pub(crate) fn has_slot(&self, model_slot: u32) -> bool {
+        if !self.has_room() || self.limits.closed.is_some() {
+            return false;
+        }
         let model = &self.models[model_slot as usize];
-        self.has_room()
-            && self.limits.closed.is_none()
-            && model.is_open()
-            && (model.cap == 0 || model.in_flight < model.cap)
-            && model.in_flight < model.ramp.limit()
+        let has_cap = model.cap == 0 || model.in_flight < model.cap;
+        has_cap && model.is_open() && model.in_flight < model.ramp.limit()
     }
 
     /// Most of a model in flight: its own cap, the backend's, and less after a rate limit.

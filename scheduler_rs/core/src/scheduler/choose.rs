@@ -161,7 +161,7 @@ impl Scheduler {
         let mut opening = Opening::CLOSED;
         for &route in &group.routes {
             let backend = &self.backends[route.backend as usize];
-            if self.may_go(group, route) && backend.has_slot(route.model_slot) {
+            if backend.has_slot(route.model_slot) && self.may_go(group, route) {
                 opening = opening.union(backend.open_to(group.key.class));
                 kept.extend(backend.open_reservation().filter(|kept| kept.group == slot));
             }
@@ -239,8 +239,8 @@ impl Scheduler {
                 (kept.flow, kept.group, kept.bucket) == (head.flow, head.group, head.bucket())
             })
         };
-        self.may_go(&self.groups[head.group], route)
-            && backend.has_slot(route.model_slot)
+        backend.has_slot(route.model_slot)
+            && self.may_go(&self.groups[head.group], route)
             && (backend.open_to(head.class).contains(head.bucket()) || is_kept())
     }
 

@@ -87,7 +87,8 @@ pub(super) struct World {
     /// Holders that are yet to be released.
     holders: u32,
     decoding: VecDeque<TicketId>,
-    waiting_by_bucket: Vec<u32>,
+    /// All that `fill` drew, by bucket: each is owed or waits, for one that leaves the queue is owed anew.
+    drawn_by_bucket: Vec<u32>,
     prompts: Vec<Prompt>,
     /// Of the last poll: its memory is used again.
     decisions: Decisions,
@@ -127,7 +128,7 @@ impl World {
             long_lanes: LongLanes::default(),
             holders: 0,
             decoding: VecDeque::new(),
-            waiting_by_bucket: vec![0; token_buckets::COUNT],
+            drawn_by_bucket: vec![0; token_buckets::COUNT],
             prompts: Vec::new(),
             decisions: Decisions::default(),
             prompts_per_submit: load.prompts_per_submit(),
@@ -142,6 +143,7 @@ impl World {
         for number in 0..self.load.queued + in_flight + owed {
             let class = number % classes;
             let tokens = self.random.lognormal(MEDIAN_TOKENS, self.load.sigma());
+            self.drawn_by_bucket[usize::from(token_buckets::bucket_of(tokens))] += 1;
             self.owe(class, tokens);
             while let Some(class) = self.full.pop() {
                 self.submit(class);
@@ -156,6 +158,7 @@ impl World {
         for number in 0..prompts / self.load.prompts_per_submit() {
             let class = number % self.load.classes();
             let tokens = self.random.lognormal(MEDIAN_TOKENS, self.load.sigma());
+            self.drawn_by_bucket[usize::from(token_buckets::bucket_of(tokens))] += 1;
             self.owed[class].push(tokens);
             self.submit(class);
         }
@@ -229,7 +232,11 @@ impl World {
     }
 
     pub(super) fn nonempty_buckets(&self) -> usize {
-        self.waiting_by_bucket.iter().filter(|&&waiting| waiting > 0).count()
+        let mut waiting = self.drawn_by_bucket.clone();
+        for &tokens in self.owed.iter().flatten() {
+            waiting[usize::from(token_buckets::bucket_of(tokens))] -= 1;
+        }
+        waiting.iter().filter(|&&waiting| waiting > 0).count()
     }
 
     /// Heap of what is here and not in the core.
@@ -243,7 +250,7 @@ impl World {
             + self.in_prefill.capacity() * size_of::<TicketId>()
             + self.long_lanes.own_bytes()
             + self.decoding.capacity() * size_of::<TicketId>()
-            + self.waiting_by_bucket.capacity() * size_of::<u32>()
+            + self.drawn_by_bucket.capacity() * size_of::<u32>()
             + self.prompts.capacity() * size_of::<Prompt>()
             + self.decisions.dispatches.capacity() * size_of::<Dispatch>();
         bytes.cast_signed() as i64
@@ -275,7 +282,6 @@ impl World {
     fn submit(&mut self, class: usize) {
         self.prompts.clear();
         for (index, tokens) in (0..).zip(self.owed[class].drain(..)) {
-            self.waiting_by_bucket[usize::from(token_buckets::bucket_of(tokens))] += 1;
             let class = if self.load.is_mixed { class as u32 } else { 1 };
             self.prompts.push(Prompt { class, tokens, index, ..Prompt::default() });
         }
@@ -313,15 +319,10 @@ impl World {
             let (ticket, tokens) = self.noted.pop_front().expect("as many are noted as are cancelled");
             let class = self.classes[slot_of(ticket)];
             if !self.scheduler.cancel(self.now_ns, ticket).removed.is_empty() {
-                self.left_queue(class, tokens);
+                self.owe(usize::from(class), tokens);
                 return;
             }
         }
-    }
-
-    fn left_queue(&mut self, class: u8, tokens: u32) {
-        self.waiting_by_bucket[usize::from(token_buckets::bucket_of(tokens))] -= 1;
-        self.owe(usize::from(class), tokens);
     }
 
     fn owe(&mut self, class: usize, tokens: u32) {
@@ -338,7 +339,7 @@ impl World {
             let Dispatch { ticket, prefill_tokens: tokens, .. } = self.decisions.dispatches[at];
             match self.classes[slot_of(ticket)] {
                 HOLDER => self.holders -= 1,
-                class => self.left_queue(class, tokens),
+                class => self.owe(usize::from(class), tokens),
             }
             if self.load.is_mixed && is_long(tokens) {
                 self.long_lanes.enter(ticket);
