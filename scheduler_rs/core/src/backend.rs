@@ -5,6 +5,7 @@ mod limited;
 mod model_slot;
 mod told;
 
+use crate::attempt::Attempt;
 use crate::breaker::Breaker;
 use crate::counters::BackendCounters;
 use crate::estimates::Estimates;
@@ -14,7 +15,7 @@ use crate::loaded::Loaded;
 use crate::opening::Opening;
 use crate::ramp::Ramp;
 use crate::reservation::Reservation;
-use crate::ticket::{NEVER, NONE, Ticket};
+use crate::ticket::{Lane, NEVER, NONE, Ticket};
 use crate::{BackendConfig, BackendId, ModelId, ModelRoute};
 pub(crate) use closing::Closing;
 pub(crate) use model_slot::ModelSlot;
@@ -257,33 +258,32 @@ impl Backend {
         self.lanes.set_in_flight(self.in_flight);
     }
 
-    pub(crate) fn take_lane(&mut self, ticket: &mut Ticket) {
+    /// The lane that a prompt holds from its release on.
+    pub(crate) fn take_lane(&mut self, ticket: &Ticket) -> Lane {
         self.alone = if self.outstanding_tokens == 0 { ticket.id.slot() } else { NONE };
-        ticket.was_alone = false;
-        ticket.first_token_ns = NEVER;
         let lane = self.lanes.lane_of(ticket.bucket());
         self.lanes.take(lane, ticket.charge());
         self.outstanding_tokens += u64::from(ticket.charge());
         self.outstanding_squares += u128::from(ticket.charge()).pow(2);
-        ticket.lane = Some(lane);
+        lane
     }
 
     /// The first token has come, and with it the lane back.
-    pub(crate) fn first_token(&mut self, ticket: &mut Ticket, now_ns: u64) {
-        ticket.was_alone = self.alone == ticket.id.slot();
-        ticket.first_token_ns = now_ns;
+    pub(crate) fn first_token(&mut self, ticket: &Ticket, attempt: &mut Attempt, now_ns: u64) {
+        attempt.was_alone = self.alone == ticket.id.slot();
+        attempt.first_token_ns = now_ns;
         if self.config.max_loaded_models > 0 {
             let prefill_ns = self.estimates.in_force().prefill.at(f64::from(ticket.tokens));
             let late_ns = (now_ns - ticket.released_ns) as f64 - prefill_ns;
             // A load is no prefill: it would spoil that estimate.
-            ticket.was_alone &= !self.loaded.first_token(ticket.id, late_ns);
+            attempt.was_alone &= !self.loaded.first_token(ticket.id, late_ns);
         }
-        self.give_back_lane(ticket);
+        self.give_back_lane(ticket, attempt);
     }
 
     /// Gives back what the ticket holds of its lane, if it still holds it.
-    pub(crate) fn give_back_lane(&mut self, ticket: &mut Ticket) {
-        if let Some(lane) = ticket.lane.take() {
+    pub(crate) fn give_back_lane(&mut self, ticket: &Ticket, attempt: &mut Attempt) {
+        if let Some(lane) = attempt.lane.take() {
             self.lanes.give_back(lane, ticket.charge());
             self.outstanding_tokens -= u64::from(ticket.charge());
             self.outstanding_squares -= u128::from(ticket.charge()).pow(2);

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod attempt;
 mod backend;
 mod backlog;
 mod batch;

@@ -28,6 +28,7 @@ mod told;
 mod too_small;
 mod update_backend;
 
+use crate::attempt::{Attempt, Attempts};
 use crate::backend::Backend;
 use crate::backlog::Backlog;
 use crate::batch::Batches;
@@ -54,6 +55,7 @@ pub struct Scheduler {
     config: Config,
     now_ns: u64,
     tickets: Slab,
+    attempts: Attempts,
     groups: Groups,
     flows: Flows,
     batches: Batches,
@@ -102,6 +104,7 @@ impl Scheduler {
             config,
             now_ns: 0,
             tickets: Slab::default(),
+            attempts: Attempts::default(),
             groups: Groups::default(),
             batches: Batches::default(),
             backends: Vec::new(),
@@ -162,6 +165,15 @@ impl Scheduler {
 
     fn tenant_of(&self, slot: u32) -> TenantId {
         self.batches[self.tickets[slot].batch].tenant
+    }
+
+    /// Of a ticket in flight.
+    fn attempt_of(&self, slot: u32) -> &Attempt {
+        &self.attempts[self.tickets[slot].attempt]
+    }
+
+    fn attempt_of_mut(&mut self, slot: u32) -> &mut Attempt {
+        &mut self.attempts[self.tickets[slot].attempt]
     }
 
     fn in_flight_slot(&self, ticket: TicketId) -> Result<u32, Error> {

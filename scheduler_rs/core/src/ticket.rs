@@ -2,7 +2,6 @@
 
 use crate::queue::BucketKey;
 use crate::token_buckets::edge;
-use crate::told::Given;
 use std::fmt;
 use std::num::NonZeroU8;
 
@@ -85,20 +84,13 @@ pub(crate) struct Ticket {
     /// Start of the present attempt; while it waits again, the end of the one before, or when other backends became open
     /// to it.
     pub(crate) released_ns: u64,
-    /// Of the present or last attempt; [`NEVER`] before it has come.
-    pub(crate) first_token_ns: u64,
     /// The prompt's own queue timeout, as a time.
     pub(crate) queue_due_ns: u64,
     pub(crate) not_before_ns: u64,
     /// When its first token is wanted.
     pub(crate) due_ns: u64,
-    pub(crate) first_token_due_ns: u64,
-    pub(crate) idle_due_ns: u64,
-    pub(crate) attempt_due_ns: u64,
     /// Time of its one live timer entry.
     pub(crate) timer_ns: u64,
-    /// All that its backend had been given of its model by its last release, itself included.
-    pub(crate) given: Given,
     pub(crate) batch: u32,
     pub(crate) index: u32,
     pub(crate) group: u32,
@@ -111,33 +103,21 @@ pub(crate) struct Ticket {
     /// Position of the backend of the last release.
     pub(crate) backend: u32,
     pub(crate) attempts: u32,
-    /// Which log of its backend's token limit counts its last release.
-    pub(crate) counted_in: Option<NonZeroU8>,
+    /// Its present one, among [`Attempts`](crate::attempt::Attempts); [`NONE`] while it waits.
+    pub(crate) attempt: u32,
     /// Which log of its tenant's token limit counts its last release.
     pub(crate) counted_for_tenant_in: Option<NonZeroU8>,
     /// Which bucket it waits in.
     pub(crate) key: BucketKey,
     pub(crate) class: u8,
     pub(crate) place: Place,
-    /// The lane it holds: from its release to the first token or the end of the attempt.
-    pub(crate) lane: Option<Lane>,
     /// Whether a first token came in any attempt.
     pub(crate) first_token_seen: bool,
-    /// Whether no other prompt was in prefill at its backend from its release to its first token.
-    pub(crate) was_alone: bool,
     /// Whether a backend's short lane is kept for it.
     pub(crate) reserved: bool,
     pub(crate) cancelled: bool,
-    /// Whether its attempt has told its backend's breaker what it had to tell.
-    pub(crate) judged: bool,
-    /// Whether its backend's rate limit turned its attempt away.
-    pub(crate) turned_away: bool,
-    /// Whether its backend ran nothing of its attempt, whatever the prompt.
-    pub(crate) not_run: bool,
     /// Whether its present wait began with one that a backend asked for: in its batch's `asked`.
     pub(crate) asked: bool,
-    /// The next attempt is to go elsewhere.
-    pub(crate) moves: bool,
     /// Whether it runs after all earlier and before all later ones of its batch.
     pub(crate) sequential: bool,
 }
@@ -149,15 +129,10 @@ impl Ticket {
         queued_since_ns: 0,
         busy_ns: 0,
         released_ns: 0,
-        first_token_ns: NEVER,
         queue_due_ns: NEVER,
         not_before_ns: 0,
         due_ns: NEVER,
-        first_token_due_ns: NEVER,
-        idle_due_ns: NEVER,
-        attempt_due_ns: NEVER,
         timer_ns: NEVER,
-        given: Given::ZERO,
         batch: NONE,
         index: 0,
         group: NONE,
@@ -167,21 +142,15 @@ impl Ticket {
         bypassed: 0,
         backend: NONE,
         attempts: 0,
-        counted_in: None,
+        attempt: NONE,
         counted_for_tenant_in: None,
         key: BucketKey::new(0, 0, false),
         class: 0,
         place: Place::Free,
-        lane: None,
         first_token_seen: false,
-        was_alone: false,
         reserved: false,
         cancelled: false,
-        judged: false,
-        turned_away: false,
-        not_run: false,
         asked: false,
-        moves: false,
         sequential: false,
     };
 
@@ -203,10 +172,6 @@ impl Ticket {
     pub(crate) fn limited_tokens(&self) -> u64 {
         u64::from(self.tokens) + u64::from(self.output_tokens)
     }
-
-    pub(crate) fn attempt_dues(&self) -> [u64; 3] {
-        [self.first_token_due_ns, self.idle_due_ns, self.attempt_due_ns]
-    }
 }
 
-const _: () = assert!(size_of::<Ticket>() <= 168);
+const _: () = assert!(size_of::<Ticket>() <= 128);

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use crate::group::GroupKey;
 use crate::groups::routes;
-use crate::ticket::{NEVER, Place};
+use crate::ticket::{NEVER, NONE, Place};
 use crate::{AttemptDeadline, AttemptEnd, Error, HistogramName, Outcome, RetryAnswer, TicketId, Usage};
 
 impl Scheduler {
@@ -12,14 +12,15 @@ impl Scheduler {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
         let ticket = &mut self.tickets[slot];
-        if ticket.lane.is_none() {
+        let attempt = &mut self.attempts[ticket.attempt];
+        if attempt.lane.is_none() {
             return Ok(false);
         }
         let backend = &mut self.backends[ticket.backend as usize];
-        backend.first_token(ticket, self.now_ns);
-        ticket.first_token_due_ns = NEVER;
+        backend.first_token(ticket, attempt, self.now_ns);
+        attempt.first_token_due_ns = NEVER;
         if backend.config.idle_timeout_ns > 0 {
-            ticket.idle_due_ns = self.now_ns.saturating_add(backend.config.idle_timeout_ns);
+            attempt.idle_due_ns = self.now_ns.saturating_add(backend.config.idle_timeout_ns);
         }
         if !ticket.first_token_seen {
             ticket.first_token_seen = true;
@@ -41,11 +42,11 @@ impl Scheduler {
     ) -> Result<(), Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
-        let ticket = &mut self.tickets[slot];
+        let attempt = self.attempt_of_mut(slot);
         match deadline {
-            AttemptDeadline::FirstToken => ticket.first_token_due_ns = at_ns,
-            AttemptDeadline::Idle => ticket.idle_due_ns = at_ns,
-            AttemptDeadline::Attempt => ticket.attempt_due_ns = at_ns,
+            AttemptDeadline::FirstToken => attempt.first_token_due_ns = at_ns,
+            AttemptDeadline::Idle => attempt.idle_due_ns = at_ns,
+            AttemptDeadline::Attempt => attempt.due_ns = at_ns,
         }
         self.arm_ticket(slot);
         Ok(())
@@ -82,7 +83,8 @@ impl Scheduler {
         }
         let backend = self.backends[ticket.backend as usize].id;
         let mut key = self.groups[ticket.group].key.clone();
-        key.avoided = ticket.moves.then_some(backend);
+        let attempt = &self.attempts[ticket.attempt];
+        key.avoided = attempt.moves.then_some(backend);
         if exclude_backend {
             key.avoided = None;
             if let Err(at) = key.excluded.binary_search(&backend) {
@@ -92,8 +94,8 @@ impl Scheduler {
                 return Ok(RetryAnswer::NoOtherBackend);
             }
         }
-        let (tenant, ticket) = (self.tenant_of(slot), &self.tickets[slot]);
-        let is_free = ticket.turned_away || ticket.not_run && exclude_backend;
+        let is_free = attempt.turned_away || attempt.not_run && exclude_backend;
+        let tenant = self.tenant_of(slot);
         if self.config.retry_ratio > 0.0 && !is_free && !self.retry_budgets.take(tenant) {
             self.counters.retries_denied += 1;
             return Ok(RetryAnswer::BudgetExhausted);
@@ -116,7 +118,7 @@ impl Scheduler {
         if batch.len > 1 || is_asked {
             return own_ns;
         }
-        let queued_since_ns = if ticket.turned_away { ticket.queued_since_ns } else { self.now_ns };
+        let queued_since_ns = if self.attempt_of(slot).turned_away { ticket.queued_since_ns } else { self.now_ns };
         own_ns.min(batch.queue_due_ns(queued_since_ns))
     }
 
@@ -145,9 +147,8 @@ impl Scheduler {
             self.grow_ramp(slot);
         }
         self.leave_backend(slot, AttemptEnd::Ticket(outcome));
-        let ticket = &self.tickets[slot];
-        if !ticket.turned_away {
-            self.batches[ticket.batch].moved_on(self.now_ns);
+        if !self.attempt_of(slot).turned_away {
+            self.batches[self.tickets[slot].batch].moved_on(self.now_ns);
         }
         self.end(slot, outcome);
         Ok(())
@@ -157,7 +158,7 @@ impl Scheduler {
         let ticket = &mut self.tickets[slot];
         let backend = &mut self.backends[ticket.backend as usize];
         let model = self.groups[ticket.group].key.model;
-        backend.give_back_lane(ticket);
+        backend.give_back_lane(ticket, &mut self.attempts[ticket.attempt]);
         backend.give_back_slot(model, self.now_ns);
         backend.note_left(self.now_ns, model);
         self.may_have_room = true;
@@ -175,10 +176,11 @@ impl Scheduler {
         self.rejoin_flow(slot);
         let ticket = &mut self.tickets[slot];
         ticket.not_before_ns = not_before_ns;
-        let batch = ticket.batch;
-        if is_asked || !ticket.turned_away {
+        let (batch, attempt) = (ticket.batch, std::mem::replace(&mut ticket.attempt, NONE));
+        if is_asked || !self.attempts[attempt].turned_away {
             self.wait_anew(slot, is_asked);
         }
+        self.attempts.remove(attempt);
         self.tickets[slot].released_ns = self.now_ns;
         self.count_queued(slot);
         self.counters.retried += 1;

@@ -34,10 +34,10 @@ impl Scheduler {
     }
 
     fn judge(&mut self, slot: u32, verdict: Verdict) {
-        let (now_ns, ticket) = (self.now_ns, &mut self.tickets[slot]);
-        let backend = ticket.backend;
+        let ticket = &self.tickets[slot];
+        let (now_ns, backend) = (self.now_ns, ticket.backend);
         let Some(breaker) = &mut self.backends[backend as usize].breaker else { return };
-        if std::mem::replace(&mut ticket.judged, true) {
+        if std::mem::replace(&mut self.attempts[ticket.attempt].judged, true) {
             return;
         }
         if breaker.judge(now_ns, ticket.released_ns, verdict) {

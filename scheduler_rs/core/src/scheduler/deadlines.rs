@@ -97,11 +97,12 @@ impl Scheduler {
 
     fn report_overdue(&mut self, slot: u32, out: &mut Decisions) {
         let now_ns = self.now_ns;
-        let ticket = &mut self.tickets[slot];
+        let ticket = &self.tickets[slot];
+        let attempt = &mut self.attempts[ticket.attempt];
         let dues = [
-            (&mut ticket.first_token_due_ns, OverdueReason::FirstToken),
-            (&mut ticket.idle_due_ns, OverdueReason::Idle),
-            (&mut ticket.attempt_due_ns, OverdueReason::Attempt),
+            (&mut attempt.first_token_due_ns, OverdueReason::FirstToken),
+            (&mut attempt.idle_due_ns, OverdueReason::Idle),
+            (&mut attempt.due_ns, OverdueReason::Attempt),
         ];
         for (due_ns, reason) in dues {
             if *due_ns <= now_ns {
@@ -199,7 +200,7 @@ impl Scheduler {
     pub(super) fn arm_ticket(&mut self, slot: u32) {
         let ticket = &self.tickets[slot];
         let due_ns = match ticket.place {
-            Place::InFlight => ticket.attempt_dues().into_iter().fold(NEVER, u64::min),
+            Place::InFlight => self.attempts[ticket.attempt].first_due_ns(),
             Place::RetryWait => {
                 self.own_queue_due_ns(ticket).min(ticket.not_before_ns).min(self.no_backend_due_ns(ticket))
             }

@@ -21,18 +21,19 @@ impl Scheduler {
             let (estimated, actual) = (f64::from(ticket.tokens), f64::from(usage.uncached_input_tokens));
             ratios.record(RatioName::InputTokens, ticket.class, estimated, actual);
         }
-        if ticket.first_token_ns == NEVER {
+        let attempt = &self.attempts[ticket.attempt];
+        if attempt.first_token_ns == NEVER {
             return;
         }
-        if ticket.was_alone {
-            let took_ns = ticket.first_token_ns - ticket.released_ns;
+        if attempt.was_alone {
+            let took_ns = attempt.first_token_ns - ticket.released_ns;
             let tokens = usage.map_or(ticket.tokens, |usage| usage.uncached_input_tokens);
             let predicted_ns = backend.estimates.in_force().prefill.at(f64::from(tokens));
             ratios.record(RatioName::Prefill, ticket.class, predicted_ns, took_ns as f64);
             backend.estimates.add_prefill(tokens, took_ns);
         }
         if outcome == Outcome::Success {
-            backend.estimates.add_decode(self.now_ns - ticket.first_token_ns);
+            backend.estimates.add_decode(self.now_ns - attempt.first_token_ns);
         }
         if backend.estimates.is_due(self.now_ns) && backend.refresh_estimates(self.now_ns) {
             let backend = ticket.backend;

@@ -101,10 +101,11 @@ impl Scheduler {
     pub(super) fn settle_limits(&mut self, slot: u32, used_tokens: u64) {
         let ticket = &self.tickets[slot];
         let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
-        tokens.settle(ticket.counted_in, ticket.released_ns, ticket.limited_tokens(), used_tokens);
+        let attempt = &self.attempts[ticket.attempt];
+        tokens.settle(attempt.counted_in, ticket.released_ns, ticket.limited_tokens(), used_tokens);
         let model = self.groups[ticket.group].key.model;
         let backend = &mut self.backends[ticket.backend as usize];
-        backend.settle_told(model, ticket.given, ticket.limited_tokens(), used_tokens);
+        backend.settle_told(model, attempt.given, ticket.limited_tokens(), used_tokens);
     }
 }
 

@@ -16,7 +16,7 @@ impl Scheduler {
     pub fn move_on(&mut self, now_ns: u64, ticket: TicketId) -> Result<(), Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
-        self.tickets[slot].moves = true;
+        self.attempt_of_mut(slot).moves = true;
         Ok(())
     }
 
@@ -42,7 +42,7 @@ impl Scheduler {
     pub fn not_run(&mut self, now_ns: u64, ticket: TicketId) -> Result<(), Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
-        self.tickets[slot].not_run = true;
+        self.attempt_of_mut(slot).not_run = true;
         Ok(())
     }
 

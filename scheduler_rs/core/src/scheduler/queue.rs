@@ -115,6 +115,9 @@ impl Scheduler {
             self.finish_rate.record(self.now_ns, 1);
         }
         self.timers.disarm(ticket.timer_ns);
+        if ticket.attempt != NONE {
+            self.attempts.remove(ticket.attempt);
+        }
         self.groups[group].users -= 1;
         self.leave_flow(slot);
         self.batches[batch].remove(&mut self.tickets, slot);

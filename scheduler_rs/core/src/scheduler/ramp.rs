@@ -12,8 +12,8 @@ impl Scheduler {
     pub fn turned_away(&mut self, now_ns: u64, ticket: TicketId) -> Result<(), Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
-        let ticket = &mut self.tickets[slot];
-        if !std::mem::replace(&mut ticket.turned_away, true) {
+        if !std::mem::replace(&mut self.attempt_of_mut(slot).turned_away, true) {
+            let ticket = &self.tickets[slot];
             let model = self.groups[ticket.group].key.model;
             self.backends[ticket.backend as usize].cut_ramp(self.now_ns, model, ticket.released_ns);
         }

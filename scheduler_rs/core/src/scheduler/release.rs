@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::choose::Candidate;
+use crate::attempt::Attempt;
 use crate::fairness::charge;
 use crate::group::Route;
 use crate::ticket::{NEVER, Place};
@@ -126,22 +127,21 @@ impl Scheduler {
         ticket.attempts += 1;
         ticket.bypassed = 0;
         ticket.released_ns = now_ns;
-        ticket.counted_in = backend.limits.tokens.log();
-        ticket.first_token_due_ns = due_ns(backend.config.first_token_timeout_ns);
-        ticket.idle_due_ns = NEVER;
-        ticket.attempt_due_ns = due_ns(backend.config.attempt_timeout_ns);
-        ticket.judged = false;
-        ticket.turned_away = false;
-        ticket.not_run = false;
-        ticket.moves = false;
+        let mut attempt = Attempt {
+            counted_in: backend.limits.tokens.log(),
+            first_token_due_ns: due_ns(backend.config.first_token_timeout_ns),
+            due_ns: due_ns(backend.config.attempt_timeout_ns),
+            ..Attempt::NEW
+        };
         backend.charge_limits(now_ns, route.model_slot, ticket);
-        ticket.given = backend.give(now_ns, route.model_slot, ticket.limited_tokens());
+        attempt.given = backend.give(now_ns, route.model_slot, ticket.limited_tokens());
         if let Some(due_ns) = backend.probes_due_ns() {
             self.timers.arm(&mut backend.timer_ns, due_ns, Owner::Backend(route.backend));
         }
         backend.note_loaded(route.model_slot, ticket);
         backend.take_slot(route.model_slot, now_ns);
-        backend.take_lane(ticket);
+        attempt.lane = Some(backend.take_lane(ticket));
+        ticket.attempt = self.attempts.insert(attempt);
         backend.counters.dispatched += 1;
         self.counters.in_flight += 1;
         let queue_wait_ns = now_ns - ticket.arrival_ns - ticket.busy_ns;

@@ -116,7 +116,7 @@ impl Scheduler {
     /// before the first token there was no output, and a failure there costs nothing. `outcome` is none for a retry.
     pub(super) fn settle_flow(&mut self, slot: u32, outcome: Option<Outcome>, usage: Option<Usage>) {
         let ticket = &self.tickets[slot];
-        let in_prefill = ticket.lane.is_some();
+        let in_prefill = self.attempt_of(slot).lane.is_some();
         let used = match (usage, outcome) {
             (Some(usage), _) => Some((usage.uncached_input_tokens, usage.output_tokens)),
             (None, None | Some(Outcome::Failed)) if in_prefill => None,
