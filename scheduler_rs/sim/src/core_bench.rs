@@ -2,6 +2,7 @@
 
 mod long_lanes;
 mod measure;
+mod memory;
 mod plain;
 mod random;
 mod world;
@@ -44,6 +45,7 @@ struct Conditions {
     cycles: usize,
     rounds: usize,
     statistic: &'static str,
+    memory_read_ns: &'static str,
     bytes_per_ticket: &'static str,
     bytes_total_per_ticket: &'static str,
     bytes_fixed: &'static str,
@@ -60,6 +62,7 @@ struct Row {
     cycle_ns_best_round: u64,
     cycle_ns_worst_round: u64,
     cycle_ns_wall: u64,
+    memory_read_ns: f64,
     bytes_per_ticket: i64,
     bytes_total_per_ticket: i64,
     bytes_fixed: i64,
@@ -129,8 +132,9 @@ fn mix(queued: usize, tenants: u32) -> Load {
 
 fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
     let load = mix(queued, tenants);
-    let Measured { median_ns, best_ns, worst_ns, wall_ns, nonempty_buckets, long_lane_full, heap } =
-        measure(load, cycles, ROUNDS);
+    let measured = measure(load, cycles, ROUNDS);
+    let Measured { median_ns, best_ns, worst_ns, wall_ns, nonempty_buckets, long_lane_full, heap, .. } =
+        measured;
     Row {
         queued,
         tenants,
@@ -138,6 +142,7 @@ fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
         cycle_ns_best_round: best_ns,
         cycle_ns_worst_round: worst_ns,
         cycle_ns_wall: wall_ns,
+        memory_read_ns: (measured.memory_read_ns * 10.0).round() / 10.0,
         bytes_per_ticket: heap.per_ticket,
         bytes_total_per_ticket: heap.total_per_ticket,
         bytes_fixed: heap.fixed,
@@ -170,6 +175,8 @@ fn conditions(cycles: usize) -> Conditions {
         cycles,
         rounds: ROUNDS,
         statistic: "CPU time of the thread, median of the rounds; wall time of the same round beside it",
+        memory_read_ns: "what one read in as much memory as the core has costs when the next one waits for it, before and \
+                         after the rounds: a cycle has a few of them, and others on the machine make them dearer",
         bytes_per_ticket: "live heap that all tickets add, for each, to a core in which their batches are open with one \
                            prompt waiting in each: the tickets and their places in queues",
         bytes_total_per_ticket: "live heap that all tickets add, for each, to a core that knows only its backends: \
@@ -191,6 +198,7 @@ mod tests {
             cycle_ns_best_round: cycle_ns,
             cycle_ns_worst_round: cycle_ns,
             cycle_ns_wall: cycle_ns,
+            memory_read_ns: 100.0,
             bytes_per_ticket,
             bytes_total_per_ticket: bytes_per_ticket,
             bytes_fixed: 0,

@@ -118,7 +118,8 @@ impl Scheduler {
         if batch.len > 1 || is_asked {
             return own_ns;
         }
-        let queued_since_ns = if self.attempt_of(slot).turned_away { ticket.queued_since_ns } else { self.now_ns };
+        let queued_since_ns =
+            if self.attempt_of(slot).turned_away { ticket.queued_since_ns } else { self.now_ns };
         own_ns.min(batch.queue_due_ns(queued_since_ns))
     }
 

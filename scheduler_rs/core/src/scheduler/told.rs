@@ -28,7 +28,8 @@ impl Scheduler {
         self.has_limits = true;
         self.tells_tokens |= tokens.is_some();
         let ticket = &self.tickets[slot];
-        let (at, of, model) = (ticket.backend, self.attempt_of(slot).given, self.groups[ticket.group].key.model);
+        let (at, of, model) =
+            (ticket.backend, self.attempt_of(slot).given, self.groups[ticket.group].key.model);
         let closed = self.backends[at as usize].hear(self.now_ns, model, of, requests, tokens);
         Ok(closed.filter(|&(_, until_ns)| until_ns < NEVER))
     }

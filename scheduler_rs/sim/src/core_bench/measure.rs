@@ -1,5 +1,6 @@
 //! Measuring: time per cycle, and heap by how many wait.
 
+use super::memory::read_ns;
 use super::world::{Load, World};
 use crate::counting_allocator::live_bytes;
 use rustix::time::{ClockId, clock_gettime};
@@ -10,6 +11,8 @@ pub(super) struct Measured {
     pub(super) best_ns: u64,
     pub(super) worst_ns: u64,
     pub(super) wall_ns: u64,
+    /// A read of as much memory as the core has, before and after the rounds: a mean.
+    pub(super) memory_read_ns: f64,
     pub(super) nonempty_buckets: usize,
     pub(super) long_lane_full: f64,
     pub(super) heap: Heap,
@@ -47,6 +50,9 @@ fn heap_per_ticket(world: &mut World) -> i64 {
 /// `rounds` times `cycles` cycles in one world, after half as many to warm up.
 pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
     let heap = heap(load);
+    let core_bytes =
+        heap.fixed.unsigned_abs() as usize + heap.total_per_ticket.unsigned_abs() as usize * load.queued;
+    let before_ns = read_ns(core_bytes);
     let mut world = World::new(load);
     world.fill();
     world.run(cycles / 2);
@@ -64,6 +70,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
         })
         .collect();
     times.sort_unstable();
+    let memory_read_ns = f64::midpoint(before_ns, read_ns(core_bytes));
     let queued = world.queued();
     assert!(queued * 100 >= load.queued * 97, "{queued} of {} wait", load.queued);
     let (median_ns, wall_ns) = times[rounds / 2];
@@ -72,6 +79,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
         best_ns: times[0].0,
         worst_ns: times[rounds - 1].0,
         wall_ns,
+        memory_read_ns,
         nonempty_buckets,
         long_lane_full: world.long_lane_full(),
         heap,
@@ -79,7 +87,7 @@ pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
 }
 
 /// What the thread itself ran, so that a busy machine does not count.
-fn cpu_ns() -> u64 {
+pub(super) fn cpu_ns() -> u64 {
     let ran = clock_gettime(ClockId::ThreadCPUTime);
     ran.tv_sec.cast_unsigned() * 1_000_000_000 + ran.tv_nsec.cast_unsigned()
 }
