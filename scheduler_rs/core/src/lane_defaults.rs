@@ -33,10 +33,10 @@ pub(crate) enum LongLimit {
     /// and fit into it beside what else is there: the chunks of the short ones in prefill, and a token for each in
     /// decode.
     ///
-    /// With chunks of an eighth of a step, one long prompt alone leaves
-    /// most of it empty; but what fills the rest need not be long: short prompts and decoding come first, and a
-    /// quarter is left to those that will come while long ones are in prefill. Half would serve these better under
-    /// load, but keeps an engine with little to do from working on long prompts.
+    /// With chunks of an eighth of a step, one long prompt alone leaves most of it empty; but what fills the rest need not
+    /// be long: short prompts and decoding come first, and a quarter is left to those that will come while long ones are
+    /// in prefill. Half would serve these better under load, but keeps an engine with little to do from working on long
+    /// prompts.
     ByStep { step: u32, chunk: u32 },
 }
 

@@ -38,11 +38,11 @@ impl Scheduler {
     /// looked at again, so a poll leaves nothing that the next one would find; but not in vain, for that costs a choice
     /// each.
     ///
-    /// A release puts its own tenant behind others, and changes whose turn it is within it. Nothing gets room by
-    /// it, but the long lane there by tokens of short prompts. So what is closed for another tenant stays closed, unless the released prompt's has come before that:
-    /// a greater weight counts from the next release on. Nor does it stay closed where the release fills a lane,
-    /// which may keep out who was first; where it uses up a backend, so that those that were to go there may go
-    /// elsewhere; or where least shares or models in memory have a say.
+    /// A release puts its own tenant behind others, and changes whose turn it is within it. Nothing gets room by it, but
+    /// the long lane there by tokens of short prompts. So what is closed for another tenant stays closed, unless the
+    /// released prompt's has come before that: a greater weight counts from the next release on. Nor does it stay closed
+    /// where the release fills a lane, which may keep out who was first; where it uses up a backend, so that those that
+    /// were to go there may go elsewhere; or where least shares or models in memory have a say.
     pub(super) fn reopen_after(&mut self, released: &Candidate, route: Route) {
         let tenant = self.flows.tenant_of(released.flow);
         let (tenant, has_moved_up) = (tenant.id, tenant.account.rank < released.tenant);
