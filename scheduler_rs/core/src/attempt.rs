@@ -11,6 +11,7 @@ pub(crate) struct Attempt {
     pub(crate) first_token_ns: u64,
     pub(crate) first_token_due_ns: u64,
     pub(crate) idle_due_ns: u64,
+    /// When all of it has taken too long.
     pub(crate) due_ns: u64,
     /// All that its backend had been given of its model by its release, itself included.
     pub(crate) given: Given,
@@ -70,7 +71,17 @@ impl Attempts {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
+        /// What a burst took goes back when nothing is in flight.
+        const KEPT: usize = 4_096;
         self.free.push(slot);
+        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
+            *self = Self::default();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 }
 
@@ -102,5 +113,17 @@ mod tests {
         assert_eq!(attempts.insert(Attempt { due_ns: 5, ..Attempt::NEW }), first);
         assert_eq!((attempts[first].first_token_ns, attempts[first].first_due_ns()), (NEVER, 5));
         assert_eq!((attempts.slots.len(), attempts[second].first_due_ns()), (2, NEVER));
+    }
+
+    /// What thousands at once took goes back when the last has ended.
+    #[test]
+    fn memory_goes_back() {
+        let mut attempts = Attempts::default();
+        let slots: Vec<u32> = (0..10_000).map(|_| attempts.insert(Attempt::NEW)).collect();
+        for slot in slots {
+            attempts.remove(slot);
+        }
+        assert_eq!((attempts.slots.capacity(), attempts.free.capacity()), (0, 0));
+        assert_eq!((attempts.insert(Attempt::NEW), attempts.in_use()), (0, 1));
     }
 }

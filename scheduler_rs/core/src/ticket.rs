@@ -3,6 +3,7 @@
 use crate::queue::BucketKey;
 use crate::token_buckets::edge;
 use std::fmt;
+use std::mem::offset_of;
 use std::num::NonZeroU8;
 
 /// A time that never comes.
@@ -74,8 +75,8 @@ impl Links {
 }
 
 /// In the order in which they are needed, because what waits is seldom in a cache: what a bucket asks of its head, what
-/// a release adds, and what few prompts need. Large memory begins 16 bytes behind an edge of cache lines, so that these are
-/// one line each, and a bit of a third.
+/// a release adds, and what few prompts need. With glibc large memory begins 16 bytes behind an edge of cache lines, so that
+/// these are one line each, and a bit of a third.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Ticket {
@@ -178,4 +179,5 @@ impl Ticket {
     }
 }
 
-const _: () = assert!(size_of::<Ticket>() <= 128);
+const _: () = assert!(size_of::<Ticket>() == 128);
+const _: () = assert!(offset_of!(Ticket, queued_since_ns) == 48 && offset_of!(Ticket, not_before_ns) == 112);

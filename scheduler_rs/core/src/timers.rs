@@ -33,7 +33,7 @@ pub(crate) struct Timers {
     /// The time at the front of each run and of the rest, and at the back of each run: [`NEVER`] and 0 where it is empty.
     fronts: [u64; RUNS + 1],
     backs: [u64; RUNS],
-    /// Where the earliest front is.
+    /// Where the earliest front is, the first of them.
     first: usize,
     rest: BinaryHeap<Reverse<Entry>>,
     /// Entries in the runs and the rest.
@@ -74,9 +74,9 @@ impl Timers {
     /// Behind the run whose last entry is the nearest before it.
     fn push(&mut self, at_ns: u64, owner: Owner) {
         self.len += 1;
-        let mut best = RUNS;
+        let mut best = REST;
         for run in 0..RUNS {
-            if self.backs[run] <= at_ns && (best == RUNS || self.backs[run] > self.backs[best]) {
+            if self.backs[run] <= at_ns && (best == REST || self.backs[run] > self.backs[best]) {
                 best = run;
             }
         }
@@ -87,7 +87,7 @@ impl Timers {
             self.backs[best] = at_ns;
         }
         self.fronts[best] = self.fronts[best].min(at_ns);
-        if self.fronts[best] < self.fronts[self.first] {
+        if (self.fronts[best], best) < (self.fronts[self.first], self.first) {
             self.first = best;
         }
     }

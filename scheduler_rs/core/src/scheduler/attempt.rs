@@ -107,7 +107,7 @@ impl Scheduler {
         Ok(RetryAnswer::Queued)
     }
 
-    /// When a ticket that went back to the queue now would end there, as far as that is certain.
+    /// When a ticket in flight that went back to the queue now would end there, as far as that is certain.
     ///
     /// Its batch's queue timeout is so only for the last of a batch: the end of any other restarts that clock. What a
     /// backend asks for comes before it.
@@ -208,5 +208,36 @@ impl Scheduler {
             batch.asked_to_wait(self.now_ns, ticket.released_ns, ticket.queued_since_ns);
         }
         batch.push(&mut self.tickets, slot);
+    }
+}
+#[cfg(test)]
+mod tests {
+    use crate::{BackendConfig, BatchOptions, Config, ModelRoute, Outcome, Prompt, RetryAnswer, Scheduler};
+
+    /// There is an attempt for each prompt in flight and for no other, however the ones before have ended.
+    #[test]
+    fn an_attempt_for_each_in_flight() {
+        let mut scheduler = Scheduler::new(Config::default()).unwrap();
+        let models = vec![ModelRoute { model: 0, cap: 0 }];
+        let config = BackendConfig { cap: 8, models, lanes: false, ..BackendConfig::default() };
+        scheduler.update_backend(0, 0, config).unwrap();
+        let prompts = [0, 1, 2, 3].map(|index| Prompt { tokens: 10, index, ..Prompt::default() });
+        for now_ns in 0..10 {
+            scheduler.submit(now_ns, now_ns, &prompts, BatchOptions::default()).unwrap();
+            let tickets = scheduler.poll(now_ns).dispatches;
+            let [finished, retried, ended_waiting, failed] = [0, 1, 2, 3].map(|at| tickets[at].ticket);
+            assert_eq!(scheduler.attempts.in_use(), 4);
+            scheduler.finish(now_ns, finished, Outcome::Success).unwrap();
+            scheduler.finish(now_ns, failed, Outcome::Failed).unwrap();
+            for ticket in [retried, ended_waiting] {
+                assert_eq!(scheduler.retry(now_ns, ticket, 0, false, false), Ok(RetryAnswer::Queued));
+            }
+            assert_eq!(scheduler.attempts.in_use(), 0);
+            scheduler.cancel(now_ns, ended_waiting);
+            assert_eq!(scheduler.poll(now_ns).dispatches[0].ticket, retried);
+            assert_eq!(scheduler.attempts.in_use(), 1);
+            scheduler.finish(now_ns, retried, Outcome::Success).unwrap();
+            assert_eq!(scheduler.attempts.in_use(), 0);
+        }
     }
 }

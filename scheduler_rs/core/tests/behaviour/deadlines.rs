@@ -239,3 +239,24 @@ fn flapping_backend() {
     assert_eq!(expired.len(), 1);
     assert_eq!((expired[0].0, expired[0].1.ticket), (down_since_ns + 10 * SECOND, tickets[1]));
 }
+
+/// What a time limit was for an attempt is none for the next, whichever prompt that is of.
+#[test]
+fn times_of_an_attempt_end_with_it() {
+    let config = BackendConfig {
+        first_token_timeout_ns: 30 * SECOND,
+        idle_timeout_ns: 10 * SECOND,
+        attempt_timeout_ns: 60 * SECOND,
+        ..plain(1)
+    };
+    let mut driver = Driver::with("fcfs", &[config]);
+    let ticket = driver.submit(1, &[10])[0];
+    assert_eq!(driver.released(), [ticket]);
+    driver.first_token(ticket);
+    assert!(driver.retry(ticket, 0, false));
+    assert_eq!(driver.released(), [ticket]);
+    driver.advance(29 * SECOND);
+    assert!(driver.poll().overdue.is_empty());
+    driver.advance(SECOND);
+    assert_eq!(driver.poll().overdue.len(), 1);
+}

@@ -129,3 +129,21 @@ fn moves_are_free() {
     });
     assert_eq!(paid.count(), 10);
 }
+
+/// That nothing of an attempt was run says nothing of the next one: it pays, though it excludes its backend too.
+#[test]
+fn free_for_the_attempt_that_was_not_run() {
+    let mut driver = Driver::new(Config { policy: policy("fcfs"), retry_ratio: 0.1, ..Config::default() });
+    for backend in [0, 1, 2] {
+        driver.backend(backend, plain(100));
+    }
+    let tickets = driver.submit(1, &[10; 50]);
+    assert_eq!(driver.released().len(), 50);
+    for &ticket in &tickets {
+        driver.scheduler.not_run(driver.now_ns, ticket).unwrap();
+        assert!(driver.retry(ticket, 0, true));
+    }
+    assert_eq!(driver.released().len(), 50);
+    let paid = tickets.iter().filter(|&&ticket| driver.retry(ticket, 0, true)).count();
+    assert_eq!(paid, 10);
+}

@@ -202,3 +202,18 @@ fn counters() {
     assert_eq!(backend.dispatched, 2);
     assert_eq!((count(AttemptEnd::Retry), count(AttemptEnd::Ticket(Outcome::Success))), (1, 1));
 }
+
+/// Moving on holds for one attempt: the one after that need not leave the backend to which it went.
+#[test]
+fn moves_on_once() {
+    let mut driver = Driver::with("fcfs", &[plain(1), plain(1)]);
+    let ticket = driver.submit(1, &[10])[0];
+    assert_eq!(driver.dispatches()[0].backend, 0);
+    driver.scheduler.move_on(driver.now_ns, ticket).unwrap();
+    assert!(driver.retry(ticket, 0, false));
+    assert_eq!(driver.dispatches()[0].backend, 1);
+    driver.submit(2, &[10]);
+    assert_eq!(driver.dispatches()[0].backend, 0);
+    assert!(driver.retry(ticket, 0, false));
+    assert_eq!(driver.released(), [ticket], "where it was, as the other is busy");
+}

@@ -257,3 +257,21 @@ fn oversize_passes_alone() {
     driver.first_token(tickets[0]);
     assert_eq!(driver.released(), tickets[1..]);
 }
+
+/// What is passed is charged for it also where no other bucket is kept back: the largest short one alone.
+#[test]
+fn only_the_largest_short_one_is_passed() {
+    let mut driver = Driver::with("fcfs", &[laned(1, 8_192)]);
+    driver.submit(1, &[4_096]);
+    driver.submit(2, &[64; 8]);
+    let in_prefill = driver.released();
+    assert_eq!(in_prefill.len(), 9);
+    let unfit = driver.submit(3, &[4_096])[0];
+    for &small in &in_prefill[1..] {
+        assert_eq!(reserved_for(&driver, 0), None);
+        driver.first_token(small);
+        driver.submit(2, &[64]);
+        assert_eq!(driver.released().len(), 1);
+    }
+    assert_eq!(reserved_for(&driver, 0), Some(unfit));
+}
