@@ -245,14 +245,25 @@ async def test_limits_that_cannot_be_are_refused_whole() -> None:
 
 
 async def test_sequential_prompts_reach_the_backend_one_after_the_other() -> None:
-    """All before a sequential prompt has ended when it is sent, and nothing after it is sent before its end (T17)."""
-    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
-        names = ["a1", "a2", "a3", "b", "c1", "c2"]
-        prompts = [Prompt(name, name, sequential=name == "b") for name in names]
-        results = await collect(service.client, prompts)
-        assert {one.outcome for one in results} == {Outcome.SUCCEEDED}
-        order = [text(request) for request in fake.generations]
-        assert (set(order[:3]), order[3], set(order[4:])) == ({"a1", "a2", "a3"}, "b", {"c1", "c2"})
+    """All before a sequential prompt has ended when it is sent, and nothing after it is sent before its end (T17).
+
+    There are slots for all at once, and without it the policy would send the last ones first.
+    """
+    first, own = asyncio.Event(), asyncio.Event()
+    async with FakeBackend() as fake, Service(fake=backend(fake.url), policy="sjf") as service:
+        fake.script(*[Script(before_headers=first)] * 3, Script(before_headers=own))
+        texts = [*("a" * 4000 + str(number) for number in range(3)), "b" * 400, "c1", "c2"]
+        prompts = [Prompt(str(at), text, sequential=text.startswith("b")) for at, text in enumerate(texts)]
+        running = asyncio.ensure_future(collect(service.client, prompts))
+        await fake.wait_for_generations(3)
+        await queued(service, 3)
+        first.set()
+        await fake.wait_for_generations(4)
+        await queued(service, 2)
+        own.set()
+        assert {one.outcome for one in await running} == {Outcome.SUCCEEDED}
+        order = [text(request)[0] for request in fake.generations]
+        assert order == ["a", "a", "a", "b", "c", "c"]
 
 
 async def test_a_policy_for_one_class() -> None:

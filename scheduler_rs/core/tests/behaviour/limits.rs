@@ -257,6 +257,7 @@ fn retry_budget() {
     };
     assert_eq!(retries(1, 1), 10);
     assert_eq!(retries(2, 1), 10);
+    assert_eq!(retries(1, 20), 10, "one for two first attempts");
 }
 
 /// Limits that make no sense are refused by name.
