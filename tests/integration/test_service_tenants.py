@@ -255,14 +255,14 @@ async def test_sequential_prompts_reach_the_backend_one_after_the_other() -> Non
         texts = [*("a" * 4000 + str(number) for number in range(3)), "b" * 400, "c1", "c2"]
         prompts = [Prompt(str(at), text, sequential=text.startswith("b")) for at, text in enumerate(texts)]
         running = asyncio.ensure_future(collect(service.client, prompts))
-        await fake.wait_for_generations(3)
-        await queued(service, 3)
-        first.set()
-        await fake.wait_for_generations(4)
-        await queued(service, 2)
-        own.set()
+        waiting = []
+        for sent, gate in ((3, first), (4, own)):
+            await fake.wait_for_generations(sent)
+            waiting.append((await service.client.get_snapshot()).queued)
+            gate.set()
         assert {one.outcome for one in await running} == {Outcome.SUCCEEDED}
         order = [text(request)[0] for request in fake.generations]
+        assert waiting == [3, 2]
         assert order == ["a", "a", "a", "b", "c", "c"]
 
 
