@@ -14,5 +14,6 @@ async def next_message(context: Any) -> Any:
     grpc.aio frees the operations of a read when it tells whoever waits that they are done. Where that was cancelled,
     as it is when a caller goes away, some 600 bytes would stay for good (github.com/grpc/grpc/issues/43360), scattered
     over pages that the C library could not give back. So each read is a task of its own, which ends with its call.
+    Where a connection breaks they stay all the same.
     """
     return await asyncio.shield(asyncio.ensure_future(context.read()))

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from expresslane_client import Client
 from grpc.aio import insecure_channel
 
@@ -19,18 +20,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 2**20
-STREAMS = int(os.environ.get("FLOOD_STREAMS", "3000"))
+STREAMS = int(os.environ.get("FLOOD_STREAMS", "6000"))
 ALL_STAY = {
     "EXPRESSLANE_FIRST_MESSAGE_TIMEOUT_S": "1h",
     "EXPRESSLANE_ARRIVING_LIMIT_BYTES": str(2 * STREAMS * 64 * MIB),  # all may be read at once: none gives way
 }
-ROUNDS = 4
-NOISE = 0.1
-"""Of what a flood takes: two are not alike to the byte."""
+ROUNDS = 3
+LEFT = 0.5
+NOISE = 0.05
+"""Both of what a flood takes. What is left of one are arenas, about as many of however many streams: a third of what so
+many take. Where garbage stays it is two thirds, and the next floods take a tenth more than the first."""
 
 
 async def flood(served: Served) -> int:
-    """Silent streams, all cancelled, and a caller that is served after them. Returns what was resident at most."""
+    """Silent streams, and a caller that is served beside them. Returns what was resident then, and cancels them all."""
     async with insecure_channel(served.address) as channel, Client(served.address, tenant="busy") as busy:
         open_stream: Any = channel.stream_stream("/expresslane.v1.Inference/StreamPrompts")
         calls = [open_stream() for _ in range(STREAMS)]
@@ -45,6 +48,7 @@ async def flood(served: Served) -> int:
     return most
 
 
+@pytest.mark.timeout(180)
 async def test_memory_goes_back_after_a_flood(tmp_path: Path) -> None:
     """Of what each flood took the most goes back within seconds, and the next flood takes no more than the one before.
 
@@ -67,5 +71,5 @@ async def test_memory_goes_back_after_a_flood(tmp_path: Path) -> None:
     told = ", ".join(f"{up / MIB:.0f} then {down / MIB:.0f}" for up, down in zip(most, left, strict=True))
     sys.stdout.write(f"\nmemory: {before / MIB:.0f} MiB, with {STREAMS:,} streams and after: {told}\n")
     assert taken > 32 * MIB, "no flood"
-    assert max(left) - before < 0.5 * taken
+    assert max(left) - before < LEFT * taken
     assert max(most) - most[0] < NOISE * taken

@@ -13,7 +13,7 @@ from expresslane_client import Client, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
 
 from tests.integration.test_service_sessions import CONFIG, Raw, prompts
-from tests.support.fake_backend import FakeBackend, Script
+from tests.support.fake_backend import Script
 from tests.support.fake_backend.adapter import until
 from tests.support.http2_sender import Sender
 from tests.support.service import Service, backend, simulated_service

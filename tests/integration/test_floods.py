@@ -51,6 +51,7 @@ async def flood(service: Service) -> int:
     return sys.getallocatedblocks()
 
 
+@pytest.mark.timeout(180)
 async def test_a_flood_leaves_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A10, T12: after the first floods, blocks of memory stay level over as many streams as would show one each."""
     monkeypatch.setattr(arrivals, "TURN_LEAST_S", 60.0)  # none is refused before all have come, however slow this is
@@ -108,6 +109,7 @@ async def cancelled(service: Service) -> int:
     return in_use_bytes()
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks glibc 2.33 or newer")
 async def test_reads_that_nobody_waits_for_leave_nothing() -> None:
     """A10: gRPC gets back what it needs for a read, also when the call is cancelled before anything has come."""
