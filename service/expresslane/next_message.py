@@ -16,4 +16,12 @@ async def next_message(context: Any) -> Any:
     over pages that the C library could not give back. So each read is a task of its own, which ends with its call.
     Where a connection breaks they stay all the same.
     """
-    return await asyncio.shield(asyncio.ensure_future(context.read()))
+    reading = asyncio.ensure_future(context.read())
+    reading.add_done_callback(_seen)
+    return await asyncio.shield(reading)
+
+
+def _seen(reading: asyncio.Future[Any]) -> None:
+    """How a read ends that nobody waits for any more concerns nobody: it is no defect to be logged."""
+    if not reading.cancelled():
+        reading.exception()
