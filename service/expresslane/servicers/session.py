@@ -13,7 +13,6 @@ from expresslane.batches.summary import BatchState
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.errors import FieldViolation, Reason, RefusedError
 from expresslane.identity import tenant_of
-from expresslane.next_message import next_message
 from expresslane.servicers import encode
 from expresslane.servicers.calls import batch_options
 from expresslane.servicers.decode import PromptDecoder
@@ -177,7 +176,7 @@ class Session:
     async def _read(self, batch: Batch) -> None:
         """Read to the end of the caller's input."""
         try:
-            while (message := await next_message(self._context)) is not grpc.aio.EOF:
+            while (message := await self._context.read()) is not grpc.aio.EOF:
                 if self._heeds(batch):
                     self._quiet_since_ns = self._clock()
                     self._handle(message)
