@@ -17,6 +17,7 @@ import grpc.aio
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.end_rate import EndRate
 from expresslane.errors import Reason, RefusedError
+from expresslane.next_message import next_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -187,7 +188,7 @@ class Arrivals:
                 if self._waiting:
                     self._set_timer()
                 try:
-                    return await context.read()
+                    return await next_message(context)
                 finally:
                     del self._reading[reader]
         except TimeoutError:

@@ -49,7 +49,7 @@ async def serving(folder: Path, **environ: str) -> AsyncIterator[Served]:
         assert await served.process.wait() == 0
         await reading
         errors = [line for line in served.log if line["level"] in {"error", "critical"}]
-        assert errors == []
+        assert errors == [], errors
 
 
 @pytest.mark.parametrize(

@@ -165,15 +165,17 @@ async def test_on_the_command_line(tmp_path: Path, lose: Callable[[Served], Awai
     async with FakeBackend() as fake:
         fake.on(stalling(100, gate))  # type: ignore[arg-type]
         environ = at(fake, EXPRESSLANE_LISTEN=address, EXPRESSLANE_DRAIN_GRACE_S="100ms")
-        async with Served(tmp_path, **environ) as first:
-            process = await shell.start("run", "p.jsonl", "-o", "r.jsonl")
+        async with Served(tmp_path, **environ) as lost:
+            process = await shell.start("run", "p.jsonl")
+            assert process.stdout is not None
+            first_line = await process.stdout.readline()  # before it has been accepted nothing is resumed
             await fake.wait_for_generations(101)
-            await lose(first)
+            await lose(lost)
         gate.set()
         async with Served(tmp_path, **environ):
-            _, errors = await process.communicate()
+            output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
-    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (first_line + output).splitlines()]
     assert Counter(line["custom_id"] for line in lines) == Counter(f"p{number}" for number in range(COUNT))
     assert {line["outcome"] for line in lines} == {"succeeded"}
     assert told in errors

@@ -13,7 +13,7 @@ from expresslane_client import Client, RefusedError
 from expresslane_client.v1 import inference_pb2 as pb
 
 from tests.integration.test_service_sessions import CONFIG, Raw, prompts
-from tests.support.fake_backend import FakeBackend, Script
+from tests.support.fake_backend import Script
 from tests.support.fake_backend.adapter import until
 from tests.support.http2_sender import Sender
 from tests.support.service import Service, backend, simulated_service
@@ -132,9 +132,10 @@ async def test_sessions_that_are_read(service: Service) -> None:
 ONE_SESSION = {"max_message_bytes": MIB, "sessions_limit_bytes": MIB, "first_message_timeout_s": 0.3}
 
 
+@virtual_sockets
 async def test_a_session_that_waits_for_a_busy_one() -> None:
     """Whoever has work keeps its place, and is read: its cancel comes. The other is told to come back (A28)."""
-    async with FakeBackend() as fake, Service(fake=backend(fake.url), **ONE_SESSION) as service:
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url), **ONE_SESSION) as service:
         gate = asyncio.Event()
         fake.on(lambda _: Script(before_headers=gate))
         busy, other = Raw(service), Raw(service)
@@ -152,12 +153,14 @@ async def test_a_session_that_waits_for_a_busy_one() -> None:
         assert (await busy.end()).summary.succeeded == 1
 
 
+@virtual_sockets
 async def test_an_idle_session_gives_way_to_one_that_waits() -> None:
     """It was owed nothing: it ends with the reason and a time to come back, and the other goes on."""
-    async with FakeBackend() as fake, Service(fake=backend(fake.url), **ONE_SESSION) as service:
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url), **ONE_SESSION) as service:
         idle, other = Raw(service), Raw(service)
         await idle.send(CONFIG, prompts("a"))
         await idle.until(lambda seen: seen.results)
+        await asyncio.sleep(0.01)  # it is idle, and not only about to be
         await other.send(CONFIG, prompts("b"))
         assert await idle.refusal() == ("RESOURCE_EXHAUSTED", "ARRIVING_FULL")
         assert (await other.end()).summary.succeeded == 1
@@ -186,12 +189,18 @@ async def test_a_session_that_waited_has_its_place() -> None:
         await third.end()
 
 
+@virtual_sockets
 async def test_a_client_whose_idle_session_gave_way() -> None:
     """It does not see it: when it has something to send again, the client library's session goes on (A28)."""
-    async with simulated_service(**ONE_SESSION) as service, service.client.stream_prompts() as idle:
+    async with (
+        VirtualBackend() as fake,
+        VirtualService(fake=backend(fake.url), **ONE_SESSION) as service,
+        service.client.stream_prompts() as idle,
+    ):
         results = aiter(idle)
         await idle.send("a")
         assert (await anext(results)).ok
+        await asyncio.sleep(0.01)  # it is idle, and not only about to be
         async with service.client.stream_prompts(["b"]) as other:
             assert [one.ok async for one in other] == [True]
         await idle.send("c")

@@ -19,6 +19,8 @@ from tests.support.fake_backend import CUT_BEFORE_HEADERS, FakeBackend, Script, 
 from tests.support.fake_backend.adapter import until
 from tests.support.fake_backend.openai_dialect import event
 from tests.support.service import Service, backend
+from tests.support.virtual_service import VirtualBackend, VirtualService
+from tests.support.virtual_sockets import virtual_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,21 +209,34 @@ class World:
         assert (now.queued, now.in_flight, now.submitted) == (0, 0, OTHERS + 1)
 
 
-async def meet(fault: Fault, *, times: int) -> Result:
+async def meet(
+    fault: Fault, *, times: int, fakes: type[FakeBackend] = FakeBackend, services: type[Service] = Service
+) -> Result:
     """Meet a fault so many times in a world of its own."""
-    async with FakeBackend() as fake:
+    async with fakes() as fake:
         pauses: dict[str, Any] = {"rate_limit_pause_s": 0.001, "rate_limit_pause_max_s": 0.005}
         served = backend(fake.url, cap=CAP, attempt_timeout_s=30.0, **pauses)
         settings = {"retry_attempts": ATTEMPTS, "retry_base_s": 0.005, "max_answer_bytes": 65_536}
-        async with Service(fake=served, **settings) as service:
+        async with services(fake=served, **settings) as service:
             return await World(fake, service).run(fault, times=times)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.deadlines is None])
 async def test_fault(name: str) -> None:
     """A18-A20, T13: a fault that lasts ends its prompt for its own reason, after the attempts it is worth."""
-    fault = FAULTS[name]
-    found = await meet(fault, times=1_000)
+    ends_as_it_should(await meet(FAULTS[name], times=1_000), FAULTS[name])
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.deadlines is not None])
+@virtual_sockets
+async def test_fault_that_takes_too_long(name: str) -> None:
+    """A18, T13: each kind of silence ends its prompt by its own deadline."""
+    found = await meet(FAULTS[name], times=1_000, fakes=VirtualBackend, services=VirtualService)
+    ends_as_it_should(found, FAULTS[name])
+
+
+def ends_as_it_should(found: Result, fault: Fault) -> None:
+    """The prompt's end is the one that the fault, which lasts, leads to."""
     assert (found.error.reason if found.error else "", found.outcome) == (fault.reason, fault.outcome)
     assert (found.attempts, found.turned_away) == (fault.attempts, fault.turned_away)
     assert len(found.history) == found.attempts + found.turned_away - 1

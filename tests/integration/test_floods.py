@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from expresslane import arrivals
 from expresslane.memory import Collections, give_back
 from grpc.aio import insecure_channel
 
 from tests.support.fake_backend.adapter import until
+from tests.support.http2_sender import Sender
 from tests.support.service import simulated_service
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.service import Service
 
 STREAMS = 2000
@@ -27,6 +28,8 @@ WARM = 2
 FLOODS = 6
 BLOCKS_MORE = 0.5
 """For each stream of the floods in between. One takes about a hundred blocks; any that stays is a whole one."""
+BYTES_MORE = 100
+"""Of the C library, for each of these streams. A read that gRPC never gives back is 600."""
 
 
 async def flood(service: Service) -> int:
@@ -48,6 +51,7 @@ async def flood(service: Service) -> int:
     return sys.getallocatedblocks()
 
 
+@pytest.mark.timeout(180)
 async def test_a_flood_leaves_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A10, T12: after the first floods, blocks of memory stay level over as many streams as would show one each."""
     monkeypatch.setattr(arrivals, "TURN_LEAST_S", 60.0)  # none is refused before all have come, however slow this is
@@ -57,3 +61,59 @@ async def test_a_flood_leaves_what_it_found(monkeypatch: pytest.MonkeyPatch) -> 
     # The least of two, because what a flood leaves for later is not what it leaves for good.
     more = min(blocks[-2:]) - min(blocks[WARM - 1 : WARM + 1])
     assert more <= (FLOODS - WARM - 1) * STREAMS * BLOCKS_MORE, blocks
+
+
+class Mallinfo(ctypes.Structure):
+    """`struct mallinfo2` of the C library."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "top",
+        )
+    )
+
+
+def in_use_bytes() -> int:
+    """Of what the C library has given out, which Python's allocator does not count."""
+    mallinfo2: Any = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Mallinfo
+    found = mallinfo2()
+    return int(found.uordblks + found.hblkhd)
+
+
+async def cancelled(service: Service) -> int:
+    """Streams that are all read, say nothing and are cancelled. Returns what the C library has in use afterwards.
+
+    Their caller is no gRPC library, which would keep something of its own.
+    """
+    door, room = service.app.door.open_calls, service.app.arrivals
+    async with Sender(service.address) as sender:
+        streams = [sender.open("/expresslane.v1.Inference/StreamPrompts", b"") for _ in range(STREAMS)]
+        await until(lambda: door.total == room.taken == STREAMS)
+        for stream in streams:
+            sender.cancel(stream)
+        await until(lambda: (door.total, room.taken, service.app.held) == (0, 0, 0))
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    gc.collect()
+    return in_use_bytes()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks glibc 2.33 or newer")
+async def test_reads_that_nobody_waits_for_leave_nothing() -> None:
+    """A10: gRPC gets back what it needs for a read, also when the call is cancelled before anything has come."""
+    async with simulated_service(arriving_limit_bytes=STREAMS * 2**16, max_message_bytes=2**16) as service:
+        used = [await cancelled(service) for _ in range(FLOODS)]
+    between = (FLOODS - 1 - WARM) * STREAMS
+    assert min(used[-2:]) <= min(used[WARM - 1 : WARM + 1]) + between * BYTES_MORE, used

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +14,9 @@ from tests.support.fake_backend import FakeBackend, Script
 from tests.support.fake_backend.adapter import until
 from tests.support.fake_backend.echo import prompt_of
 from tests.support.service import Service, backend
+from tests.support.virtual_service import VirtualBackend, VirtualService
+from tests.support.virtual_sockets import virtual_sockets
+from tests.support.virtual_time import now_ns
 
 if TYPE_CHECKING:
     from expresslane_client import Event
@@ -76,12 +78,13 @@ async def test_the_backend_sees_the_ramp() -> None:
         assert (described.models[0].effective_cap, described.notices) == (8, ())
 
 
+@virtual_sockets
 async def test_only_refusals_end_with_the_truth() -> None:
     """A provider that never takes anything: each prompt ends at the queue timeout, as rate limited."""
-    async with FakeBackend() as fake:
+    async with VirtualBackend() as fake:
         fake.on(lambda _: Script(status=429, body=b"{}"))
         served = backend(fake.url, cap=4, rate_limit_pause_s=0.01, rate_limit_pause_max_s=10.0)
-        async with Service(fake=served, queue_timeout_s=0.3) as service:
+        async with VirtualService(fake=served, queue_timeout_s=0.3) as service:
             results = await service.client.generate_batch([Prompt(f"p{number}", "x") for number in range(20)]).collect()
         assert {one.outcome for one in results} == {Outcome.EXPIRED}
         errors = [one.error for one in results if one.error is not None]
@@ -105,10 +108,10 @@ class Windows:
 
     def __call__(self, request: SeenRequest) -> Script:
         """Count a request and answer it."""
-        now_ns = time.monotonic_ns()
-        if now_ns >= self._until_ns:
+        at_ns = now_ns()
+        if at_ns >= self._until_ns:
             self.counts.append(0)
-            self._until_ns = now_ns + self.window_ns
+            self._until_ns = at_ns + self.window_ns
         is_taken = self.counts[-1] < self.limit
         self.counts[-1] += is_taken
         if not is_taken:
@@ -116,19 +119,20 @@ class Windows:
         told = {
             "x-ratelimit-limit-requests": str(self.limit),
             "x-ratelimit-remaining-requests": str(self.limit - self.counts[-1]),
-            "x-ratelimit-reset-requests": f"{(self._until_ns - now_ns) // 1_000_000 + 1}ms",
+            "x-ratelimit-reset-requests": f"{(self._until_ns - at_ns) // 1_000_000 + 1}ms",
         }
         return Script(headers=told) if is_taken else Script(status=429, headers=told, body=b"{}")
 
 
 @pytest.mark.parametrize("learns_first", [True, False])
+@virtual_sockets
 async def test_what_a_provider_has_left_steers_it(learns_first: bool) -> None:
     """Five requests a window and eight slots: once an answer has said so, not one 429, and every prompt ends (A26)."""
     provider = Windows(limit=5, window_ns=300_000_000)
-    async with FakeBackend() as fake:
+    async with VirtualBackend() as fake:
         fake.on(provider)
         served = backend(fake.url, cap=8, rate_limit_ramp=False)
-        async with Service(fake=served) as service:
+        async with VirtualService(fake=served) as service:
             if learns_first:
                 await service.client.generate("x").collect()
             first = len(fake.requests)

@@ -24,6 +24,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoi
 from tests.support.fake_backend import FakeBackend, Script
 from tests.support.fake_backend.adapter import until
 from tests.support.service import Service, backend, simulated_service
+from tests.support.virtual_service import VirtualBackend, VirtualService
+from tests.support.virtual_sockets import virtual_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,9 +109,11 @@ async def test_many_calls_that_say_nothing() -> None:
         assert (await silent.collect_batch(["x"])).results[0].ok
 
 
+@virtual_sockets
 async def test_a_session_that_has_begun_may_be_silent() -> None:
     """The time is for the first message only: a session with its configuration may wait for its first prompt."""
-    async with simulated_service(first_message_timeout_s=0.05, heartbeat_s=0.02) as service:
+    settings = {"first_message_timeout_s": 0.05, "heartbeat_s": 0.02}
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url), **settings) as service:
         call: Any = service.client.inference.StreamPrompts()
         await call.write(pb.StreamPromptsRequest(config=pb.BatchConfig()))
         heartbeats = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from expresslane import deadlines
 from expresslane_client import BatchState, DeadlineExceededError, Outcome, Prompt
 
 from tests.support.fake_backend import FakeBackend, Script
 from tests.support.service import Service, backend
+from tests.support.virtual_service import VirtualBackend, VirtualService
+from tests.support.virtual_sockets import virtual_sockets
 
 
 async def settled(service: Service) -> None:
@@ -68,10 +69,10 @@ async def test_cancel_again_and_again() -> None:
         assert fake.peak <= 4
 
 
-async def test_the_callers_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+@virtual_sockets
+async def test_the_callers_deadline() -> None:
     """Near the call's deadline what had finished is kept, the rest expires in-band, and the call ends OK."""
-    monkeypatch.setattr(deadlines, "MARGIN_MIN_S", 0.4)  # client and service share one loop here, perhaps a busy one
-    async with FakeBackend() as fake, Service(fake=backend(fake.url, cap=2)) as service:
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url, cap=2)) as service:
         fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"slow" in request.body else None)
         prompts = [Prompt("a", "x"), Prompt("b", "y"), *[Prompt(f"s{n}", "slow " * 50) for n in range(4)]]
         call = service.client.generate_batch(prompts, timeout_s=1.0)
@@ -87,10 +88,10 @@ async def test_the_callers_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.gather(*[request.cancelled.wait() for request in fake.generations[2:]])
 
 
-async def test_the_callers_deadline_of_a_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+@virtual_sockets
+async def test_the_callers_deadline_of_a_collect() -> None:
     """CollectBatch too answers before its deadline, with what there is."""
-    monkeypatch.setattr(deadlines, "MARGIN_MIN_S", 0.4)  # client and service share one loop here, perhaps a busy one
-    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url)) as service:
         fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"slow" in request.body else None)
         collected = await service.client.collect_batch(["quick", "slow"], timeout_s=0.8)
         assert [one.outcome for one in collected.results] == [Outcome.SUCCEEDED, Outcome.EXPIRED]

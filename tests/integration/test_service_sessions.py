@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import pytest
-from expresslane import deadlines
 from expresslane.servicers.decode import PromptDecoder
 from expresslane_client import BatchState, Outcome, Prompt, SessionEndedError
 from expresslane_client.v1 import inference_pb2 as pb
@@ -17,6 +16,8 @@ from grpc_status.rpc_status import aio
 
 from tests.support.fake_backend import FakeBackend, Script
 from tests.support.service import Service, backend
+from tests.support.virtual_service import VirtualBackend, VirtualService
+from tests.support.virtual_sockets import virtual_sockets
 
 
 def prompts(*custom_ids: str, **fields: Any) -> pb.StreamPromptsRequest:
@@ -337,13 +338,13 @@ async def test_too_many_failures_end_a_session() -> None:
         assert session.summary.state is BatchState.FAILED_FAST
 
 
-async def test_the_deadline_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+@virtual_sockets
+async def test_the_deadline_of_a_session() -> None:
     """A session near its deadline ends in-band: what had finished is kept, the rest expires, the status is OK.
 
     A caller that does not end its input is not waited for beyond the deadline.
     """
-    monkeypatch.setattr(deadlines, "MARGIN_MIN_S", 0.4)  # client and service share one loop here, perhaps a busy one
-    async with FakeBackend() as fake, Service(fake=backend(fake.url)) as service:
+    async with VirtualBackend() as fake, VirtualService(fake=backend(fake.url)) as service:
         fake.on(lambda request: Script(before_headers=asyncio.Event()) if b"slow" in request.body else None)
         for texts, expired in ((("quick",), 0), (("quick", "slow"), 1)):
             session = Raw(service, timeout_s=0.8)

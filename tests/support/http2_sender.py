@@ -14,6 +14,7 @@ __all__ = ["Sender", "frame", "literal"]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, WINDOW = 0, 1, 3, 4, 6, 8
 FRAME_BYTES = 16_384
+CANCEL = 8
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -68,6 +69,10 @@ class Sender:
         """Send more on a stream."""
         self._left[stream] = memoryview(bytes(self._left[stream]) + data)
         self._push(stream)
+
+    def cancel(self, stream: int) -> None:
+        """Say that the call is of no more interest."""
+        self._writer.write(frame(RESET, 0, stream, struct.pack(">I", CANCEL)))
 
     async def moved(self) -> None:
         """Return once the service has said anything."""

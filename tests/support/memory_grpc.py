@@ -2,7 +2,7 @@
 
 For tests on virtual time: gRPC itself has threads and timers that no loop knows of. The server runs the same handlers
 behind the same interceptors as `grpc.aio.server`, the channel serves the generated stubs. Left out: flow control,
-deadlines, retries.
+retries.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class MemoryServer:
         found = (generic.service(details) for generic in self._generic)
         return next((handler for handler in found if handler is not None), None)
 
-    def open(self, method: str, metadata: Metadata) -> _Exchange:
+    def open(self, method: str, metadata: Metadata, timeout_s: float | None) -> _Exchange:
         """Start a call, which is a task of its own."""
-        exchange = _Exchange()
+        exchange = _Exchange(timeout_s)
         exchange.task = asyncio.get_running_loop().create_task(self._serve(_Details(method, metadata), exchange))
         self._running.add(exchange.task)
         exchange.task.add_done_callback(self._running.discard)
@@ -102,7 +102,11 @@ class MemoryServer:
 class _Exchange:
     """The bytes of one call, both ways."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float | None) -> None:
+        self.timer: asyncio.TimerHandle | None = None
+        """Of the call's deadline, where it has one."""
+        if timeout_s is not None:
+            self.timer = asyncio.get_running_loop().call_later(timeout_s, self.cut, grpc.StatusCode.DEADLINE_EXCEEDED)
         self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.responses: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.initial_metadata: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
@@ -114,11 +118,19 @@ class _Exchange:
         if not self.initial_metadata.done():
             self.initial_metadata.set_result(initial_metadata)
 
+    def cut(self, code: grpc.StatusCode) -> None:
+        """End the call for its caller, and cancel its handler."""
+        self.task.cancel()
+        self.end(_Status(code))
+
     def end(self, status: _Status) -> None:
         """The call's one end; what was written before can still be read."""
+        if self.timer is not None:
+            self.timer.cancel()
         self.begin()
         if not self.status.done():
             self.status.set_result(status)
+        self.requests.put_nowait(None)
         self.responses.put_nowait(None)
 
 
@@ -163,8 +175,9 @@ class _Context:
         return {}
 
     def time_remaining(self) -> float | None:
-        """No call here has a deadline."""
-        return None
+        """Until the call's deadline, in seconds; None: it has none."""
+        timer = self._exchange.timer
+        return None if timer is None else max(0.0, timer.when() - asyncio.get_running_loop().time())
 
     def add_done_callback(self, callback: Callable[[_Context], object]) -> None:
         """Call it when the call is over."""
@@ -203,8 +216,7 @@ class MemoryChannel:
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> _Call:
-        assert timeout is None, "no call here has a deadline"
-        call = _Call(self._server.open(method, tuple(metadata)), serializer, deserializer)
+        call = _Call(self._server.open(method, tuple(metadata), timeout), serializer, deserializer)
         if request is not None:
             call.send(request)
             call.send(None)
@@ -260,8 +272,7 @@ class _Call:
         if self.done():
             return False
         self._cancelled = True
-        self._exchange.task.cancel()
-        self._exchange.end(_Status(grpc.StatusCode.CANCELLED))
+        self._exchange.cut(grpc.StatusCode.CANCELLED)
         return True
 
     def done(self) -> bool:

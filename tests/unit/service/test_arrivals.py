@@ -187,7 +187,7 @@ async def test_a_turn_that_does_not_come() -> None:
 async def test_whoever_leaves_takes_no_place() -> None:
     """A call that is cancelled while it waits, or just when its turn comes, leaves nothing behind."""
     bound = arrivals(1)
-    first, second, third = (taken_in(bound, Call(name, 1 if name == "a" else 0)) for name in "abc")
+    first, second, third = (taken_in(bound, Call(name, 0.5 if name == "a" else 0)) for name in "abc")
     await settled()
     second.cancel()
     await first
