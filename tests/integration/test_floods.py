@@ -27,7 +27,7 @@ TURNS = 10
 """More than what follows the end of a call takes: the callbacks of tasks that are done."""
 WARM = 1
 FLOODS = 8
-BLOCKS_MORE = 0.5
+BLOCKS_MORE = 0.25
 """For each stream of a flood. One takes about a hundred blocks; any that stays is a whole one."""
 BYTES_MORE = 100
 """Of the C library, for each of these streams. A read that gRPC never gives back is 600."""
