@@ -24,13 +24,20 @@ if TYPE_CHECKING:
 STREAMS = 2000
 """Many times what may stay of one: free lists keep up to 250 objects each, the loop up to 100 cancelled timers."""
 TURNS = 10
-"""More than what follows the end of a call takes: the callbacks of tasks that are done."""
+"""More than the callbacks of tasks that are done take."""
 WARM = 1
 FLOODS = 8
 BLOCKS_MORE = 0.25
 """For each stream of a flood. One takes about a hundred blocks; any that stays is a whole one."""
 BYTES_MORE = 100
 """Of the C library, for each of these streams. A read that gRPC never gives back is 600."""
+
+
+async def settled(tasks: int) -> None:
+    """Wait until no more tasks run than before the flood: a read ends a little later than its call."""
+    await until(lambda: len(asyncio.all_tasks()) <= tasks)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 def grows(levels: list[int], by: float) -> bool:
@@ -45,7 +52,7 @@ def grows(levels: list[int], by: float) -> bool:
 
 async def flood(service: Service) -> int:
     """Open and cut silent streams, then return how many blocks Python's allocator has given out."""
-    door, room = service.app.door.open_calls, service.app.arrivals
+    door, room, tasks = service.app.door.open_calls, service.app.arrivals, len(asyncio.all_tasks())
     async with insecure_channel(service.address) as channel:
         open_stream: Any = channel.stream_stream("/expresslane.v1.Inference/StreamPrompts")
         calls = [open_stream() for _ in range(STREAMS)]
@@ -55,8 +62,7 @@ async def flood(service: Service) -> int:
         await asyncio.gather(*(call.code() for call in calls))
         del calls, call
     await until(lambda: (door.total, room.taken, room.waiting, service.app.held) == (0, 0, 0, 0))
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
+    await settled(tasks)
     give_back(Collections())
     gc.collect()
     return sys.getallocatedblocks()
@@ -105,15 +111,14 @@ async def cancelled(service: Service) -> int:
 
     Their caller is no gRPC library, which would keep something of its own.
     """
-    door, room = service.app.door.open_calls, service.app.arrivals
+    door, room, tasks = service.app.door.open_calls, service.app.arrivals, len(asyncio.all_tasks())
     async with Sender(service.address) as sender:
         streams = [sender.open("/expresslane.v1.Inference/StreamPrompts", b"") for _ in range(STREAMS)]
         await until(lambda: door.total == room.taken == STREAMS)
         for stream in streams:
             sender.cancel(stream)
         await until(lambda: (door.total, room.taken, service.app.held) == (0, 0, 0))
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
+    await settled(tasks)
     gc.collect()
     return in_use_bytes()
 
