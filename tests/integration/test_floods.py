@@ -31,6 +31,8 @@ BLOCKS_MORE = 0.25
 """For each stream of a flood. One takes about a hundred blocks; any that stays is a whole one."""
 BYTES_MORE = 100
 """Of the C library, for each of these streams. A read that gRPC never gives back is 600."""
+NO_HURRY_S = 3600.0
+"""None is refused before all have come, however slow this is."""
 
 
 async def settled(tasks: int) -> None:
@@ -68,12 +70,17 @@ async def flood(service: Service) -> int:
     return sys.getallocatedblocks()
 
 
+@pytest.fixture(autouse=True)
+def endless_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "TURN_LEAST_S", NO_HURRY_S)
+    monkeypatch.setattr(arrivals, "TURN_S", NO_HURRY_S)
+
+
 @pytest.mark.timeout(180)
-async def test_a_flood_leaves_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_leaves_what_it_found() -> None:
     """A10, T12: after the first floods, blocks of memory stay level over as many streams as would show one each."""
-    monkeypatch.setattr(arrivals, "TURN_LEAST_S", 60.0)  # none is refused before all have come, however slow this is
-    monkeypatch.setattr(arrivals, "TURN_S", 60.0)
-    async with simulated_service(arriving_limit_bytes=2**20, max_message_bytes=2**16) as service:
+    limits = {"arriving_limit_bytes": 2**20, "max_message_bytes": 2**16}
+    async with simulated_service(**limits, first_message_timeout_s=NO_HURRY_S) as service:
         blocks = [await flood(service) for _ in range(FLOODS)]
     assert not grows(blocks, BLOCKS_MORE), blocks
 
@@ -127,6 +134,7 @@ async def cancelled(service: Service) -> int:
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks glibc 2.33 or newer")
 async def test_reads_that_nobody_waits_for_leave_nothing() -> None:
     """A10: gRPC gets back what it needs for a read, also when the call is cancelled before anything has come."""
-    async with simulated_service(arriving_limit_bytes=STREAMS * 2**16, max_message_bytes=2**16) as service:
+    limits = {"arriving_limit_bytes": STREAMS * 2**16, "max_message_bytes": 2**16}
+    async with simulated_service(**limits, first_message_timeout_s=NO_HURRY_S) as service:
         used = [await cancelled(service) for _ in range(FLOODS)]
     assert not grows(used, BYTES_MORE), used
