@@ -6,6 +6,7 @@ mod model_slot;
 mod told;
 
 use crate::attempt::Attempt;
+use crate::course::Course;
 use crate::breaker::Breaker;
 use crate::counters::BackendCounters;
 use crate::estimates::Estimates;
@@ -269,12 +270,13 @@ impl Backend {
     }
 
     /// The first token has come, and with it the lane back.
-    pub(crate) fn first_token(&mut self, ticket: &Ticket, attempt: &mut Attempt, now_ns: u64) {
+    pub(crate) fn first_token(&mut self, ticket: &Ticket, course: &mut Course, now_ns: u64) {
+        let attempt = &mut course.attempt;
         attempt.was_alone = self.alone == ticket.id.slot();
         attempt.first_token_ns = now_ns;
         if self.config.max_loaded_models > 0 {
             let prefill_ns = self.estimates.in_force().prefill.at(f64::from(ticket.tokens));
-            let late_ns = (now_ns - ticket.released_ns) as f64 - prefill_ns;
+            let late_ns = (now_ns - course.released_ns) as f64 - prefill_ns;
             // A load is no prefill: it would spoil that estimate.
             attempt.was_alone &= !self.loaded.first_token(ticket.id, late_ns);
         }

@@ -1,9 +1,9 @@
 //! One batch: its tickets, its horizon and its deadlines.
 
-use crate::fifo::{BATCH, Fifo};
+use crate::roll::Roll;
 use crate::slab::Slab;
+use crate::slots::Slots;
 use crate::ticket::{NEVER, NONE, TicketId};
-use crate::tight;
 use crate::{BatchId, CLASSES, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,9 +29,9 @@ pub(crate) struct Batch {
     pub(crate) id: BatchId,
     pub(crate) tenant: TenantId,
     /// All that have not ended but those in `asked`, in the order in which their present wait began.
-    pub(crate) tickets: Fifo<BATCH>,
+    pub(crate) tickets: Roll,
     /// Those that a backend asked to wait: their queue time begins when that is over, so they have timers of their own.
-    pub(crate) asked: Fifo<BATCH>,
+    pub(crate) asked: Roll,
     pub(crate) len: u32,
     pub(crate) queued: u32,
     pub(crate) queue_timeout_ns: u64,
@@ -65,8 +65,8 @@ impl Batch {
         Self {
             id,
             tenant,
-            tickets: Fifo::EMPTY,
-            asked: Fifo::EMPTY,
+            tickets: Roll::default(),
+            asked: Roll::default(),
             len: 0,
             queued: 0,
             queue_timeout_ns: 0,
@@ -90,17 +90,10 @@ impl Batch {
         self.tickets.iter(tickets).chain(self.asked.iter(tickets)).collect()
     }
 
-    pub(crate) fn remove(&mut self, tickets: &mut Slab, slot: u32) {
-        self.list_of(tickets, slot).remove(tickets, slot);
-    }
-
-    /// Puts a ticket last in the list that it belongs to.
-    pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
-        self.list_of(tickets, slot).push_back(tickets, slot);
-    }
-
-    fn list_of(&mut self, tickets: &Slab, slot: u32) -> &mut Fifo<BATCH> {
-        if tickets[slot].asked { &mut self.asked } else { &mut self.tickets }
+    /// Puts a ticket last on the roll that it belongs to, where a wait of it begins.
+    pub(crate) fn push(&mut self, tickets: &Slab, slot: u32) {
+        let roll = if tickets.course(slot).asked { &mut self.asked } else { &mut self.tickets };
+        roll.push(tickets, slot, self.len);
     }
 
     /// The queue time of what waits begins anew at a time, unless it was to begin later.
@@ -136,13 +129,14 @@ impl Batch {
     }
 
     /// The next time at which something of this batch is due, but what has a timer of its own.
-    pub(crate) fn due_ns(&self, tickets: &Slab) -> u64 {
+    pub(crate) fn due_ns(&mut self, tickets: &Slab) -> u64 {
         let deadline_ns = if self.deadline_pending { self.deadline_ns } else { NEVER };
         if self.queue_timeout_ns == 0 || self.queued == 0 {
             return deadline_ns;
         }
+        self.tickets.drop_ended(tickets);
         let oldest = self.tickets.iter(tickets).find(|&slot| tickets[slot].is_queued());
-        let queue_due_ns = oldest.map_or(NEVER, |slot| self.queue_due_ns(tickets[slot].queued_since_ns));
+        let queue_due_ns = oldest.map_or(NEVER, |slot| self.queue_due_ns(tickets.queued_since_ns(slot)));
         deadline_ns.min(queue_due_ns)
     }
 }
@@ -153,8 +147,7 @@ const EARLY_HORIZONS_MAX: usize = 1_024;
 /// The batches by slot and by the caller's number.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
-    slots: Vec<Batch>,
-    free: Vec<u32>,
+    slots: Slots<Batch>,
     by_id: BTreeMap<BatchId, u32>,
     /// Horizons that were set before the batch's first submit.
     early_horizons: BTreeMap<BatchId, u32>,
@@ -176,13 +169,7 @@ impl Batches {
             batch.horizon = horizon;
             self.note_horizon(horizon);
         }
-        let slot = if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = batch;
-            slot
-        } else {
-            tight::push(&mut self.slots, batch);
-            self.slots.len() as u32 - 1
-        };
+        let slot = self.slots.insert(batch);
         self.by_id.insert(id, slot);
         slot
     }
@@ -209,11 +196,13 @@ impl Batches {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        self[slot].timer_ns = NEVER;
-        let id = self[slot].id;
+        let gone = &mut self[slot];
+        gone.timer_ns = NEVER;
+        (gone.tickets, gone.asked) = (Roll::default(), Roll::default());
+        let id = gone.id;
         self.by_id.remove(&id);
         self.has_horizons &= !self.by_id.is_empty();
-        self.free.push(slot);
+        self.slots.remove(slot);
     }
 }
 
@@ -221,12 +210,12 @@ impl std::ops::Index<u32> for Batches {
     type Output = Batch;
 
     fn index(&self, slot: u32) -> &Batch {
-        &self.slots[slot as usize]
+        &self.slots[slot]
     }
 }
 
 impl std::ops::IndexMut<u32> for Batches {
     fn index_mut(&mut self, slot: u32) -> &mut Batch {
-        &mut self.slots[slot as usize]
+        &mut self.slots[slot]
     }
 }

@@ -1,20 +1,16 @@
-//! Doubly linked lists through the slots of the slab: constant-time append and removal from anywhere.
+//! The tickets of a bucket in order: a doubly linked list through the slab, with constant-time append and removal from
+//! anywhere.
 
 use crate::slab::Slab;
 use crate::ticket::{Links, NONE};
 
-/// The links of a ticket in its bucket.
-pub(crate) const BUCKET: usize = 0;
-/// The links of a ticket in its batch.
-pub(crate) const BATCH: usize = 1;
-
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fifo<const CHAIN: usize> {
+pub(crate) struct Fifo {
     head: u32,
     tail: u32,
 }
 
-impl<const CHAIN: usize> Fifo<CHAIN> {
+impl Fifo {
     pub(crate) const EMPTY: Self = Self { head: NONE, tail: NONE };
 
     pub(crate) fn first(self) -> Option<u32> {
@@ -26,31 +22,25 @@ impl<const CHAIN: usize> Fifo<CHAIN> {
     }
 
     pub(crate) fn push_back(&mut self, tickets: &mut Slab, slot: u32) {
-        *tickets.links_mut(slot, CHAIN) = Links { prev: self.tail, next: NONE };
+        tickets[slot].links = Links { prev: self.tail, next: NONE };
         match self.tail {
             NONE => self.head = slot,
-            tail => tickets.links_mut(tail, CHAIN).next = slot,
+            tail => tickets[tail].links.next = slot,
         }
         self.tail = slot;
     }
 
+    /// The ticket's own links stay what they were.
     pub(crate) fn remove(&mut self, tickets: &mut Slab, slot: u32) {
-        let Links { prev, next } = tickets.links(slot, CHAIN);
+        let Links { prev, next } = tickets[slot].links;
         match prev {
             NONE => self.head = next,
-            prev => tickets.links_mut(prev, CHAIN).next = next,
+            prev => tickets[prev].links.next = next,
         }
         match next {
             NONE => self.tail = prev,
-            next => tickets.links_mut(next, CHAIN).prev = prev,
+            next => tickets[next].links.prev = prev,
         }
-        *tickets.links_mut(slot, CHAIN) = Links::NONE;
-    }
-
-    /// The slots in order.
-    pub(crate) fn iter(self, tickets: &Slab) -> impl Iterator<Item = u32> {
-        let some = |slot| (slot != NONE).then_some(slot);
-        std::iter::successors(some(self.head), move |&slot| some(tickets.links(slot, CHAIN).next))
     }
 }
 
@@ -59,11 +49,20 @@ mod tests {
     use super::*;
     use crate::ticket::Ticket;
 
+    fn drain(fifo: &mut Fifo, tickets: &mut Slab) -> Vec<u32> {
+        let mut order = Vec::new();
+        while let Some(slot) = fifo.first() {
+            fifo.remove(tickets, slot);
+            order.push(slot);
+        }
+        order
+    }
+
     /// Removal from the front, the middle and the back keeps the order of the others.
     #[test]
     fn remove_anywhere() {
         let mut tickets = Slab::default();
-        let mut fifo = Fifo::<BUCKET>::EMPTY;
+        let mut fifo = Fifo::EMPTY;
         let slots: Vec<u32> = (0..5).map(|_| tickets.insert(Ticket::FREE)).collect();
         for &slot in &slots {
             fifo.push_back(&mut tickets, slot);
@@ -71,11 +70,12 @@ mod tests {
         for gone in [2, 0, 4] {
             fifo.remove(&mut tickets, gone);
         }
-        assert!(fifo.iter(&tickets).eq([1, 3]));
-        fifo.remove(&mut tickets, 1);
-        fifo.remove(&mut tickets, 3);
-        assert_eq!(fifo.iter(&tickets).count(), 0);
-        fifo.push_back(&mut tickets, 4);
-        assert!(fifo.iter(&tickets).eq([4]));
+        assert_eq!((fifo.first(), fifo.tail()), (Some(1), Some(3)));
+        assert_eq!(drain(&mut fifo, &mut tickets), [1, 3]);
+        assert_eq!(fifo.tail(), None);
+        for slot in [4, 2] {
+            fifo.push_back(&mut tickets, slot);
+        }
+        assert_eq!(drain(&mut fifo, &mut tickets), [4, 2]);
     }
 }

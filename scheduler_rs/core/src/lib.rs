@@ -21,6 +21,7 @@ mod breaker;
 mod class_shares;
 mod config;
 mod counters;
+mod course;
 mod decision;
 mod drain_rate;
 mod error;
@@ -48,11 +49,13 @@ mod ratios;
 mod release_rate;
 mod reservation;
 mod retry_budget;
+mod roll;
 mod scheduler;
 #[cfg(test)]
 #[path = "../tests/seeded/mod.rs"]
 mod seeded;
 mod slab;
+mod slots;
 mod snapshot;
 mod tenant;
 mod tenant_limits;

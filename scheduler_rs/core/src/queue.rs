@@ -1,10 +1,10 @@
 //! The waiting tickets of one flow in one group, by bucket: constant-time entry and exit, heads in one small list.
 
-use crate::fifo::{BUCKET, Fifo};
+use crate::fifo::Fifo;
 use crate::group::Group;
 use crate::opening::Span;
 use crate::slab::Slab;
-use crate::ticket::{Place, Ticket, TicketId};
+use crate::ticket::{Place, TicketId};
 use crate::tight;
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ pub(crate) struct Bucket {
     pub(crate) head: TicketId,
     /// What the policy measures the head's wait from: its arrival, or the deadline of a dated one.
     pub(crate) since_ns: u64,
-    fifo: Fifo<BUCKET>,
+    fifo: Fifo,
 }
 
 #[derive(Debug)]
@@ -57,12 +57,14 @@ pub(crate) struct Queue {
 }
 
 /// The order within a bucket.
-fn place_in_bucket(ticket: &Ticket) -> (u64, TicketId) {
-    (if ticket.key.is_dated() { ticket.due_ns } else { 0 }, ticket.id)
+fn place_in_bucket(tickets: &Slab, slot: u32) -> (u64, TicketId) {
+    let ticket = &tickets[slot];
+    (if ticket.key.is_dated() { tickets.course(slot).due_ns } else { 0 }, ticket.id)
 }
 
-fn since_ns(ticket: &Ticket) -> u64 {
-    if ticket.key.is_dated() { ticket.due_ns } else { ticket.arrival_ns }
+fn since_ns(tickets: &Slab, slot: u32) -> u64 {
+    let ticket = &tickets[slot];
+    if ticket.key.is_dated() { tickets.course(slot).due_ns } else { ticket.arrival_ns }
 }
 
 impl Queue {
@@ -98,20 +100,19 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
-        let ticket = &tickets[slot];
-        let (key, place) = (ticket.key, place_in_bucket(ticket));
-        self.oldest_ns = self.oldest_ns.min(since_ns(ticket));
+        let (key, place, since_ns) = (tickets[slot].key, place_in_bucket(tickets, slot), since_ns(tickets, slot));
+        self.oldest_ns = self.oldest_ns.min(since_ns);
         self.is_plain &= !key.is_dated() && key.cost() >= key.tokens();
         let bucket = match self.place_of(key) {
             Ok(at) => &mut self.buckets[at],
             Err(at) => {
-                let bucket = Bucket { key, head: ticket.id, since_ns: since_ns(ticket), fifo: Fifo::EMPTY };
+                let bucket = Bucket { key, head: place.1, since_ns, fifo: Fifo::EMPTY };
                 tight::insert(&mut self.buckets, at, bucket);
                 &mut self.buckets[at]
             }
         };
         let tail = bucket.fifo.tail();
-        if tail.is_none_or(|tail| place_in_bucket(&tickets[tail]) < place) {
+        if tail.is_none_or(|tail| place_in_bucket(tickets, tail) < place) {
             bucket.fifo.push_back(tickets, slot);
             tickets[slot].place = Place::InFifo;
             if tail.is_some() {
@@ -121,9 +122,9 @@ impl Queue {
             self.sorted.insert((key, place.0, place.1));
             tickets[slot].place = Place::InOrder;
         }
-        if place < place_in_bucket(&tickets[bucket.head.slot()]) {
+        if place < place_in_bucket(tickets, bucket.head.slot()) {
             bucket.head = place.1;
-            bucket.since_ns = since_ns(&tickets[slot]);
+            bucket.since_ns = since_ns;
         }
     }
 
@@ -137,7 +138,7 @@ impl Queue {
             bucket.fifo.remove(tickets, slot);
         } else {
             debug_assert_eq!(tickets[slot].place, Place::InOrder);
-            let (order, id) = place_in_bucket(&tickets[slot]);
+            let (order, id) = place_in_bucket(tickets, slot);
             self.sorted.remove(&(key, order, id));
         }
         if bucket.head != tickets[slot].id {
@@ -150,10 +151,10 @@ impl Queue {
             let rest = self.sorted.range((key, 0, TicketId(0))..).next();
             rest.filter(|(of, _, _)| *of == key).map(|(_, _, id)| id.slot())
         };
-        let head = [first, sorted].into_iter().flatten().min_by_key(|&slot| place_in_bucket(&tickets[slot]));
+        let head = [first, sorted].into_iter().flatten().min_by_key(|&slot| place_in_bucket(tickets, slot));
         if let Some(head) = head {
             bucket.head = tickets[head].id;
-            bucket.since_ns = since_ns(&tickets[head]);
+            bucket.since_ns = since_ns(tickets, head);
         } else {
             self.buckets.remove(at);
         }
@@ -199,10 +200,15 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ticket::Ticket;
 
-    fn waiting(tokens: u8, due_ns: Option<u64>) -> Ticket {
+    fn waiting(tickets: &mut Slab, tokens: u8, due_ns: Option<u64>) -> u32 {
         let key = BucketKey::new(tokens, tokens, due_ns.is_some());
-        Ticket { key, due_ns: due_ns.unwrap_or(0), ..Ticket::FREE }
+        let slot = tickets.insert(Ticket { key, ..Ticket::FREE });
+        if let Some(due_ns) = due_ns {
+            tickets.course_mut(slot).due_ns = due_ns;
+        }
+        slot
     }
 
     fn drain(queue: &mut Queue, tickets: &mut Slab, key: BucketKey) -> Vec<u32> {
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn returned_by_arrival() {
         let (mut queue, mut tickets) = (Queue::new(0), Slab::default());
-        let slots: Vec<u32> = (0..6).map(|_| tickets.insert(waiting(70, None))).collect();
+        let slots: Vec<u32> = (0..6).map(|_| waiting(&mut tickets, 70, None)).collect();
         for &slot in &slots {
             queue.push(&mut tickets, slot);
         }
@@ -240,7 +246,7 @@ mod tests {
     fn dated_by_deadline() {
         let (mut queue, mut tickets) = (Queue::new(0), Slab::default());
         for due_ns in [30, 10, 40, 20, 10] {
-            let slot = tickets.insert(waiting(70, Some(due_ns)));
+            let slot = waiting(&mut tickets, 70, Some(due_ns));
             queue.push(&mut tickets, slot);
         }
         let key = tickets[0].key;
@@ -252,7 +258,7 @@ mod tests {
     fn buckets_are_apart() {
         let (mut queue, mut tickets) = (Queue::new(0), Slab::default());
         for bucket in [3, 4, 3] {
-            let slot = tickets.insert(waiting(bucket, None));
+            let slot = waiting(&mut tickets, bucket, None);
             queue.push(&mut tickets, slot);
         }
         assert_eq!(queue.span(), Span { low: 3, high: 4 });

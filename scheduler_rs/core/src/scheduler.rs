@@ -28,7 +28,7 @@ mod told;
 mod too_small;
 mod update_backend;
 
-use crate::attempt::{Attempt, Attempts};
+use crate::attempt::Attempt;
 use crate::backend::Backend;
 use crate::backlog::Backlog;
 use crate::batch::Batches;
@@ -55,7 +55,6 @@ pub struct Scheduler {
     config: Config,
     now_ns: u64,
     tickets: Slab,
-    attempts: Attempts,
     groups: Groups,
     flows: Flows,
     batches: Batches,
@@ -104,7 +103,6 @@ impl Scheduler {
             config,
             now_ns: 0,
             tickets: Slab::default(),
-            attempts: Attempts::default(),
             groups: Groups::default(),
             batches: Batches::default(),
             backends: Vec::new(),
@@ -169,11 +167,11 @@ impl Scheduler {
 
     /// Of a ticket in flight.
     fn attempt_of(&self, slot: u32) -> &Attempt {
-        &self.attempts[self.tickets[slot].attempt]
+        &self.tickets.course(slot).attempt
     }
 
     fn attempt_of_mut(&mut self, slot: u32) -> &mut Attempt {
-        &mut self.attempts[self.tickets[slot].attempt]
+        &mut self.tickets.course_mut(slot).attempt
     }
 
     fn in_flight_slot(&self, ticket: TicketId) -> Result<u32, Error> {

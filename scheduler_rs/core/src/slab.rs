@@ -1,79 +1,81 @@
-//! The tickets, in numbered slots that are used again.
+//! The tickets, each with its course if it has one.
 
-use crate::ticket::{Links, Place, SLOTS_MAX, Ticket, TicketId};
-use crate::tight;
+use crate::course::Course;
+use crate::slots::Slots;
+use crate::ticket::{NONE, Place, SLOTS_MAX, Ticket, TicketId};
 use std::ops::{Index, IndexMut};
 
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
-    slots: Vec<Ticket>,
-    /// Of each ticket in its bucket and in its batch: apart, so that a change at one ticket finds those of its
-    /// neighbours in little memory.
-    links: Vec<[Links; 2]>,
-    free: Vec<u32>,
+    tickets: Slots<Ticket>,
+    courses: Slots<Course>,
     serial: u64,
 }
 
 impl Slab {
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
     pub(crate) fn room(&self) -> usize {
-        SLOTS_MAX - self.len()
+        SLOTS_MAX - self.tickets.len()
     }
 
     /// Stores a ticket under a new id; the caller has checked that there is room.
     pub(crate) fn insert(&mut self, mut ticket: Ticket) -> u32 {
-        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.serial += 1;
-        ticket.id = TicketId::new(self.serial, slot);
-        if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = ticket;
-        } else {
-            tight::push(&mut self.slots, ticket);
-            tight::push(&mut self.links, [Links::NONE; 2]);
-        }
-        slot
-    }
-
-    pub(crate) fn links(&self, slot: u32, list: usize) -> Links {
-        self.links[slot as usize][list]
-    }
-
-    pub(crate) fn links_mut(&mut self, slot: u32, list: usize) -> &mut Links {
-        &mut self.links[slot as usize][list]
+        ticket.id = TicketId::new(self.serial, self.tickets.next());
+        self.tickets.insert(ticket)
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        // All else is written when the slot is used again.
-        let gone = &mut self.slots[slot as usize];
+        let gone = &mut self.tickets[slot];
         (gone.id, gone.place) = (TicketId::NONE, Place::Free);
-        self.free.push(slot);
-        if self.len() == 0 {
-            self.release_memory();
+        if gone.course != NONE {
+            self.courses.remove(gone.course);
         }
+        self.tickets.remove(slot);
     }
 
     /// The slot of a ticket that has not ended.
     pub(crate) fn find(&self, id: TicketId) -> Option<u32> {
         let slot = id.slot();
-        self.slots.get(slot as usize).filter(|ticket| ticket.id == id).map(|_| slot)
+        self.tickets.get(slot).filter(|ticket| ticket.id == id).map(|_| slot)
     }
 
     /// All tickets that have not ended, by slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Ticket)> {
-        (0..).zip(&self.slots).filter(|(_, ticket)| ticket.place != Place::Free)
+        self.tickets.iter().filter(|(_, ticket)| ticket.place != Place::Free)
     }
 
-    /// Memory goes back only when nothing waits or runs: until then slots are numbers that others hold.
-    fn release_memory(&mut self) {
-        const KEPT: usize = 4_096;
-        if self.slots.len() > KEPT {
-            self.slots = Vec::new();
-            self.links = Vec::new();
-            self.free = Vec::new();
+    /// The course of a ticket, as far as it has one.
+    pub(crate) fn course(&self, slot: u32) -> &Course {
+        self.course_of(&self.tickets[slot])
+    }
+
+    pub(crate) fn course_of(&self, ticket: &Ticket) -> &Course {
+        self.courses.get(ticket.course).unwrap_or(&Course::NONE)
+    }
+
+    /// Start of the present wait, or of the one before the attempt.
+    pub(crate) fn queued_since_ns(&self, slot: u32) -> u64 {
+        self[slot].arrival_ns.max(self.course(slot).queued_since_ns)
+    }
+
+    /// From now on the ticket has one.
+    pub(crate) fn course_mut(&mut self, slot: u32) -> &mut Course {
+        self.with_course(slot).1
+    }
+
+    /// A ticket and its course, which it has from now on.
+    pub(crate) fn with_course(&mut self, slot: u32) -> (&mut Ticket, &mut Course) {
+        let ticket = &mut self.tickets[slot];
+        if self.courses.get(ticket.course).is_none() {
+            ticket.course = self.courses.insert(Course::NONE);
         }
+        let course = &mut self.courses[ticket.course];
+        (ticket, course)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn courses(&self) -> usize {
+        self.courses.len()
     }
 }
 
@@ -81,13 +83,13 @@ impl Index<u32> for Slab {
     type Output = Ticket;
 
     fn index(&self, slot: u32) -> &Ticket {
-        &self.slots[slot as usize]
+        &self.tickets[slot]
     }
 }
 
 impl IndexMut<u32> for Slab {
     fn index_mut(&mut self, slot: u32) -> &mut Ticket {
-        &mut self.slots[slot as usize]
+        &mut self.tickets[slot]
     }
 }
 
@@ -113,17 +115,31 @@ mod tests {
         assert!(slab[again].id > slab[other].id);
     }
 
-    /// A large slab gives its memory back when the last ticket has ended.
+    /// Also when all memory has gone back.
     #[test]
-    fn memory_goes_back() {
+    fn ids_go_on() {
         let mut slab = Slab::default();
         let slots: Vec<u32> = (0..10_000).map(|_| slab.insert(waiting())).collect();
         let last_id = slab[9_999].id;
         for &slot in &slots {
             slab.remove(slot);
         }
-        assert_eq!(slab.slots.capacity(), 0);
+        assert_eq!(slab.iter().count(), 0);
         let next = slab.insert(waiting());
         assert!(slab[next].id > last_id);
+    }
+
+    /// A course ends with its ticket, and what comes into its slot has none.
+    #[test]
+    fn courses() {
+        let mut slab = Slab::default();
+        let (plain, special) = (slab.insert(waiting()), slab.insert(waiting()));
+        slab.course_mut(special).attempts = 2;
+        assert_eq!((slab.course(plain).attempts, slab.course(special).attempts, slab.courses()), (0, 2, 1));
+        slab.remove(special);
+        assert_eq!(slab.courses(), 0);
+        let again = slab.insert(waiting());
+        assert_eq!((again, slab.course(again).attempts), (special, 0));
+        assert_eq!(slab.course_mut(again).attempts, 0);
     }
 }

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use crate::group::GroupKey;
 use crate::groups::routes;
-use crate::ticket::{NEVER, NONE, Place};
+use crate::ticket::{NEVER, Place};
 use crate::{AttemptDeadline, AttemptEnd, Error, HistogramName, Outcome, RetryAnswer, TicketId, Usage};
 
 impl Scheduler {
@@ -11,19 +11,19 @@ impl Scheduler {
     pub fn first_token(&mut self, now_ns: u64, ticket: TicketId) -> Result<bool, Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
-        let ticket = &mut self.tickets[slot];
-        let attempt = &mut self.attempts[ticket.attempt];
-        if attempt.lane.is_none() {
+        let (ticket, course) = self.tickets.with_course(slot);
+        if course.attempt.lane.is_none() {
             return Ok(false);
         }
-        let backend = &mut self.backends[ticket.backend as usize];
-        backend.first_token(ticket, attempt, self.now_ns);
+        let backend = &mut self.backends[course.backend as usize];
+        backend.first_token(ticket, course, self.now_ns);
+        let attempt = &mut course.attempt;
         attempt.first_token_due_ns = NEVER;
         if backend.config.idle_timeout_ns > 0 {
             attempt.idle_due_ns = self.now_ns.saturating_add(backend.config.idle_timeout_ns);
         }
-        if !ticket.first_token_seen {
-            ticket.first_token_seen = true;
+        if !course.first_token_seen {
+            course.first_token_seen = true;
             let ttft_ns = self.now_ns - ticket.arrival_ns;
             backend.counters.histograms.record(HistogramName::Ttft, ticket.class, ttft_ns);
         }
@@ -74,16 +74,16 @@ impl Scheduler {
     ) -> Result<RetryAnswer, Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
-        let ticket = &self.tickets[slot];
-        if ticket.cancelled {
+        let course = self.tickets.course(slot);
+        if course.attempt.cancelled {
             return Ok(RetryAnswer::Cancelled);
         }
         if self.wait_ends_ns(slot, is_asked) <= not_before_ns.max(self.now_ns) {
             return Ok(RetryAnswer::PastDeadline);
         }
-        let backend = self.backends[ticket.backend as usize].id;
-        let mut key = self.groups[ticket.group].key.clone();
-        let attempt = &self.attempts[ticket.attempt];
+        let backend = self.backends[course.backend as usize].id;
+        let mut key = self.groups[self.tickets[slot].group].key.clone();
+        let attempt = &course.attempt;
         key.avoided = attempt.moves.then_some(backend);
         if exclude_backend {
             key.avoided = None;
@@ -112,14 +112,14 @@ impl Scheduler {
     /// Its batch's queue timeout is so only for the last of a batch: the end of any other restarts that clock. What a
     /// backend asks for comes before it.
     fn wait_ends_ns(&self, slot: u32, is_asked: bool) -> u64 {
-        let ticket = &self.tickets[slot];
-        let batch = &self.batches[ticket.batch];
-        let own_ns = batch.deadline_ns.min(ticket.queue_due_ns);
+        let batch = &self.batches[self.tickets[slot].batch];
+        let course = self.tickets.course(slot);
+        let own_ns = batch.deadline_ns.min(course.queue_due_ns);
         if batch.len > 1 || is_asked {
             return own_ns;
         }
         let queued_since_ns =
-            if self.attempt_of(slot).turned_away { ticket.queued_since_ns } else { self.now_ns };
+            if course.attempt.turned_away { self.tickets.queued_since_ns(slot) } else { self.now_ns };
         own_ns.min(batch.queue_due_ns(queued_since_ns))
     }
 
@@ -156,15 +156,15 @@ impl Scheduler {
     }
 
     fn leave_backend(&mut self, slot: u32, end: AttemptEnd) {
-        let ticket = &mut self.tickets[slot];
-        let backend = &mut self.backends[ticket.backend as usize];
+        let (ticket, course) = self.tickets.with_course(slot);
+        let backend = &mut self.backends[course.backend as usize];
         let model = self.groups[ticket.group].key.model;
-        backend.give_back_lane(ticket, &mut self.attempts[ticket.attempt]);
+        backend.give_back_lane(ticket, &mut course.attempt);
         backend.give_back_slot(model, self.now_ns);
         backend.note_left(self.now_ns, model);
         self.may_have_room = true;
         backend.counters.outcomes[end.position()] += 1;
-        ticket.busy_ns += self.now_ns - ticket.released_ns;
+        course.busy_ns += self.now_ns - course.released_ns;
         self.counters.in_flight -= 1;
     }
 
@@ -175,14 +175,12 @@ impl Scheduler {
         self.groups[group].users += 1;
         ticket.group = group;
         self.rejoin_flow(slot);
-        let ticket = &mut self.tickets[slot];
-        ticket.not_before_ns = not_before_ns;
-        let (batch, attempt) = (ticket.batch, std::mem::replace(&mut ticket.attempt, NONE));
-        if is_asked || !self.attempts[attempt].turned_away {
+        let course = self.tickets.course_mut(slot);
+        course.not_before_ns = not_before_ns;
+        if is_asked || !course.attempt.turned_away {
             self.wait_anew(slot, is_asked);
         }
-        self.attempts.remove(attempt);
-        self.tickets[slot].released_ns = self.now_ns;
+        self.tickets.course_mut(slot).released_ns = self.now_ns;
         self.count_queued(slot);
         self.counters.retried += 1;
         if not_before_ns > self.now_ns {
@@ -192,31 +190,32 @@ impl Scheduler {
             self.return_to_bucket(slot);
         }
         self.arm_ticket(slot);
-        if !self.tickets[slot].asked {
-            self.arm_batch(batch, self.batches[batch].queue_due_ns(self.tickets[slot].queued_since_ns));
+        if !self.tickets.course(slot).asked {
+            let batch = self.tickets[slot].batch;
+            self.arm_batch(batch, self.batches[batch].queue_due_ns(self.tickets.queued_since_ns(slot)));
         }
     }
 
     /// A wait in the queue begins: now, or once the one is over that a backend asks for.
     fn wait_anew(&mut self, slot: u32, is_asked: bool) {
         let batch = &mut self.batches[self.tickets[slot].batch];
-        batch.remove(&mut self.tickets, slot);
-        let ticket = &mut self.tickets[slot];
-        ticket.queued_since_ns = if is_asked { ticket.not_before_ns.max(self.now_ns) } else { self.now_ns };
-        ticket.asked = is_asked;
+        let course = self.tickets.course_mut(slot);
+        course.wait += 1;
+        course.queued_since_ns = if is_asked { course.not_before_ns.max(self.now_ns) } else { self.now_ns };
+        course.asked = is_asked;
         if is_asked {
-            batch.asked_to_wait(self.now_ns, ticket.released_ns, ticket.queued_since_ns);
+            batch.asked_to_wait(self.now_ns, course.released_ns, course.queued_since_ns);
         }
-        batch.push(&mut self.tickets, slot);
+        batch.push(&self.tickets, slot);
     }
 }
 #[cfg(test)]
 mod tests {
     use crate::{BackendConfig, BatchOptions, Config, ModelRoute, Outcome, Prompt, RetryAnswer, Scheduler};
 
-    /// There is an attempt for each prompt in flight and for no other, however the ones before have ended.
+    /// What is or was in flight has a course, and nothing else has, however the ones before have ended.
     #[test]
-    fn an_attempt_for_each_in_flight() {
+    fn a_course_for_each_released() {
         let mut scheduler = Scheduler::new(Config::default()).unwrap();
         let models = vec![ModelRoute { model: 0, cap: 0 }];
         let config = BackendConfig { cap: 8, models, lanes: false, ..BackendConfig::default() };
@@ -226,18 +225,18 @@ mod tests {
             scheduler.submit(now_ns, now_ns, &prompts, BatchOptions::default()).unwrap();
             let tickets = scheduler.poll(now_ns).dispatches;
             let [finished, retried, ended_waiting, failed] = [0, 1, 2, 3].map(|at| tickets[at].ticket);
-            assert_eq!(scheduler.attempts.in_use(), 4);
+            assert_eq!(scheduler.tickets.courses(), 4);
             scheduler.finish(now_ns, finished, Outcome::Success).unwrap();
             scheduler.finish(now_ns, failed, Outcome::Failed).unwrap();
             for ticket in [retried, ended_waiting] {
                 assert_eq!(scheduler.retry(now_ns, ticket, 0, false, false), Ok(RetryAnswer::Queued));
             }
-            assert_eq!(scheduler.attempts.in_use(), 0);
+            assert_eq!(scheduler.tickets.courses(), 2);
             scheduler.cancel(now_ns, ended_waiting);
             assert_eq!(scheduler.poll(now_ns).dispatches[0].ticket, retried);
-            assert_eq!(scheduler.attempts.in_use(), 1);
+            assert_eq!(scheduler.tickets.courses(), 1);
             scheduler.finish(now_ns, retried, Outcome::Success).unwrap();
-            assert_eq!(scheduler.attempts.in_use(), 0);
+            assert_eq!(scheduler.tickets.courses(), 0);
         }
     }
 }

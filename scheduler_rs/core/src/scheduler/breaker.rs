@@ -13,7 +13,7 @@ impl Scheduler {
     pub fn blame(&mut self, now_ns: u64, ticket: TicketId) -> Result<(), Error> {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
-        if !self.tickets[slot].cancelled {
+        if !self.attempt_of(slot).cancelled {
             self.judge(slot, Verdict::Bad);
         }
         Ok(())
@@ -21,7 +21,7 @@ impl Scheduler {
 
     /// The first token of a probe shows that its backend works: the rest of the answer may take minutes.
     pub(super) fn judge_first_token(&mut self, slot: u32) {
-        let breaker = &self.backends[self.tickets[slot].backend as usize].breaker;
+        let breaker = &self.backends[self.tickets.course(slot).backend as usize].breaker;
         if breaker.as_ref().is_some_and(Breaker::is_probing) {
             self.judge(slot, Verdict::Good);
         }
@@ -34,13 +34,13 @@ impl Scheduler {
     }
 
     fn judge(&mut self, slot: u32, verdict: Verdict) {
-        let ticket = &self.tickets[slot];
-        let (now_ns, backend) = (self.now_ns, ticket.backend);
+        let course = self.tickets.course_mut(slot);
+        let (now_ns, backend) = (self.now_ns, course.backend);
         let Some(breaker) = &mut self.backends[backend as usize].breaker else { return };
-        if std::mem::replace(&mut self.attempts[ticket.attempt].judged, true) {
+        if std::mem::replace(&mut course.attempt.judged, true) {
             return;
         }
-        if breaker.judge(now_ns, ticket.released_ns, verdict) {
+        if breaker.judge(now_ns, course.released_ns, verdict) {
             self.note_breaker(backend);
         }
     }

@@ -26,8 +26,8 @@ impl Scheduler {
                     continue;
                 }
                 if let Some(head) = self.passed_head(group, chosen, backend) {
-                    let ticket = &mut self.tickets[head.ticket.slot()];
-                    ticket.bypassed = ticket.bypassed.saturating_add(edge(chosen.bucket()));
+                    let course = self.tickets.course_mut(head.ticket.slot());
+                    course.bypassed = course.bypassed.saturating_add(edge(chosen.bucket()));
                     passed.push(head);
                 }
             }
@@ -79,7 +79,7 @@ impl Scheduler {
             return false;
         }
         let (group, flow, class) = (ticket.group, ticket.flow, ticket.class);
-        let (bucket, bypassed) = (ticket.bucket(), ticket.bypassed);
+        let (bucket, bypassed) = (ticket.bucket(), self.tickets.course_of(ticket).bypassed);
         let of_group = &self.groups[group];
         let candidates = of_group.routes.iter().filter(|&&route| {
             let backend = &self.backends[route.backend as usize];

@@ -28,13 +28,13 @@ impl Scheduler {
     }
 
     fn cancel_slot(&mut self, slot: u32, cancelled: &mut Cancelled) {
-        let ticket = &mut self.tickets[slot];
+        let ticket = &self.tickets[slot];
         if ticket.is_queued() {
             cancelled.removed.push(ticket.id);
             self.end_queued(slot, Outcome::Cancelled);
         } else {
-            ticket.cancelled = true;
             cancelled.in_flight.push(ticket.id);
+            self.attempt_of_mut(slot).cancelled = true;
         }
     }
 }

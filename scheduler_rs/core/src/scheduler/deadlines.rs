@@ -43,7 +43,7 @@ impl Scheduler {
             Owner::Batch(slot) => Some(self.batches[slot].timer_ns),
             Owner::Group(slot) => Some(self.groups[slot].timer_ns),
             Owner::Tenant(id) => self.tenant_limits.find(id).map(|limit| limit.timer_ns),
-            Owner::Ticket(id) => self.tickets.find(id).map(|slot| self.tickets[slot].timer_ns),
+            Owner::Ticket(id) => self.tickets.find(id).map(|slot| self.tickets.course(slot).timer_ns),
         };
         timer_ns == Some(at_ns)
     }
@@ -69,7 +69,7 @@ impl Scheduler {
                 self.flows.reconsider.insert(id);
             }
             Owner::Ticket(id) => {
-                self.tickets[id.slot()].timer_ns = NEVER;
+                self.tickets.course_mut(id.slot()).timer_ns = NEVER;
                 self.fire_ticket(id.slot(), out);
             }
         }
@@ -86,7 +86,7 @@ impl Scheduler {
             _ if self.no_backend_due_ns(ticket) <= now_ns => {
                 return self.expire(slot, ExpiryReason::NoBackend, out);
             }
-            Place::RetryWait if ticket.not_before_ns <= now_ns => {
+            Place::RetryWait if self.tickets.course_of(ticket).not_before_ns <= now_ns => {
                 self.counters.retry_waiting -= 1;
                 self.return_to_bucket(slot);
             }
@@ -97,8 +97,8 @@ impl Scheduler {
 
     fn report_overdue(&mut self, slot: u32, out: &mut Decisions) {
         let now_ns = self.now_ns;
-        let ticket = &self.tickets[slot];
-        let attempt = &mut self.attempts[ticket.attempt];
+        let (ticket, course) = self.tickets.with_course(slot);
+        let attempt = &mut course.attempt;
         let dues = [
             (&mut attempt.first_token_due_ns, OverdueReason::FirstToken),
             (&mut attempt.idle_due_ns, OverdueReason::Idle),
@@ -126,13 +126,13 @@ impl Scheduler {
         } else {
             let tickets = batch.tickets.iter(&self.tickets);
             let queued = tickets.filter(|&slot| self.tickets[slot].is_queued());
-            let is_due = |&slot: &u32| batch.queue_due_ns(self.tickets[slot].queued_since_ns) <= now_ns;
+            let is_due = |&slot: &u32| batch.queue_due_ns(self.tickets.queued_since_ns(slot)) <= now_ns;
             for slot in queued.take_while(is_due).collect::<Vec<_>>() {
                 self.expire(slot, ExpiryReason::Queue, out);
             }
         }
         if let Some(slot) = self.batches.find(id) {
-            self.arm_batch(slot, self.batches[slot].due_ns(&self.tickets));
+            self.arm_batch_anew(slot);
         }
     }
 
@@ -168,15 +168,17 @@ impl Scheduler {
 
     /// The queue timeout as far as the ticket's own timer tells of it; the batch's tells of the rest.
     fn own_queue_due_ns(&self, ticket: &Ticket) -> u64 {
-        if !ticket.asked {
-            return ticket.queue_due_ns;
+        let course = self.tickets.course_of(ticket);
+        if !course.asked {
+            return course.queue_due_ns;
         }
-        ticket.queue_due_ns.min(self.batches[ticket.batch].queue_due_ns(ticket.queued_since_ns))
+        course.queue_due_ns.min(self.batches[ticket.batch].queue_due_ns(course.queued_since_ns))
     }
 
     fn no_backend_due_ns(&self, ticket: &Ticket) -> u64 {
         // What was turned away goes on with its wait, but a backend had it until then.
-        let waits_since_ns = ticket.queued_since_ns.max(ticket.released_ns);
+        let course = self.tickets.course_of(ticket);
+        let waits_since_ns = ticket.arrival_ns.max(course.queued_since_ns).max(course.released_ns);
         self.down_due_ns(&self.groups[ticket.group], waits_since_ns)
     }
 
@@ -200,14 +202,22 @@ impl Scheduler {
     pub(super) fn arm_ticket(&mut self, slot: u32) {
         let ticket = &self.tickets[slot];
         let due_ns = match ticket.place {
-            Place::InFlight => self.attempts[ticket.attempt].first_due_ns(),
+            Place::InFlight => self.attempt_of(slot).first_due_ns(),
             Place::RetryWait => {
-                self.own_queue_due_ns(ticket).min(ticket.not_before_ns).min(self.no_backend_due_ns(ticket))
+                let not_before_ns = self.tickets.course_of(ticket).not_before_ns;
+                self.own_queue_due_ns(ticket).min(not_before_ns).min(self.no_backend_due_ns(ticket))
             }
             _ => self.own_queue_due_ns(ticket).min(self.no_backend_due_ns(ticket)),
         };
-        let owner = Owner::Ticket(ticket.id);
-        self.timers.arm(&mut self.tickets[slot].timer_ns, due_ns, owner);
+        if due_ns < NEVER {
+            let owner = Owner::Ticket(ticket.id);
+            self.timers.arm(&mut self.tickets.course_mut(slot).timer_ns, due_ns, owner);
+        }
+    }
+
+    fn arm_batch_anew(&mut self, slot: u32) {
+        let due_ns = self.batches[slot].due_ns(&self.tickets);
+        self.arm_batch(slot, due_ns);
     }
 
     pub(super) fn arm_batch(&mut self, slot: u32, due_ns: u64) {
@@ -233,7 +243,7 @@ impl Scheduler {
         batch.queue_timeout_ns = options.queue_timeout_ns;
         batch.deadline_ns = deadline_ns;
         batch.deadline_pending = options.deadline_ns != 0;
-        self.arm_batch(slot, self.batches[slot].due_ns(&self.tickets));
+        self.arm_batch_anew(slot);
         if is_other_timeout {
             for ticket in self.batches[slot].asked.iter(&self.tickets).collect::<Vec<_>>() {
                 self.arm_ticket(ticket);

@@ -15,18 +15,19 @@ impl Scheduler {
     /// decoding takes.
     pub(super) fn learn(&mut self, slot: u32, outcome: Outcome, usage: Option<Usage>) {
         let ticket = &self.tickets[slot];
-        let backend = &mut self.backends[ticket.backend as usize];
+        let course = self.tickets.course(slot);
+        let backend = &mut self.backends[course.backend as usize];
         let ratios = &mut backend.counters.ratios;
         if let Some(usage) = usage {
             let (estimated, actual) = (f64::from(ticket.tokens), f64::from(usage.uncached_input_tokens));
             ratios.record(RatioName::InputTokens, ticket.class, estimated, actual);
         }
-        let attempt = &self.attempts[ticket.attempt];
+        let attempt = &course.attempt;
         if attempt.first_token_ns == NEVER {
             return;
         }
         if attempt.was_alone {
-            let took_ns = attempt.first_token_ns - ticket.released_ns;
+            let took_ns = attempt.first_token_ns - course.released_ns;
             let tokens = usage.map_or(ticket.tokens, |usage| usage.uncached_input_tokens);
             let predicted_ns = backend.estimates.in_force().prefill.at(f64::from(tokens));
             ratios.record(RatioName::Prefill, ticket.class, predicted_ns, took_ns as f64);
@@ -36,7 +37,7 @@ impl Scheduler {
             backend.estimates.add_decode(self.now_ns - attempt.first_token_ns);
         }
         if backend.estimates.is_due(self.now_ns) && backend.refresh_estimates(self.now_ns) {
-            let backend = ticket.backend;
+            let backend = course.backend;
             self.score_anew(backend);
         }
     }

@@ -99,12 +99,11 @@ impl Scheduler {
 
     /// What the attempt really used takes the place of its estimate in the window.
     pub(super) fn settle_limits(&mut self, slot: u32, used_tokens: u64) {
-        let ticket = &self.tickets[slot];
-        let tokens = &mut self.backends[ticket.backend as usize].limits.tokens;
-        let attempt = &self.attempts[ticket.attempt];
-        tokens.settle(attempt.counted_in, ticket.released_ns, ticket.limited_tokens(), used_tokens);
+        let (ticket, course) = (&self.tickets[slot], self.tickets.course(slot));
+        let (attempt, backend) = (&course.attempt, &mut self.backends[course.backend as usize]);
+        let tokens = &mut backend.limits.tokens;
+        tokens.settle(attempt.counted_in, course.released_ns, ticket.limited_tokens(), used_tokens);
         let model = self.groups[ticket.group].key.model;
-        let backend = &mut self.backends[ticket.backend as usize];
         backend.settle_told(model, attempt.given, ticket.limited_tokens(), used_tokens);
     }
 }

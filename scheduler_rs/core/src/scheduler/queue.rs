@@ -104,7 +104,8 @@ impl Scheduler {
         let ticket = &self.tickets[slot];
         let (batch, group, class) = (ticket.batch, ticket.group, ticket.class);
         let total_ns = self.now_ns - ticket.arrival_ns;
-        let histograms = match ticket.backend {
+        let course = self.tickets.course(slot);
+        let histograms = match course.backend {
             NONE => &mut self.counters.unreleased,
             backend => &mut self.backends[backend as usize].counters.histograms,
         };
@@ -114,13 +115,9 @@ impl Scheduler {
         if matches!(outcome, Outcome::Success | Outcome::Failed) {
             self.finish_rate.record(self.now_ns, 1);
         }
-        self.timers.disarm(ticket.timer_ns);
-        if ticket.attempt != NONE {
-            self.attempts.remove(ticket.attempt);
-        }
+        self.timers.disarm(course.timer_ns);
         self.groups[group].users -= 1;
         self.leave_flow(slot);
-        self.batches[batch].remove(&mut self.tickets, slot);
         self.tickets.remove(slot);
         self.leave_batch(batch);
     }

@@ -13,16 +13,16 @@ impl Scheduler {
         let slot = self.in_flight_slot(ticket)?;
         self.advance(now_ns);
         if !std::mem::replace(&mut self.attempt_of_mut(slot).turned_away, true) {
-            let ticket = &self.tickets[slot];
-            let model = self.groups[ticket.group].key.model;
-            self.backends[ticket.backend as usize].cut_ramp(self.now_ns, model, ticket.released_ns);
+            let course = self.tickets.course(slot);
+            let model = self.groups[self.tickets[slot].group].key.model;
+            self.backends[course.backend as usize].cut_ramp(self.now_ns, model, course.released_ns);
         }
         Ok(())
     }
 
     pub(super) fn grow_ramp(&mut self, slot: u32) {
-        let ticket = &self.tickets[slot];
-        let model = self.groups[ticket.group].key.model;
-        self.backends[ticket.backend as usize].grow_ramp(model, ticket.released_ns);
+        let course = self.tickets.course(slot);
+        let model = self.groups[self.tickets[slot].group].key.model;
+        self.backends[course.backend as usize].grow_ramp(model, course.released_ns);
     }
 }

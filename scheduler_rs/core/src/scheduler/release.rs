@@ -110,42 +110,41 @@ impl Scheduler {
 
     fn dispatch(&mut self, slot: u32, route: Route) -> Dispatch {
         let now_ns = self.now_ns;
-        if self.config.retry_ratio > 0.0 && self.tickets[slot].attempts == 0 {
+        if self.config.retry_ratio > 0.0 && self.tickets.course(slot).attempts == 0 {
             let tenant = self.tenant_of(slot);
             self.retry_budgets.first_attempt(tenant, self.config.retry_ratio);
         }
         self.take_queued(slot, true);
         self.charge_flow(slot);
         self.charge_tenant(slot);
-        let ticket = &mut self.tickets[slot];
+        let (ticket, course) = self.tickets.with_course(slot);
         let backend = &mut self.backends[route.backend as usize];
         let own = (ticket.flow, ticket.group, ticket.bucket());
         let fulfilled = backend.reservation.is_some_and(|kept| (kept.flow, kept.group, kept.bucket) == own);
         let due_ns = |timeout_ns| if timeout_ns == 0 { NEVER } else { now_ns.saturating_add(timeout_ns) };
         ticket.place = Place::InFlight;
-        ticket.backend = route.backend;
-        ticket.attempts += 1;
-        ticket.bypassed = 0;
-        ticket.released_ns = now_ns;
-        let mut attempt = Attempt {
+        course.backend = route.backend;
+        course.attempts += 1;
+        course.bypassed = 0;
+        course.released_ns = now_ns;
+        course.attempt = Attempt {
             counted_in: backend.limits.tokens.log(),
             first_token_due_ns: due_ns(backend.config.first_token_timeout_ns),
             due_ns: due_ns(backend.config.attempt_timeout_ns),
             ..Attempt::NEW
         };
         backend.charge_limits(now_ns, route.model_slot, ticket);
-        attempt.given = backend.give(now_ns, route.model_slot, ticket.limited_tokens());
+        course.attempt.given = backend.give(now_ns, route.model_slot, ticket.limited_tokens());
         if let Some(due_ns) = backend.probes_due_ns() {
             self.timers.arm(&mut backend.timer_ns, due_ns, Owner::Backend(route.backend));
         }
         backend.note_loaded(route.model_slot, ticket);
         backend.take_slot(route.model_slot, now_ns);
-        attempt.lane = Some(backend.take_lane(ticket));
-        ticket.attempt = self.attempts.insert(attempt);
+        course.attempt.lane = Some(backend.take_lane(ticket));
         backend.counters.dispatched += 1;
         self.counters.in_flight += 1;
-        let queue_wait_ns = now_ns - ticket.arrival_ns - ticket.busy_ns;
-        if ticket.attempts == 1 {
+        let queue_wait_ns = now_ns - ticket.arrival_ns - course.busy_ns;
+        if course.attempts == 1 {
             backend.counters.histograms.record(HistogramName::QueueWait, ticket.class, queue_wait_ns);
         }
         let dispatch = Dispatch {
@@ -153,7 +152,7 @@ impl Scheduler {
             backend: backend.id,
             prefill_tokens: ticket.tokens,
             is_final: true,
-            attempt: ticket.attempts,
+            attempt: course.attempts,
             queue_wait_ns,
         };
         if fulfilled {

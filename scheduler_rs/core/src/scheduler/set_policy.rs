@@ -51,7 +51,8 @@ impl Scheduler {
         } else {
             ticket.bucket()
         };
-        let is_dated = ticket.due_ns != NEVER && self.groups[ticket.group].policy.reads_deadlines();
+        let is_dated = self.tickets.course_of(ticket).due_ns != NEVER
+            && self.groups[ticket.group].policy.reads_deadlines();
         BucketKey::new(ticket.bucket(), cost, is_dated)
     }
 

@@ -99,6 +99,7 @@ impl Scheduler {
         group.queued_tokens += run.iter().map(|prompt| u64::from(prompt.tokens)).sum::<u64>();
         let class = group.key.class;
         self.batches[batch].queued += count;
+        self.batches[batch].tickets.reserve(run.len());
         self.counters.queued += count;
         self.enter_flow(flow, batch, class, count);
     }
@@ -116,8 +117,6 @@ impl Scheduler {
         };
         let slot = self.tickets.insert(Ticket {
             arrival_ns: now_ns,
-            queued_since_ns: now_ns,
-            queue_due_ns,
             batch,
             index: prompt.index,
             group,
@@ -125,14 +124,17 @@ impl Scheduler {
             tokens: prompt.tokens,
             output_tokens: prompt.output_tokens,
             sequential: prompt.sequential,
-            due_ns,
             key: BucketKey::new(bucket, bucket, false),
             class: prompt.class as u8,
             ..Ticket::FREE
         });
-        let queue = &mut self.batches[batch];
-        queue.len += 1;
-        queue.push(&mut self.tickets, slot);
+        if queue_due_ns.min(due_ns) < NEVER {
+            let course = self.tickets.course_mut(slot);
+            (course.queue_due_ns, course.due_ns) = (queue_due_ns, due_ns);
+        }
+        let roll = &mut self.batches[batch];
+        roll.len += 1;
+        roll.push(&self.tickets, slot);
         if self.is_barred(slot) {
             self.bar(slot);
         } else {

@@ -101,7 +101,7 @@ impl Scheduler {
         let (tenant, tokens) = (self.tenant_of(slot), self.tickets[slot].limited_tokens());
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return };
         limit.limits.charge(self.now_ns, tokens);
-        self.tickets[slot].counted_for_tenant_in = limit.limits.tokens.log();
+        self.tickets.course_mut(slot).counted_for_tenant_in = limit.limits.tokens.log();
         if limit.limits.closed.is_some() {
             self.close_tenant(tenant);
         }
@@ -113,9 +113,9 @@ impl Scheduler {
             return;
         }
         let tenant = self.tenant_of(slot);
-        let ticket = &mut self.tickets[slot];
+        let (ticket, course) = self.tickets.with_course(slot);
         let (at_ns, charged, log) =
-            (ticket.released_ns, ticket.limited_tokens(), ticket.counted_for_tenant_in.take());
+            (course.released_ns, ticket.limited_tokens(), course.counted_for_tenant_in.take());
         let Some(limit) = self.tenant_limits.find_mut(tenant) else { return };
         limit.limits.tokens.settle(log, at_ns, charged, used_tokens);
         if limit.limits.closed.is_some() {

@@ -27,10 +27,10 @@ impl Scheduler {
         self.advance(now_ns);
         self.has_limits = true;
         self.tells_tokens |= tokens.is_some();
-        let ticket = &self.tickets[slot];
-        let (at, of, model) =
-            (ticket.backend, self.attempt_of(slot).given, self.groups[ticket.group].key.model);
-        let closed = self.backends[at as usize].hear(self.now_ns, model, of, requests, tokens);
+        let course = self.tickets.course(slot);
+        let model = self.groups[self.tickets[slot].group].key.model;
+        let backend = &mut self.backends[course.backend as usize];
+        let closed = backend.hear(self.now_ns, model, course.attempt.given, requests, tokens);
         Ok(closed.filter(|&(_, until_ns)| until_ns < NEVER))
     }
 

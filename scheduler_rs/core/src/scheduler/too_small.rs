@@ -70,7 +70,7 @@ impl Scheduler {
         let ticket = &mut self.tickets[slot];
         ticket.group = group;
         // Where it goes now may have been down for long.
-        ticket.released_ns = self.now_ns;
+        self.tickets.course_mut(slot).released_ns = self.now_ns;
         if is_in_bucket {
             self.return_to_bucket(slot);
         }
