@@ -6,9 +6,9 @@ mod model_slot;
 mod told;
 
 use crate::attempt::Attempt;
-use crate::course::Course;
 use crate::breaker::Breaker;
 use crate::counters::BackendCounters;
+use crate::course::Course;
 use crate::estimates::Estimates;
 use crate::lanes::Lanes;
 use crate::limits::Limits;

@@ -34,6 +34,8 @@ pub(crate) struct Flows {
     serial: u64,
     /// Out of contention in every class, those too in which they are not known.
     closed: BTreeSet<TenantId>,
+    /// The bucket whose head is yet to be read: flow, group and key.
+    unread: Option<(u32, u32, BucketKey)>,
     /// Closed tenants of which a ticket came or went: to be looked at again.
     pub(crate) reconsider: BTreeSet<TenantId>,
 }
@@ -170,13 +172,15 @@ impl Flows {
         let queues = &mut self.slots[flow as usize].queues;
         let at = queues.binary_search_by_key(&group, |queue| queue.group);
         let queue = &mut queues[at.expect("a waiting ticket has its queue")];
-        queue.take(tickets, slot);
+        queue.take(tickets, slot, false);
         tickets[slot].key = key;
         queue.push(tickets, slot);
     }
 
-    /// Takes a ticket out of its bucket; the caller says where it is now.
-    pub(crate) fn take(&mut self, groups: &mut Groups, tickets: &mut Slab, slot: u32) {
+    /// Takes a ticket out of its bucket; the caller says where it is now. After a release [`Self::read_head`] comes before
+    /// the next choice.
+    pub(crate) fn take(&mut self, groups: &mut Groups, tickets: &mut Slab, slot: u32, is_release: bool) {
+        let key = tickets[slot].key;
         let (flow_slot, group) = (tickets[slot].flow, tickets[slot].group);
         let flow = &mut self.slots[flow_slot as usize];
         let tenant = &mut self.tenants[flow.tenant as usize];
@@ -192,13 +196,25 @@ impl Flows {
         let at = at.expect("a waiting ticket has its queue");
         let queue = &mut flow.queues[at];
         let old = Some(queue.span());
-        queue.take(tickets, slot);
+        let is_unread = queue.take(tickets, slot, is_release);
         let new = (!queue.is_empty()).then(|| queue.span());
         if new.is_none() {
             flow.queues.remove(at);
         }
         if old != new {
             self.set_span(groups, flow_slot, group, old, new);
+        }
+        if is_unread {
+            self.read_head(tickets);
+            self.unread = Some((flow_slot, group, key));
+        }
+    }
+
+    /// Reads the head that follows the last release in its bucket.
+    pub(crate) fn read_head(&mut self, tickets: &Slab) {
+        let Some((flow, group, key)) = self.unread.take() else { return };
+        if let Some(queue) = self.flow_mut(flow).queue_mut(group) {
+            queue.read_head(tickets, key);
         }
     }
 

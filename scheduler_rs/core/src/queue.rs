@@ -37,6 +37,7 @@ impl BucketKey {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     pub(crate) key: BucketKey,
+    /// [`TicketId::NONE`] where it is yet to be read.
     pub(crate) head: TicketId,
     /// What the policy measures the head's wait from: its arrival, or the deadline of a dated one.
     pub(crate) since_ns: u64,
@@ -100,11 +101,15 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
-        let (key, place, since_ns) = (tickets[slot].key, place_in_bucket(tickets, slot), since_ns(tickets, slot));
+        let (key, place, since_ns) =
+            (tickets[slot].key, place_in_bucket(tickets, slot), since_ns(tickets, slot));
         self.oldest_ns = self.oldest_ns.min(since_ns);
         self.is_plain &= !key.is_dated() && key.cost() >= key.tokens();
         let bucket = match self.place_of(key) {
-            Ok(at) => &mut self.buckets[at],
+            Ok(at) => {
+                self.read_head_at(tickets, at);
+                &mut self.buckets[at]
+            }
             Err(at) => {
                 let bucket = Bucket { key, head: place.1, since_ns, fifo: Fifo::EMPTY };
                 tight::insert(&mut self.buckets, at, bucket);
@@ -129,11 +134,14 @@ impl Queue {
     }
 
     /// Takes a ticket out of its bucket; the caller says where it is now.
-    pub(crate) fn take(&mut self, tickets: &mut Slab, slot: u32) {
+    ///
+    /// After a release the head that follows is read later, by [`Self::read_head`]: it has waited long, so it is far from
+    /// the processor, and is on its way meanwhile. Returns whether it is.
+    pub(crate) fn take(&mut self, tickets: &mut Slab, slot: u32, is_release: bool) -> bool {
         let key = tickets[slot].key;
         let at = self.place_of(key).expect("a waiting ticket has its bucket");
+        self.read_head_at(tickets, at);
         let bucket = &mut self.buckets[at];
-        let old_ns = bucket.since_ns;
         if tickets[slot].place == Place::InFifo {
             bucket.fifo.remove(tickets, slot);
         } else {
@@ -142,8 +150,33 @@ impl Queue {
             self.sorted.remove(&(key, order, id));
         }
         if bucket.head != tickets[slot].id {
-            return;
+            return false;
         }
+        bucket.head = TicketId::NONE;
+        let is_later = is_release && self.sorted.is_empty() && bucket.fifo.first().is_some();
+        if !is_later {
+            self.read_head_at(tickets, at);
+        }
+        is_later
+    }
+
+    /// Reads the head of a bucket, if there is one that is yet to be read.
+    pub(crate) fn read_head(&mut self, tickets: &Slab, key: BucketKey) {
+        if let Ok(at) = self.place_of(key) {
+            self.read_head_at(tickets, at);
+        }
+    }
+
+    #[inline]
+    fn read_head_at(&mut self, tickets: &Slab, at: usize) {
+        if self.buckets[at].head == TicketId::NONE {
+            self.find_head(tickets, at);
+        }
+    }
+
+    fn find_head(&mut self, tickets: &Slab, at: usize) {
+        let bucket = &mut self.buckets[at];
+        let (key, old_ns) = (bucket.key, bucket.since_ns);
         let first = bucket.fifo.first();
         let sorted = if self.sorted.is_empty() {
             None
@@ -180,6 +213,7 @@ impl Queue {
         let can_end = self.is_plain && group.scores_fall();
         let longest_ns = now_ns.saturating_sub(self.oldest_ns);
         for bucket in self.buckets() {
+            debug_assert_ne!(bucket.head, TicketId::NONE, "heads are read before a choice");
             if !fits(bucket.key.tokens()) {
                 continue;
             }
@@ -215,7 +249,7 @@ mod tests {
         let mut order = Vec::new();
         while let Some(bucket) = queue.find(key) {
             let slot = bucket.head.slot();
-            queue.take(tickets, slot);
+            queue.take(tickets, slot, false);
             order.push(slot);
         }
         order
@@ -230,7 +264,7 @@ mod tests {
             queue.push(&mut tickets, slot);
         }
         for slot in [4, 1, 5, 0] {
-            queue.take(&mut tickets, slot);
+            queue.take(&mut tickets, slot, false);
         }
         for slot in [5, 0, 4, 1] {
             queue.push(&mut tickets, slot);
@@ -262,7 +296,7 @@ mod tests {
             queue.push(&mut tickets, slot);
         }
         assert_eq!(queue.span(), Span { low: 3, high: 4 });
-        queue.take(&mut tickets, 1);
+        queue.take(&mut tickets, 1, false);
         queue.push(&mut tickets, 1);
         let keys = [tickets[0].key, tickets[1].key];
         assert_eq!(drain(&mut queue, &mut tickets, keys[0]), [0, 2]);

@@ -98,6 +98,11 @@ impl Flow {
         }
     }
 
+    pub(crate) fn queue_mut(&mut self, group: u32) -> Option<&mut Queue> {
+        let at = self.queues.binary_search_by_key(&group, |queue| queue.group).ok()?;
+        Some(&mut self.queues[at])
+    }
+
     pub(crate) fn queue(&self, group: u32) -> Option<&Queue> {
         self.queues.binary_search_by_key(&group, |queue| queue.group).ok().map(|at| &self.queues[at])
     }

@@ -64,6 +64,7 @@ impl Scheduler {
         if !self.may_have_room {
             return None;
         }
+        self.flows.read_head(&self.tickets);
         let most = self.most_open();
         if self.class_shares.has_any() {
             for class in 0..CLASSES as u8 {

@@ -198,6 +198,17 @@ impl Scheduler {
         since_ns.max(waits_since_ns).saturating_add(timeout_ns)
     }
 
+    /// So early that the first token, which brings a deadline with it, is no reason to set it anew.
+    pub(super) fn arm_released(&mut self, slot: u32, backend: u32) {
+        let (ticket, course) = self.tickets.with_course(slot);
+        let idle_due_ns = match self.backends[backend as usize].config.idle_timeout_ns {
+            0 => NEVER,
+            timeout_ns => self.now_ns.saturating_add(timeout_ns),
+        };
+        let due_ns = course.attempt.first_due_ns().min(idle_due_ns);
+        self.timers.arm(&mut course.timer_ns, due_ns, Owner::Ticket(ticket.id));
+    }
+
     /// To be called whenever one of the ticket's times has changed.
     pub(super) fn arm_ticket(&mut self, slot: u32) {
         let ticket = &self.tickets[slot];

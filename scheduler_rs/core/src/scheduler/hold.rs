@@ -70,7 +70,7 @@ impl Scheduler {
                 break;
             }
             self.leave_backlog(slot, false);
-            self.flows.take(&mut self.groups, &mut self.tickets, slot);
+            self.flows.take(&mut self.groups, &mut self.tickets, slot, false);
             self.tickets[slot].place = Place::Held;
             self.batches[batch].held.insert((index, slot));
             self.counters.held += 1;

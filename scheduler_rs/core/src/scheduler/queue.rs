@@ -73,7 +73,7 @@ impl Scheduler {
         match ticket.place {
             Place::InFifo | Place::InOrder => {
                 self.leave_backlog(slot, is_release);
-                self.flows.take(&mut self.groups, &mut self.tickets, slot);
+                self.flows.take(&mut self.groups, &mut self.tickets, slot, is_release);
             }
             Place::Barred => _ = self.batches[batch].barred.remove(&ticket.id),
             Place::Held => {

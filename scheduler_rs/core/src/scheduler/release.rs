@@ -158,7 +158,7 @@ impl Scheduler {
         if fulfilled {
             self.clear_reservation(route.backend);
         }
-        self.arm_ticket(slot);
+        self.arm_released(slot, route.backend);
         dispatch
     }
 }

@@ -66,7 +66,7 @@ impl Scheduler {
         let is_in_bucket = matches!(self.tickets[slot].place, Place::InFifo | Place::InOrder);
         if is_in_bucket {
             self.leave_backlog(slot, false);
-            self.flows.take(&mut self.groups, &mut self.tickets, slot);
+            self.flows.take(&mut self.groups, &mut self.tickets, slot, false);
         }
         // Entered before it is left, so that the tenant is not forgotten in between.
         let ticket = &self.tickets[slot];

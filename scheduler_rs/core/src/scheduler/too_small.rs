@@ -61,7 +61,7 @@ impl Scheduler {
             // What is kept for it is kept where it may have to go no longer.
             self.drop_reservation_of(slot);
             self.leave_backlog(slot, false);
-            self.flows.take(&mut self.groups, &mut self.tickets, slot);
+            self.flows.take(&mut self.groups, &mut self.tickets, slot, false);
         }
         self.groups[old].queued -= 1;
         self.groups[old].queued_tokens -= tokens;
