@@ -17,7 +17,7 @@ import grpc.aio
 from expresslane.clock import Clock, monotonic_ns
 from expresslane.end_rate import EndRate
 from expresslane.errors import Reason, RefusedError
-from expresslane.next_message import next_message
+from expresslane.first_message import first_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -188,7 +188,7 @@ class Arrivals:
                 if self._waiting:
                     self._set_timer()
                 try:
-                    return await next_message(context)
+                    return await first_message(context)
                 finally:
                     del self._reading[reader]
         except TimeoutError:

@@ -7,7 +7,7 @@ import gc
 from typing import TYPE_CHECKING
 
 import pytest
-from expresslane.next_message import next_message
+from expresslane.first_message import first_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +32,11 @@ async def test_a_message_and_an_error_reach_who_waits() -> None:
     """What comes is given on."""
     context = Context()
     context.message.set_result(b"x")
-    assert await next_message(context) == b"x"
+    assert await first_message(context) == b"x"
     context = Context()
     context.message.set_exception(ValueError("no"))
     with pytest.raises(ValueError, match="no"):
-        await next_message(context)
+        await first_message(context)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ async def test_a_read_that_is_given_up_ends_by_itself(end: Callable[[asyncio.Fut
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, about: reported.append(about))
     context = Context()
-    waiting = asyncio.ensure_future(next_message(context))
+    waiting = asyncio.ensure_future(first_message(context))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     waiting.cancel()
