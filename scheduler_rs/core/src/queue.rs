@@ -103,13 +103,14 @@ impl Queue {
     pub(crate) fn push(&mut self, tickets: &mut Slab, slot: u32) {
         let (key, place, since_ns) =
             (tickets[slot].key, place_in_bucket(tickets, slot), since_ns(tickets, slot));
+        let place_of = self.place_of(key);
+        if let Ok(at) = place_of {
+            self.read_head_at(tickets, at);
+        }
         self.oldest_ns = self.oldest_ns.min(since_ns);
         self.is_plain &= !key.is_dated() && key.cost() >= key.tokens();
-        let bucket = match self.place_of(key) {
-            Ok(at) => {
-                self.read_head_at(tickets, at);
-                &mut self.buckets[at]
-            }
+        let bucket = match place_of {
+            Ok(at) => &mut self.buckets[at],
             Err(at) => {
                 let bucket = Bucket { key, head: place.1, since_ns, fifo: Fifo::EMPTY };
                 tight::insert(&mut self.buckets, at, bucket);
@@ -273,6 +274,26 @@ mod tests {
         assert_eq!(queue.find(key).unwrap().head.slot(), 0);
         assert_eq!(drain(&mut queue, &mut tickets, key), [0, 1, 2, 3, 4, 5]);
         assert!(queue.is_empty());
+    }
+
+    /// A ticket that comes back before the head after it was read is the oldest again.
+    #[test]
+    fn returned_before_the_next_was_read() {
+        let (mut queue, mut tickets) = (Queue::new(0), Slab::default());
+        let slots = [0, 1, 2].map(|arrival_ns| {
+            let slot = waiting(&mut tickets, 70, None);
+            tickets[slot].arrival_ns = arrival_ns;
+            queue.push(&mut tickets, slot);
+            slot
+        });
+        assert!(queue.take(&mut tickets, slots[0], true));
+        queue.push(&mut tickets, slots[0]);
+        assert_eq!(queue.oldest_ns, 0);
+        let key = tickets[0].key;
+        assert_eq!(queue.find(key).map(|bucket| (bucket.head.slot(), bucket.since_ns)), Some((slots[0], 0)));
+        assert!(queue.take(&mut tickets, slots[0], true));
+        queue.read_head(&tickets, key);
+        assert_eq!((queue.oldest_ns, drain(&mut queue, &mut tickets, key)), (1, vec![1, 2]));
     }
 
     /// Dated tickets leave by deadline, in whatever order they came.
