@@ -251,7 +251,7 @@ pub(crate) struct CoreBenchArgs {
     /// For how many tenants, by comma.
     #[arg(long, value_delimiter = ',', default_value = "1,1000", value_parser = whole(1..=TENANTS_MAX), allow_hyphen_values = true)]
     pub(crate) tenants: Vec<u32>,
-    /// Cycles in each of the seven rounds; unless given, 100,000.
+    /// Cycles in each of the fifteen rounds; unless given, 100,000.
     #[arg(long, value_parser = whole(1..=CYCLES_MAX), allow_negative_numbers = true)]
     pub(crate) cycles: Option<usize>,
     /// One class, one tenant and no cancels at 100,000 instead, under several policies: one line of JSON.

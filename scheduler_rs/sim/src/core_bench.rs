@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::io::Write;
 use world::{BACKENDS, CAP, Load};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 const CYCLES: usize = 100_000;
 pub(crate) const QUEUED_MIN: usize = 100;
 /// Up to twice as many are queued, for what one more takes.
@@ -108,13 +108,11 @@ struct Report {
 
 pub(crate) fn core_bench(args: &CoreBenchArgs, out: &mut impl Write) -> Result<(), Error> {
     let cycles = args.cycles.unwrap_or(CYCLES);
-    let mut rows = Vec::new();
-    for &queued in &args.queued {
-        for &tenants in &args.tenants {
-            eprintln!("core-bench: {queued} queued, {tenants} tenants");
-            rows.push(row(queued, tenants, cycles));
-        }
-    }
+    let mixes =
+        args.queued.iter().flat_map(|&queued| args.tenants.iter().map(move |&tenants| (queued, tenants)));
+    let loads: Vec<Load> = mixes.map(|(queued, tenants)| mix(queued, tenants)).collect();
+    let measured = measure(&loads, cycles, ROUNDS);
+    let rows = loads.into_iter().zip(measured).map(|(load, measured)| row(load, measured)).collect();
     let report = Report { conditions: conditions(cycles), rows };
     if args.json {
         let text = serde_json::to_string_pretty(&report).expect("results are plain data");
@@ -130,8 +128,7 @@ fn mix(queued: usize, tenants: u32) -> Load {
     Load { policy: Policy::Hrrn, lanes: true, queued, tenants, is_mixed: true }
 }
 
-fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
-    let load = mix(queued, tenants);
+fn row(load: Load, measured: Measured) -> Row {
     let Measured {
         median_ns,
         best_ns,
@@ -141,10 +138,10 @@ fn row(queued: usize, tenants: u32, cycles: usize) -> Row {
         nonempty_buckets,
         long_lane_full,
         heap,
-    } = measure(load, cycles, ROUNDS);
+    } = measured;
     Row {
-        queued,
-        tenants,
+        queued: load.queued,
+        tenants: load.tenants,
         cycle_ns: median_ns,
         cycle_ns_best_round: best_ns,
         cycle_ns_worst_round: worst_ns,
@@ -181,7 +178,8 @@ fn conditions(cycles: usize) -> Conditions {
         timeouts: "queue, first token, idle, attempt",
         cycles,
         rounds: ROUNDS,
-        statistic: "CPU time of the thread, median of the rounds; wall time of the same round beside it",
+        statistic: "CPU time of the thread, median of the rounds; wall time of the same round beside it; the rounds of all rows \
+                    take turns, each after a quarter of a round that does not count",
         memory_read_ns: "what one read in as much memory as the core has costs when the next one waits for it, before and \
                          after the rounds: a cycle has a few of them, and others on the machine make them dearer",
         bytes_per_ticket: "live heap that all tickets add, for each, to a core in which their batches are open with one \

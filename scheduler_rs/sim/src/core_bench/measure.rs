@@ -3,6 +3,7 @@
 use super::memory::read_ns;
 use super::world::{Load, World};
 use crate::counting_allocator::live_bytes;
+use crate::progress;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Instant;
 
@@ -28,6 +29,13 @@ pub(super) struct Heap {
     pub(super) per_ticket: i64,
 }
 
+impl Heap {
+    /// All that a core with this load has.
+    fn bytes(&self, load: Load) -> usize {
+        self.fixed.unsigned_abs() as usize + self.total_per_ticket.unsigned_abs() as usize * load.queued
+    }
+}
+
 fn heap(load: Load) -> Heap {
     let start = live_bytes();
     let mut world = World::new(load);
@@ -47,42 +55,69 @@ fn heap_per_ticket(world: &mut World) -> i64 {
     added / (world.tickets() - tickets).cast_signed() as i64
 }
 
-/// `rounds` times `cycles` cycles in one world, after half as many to warm up.
-pub(super) fn measure(load: Load, cycles: usize, rounds: usize) -> Measured {
-    let heap = heap(load);
-    let core_bytes =
-        heap.fixed.unsigned_abs() as usize + heap.total_per_ticket.unsigned_abs() as usize * load.queued;
-    let before_ns = read_ns(core_bytes);
-    let mut world = World::new(load);
-    world.fill();
-    world.run(cycles / 2);
-    world.count_full_lanes();
-    let mut nonempty_buckets = usize::MAX;
-    let mut times: Vec<(u64, u64)> = (0..rounds)
-        .map(|_| {
-            let (start, cpu_start_ns) = (Instant::now(), cpu_ns());
-            world.run(cycles);
-            let wall_ns = start.elapsed().as_nanos() as u64;
-            let cpu_ns = cpu_ns() - cpu_start_ns;
-            world.compare_long_lanes();
-            nonempty_buckets = nonempty_buckets.min(world.nonempty_buckets());
-            (cpu_ns / cycles as u64, wall_ns / cycles as u64)
-        })
-        .collect();
-    times.sort_unstable();
-    let memory_read_ns = f64::midpoint(before_ns, read_ns(core_bytes));
-    let queued = world.queued();
-    assert!(queued * 100 >= load.queued * 97, "{queued} of {} wait", load.queued);
-    let (median_ns, wall_ns) = times[rounds / 2];
-    Measured {
-        median_ns,
-        best_ns: times[0].0,
-        worst_ns: times[rounds - 1].0,
-        wall_ns,
-        memory_read_ns,
-        nonempty_buckets,
-        long_lane_full: world.long_lane_full(),
-        heap,
+/// Each load in a world of its own. Their rounds take turns, so that what others do on the machine for a second or two
+/// falls on all of them and not on most rounds of one; a quarter of a round before each brings its world back into the
+/// caches.
+pub(super) fn measure(loads: &[Load], cycles: usize, rounds: usize) -> Vec<Measured> {
+    let mut benches: Vec<Bench> = loads.iter().map(|&load| Bench::new(load, cycles)).collect();
+    for round in 1..=rounds {
+        progress::show(&format!("round {round} of {rounds}"));
+        for bench in &mut benches {
+            bench.round(cycles);
+        }
+    }
+    progress::clear();
+    benches.into_iter().map(Bench::measured).collect()
+}
+
+struct Bench {
+    load: Load,
+    world: World,
+    heap: Heap,
+    before_ns: f64,
+    nonempty_buckets: usize,
+    /// Of each round: CPU time and wall time of a cycle.
+    times: Vec<(u64, u64)>,
+}
+
+impl Bench {
+    fn new(load: Load, cycles: usize) -> Self {
+        progress::show(&format!("filling: {} queued, {} tenants", load.queued, load.tenants));
+        let heap = heap(load);
+        let before_ns = read_ns(heap.bytes(load));
+        let mut world = World::new(load);
+        world.fill();
+        world.run(cycles / 2);
+        world.count_full_lanes();
+        Self { load, world, heap, before_ns, nonempty_buckets: usize::MAX, times: Vec::new() }
+    }
+
+    fn round(&mut self, cycles: usize) {
+        self.world.run(cycles / 4);
+        let (start, cpu_start_ns) = (Instant::now(), cpu_ns());
+        self.world.run(cycles);
+        let wall_ns = start.elapsed().as_nanos() as u64;
+        let cpu_ns = cpu_ns() - cpu_start_ns;
+        self.world.compare_long_lanes();
+        self.nonempty_buckets = self.nonempty_buckets.min(self.world.nonempty_buckets());
+        self.times.push((cpu_ns / cycles as u64, wall_ns / cycles as u64));
+    }
+
+    fn measured(mut self) -> Measured {
+        let (queued, wanted) = (self.world.queued(), self.load.queued);
+        assert!(queued * 100 >= wanted * 97, "{queued} of {wanted} wait");
+        self.times.sort_unstable();
+        let (median_ns, wall_ns) = self.times[self.times.len() / 2];
+        Measured {
+            median_ns,
+            best_ns: self.times[0].0,
+            worst_ns: self.times[self.times.len() - 1].0,
+            wall_ns,
+            memory_read_ns: f64::midpoint(self.before_ns, read_ns(self.heap.bytes(self.load))),
+            nonempty_buckets: self.nonempty_buckets,
+            long_lane_full: self.world.long_lane_full(),
+            heap: self.heap,
+        }
     }
 }
 
