@@ -134,9 +134,10 @@ impl Batch {
         if self.queue_timeout_ns == 0 || self.queued == 0 {
             return deadline_ns;
         }
-        self.tickets.drop_ended(tickets);
-        let oldest = self.tickets.iter(tickets).find(|&slot| tickets[slot].is_queued());
-        let queue_due_ns = oldest.map_or(NEVER, |slot| self.queue_due_ns(tickets.queued_since_ns(slot)));
+        let queue_due_ns = self
+            .tickets
+            .first_queued(tickets)
+            .map_or(NEVER, |slot| self.queue_due_ns(tickets.queued_since_ns(slot)));
         deadline_ns.min(queue_due_ns)
     }
 }
@@ -157,6 +158,11 @@ pub(crate) struct Batches {
 impl Batches {
     pub(crate) fn find(&self, id: BatchId) -> Option<u32> {
         self.by_id.get(&id).copied()
+    }
+
+    /// When what is due of a batch is looked at; none where there is no such slot any more.
+    pub(crate) fn timer_ns(&self, slot: u32) -> Option<u64> {
+        self.slots.get(slot).map(|batch| batch.timer_ns)
     }
 
     /// The tenant counts for a new batch only.

@@ -46,16 +46,22 @@ impl Roll {
         self.entries.iter().filter_map(|entry| entry.slot(tickets))
     }
 
-    /// What ended first need not be passed again and again.
-    pub(crate) fn drop_ended(&mut self, tickets: &Slab) {
-        while self.entries.pop_front_if(|entry| entry.slot(tickets).is_none()).is_some() {}
+    /// The first that waits. What ended before it goes, so that nothing is passed again and again but what is in flight.
+    pub(crate) fn first_queued(&mut self, tickets: &Slab) -> Option<u32> {
+        let queued = |entry: &Entry| entry.slot(tickets).filter(|&slot| tickets[slot].is_queued());
+        let passed = self.entries.iter().take_while(|entry| queued(entry).is_none()).count();
+        let first = self.entries.get(passed).and_then(queued);
+        let mut in_flight: Vec<Entry> = self.entries.drain(..passed).collect();
+        in_flight.retain(|entry| entry.slot(tickets).is_some());
+        in_flight.into_iter().rev().for_each(|entry| self.entries.push_front(entry));
+        first
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ticket::Ticket;
+    use crate::ticket::{Place, Ticket};
 
     fn roll_of(tickets: &mut Slab, count: u32) -> (Roll, Vec<u32>) {
         let mut roll = Roll::default();
@@ -78,9 +84,25 @@ mod tests {
         tickets.course_mut(1).wait += 1;
         roll.push(&tickets, 1, 3);
         assert!(roll.iter(&tickets).eq([3, 5, 1]));
-        roll.drop_ended(&tickets);
-        assert!(roll.iter(&tickets).eq([3, 5, 1]));
-        assert_eq!(roll.entries.len(), 4);
+    }
+
+    /// What is in flight keeps its place before the first that waits, and what ended before that goes.
+    #[test]
+    fn the_first_that_waits() {
+        let mut tickets = Slab::default();
+        let (mut roll, slots) = roll_of(&mut tickets, 6);
+        (tickets[slots[1]].place, tickets[slots[4]].place) = (Place::InFlight, Place::InFifo);
+        (tickets[slots[3]].place, tickets[slots[5]].place) = (Place::InFlight, Place::InFifo);
+        for gone in [0, 2] {
+            tickets.remove(slots[gone]);
+        }
+        assert_eq!((roll.first_queued(&tickets), roll.entries.len()), (Some(4), 4));
+        assert!(roll.iter(&tickets).eq([1, 3, 4, 5]));
+        for gone in [4, 5] {
+            tickets.remove(slots[gone]);
+        }
+        assert_eq!((roll.first_queued(&tickets), roll.entries.len()), (None, 2));
+        assert!(roll.iter(&tickets).eq([1, 3]));
     }
 
     /// Another ticket in the slot of one that has ended is not taken for it.

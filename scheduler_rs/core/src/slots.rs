@@ -1,25 +1,31 @@
-//! Records in numbered slots that are used again.
+//! Records in numbered slots that are used again, in chunks that stay where they are: growing moves no million of them.
 
 use crate::tight;
 use std::ops::{Index, IndexMut};
 
+/// Records of a chunk.
+const CHUNK: usize = 4_096;
+
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    slots: Vec<T>,
+    /// All full but the last.
+    chunks: Vec<Vec<T>>,
+    /// Slots in all chunks.
+    count: u32,
     free: Vec<u32>,
 }
 
 impl<T> Slots<T> {
-    pub(crate) const EMPTY: Self = Self { slots: Vec::new(), free: Vec::new() };
+    pub(crate) const EMPTY: Self = Self { chunks: Vec::new(), count: 0, free: Vec::new() };
 
     /// How many are in use.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.count as usize - self.free.len()
     }
 
     /// Where the next record goes.
     pub(crate) fn next(&self) -> u32 {
-        self.free.last().copied().unwrap_or(self.slots.len() as u32)
+        self.free.last().copied().unwrap_or(self.count)
     }
 
     pub(crate) fn insert(&mut self, record: T) -> u32 {
@@ -27,27 +33,38 @@ impl<T> Slots<T> {
             self[slot] = record;
             return slot;
         }
-        tight::push(&mut self.slots, record);
-        self.slots.len() as u32 - 1
+        let slot = self.count;
+        self.count += 1;
+        match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK) {
+            Some(chunk) => tight::push(chunk, record),
+            None => self.add_chunk(record),
+        }
+        slot
+    }
+
+    /// The first takes little while there is little in it.
+    fn add_chunk(&mut self, record: T) {
+        let mut chunk = if self.chunks.is_empty() { Vec::new() } else { Vec::with_capacity(CHUNK) };
+        tight::push(&mut chunk, record);
+        self.chunks.push(chunk);
     }
 
     /// The record stays what it is until the slot is used again. What a burst took goes back when the last has left:
     /// until then slots are numbers that others hold.
     pub(crate) fn remove(&mut self, slot: u32) {
-        const KEPT: usize = 4_096;
         self.free.push(slot);
-        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
+        if self.len() == 0 && self.chunks.len() > 1 {
             *self = Self::EMPTY;
         }
     }
 
     pub(crate) fn get(&self, slot: u32) -> Option<&T> {
-        self.slots.get(slot as usize)
+        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
     }
 
     /// All slots in order, the free ones too.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..).zip(&self.slots)
+        (0..).zip(self.chunks.iter().flatten())
     }
 }
 
@@ -61,13 +78,13 @@ impl<T> Index<u32> for Slots<T> {
     type Output = T;
 
     fn index(&self, slot: u32) -> &T {
-        &self.slots[slot as usize]
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 }
 
 impl<T> IndexMut<u32> for Slots<T> {
     fn index_mut(&mut self, slot: u32) -> &mut T {
-        &mut self.slots[slot as usize]
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 }
 
@@ -91,10 +108,11 @@ mod tests {
     fn memory_goes_back() {
         let mut slots = Slots::EMPTY;
         for record in 0..10_000 {
-            slots.insert(record);
+            assert_eq!(slots.insert(record), record);
         }
+        assert!(slots.iter().all(|(slot, &record)| slot == record) && slots[9_999] == 9_999);
         (0..10_000).for_each(|slot| slots.remove(slot));
-        assert_eq!((slots.slots.capacity(), slots.free.capacity()), (0, 0));
+        assert_eq!((slots.chunks.capacity(), slots.free.capacity()), (0, 0));
         assert_eq!((slots.insert(0), slots.len()), (0, 1));
     }
 }

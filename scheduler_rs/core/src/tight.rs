@@ -1,12 +1,26 @@
 //! Lists that take little more memory than what they hold.
 
+use std::collections::VecDeque;
+
 /// Appends; room grows by an eighth, because doubling would leave half of the memory of a million unused.
 pub(crate) fn push<T>(list: &mut Vec<T>, item: T) {
-    const LEAST: usize = 16;
     if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 8).max(LEAST));
+        list.reserve_exact(eighth(list.len()));
     }
     list.push(item);
+}
+
+/// As [`push`] does.
+pub(crate) fn push_back<T>(list: &mut VecDeque<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(eighth(list.len()));
+    }
+    list.push_back(item);
+}
+
+fn eighth(len: usize) -> usize {
+    const LEAST: usize = 16;
+    (len / 8).max(LEAST)
 }
 
 /// Inserts; room is for one at first and then doubles: most of these lists stay shorter than the four with which `Vec`
@@ -31,9 +45,12 @@ mod tests {
         insert(&mut list, 0, 1);
         insert(&mut list, 2, 3);
         assert_eq!((list.as_slice(), list.capacity()), ([1, 2, 3].as_slice(), 4));
+        let mut line = VecDeque::new();
         for item in 0..10_000 {
             push(&mut list, item);
+            push_back(&mut line, item);
             assert!(list.capacity() <= list.len() + (list.len() / 8).max(16));
+            assert!(line.capacity() <= line.len() + (line.len() / 8).max(16));
         }
     }
 }

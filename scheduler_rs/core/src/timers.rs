@@ -7,6 +7,7 @@
 
 use crate::TenantId;
 use crate::ticket::{NEVER, TicketId};
+use crate::tight;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -83,7 +84,7 @@ impl Timers {
         if best == REST {
             self.rest.push(Reverse((at_ns, owner)));
         } else {
-            self.runs[best].push_back((at_ns, owner));
+            tight::push_back(&mut self.runs[best], (at_ns, owner));
             self.backs[best] = at_ns;
         }
         self.fronts[best] = self.fronts[best].min(at_ns);

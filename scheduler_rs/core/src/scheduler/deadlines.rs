@@ -40,7 +40,7 @@ impl Scheduler {
     fn is_live(&self, at_ns: u64, owner: Owner) -> bool {
         let timer_ns = match owner {
             Owner::Backend(slot) => Some(self.backends[slot as usize].timer_ns),
-            Owner::Batch(slot) => Some(self.batches[slot].timer_ns),
+            Owner::Batch(slot) => self.batches.timer_ns(slot),
             Owner::Group(slot) => Some(self.groups[slot].timer_ns),
             Owner::Tenant(id) => self.tenant_limits.find(id).map(|limit| limit.timer_ns),
             Owner::Ticket(id) => self.tickets.find(id).map(|slot| self.tickets.course(slot).timer_ns),
@@ -266,7 +266,8 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use crate::{
-        BackendConfig, BatchOptions, Config, ModelRoute, OverdueReason, Prompt, Scheduler, TicketId,
+        BackendConfig, BatchOptions, Config, Decisions, ModelRoute, OverdueReason, Prompt, Scheduler,
+        TicketId,
     };
 
     const SECOND: u64 = 1_000_000_000;
@@ -298,6 +299,22 @@ mod tests {
             assert!(scheduler.timers.len() <= 130, "{} entries", scheduler.timers.len());
         }
         assert_eq!(scheduler.next_deadline(), None);
+    }
+
+    /// Timers of batches whose memory has gone back are stale like others.
+    #[test]
+    fn timers_of_thousands_of_batches() {
+        const BATCHES: u64 = 5_000;
+        let mut scheduler = one_backend();
+        let options = BatchOptions { queue_timeout_ns: SECOND, ..BatchOptions::default() };
+        for batch in 0..BATCHES {
+            scheduler.submit(0, batch, &[Prompt { tokens: 10, ..Prompt::default() }], options).unwrap();
+        }
+        for batch in 0..BATCHES {
+            scheduler.cancel_batch(0, batch);
+        }
+        assert_eq!(scheduler.next_deadline(), None);
+        assert_eq!(scheduler.poll(SECOND), Decisions::default());
     }
 
     /// A ticket whose timer goes back to a time that it had given up is reported once, also after a compaction.
