@@ -86,8 +86,8 @@ impl Batch {
     }
 
     /// All that have not ended.
-    pub(crate) fn unfinished(&self, tickets: &Slab) -> Vec<u32> {
-        self.tickets.iter(tickets).chain(self.asked.iter(tickets)).collect()
+    pub(crate) fn unfinished(&mut self, tickets: &Slab) -> Vec<u32> {
+        self.tickets.unfinished(tickets).chain(self.asked.unfinished(tickets)).collect()
     }
 
     /// Puts a ticket last on the roll that it belongs to, where a wait of it begins.
@@ -134,10 +134,8 @@ impl Batch {
         if self.queue_timeout_ns == 0 || self.queued == 0 {
             return deadline_ns;
         }
-        let queue_due_ns = self
-            .tickets
-            .first_queued(tickets)
-            .map_or(NEVER, |slot| self.queue_due_ns(tickets.queued_since_ns(slot)));
+        let oldest = self.tickets.first_queued(tickets);
+        let queue_due_ns = oldest.map_or(NEVER, |slot| self.queue_due_ns(tickets.queued_since_ns(slot)));
         deadline_ns.min(queue_due_ns)
     }
 }

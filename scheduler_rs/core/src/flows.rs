@@ -205,7 +205,7 @@ impl Flows {
             self.set_span(groups, flow_slot, group, old, new);
         }
         if is_unread {
-            self.read_head(tickets);
+            debug_assert!(self.unread.is_none(), "a choice comes before each release");
             self.unread = Some((flow_slot, group, key));
         }
     }

@@ -25,7 +25,7 @@ pub(crate) struct Roll {
 }
 
 impl Roll {
-    /// Room for so many more.
+    /// Room for the first ones, of which so many come together.
     pub(crate) fn reserve(&mut self, count: usize) {
         if self.entries.is_empty() {
             self.entries.reserve_exact(count);
@@ -39,6 +39,12 @@ impl Roll {
             self.entries.retain(|entry| entry.slot(tickets).is_some());
         }
         self.entries.push_back(Entry { id: tickets[slot].id, wait: tickets.course(slot).wait });
+    }
+
+    /// Those that have not ended, in order; what has ended is passed for the last time.
+    pub(crate) fn unfinished(&mut self, tickets: &Slab) -> impl Iterator<Item = u32> {
+        self.entries.retain(|entry| entry.slot(tickets).is_some());
+        self.iter(tickets)
     }
 
     /// Those that have not ended, in order.
@@ -81,6 +87,9 @@ mod tests {
             tickets.remove(slots[gone]);
         }
         assert!(roll.iter(&tickets).eq([1, 3, 5]));
+        assert_eq!(roll.entries.len(), 6);
+        assert!(roll.unfinished(&tickets).eq([1, 3, 5]));
+        assert_eq!(roll.entries.len(), 3);
         tickets.course_mut(1).wait += 1;
         roll.push(&tickets, 1, 3);
         assert!(roll.iter(&tickets).eq([3, 5, 1]));

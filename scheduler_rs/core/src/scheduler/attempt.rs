@@ -209,6 +209,7 @@ impl Scheduler {
         batch.push(&self.tickets, slot);
     }
 }
+
 #[cfg(test)]
 mod tests {
     use crate::{BackendConfig, BatchOptions, Config, ModelRoute, Outcome, Prompt, RetryAnswer, Scheduler};
