@@ -72,6 +72,7 @@ async def flood(service: Service) -> int:
 
 @pytest.fixture(autouse=True)
 def endless_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody gives way while others wait."""
     monkeypatch.setattr(arrivals, "TURN_LEAST_S", NO_HURRY_S)
     monkeypatch.setattr(arrivals, "TURN_S", NO_HURRY_S)
 

@@ -72,7 +72,7 @@ struct Row {
     long_lane_full: f64,
 }
 
-/// Most bytes of a ticket, whatever waits.
+/// Most bytes of a ticket, however many wait and of however many tenants.
 const BYTES_MAX: i64 = 256;
 
 /// A row as people read it: with what it is held to.
