@@ -36,15 +36,19 @@ impl Roll {
     pub(crate) fn push(&mut self, tickets: &Slab, slot: u32, unfinished: u32) {
         const SMALL: usize = 64;
         if self.entries.len() >= SMALL + 2 * unfinished as usize {
-            self.entries.retain(|entry| entry.slot(tickets).is_some());
+            self.drop_ended(tickets);
         }
         self.entries.push_back(Entry { id: tickets[slot].id, wait: tickets.course(slot).wait });
     }
 
     /// Those that have not ended, in order; what has ended is passed for the last time.
     pub(crate) fn unfinished(&mut self, tickets: &Slab) -> impl Iterator<Item = u32> {
-        self.entries.retain(|entry| entry.slot(tickets).is_some());
+        self.drop_ended(tickets);
         self.iter(tickets)
+    }
+
+    fn drop_ended(&mut self, tickets: &Slab) {
+        self.entries.retain(|entry| entry.slot(tickets).is_some());
     }
 
     /// Those that have not ended, in order.
@@ -54,12 +58,17 @@ impl Roll {
 
     /// The first that waits. What ended before it goes, so that nothing is passed again and again but what is in flight.
     pub(crate) fn first_queued(&mut self, tickets: &Slab) -> Option<u32> {
-        let queued = |entry: &Entry| entry.slot(tickets).filter(|&slot| tickets[slot].is_queued());
-        let passed = self.entries.iter().take_while(|entry| queued(entry).is_none()).count();
-        let first = self.entries.get(passed).and_then(queued);
-        let mut in_flight: Vec<Entry> = self.entries.drain(..passed).collect();
-        in_flight.retain(|entry| entry.slot(tickets).is_some());
-        in_flight.into_iter().rev().for_each(|entry| self.entries.push_front(entry));
+        let (mut first, mut passed) = (None, Vec::new());
+        while let Some(&entry) = self.entries.front() {
+            let slot = entry.slot(tickets);
+            first = slot.filter(|&slot| tickets[slot].is_queued());
+            if first.is_some() {
+                break;
+            }
+            passed.extend(slot.map(|_| entry));
+            self.entries.pop_front();
+        }
+        passed.into_iter().rev().for_each(|entry| self.entries.push_front(entry));
         first
     }
 }
