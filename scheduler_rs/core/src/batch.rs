@@ -3,7 +3,7 @@
 use crate::roll::Roll;
 use crate::slab::Slab;
 use crate::slots::Slots;
-use crate::ticket::{NEVER, NONE, TicketId};
+use crate::ticket::{NEVER, NONE, TicketId, due_ns};
 use crate::{BatchId, CLASSES, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -122,10 +122,7 @@ impl Batch {
 
     /// When a ticket that waits since `queued_since_ns` runs into the queue timeout.
     pub(crate) fn queue_due_ns(&self, queued_since_ns: u64) -> u64 {
-        match self.queue_timeout_ns {
-            0 => NEVER,
-            timeout_ns => self.restarted_ns.max(queued_since_ns).saturating_add(timeout_ns),
-        }
+        due_ns(self.restarted_ns.max(queued_since_ns), self.queue_timeout_ns)
     }
 
     /// The next time at which something of this batch is due, but what has a timer of its own.

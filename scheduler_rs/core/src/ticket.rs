@@ -6,6 +6,12 @@ use std::fmt;
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
+
+/// When a timeout runs out that begins at a time; 0 stands for none.
+pub(crate) fn due_ns(since_ns: u64, timeout_ns: u64) -> u64 {
+    if timeout_ns == 0 { NEVER } else { since_ns.saturating_add(timeout_ns) }
+}
+
 /// No such slot.
 pub(crate) const NONE: u32 = u32::MAX;
 

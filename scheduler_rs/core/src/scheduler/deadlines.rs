@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use crate::group::Group;
-use crate::ticket::{NEVER, Place, Ticket};
+use crate::ticket::{NEVER, Place, Ticket, due_ns};
 use crate::timers::Owner;
 use crate::{BatchOptions, Decisions, Expired, ExpiryReason, Outcome, Overdue, OverdueReason};
 
@@ -201,10 +201,7 @@ impl Scheduler {
     /// So early that the first token, which brings a deadline with it, is no reason to set it anew.
     pub(super) fn arm_released(&mut self, slot: u32, backend: u32) {
         let (ticket, course) = self.tickets.with_course(slot);
-        let idle_due_ns = match self.backends[backend as usize].config.idle_timeout_ns {
-            0 => NEVER,
-            timeout_ns => self.now_ns.saturating_add(timeout_ns),
-        };
+        let idle_due_ns = due_ns(self.now_ns, self.backends[backend as usize].config.idle_timeout_ns);
         let due_ns = course.attempt.first_due_ns().min(idle_due_ns);
         self.timers.arm(&mut course.timer_ns, due_ns, Owner::Ticket(ticket.id));
     }

@@ -5,7 +5,7 @@ use super::choose::Candidate;
 use crate::attempt::Attempt;
 use crate::fairness::charge;
 use crate::group::Route;
-use crate::ticket::{NEVER, Place};
+use crate::ticket::{Place, due_ns};
 use crate::timers::Owner;
 use crate::{CLASSES, Decisions, Dispatch, HistogramName};
 
@@ -121,7 +121,6 @@ impl Scheduler {
         let backend = &mut self.backends[route.backend as usize];
         let own = (ticket.flow, ticket.group, ticket.bucket());
         let fulfilled = backend.reservation.is_some_and(|kept| (kept.flow, kept.group, kept.bucket) == own);
-        let due_ns = |timeout_ns| if timeout_ns == 0 { NEVER } else { now_ns.saturating_add(timeout_ns) };
         ticket.place = Place::InFlight;
         course.backend = route.backend;
         course.attempts += 1;
@@ -129,8 +128,8 @@ impl Scheduler {
         course.released_ns = now_ns;
         course.attempt = Attempt {
             counted_in: backend.limits.tokens.log(),
-            first_token_due_ns: due_ns(backend.config.first_token_timeout_ns),
-            due_ns: due_ns(backend.config.attempt_timeout_ns),
+            first_token_due_ns: due_ns(now_ns, backend.config.first_token_timeout_ns),
+            due_ns: due_ns(now_ns, backend.config.attempt_timeout_ns),
             ..Attempt::NEW
         };
         backend.charge_limits(now_ns, route.model_slot, ticket);

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use crate::group::GroupKey;
 use crate::queue::BucketKey;
-use crate::ticket::{NEVER, Ticket};
+use crate::ticket::{NEVER, Ticket, due_ns};
 use crate::token_buckets::bucket_of;
 use crate::{BatchId, BatchOptions, CLASSES, Error, Prompt, TicketId};
 
@@ -107,14 +107,8 @@ impl Scheduler {
     fn enqueue_one(&mut self, batch: u32, group: u32, flow: u32, prompt: &Prompt) -> TicketId {
         let now_ns = self.now_ns;
         let bucket = bucket_of(prompt.tokens);
-        let queue_due_ns = match prompt.queue_timeout_ns {
-            0 => NEVER,
-            timeout_ns => now_ns.saturating_add(timeout_ns),
-        };
-        let due_ns = match prompt.ttft_deadline_ns {
-            0 => NEVER,
-            within_ns => now_ns.saturating_add(within_ns),
-        };
+        let queue_due_ns = due_ns(now_ns, prompt.queue_timeout_ns);
+        let due_ns = due_ns(now_ns, prompt.ttft_deadline_ns);
         let slot = self.tickets.insert(Ticket {
             arrival_ns: now_ns,
             batch,
